@@ -1,0 +1,1 @@
+"""Disk: the engine contract and its implementations, store keys, merge on write, group commit."""

@@ -1,0 +1,40 @@
+"""The engine contract: an ordered map of bytes with atomic, optionally synced batches. LevelDB and memory keep it alike.
+
+One suite, tests/contracts/, runs against every engine. Engines know nothing of records, versions or partitions. `get` is called on
+the event loop and must stay in the microseconds; `write` is called on the commit thread only, one call at a time, while reads go on
+in other threads; `scan` is called off the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+
+class Engine(Protocol):
+    """An ordered map from store keys to bytes, in bytewise order."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None. Sees whole batches only, and a synced batch only once it is durable.
+
+        Raises `StorageError` when the engine cannot read it (checksum, I/O).
+        """
+
+    def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
+        """Applies `puts`, then `deletes`, as one atomic batch; with `sync` it is durable when this returns.
+
+        Raises `StorageError` if it is unknown whether the batch was applied; every later write then raises the same, until the
+        engine is closed and opened again (safety rule 4: a failed sync is never retried).
+        """
+
+    def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end (None: to the last) in order, as of the moment of the call."""
+
+    def size_bytes(self) -> int:
+        """Roughly what the map takes on its medium."""
+
+    def statistics(self) -> dict[str, str]:
+        """What the engine says of itself, for people."""
+
+    def close(self) -> None:
+        """Releases everything; idempotent. Any later call raises `StorageError`."""

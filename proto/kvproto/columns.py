@@ -1,0 +1,197 @@
+"""The batch, as plain columns: what clients, coordinators and the embedded store pass around, free of protobuf and grpc.
+
+`kvproto.codec` turns these into messages; in-process transports pass them as they are. Columns are parallel to
+`keys`; an empty column means its default, and a column of one entry where a scalar is natural (`ttls_ms`, `timeouts_ms`) stands
+for all. See key_value.proto for the meaning of each field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from kvproto.errors import KvError
+
+VERSION_BYTES = 20
+REQUEST_ID_BYTES = 16
+
+
+class Kind(IntEnum):
+    """What the operations of a group do."""
+
+    GET = 1
+    PUT = 2
+    DELETE = 3
+
+
+class Level(IntEnum):
+    """Consistency asked for; EXPLICIT goes with r and w."""
+
+    PRESET = 0
+    ONE = 1
+    QUORUM = 2
+    ALL = 3
+    EXPLICIT = 4
+
+
+@dataclass(slots=True)
+class OperationGroup:
+    """Operations of one kind, namespace and set of options; `timeouts_ms` is what was left of each deadline when it was sent."""
+
+    kind: Kind
+    namespace: str
+    keys: Sequence[bytes]
+    values: Sequence[bytes] = ()
+    contexts: Sequence[bytes] = ()
+    request_ids: bytes = b""
+    ttls_ms: Sequence[int] = ()
+    timeouts_ms: Sequence[int] = ()
+    level: Level = Level.PRESET
+    r: int = 0
+    w: int = 0
+    explain: bool = False
+    attempt: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Receipt:
+    """What was achieved; shared by every operation it is equally true of. `needed`, `n`, `n_asked` count replicas."""
+
+    level: Level = Level.PRESET
+    needed: int = 0
+    n: int = 0
+    n_asked: int = 0
+    acknowledged: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    durable: bool = False
+    degraded: bool = False
+    hinted: bool = False
+    hedged: bool = False
+    ring_epoch: int = 0
+    coordinator: str = ""
+    server_time_ms: int = 0
+    explanation: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class GroupReply:
+    """The answer to some operations of one group: columns, or one error for all of them. `positions` None: all, in order."""
+
+    group: int
+    positions: Sequence[int] | None = None
+    counts: Sequence[int] = ()
+    values: Sequence[bytes] = ()
+    versions: bytes = b""
+    contexts: Sequence[bytes] = ()
+    expires_ms: Sequence[int] = ()
+    receipt: Receipt | None = None
+    error: KvError | None = None
+
+
+@dataclass(slots=True)
+class ScanQuery:
+    """A scan's range and options: `start` inclusive, `end` and `after` exclusive, b"" and 0 mean none."""
+
+    namespace: str
+    prefix: bytes = b""
+    start: bytes = b""
+    end: bytes = b""
+    after: bytes = b""
+    limit: int = 0
+    level: Level = Level.PRESET
+    r: int = 0
+    timeout_ms: int = 5000
+    keys_only: bool = False
+
+
+@dataclass(slots=True)
+class ScanPage:
+    """Some keys in order, with columns as in `GroupReply`; `error` ends the scan, what came before it stands."""
+
+    keys: Sequence[bytes] = ()
+    counts: Sequence[int] = ()
+    values: Sequence[bytes] = ()
+    versions: bytes = b""
+    contexts: Sequence[bytes] = ()
+    expires_ms: Sequence[int] = ()
+    receipt: Receipt | None = None
+    error: KvError | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class MemberInfo:
+    """A ring member as clients see it."""
+
+    id: str
+    address: str
+    zone: str = ""
+    weight: int = 1
+
+
+@dataclass(slots=True, frozen=True)
+class NamespaceInfo:
+    """A namespace as clients see it; `n` is effective, `n_asked` what was configured."""
+
+    id: int
+    name: str
+    mode: str
+    preset: str
+    n: int
+    n_asked: int
+    r: int
+    w: int
+    ttl_ms: int = 0
+    policy: str = "siblings"
+
+
+@dataclass(slots=True, frozen=True)
+class ClusterInfo:
+    """All a client needs to route and to know the limits. `owners` is partitions × `owners_per_partition` indices into `members`
+    (2 bytes big-endian each), in preference order."""
+
+    cluster_id: str
+    node_id: str
+    version: str
+    ring_epoch: int
+    ring_hash: int
+    partitions: int
+    members: tuple[MemberInfo, ...]
+    owners_per_partition: int
+    owners: bytes
+    namespaces: tuple[NamespaceInfo, ...]
+    key_bytes_max: int
+    value_bytes_max: int
+    server_time_ms: int
+    retry_window_ms: int
+    protocol: int = 1
+
+    def preference_list(self, partition: int) -> tuple[int, ...]:
+        """Indices into `members` of the partition's home replicas, the coordinator by convention first."""
+        width = 2 * self.owners_per_partition
+        row = self.owners[partition * width : (partition + 1) * width]
+        return tuple(int.from_bytes(row[at : at + 2], "big") for at in range(0, width, 2))
+
+
+@dataclass(slots=True, frozen=True)
+class NodeStatus:
+    """One node's own numbers: a row of `kv status`."""
+
+    node_id: str
+    address: str
+    zone: str
+    state: str
+    ring_epoch: int
+    keys: int
+    version: str
+    hints_pending: int = 0
+    hints_dropped: int = 0
+    oldest_hint_s: float = 0.0
+    divergent_partitions: int = 0
+    quarantined: int = 0
+    peers: tuple[tuple[str, str, int], ...] = field(default=())  # id, state, queued
+    commits: int = 0
+    commit_records: int = 0
+    read_repairs: int = 0
+    overloaded: int = 0
+    uptime_s: float = 0.0

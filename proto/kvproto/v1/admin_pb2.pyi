@@ -1,0 +1,137 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DescribeRequest(_message.Message):
+    __slots__ = ("protocol",)
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    def __init__(self, protocol: _Optional[int] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("id", "address", "zone", "weight")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    address: str
+    zone: str
+    weight: int
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
+
+class Namespace(_message.Message):
+    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    N_ASKED_FIELD_NUMBER: _ClassVar[int]
+    R_FIELD_NUMBER: _ClassVar[int]
+    W_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    mode: str
+    preset: str
+    n: int
+    n_asked: int
+    r: int
+    w: int
+    ttl_ms: int
+    policy: str
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ...) -> None: ...
+
+class DescribeReply(_message.Message):
+    __slots__ = ("cluster_id", "node_id", "protocol", "version", "ring_epoch", "ring_hash", "partitions", "members", "owners_per_partition", "owners", "namespaces", "key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_PER_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    KEY_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    VALUE_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_WINDOW_MS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    node_id: str
+    protocol: int
+    version: str
+    ring_epoch: int
+    ring_hash: int
+    partitions: int
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    owners_per_partition: int
+    owners: bytes
+    namespaces: _containers.RepeatedCompositeFieldContainer[Namespace]
+    key_bytes_max: int
+    value_bytes_max: int
+    server_time_ms: int
+    retry_window_ms: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., partitions: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., owners_per_partition: _Optional[int] = ..., owners: _Optional[bytes] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., key_bytes_max: _Optional[int] = ..., value_bytes_max: _Optional[int] = ..., server_time_ms: _Optional[int] = ..., retry_window_ms: _Optional[int] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PeerState(_message.Message):
+    __slots__ = ("id", "state", "queued")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    state: str
+    queued: int
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., queued: _Optional[int] = ...) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    HINTS_PENDING_FIELD_NUMBER: _ClassVar[int]
+    HINTS_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_HINT_S_FIELD_NUMBER: _ClassVar[int]
+    DIVERGENT_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    COMMITS_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    READ_REPAIRS_FIELD_NUMBER: _ClassVar[int]
+    OVERLOADED_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    address: str
+    zone: str
+    state: str
+    ring_epoch: int
+    keys: int
+    hints_pending: int
+    hints_dropped: int
+    oldest_hint_s: float
+    divergent_partitions: int
+    quarantined: int
+    version: str
+    peers: _containers.RepeatedCompositeFieldContainer[PeerState]
+    commits: int
+    commit_records: int
+    read_repairs: int
+    overloaded: int
+    uptime_s: float
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ...) -> None: ...

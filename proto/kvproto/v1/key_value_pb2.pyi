@@ -1,0 +1,263 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_UNSPECIFIED: _ClassVar[Kind]
+    KIND_GET: _ClassVar[Kind]
+    KIND_PUT: _ClassVar[Kind]
+    KIND_DELETE: _ClassVar[Kind]
+
+class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LEVEL_UNSPECIFIED: _ClassVar[Level]
+    LEVEL_ONE: _ClassVar[Level]
+    LEVEL_QUORUM: _ClassVar[Level]
+    LEVEL_ALL: _ClassVar[Level]
+    LEVEL_EXPLICIT: _ClassVar[Level]
+
+class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_CODE_UNSPECIFIED: _ClassVar[ErrorCode]
+    BAD_REQUEST: _ClassVar[ErrorCode]
+    TOO_LARGE: _ClassVar[ErrorCode]
+    UNKNOWN_NAMESPACE: _ClassVar[ErrorCode]
+    WRONG_MODE: _ClassVar[ErrorCode]
+    QUORUM_UNREACHABLE: _ClassVar[ErrorCode]
+    DEADLINE_EXCEEDED: _ClassVar[ErrorCode]
+    OVERLOADED: _ClassVar[ErrorCode]
+    WRONG_EPOCH: _ClassVar[ErrorCode]
+    WRONG_CLUSTER: _ClassVar[ErrorCode]
+    SETTINGS_MISMATCH: _ClassVar[ErrorCode]
+    DUPLICATE_NODE: _ClassVar[ErrorCode]
+    STORAGE_FAILED: _ClassVar[ErrorCode]
+    RECORD_LOST: _ClassVar[ErrorCode]
+    RETRY_WINDOW_PASSED: _ClassVar[ErrorCode]
+    NOT_OWNER: _ClassVar[ErrorCode]
+    UNAVAILABLE: _ClassVar[ErrorCode]
+    INTERNAL: _ClassVar[ErrorCode]
+    UNSUPPORTED_PROTOCOL: _ClassVar[ErrorCode]
+    SHUTTING_DOWN: _ClassVar[ErrorCode]
+KIND_UNSPECIFIED: Kind
+KIND_GET: Kind
+KIND_PUT: Kind
+KIND_DELETE: Kind
+LEVEL_UNSPECIFIED: Level
+LEVEL_ONE: Level
+LEVEL_QUORUM: Level
+LEVEL_ALL: Level
+LEVEL_EXPLICIT: Level
+ERROR_CODE_UNSPECIFIED: ErrorCode
+BAD_REQUEST: ErrorCode
+TOO_LARGE: ErrorCode
+UNKNOWN_NAMESPACE: ErrorCode
+WRONG_MODE: ErrorCode
+QUORUM_UNREACHABLE: ErrorCode
+DEADLINE_EXCEEDED: ErrorCode
+OVERLOADED: ErrorCode
+WRONG_EPOCH: ErrorCode
+WRONG_CLUSTER: ErrorCode
+SETTINGS_MISMATCH: ErrorCode
+DUPLICATE_NODE: ErrorCode
+STORAGE_FAILED: ErrorCode
+RECORD_LOST: ErrorCode
+RETRY_WINDOW_PASSED: ErrorCode
+NOT_OWNER: ErrorCode
+UNAVAILABLE: ErrorCode
+INTERNAL: ErrorCode
+UNSUPPORTED_PROTOCOL: ErrorCode
+SHUTTING_DOWN: ErrorCode
+
+class BatchRequest(_message.Message):
+    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HOPS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    protocol: int
+    cluster_id: str
+    ring_epoch: int
+    hops: int
+    groups: _containers.RepeatedCompositeFieldContainer[OperationGroup]
+    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ...) -> None: ...
+
+class OperationGroup(_message.Message):
+    __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    TTLS_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_MS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    R_FIELD_NUMBER: _ClassVar[int]
+    W_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    kind: Kind
+    namespace: str
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    contexts: _containers.RepeatedScalarFieldContainer[bytes]
+    request_ids: bytes
+    ttls_ms: _containers.RepeatedScalarFieldContainer[int]
+    timeouts_ms: _containers.RepeatedScalarFieldContainer[int]
+    level: Level
+    r: int
+    w: int
+    explain: bool
+    attempt: int
+    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class BatchReply(_message.Message):
+    __slots__ = ("batch_id", "replies", "last", "ring_epoch")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    replies: _containers.RepeatedCompositeFieldContainer[GroupReply]
+    last: bool
+    ring_epoch: int
+    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ...) -> None: ...
+
+class GroupReply(_message.Message):
+    __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    versions: bytes
+    contexts: _containers.RepeatedScalarFieldContainer[bytes]
+    expires_ms: _containers.RepeatedScalarFieldContainer[int]
+    receipt: Receipt
+    error: Error
+    def __init__(self, group: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("level", "needed", "n", "n_asked", "acknowledged", "zones", "durable", "degraded", "hinted", "hedged", "ring_epoch", "coordinator", "server_time_ms", "explanation")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    N_ASKED_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    ZONES_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    HINTED_FIELD_NUMBER: _ClassVar[int]
+    HEDGED_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    level: Level
+    needed: int
+    n: int
+    n_asked: int
+    acknowledged: _containers.RepeatedScalarFieldContainer[str]
+    zones: _containers.RepeatedScalarFieldContainer[str]
+    durable: bool
+    degraded: bool
+    hinted: bool
+    hedged: bool
+    ring_epoch: int
+    coordinator: str
+    server_time_ms: int
+    explanation: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, level: _Optional[_Union[Level, str]] = ..., needed: _Optional[int] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., acknowledged: _Optional[_Iterable[str]] = ..., zones: _Optional[_Iterable[str]] = ..., durable: bool = ..., degraded: bool = ..., hinted: bool = ..., hedged: bool = ..., ring_epoch: _Optional[int] = ..., coordinator: _Optional[str] = ..., server_time_ms: _Optional[int] = ..., explanation: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "retryable", "may_have_applied", "needed", "received", "contacted", "retry_after_ms", "limit", "actual", "subject")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    MAY_HAVE_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    CONTACTED_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ACTUAL_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    code: ErrorCode
+    message: str
+    retryable: bool
+    may_have_applied: bool
+    needed: int
+    received: int
+    contacted: int
+    retry_after_ms: int
+    limit: int
+    actual: int
+    subject: str
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., retryable: bool = ..., may_have_applied: bool = ..., needed: _Optional[int] = ..., received: _Optional[int] = ..., contacted: _Optional[int] = ..., retry_after_ms: _Optional[int] = ..., limit: _Optional[int] = ..., actual: _Optional[int] = ..., subject: _Optional[str] = ...) -> None: ...
+
+class ScanRequest(_message.Message):
+    __slots__ = ("namespace", "prefix", "start", "end", "after", "limit", "level", "r", "timeout_ms", "cluster_id", "protocol", "ring_epoch", "keys_only")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    R_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    KEYS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    prefix: bytes
+    start: bytes
+    end: bytes
+    after: bytes
+    limit: int
+    level: Level
+    r: int
+    timeout_ms: int
+    cluster_id: str
+    protocol: int
+    ring_epoch: int
+    keys_only: bool
+    def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[bytes] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., after: _Optional[bytes] = ..., limit: _Optional[int] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., keys_only: bool = ...) -> None: ...
+
+class ScanReply(_message.Message):
+    __slots__ = ("keys", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    versions: bytes
+    contexts: _containers.RepeatedScalarFieldContainer[bytes]
+    expires_ms: _containers.RepeatedScalarFieldContainer[int]
+    receipt: Receipt
+    error: Error
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,140 @@
+from kvproto.v1 import key_value_pb2 as _key_value_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class HelloRequest(_message.Message):
+    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISE_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    node_id: str
+    incarnation: int
+    protocol: int
+    ring_epoch: int
+    ring_hash: int
+    settings: str
+    advertise: str
+    zone: str
+    actor: bytes
+    lease: int
+    expects: str
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ...) -> None: ...
+
+class HelloReply(_message.Message):
+    __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_LEASE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    incarnation: int
+    protocol: int
+    ring_epoch: int
+    ring_hash: int
+    zone: str
+    remembered_actor: bytes
+    remembered_lease: int
+    error: _key_value_pb2.Error
+    def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class PeerRequest(_message.Message):
+    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    SENT_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    STORE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    STORE_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    FETCH_KEYS_FIELD_NUMBER: _ClassVar[int]
+    FETCH_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    ring_epoch: int
+    ring_hash: int
+    sent_ms: int
+    timeout_ms: int
+    store_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    store_records: _containers.RepeatedScalarFieldContainer[bytes]
+    fetch_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    fetch_digests: bytes
+    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ...) -> None: ...
+
+class PeerReply(_message.Message):
+    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_CODES_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    last: bool
+    error: _key_value_pb2.Error
+    stored: bool
+    refused: _containers.RepeatedScalarFieldContainer[int]
+    refused_codes: _containers.RepeatedScalarFieldContainer[int]
+    fetched: bool
+    differing: _containers.RepeatedScalarFieldContainer[int]
+    records: _containers.RepeatedScalarFieldContainer[bytes]
+    lost: _containers.RepeatedScalarFieldContainer[int]
+    queue_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ...) -> None: ...
+
+class PageRequest(_message.Message):
+    __slots__ = ("ring_epoch", "ring_hash", "namespace", "start", "end", "count_max", "bytes_max", "timeout_ms")
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    COUNT_MAX_FIELD_NUMBER: _ClassVar[int]
+    BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    ring_epoch: int
+    ring_hash: int
+    namespace: int
+    start: bytes
+    end: bytes
+    count_max: int
+    bytes_max: int
+    timeout_ms: int
+    def __init__(self, ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., namespace: _Optional[int] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., count_max: _Optional[int] = ..., bytes_max: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class PageReply(_message.Message):
+    __slots__ = ("keys", "records", "more", "lost", "error")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    records: _containers.RepeatedScalarFieldContainer[bytes]
+    more: bool
+    lost: _containers.RepeatedScalarFieldContainer[bytes]
+    error: _key_value_pb2.Error
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more: bool = ..., lost: _Optional[_Iterable[bytes]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
