@@ -1,0 +1,61 @@
+"""From errors to exit codes, in one table (scripts rely on these numbers; they never change meaning).
+
+First matching row wins, except that an outcome that is unknown comes before everything: a write that may have been applied must
+not be mistaken for one that certainly was not.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from kvproto.errors import AvailabilityError, ClusterError, KvError, NotOwner, StorageError, UserError, WrongEpoch
+
+
+class ExitCode(IntEnum):
+    """What a process that ran `kv` ends with."""
+
+    DONE = 0
+    INTERNAL = 1
+    REFUSED = 2
+    NOT_FOUND = 3
+    CONDITION = 4
+    UNAVAILABLE = 5
+    UNKNOWN = 6
+    NOT_ALLOWED = 7
+    PROMISE_BROKEN = 8
+    INCONCLUSIVE = 9
+    INTERRUPTED = 130
+
+
+TABLE: tuple[tuple[type[KvError], ExitCode], ...] = (
+    (UserError, ExitCode.REFUSED),
+    (WrongEpoch, ExitCode.UNAVAILABLE),  # the ring is changing: passes by itself
+    (NotOwner, ExitCode.UNAVAILABLE),
+    (ClusterError, ExitCode.REFUSED),
+    (AvailabilityError, ExitCode.UNAVAILABLE),
+    (StorageError, ExitCode.UNAVAILABLE),  # a node's disk: expected in a store, hence never "internal"
+)
+
+# Of several errors in one batch the first of these decides: what may have happened weighs more than what certainly did not.
+_GRAVITY = (ExitCode.UNKNOWN, ExitCode.INTERNAL, ExitCode.UNAVAILABLE, ExitCode.REFUSED, ExitCode.CONDITION, ExitCode.NOT_FOUND)
+
+
+def exit_code_of(error: KvError) -> ExitCode:
+    """The exit code of one error; an unknown class is an internal error, unless its outcome is unknown."""
+    if error.may_have_applied:
+        return ExitCode.UNKNOWN
+    for kind, code in (*_client_rows(), *TABLE):
+        if isinstance(error, kind):
+            return code
+    return ExitCode.INTERNAL
+
+
+def gravest(codes: set[ExitCode]) -> ExitCode:
+    """The exit code of a command of which several parts ended differently; `DONE` for none."""
+    return next((code for code in _GRAVITY if code in codes), ExitCode.DONE)
+
+
+def _client_rows() -> tuple[tuple[type[KvError], ExitCode], ...]:
+    from kvclient.errors import SiblingsError
+
+    return ((SiblingsError, ExitCode.CONDITION),)

@@ -1,0 +1,36 @@
+"""Entry point of `kv`: prepares the process, then hands over to the command tree.
+
+Runs before anything heavy is imported, because gRPC reads its experiments from the environment when it is first loaded. With its
+event engine off a message round trip costs about half (docs/architecture.md, "Performance"); the client *library* never edits its
+host's environment, so this is the command's business. A value set by the user stands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
+
+
+def prepare_environment() -> None:
+    """Sets what gRPC reads at import, unless the user has set it."""
+    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code (docs/operations.md, "Exit codes"); `argv` defaults to the process's arguments."""
+    prepare_environment()
+    try:
+        from kvclient.cli import tree
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in {"click", "rich"}:
+            raise
+        print(f"kv needs the package {error.name!r}: pip install 'kvstore-client[cli]'", file=sys.stderr)
+        return 2
+    return tree.run(sys.argv[1:] if argv is None else list(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What every command accepts, before the sub-command and after it; the later one wins, then the environment, then the default.
+
+A global option keeps its value in the context's `meta`, which all contexts of one invocation share. Commands read it through
+`Options.of`; the parameters themselves are added to a command by `accept_global_options`, also to commands of other distributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+DEFAULT_AT = "127.0.0.1:7400"
+DEFAULT_NAMESPACE = "default"
+DEFAULT_TIMEOUT_S = 5.0
+LEVELS = ("one", "quorum", "all")
+_META = "kvclient.cli."
+
+
+class Output(StrEnum):
+    """How results are printed: for people, one JSON object a line, or bytes as they are."""
+
+    HUMAN = "human"
+    JSON = "json"
+    RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The global options of one invocation. `timeout_s` covers a command's retries and failover; `level` None: the preset's."""
+
+    at: str = DEFAULT_AT
+    namespace: str = DEFAULT_NAMESPACE
+    level: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    output: Output = Output.HUMAN
+    explain: bool = False
+
+    @classmethod
+    def of(cls, context: click.Context) -> Options:
+        """The options as given so far on the command line of `context`, completed from environment and defaults."""
+        given = {name: context.meta[_META + name] for name in cls.__slots__ if _META + name in context.meta}
+        at = given.setdefault("at", DEFAULT_AT)
+        given.setdefault("namespace", _namespace_in_url(at) or DEFAULT_NAMESPACE)
+        return cls(**given)
+
+    def call(self, **extra: object) -> dict[str, Any]:
+        """Keyword arguments for one call of the client: what was asked for, and nothing that was not."""
+        arguments: dict[str, Any] = {"timeout_s": self.timeout_s}
+        if self.level is not None:
+            arguments["level"] = self.level
+        if self.explain:
+            arguments["explain"] = True
+        arguments.update({name: value for name, value in extra.items() if value is not None})
+        return arguments
+
+
+def _namespace_in_url(at: str) -> str:
+    return urlsplit(at).path.strip("/") if at.startswith("kv://") else ""
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is None or value is False:
+        return
+    name = str(parameter.name)
+    context.meta[_META + name.removeprefix("global_")] = Output(value) if name == "global_output" else value
+
+
+def _global_options(*, with_environment: bool) -> Iterator[click.Option]:
+    """Fresh parameters; the environment is read once, at the root, so that it never overrides what stands before a sub-command."""
+
+    def option(*declarations: str, **settings: Any) -> click.Option:
+        return click.Option(declarations, expose_value=False, callback=_remember, **settings)
+
+    def variable(name: str) -> str | None:
+        return name if with_environment else None
+
+    yield option(
+        "global_at",
+        "--at",
+        metavar="HOST:PORT[,…]",
+        envvar=variable("KV_AT"),
+        help=f"Nodes to start from (KV_AT; default {DEFAULT_AT}).",
+    )
+    yield option(
+        "global_namespace",
+        "-n",
+        "--namespace",
+        metavar="NAME",
+        envvar=variable("KV_NAMESPACE"),
+        help=f"Namespace (KV_NAMESPACE; default {DEFAULT_NAMESPACE}).",
+    )
+    yield option("global_level", "--level", type=click.Choice(LEVELS), help="Consistency level; default: the namespace's preset.")
+    yield option(
+        "global_timeout_s",
+        "--timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0.0, min_open=True),
+        help=f"Covers retries and failover (default {DEFAULT_TIMEOUT_S:g}).",
+    )
+    yield option("global_output", "-o", "--output", type=click.Choice([output.value for output in Output]), help="Output format.")
+    yield option("global_explain", "--explain", is_flag=True, default=None, help="Say who answered what, and why.")
+
+
+def accept_global_options(command: click.Command, *, root: bool = False) -> click.Command:
+    """Adds the global options to `command` and its sub-commands, except those whose spelling a command uses itself."""
+    taken = {spelling for parameter in command.params for spelling in parameter.opts}
+    for option in _global_options(with_environment=root):
+        if not taken.intersection(option.opts):
+            option.hidden = not root  # listed once, in `kv --help`
+            command.params.append(option)
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            accept_global_options(child)
+    return command
+
+
+def given_before(context: click.Context, command: click.Command) -> dict[str, Any]:
+    """Defaults for a command that spells a global option its own way, from what was given before the sub-command."""
+    defaults: dict[str, Any] = {}
+    for option in _global_options(with_environment=False):
+        value = context.meta.get(_META + str(option.name).removeprefix("global_"))
+        for parameter in command.params:
+            if value is not None and parameter.name != option.name and set(parameter.opts) & set(option.opts):
+                defaults[str(parameter.name)] = str(value) if isinstance(value, Output) else value
+    return defaults
+
+
+def output_asked(arguments: list[str]) -> Output:
+    """The output format a command line asks for, read without parsing it: a line that cannot be parsed also needs its error printed."""
+    asked = Output.HUMAN
+    for at, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        following = arguments[at + 1] if at + 1 < len(arguments) else ""
+        if argument in {"-o", "--output"}:
+            value = following
+        elif argument.startswith("--output="):
+            value = argument.removeprefix("--output=")
+        elif argument.startswith("-o"):
+            value = argument.removeprefix("-o")
+        else:
+            continue
+        if value in set(Output):
+            asked = Output(value)
+    return asked

@@ -1,0 +1,150 @@
+"""The command tree, lazy: a command's module is imported when it is invoked, its short help stands here.
+
+Other distributions add commands through the entry-point group `kv.commands`, each a click command; one is loaded when it is
+invoked, or for its line in `kv --help`. A command that cannot be loaded never takes the others down with it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvclient.cli import options, output
+from kvclient.cli.exit_codes import ExitCode, exit_code_of
+from kvproto.errors import BadRequest, KvError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+ENTRY_POINTS = "kv.commands"
+
+# name: (module and attribute, one line of help)
+BUILT_IN: dict[str, tuple[str, str]] = {
+    "put": ("kvclient.cli.data:put", "Store a value under a key."),
+    "get": ("kvclient.cli.data:get", "Print the value of one or more keys."),
+    "del": ("kvclient.cli.data:delete", "Delete one or more keys."),
+    "scan": ("kvclient.cli.scan:scan", "List keys and values in key order."),
+    "load": ("kvclient.cli.load:load", "Store every line of a JSON Lines file; resumable."),
+    "dump": ("kvclient.cli.dump:dump", "Write a namespace as JSON Lines; resumable."),
+    "status": ("kvclient.cli.cluster:status", "One row a node: state, epoch, hints, divergence."),
+    "ring": ("kvclient.cli.cluster:ring", "Who owns what: shares of the ring, owners of a key."),
+    "bench": ("kvclient.cli.bench:bench", "Measure the cluster under load."),
+}
+
+EPILOG = """\b
+Examples:
+  kv put alice 'hello'              kv get alice
+  kv scan user/ --limit 10          kv -o json get alice
+  kv --at 127.0.0.1:7410 status     kv bench run --workload mix"""
+
+
+class LazyGroup(click.Group):
+    """The root of the tree: built-in commands by name, then those of other distributions."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, built-in ones first, without importing any."""
+        return [*BUILT_IN, *sorted(set(_entry_points()) - set(BUILT_IN))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now; None if there is none. Raises `BadRequest` if it cannot be imported."""
+        if cmd_name in BUILT_IN:
+            module, _, attribute = BUILT_IN[cmd_name][0].partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+        else:
+            entry_point = _entry_points().get(cmd_name)
+            if entry_point is None:
+                return None
+            command = _load(entry_point)
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = options.accept_global_options(command)
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in click, but an unknown name is compared with every command there is, loaded or not."""
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None and not ctx.resilient_parsing and not name.startswith("-"):
+            raise _unknown(name, self.list_commands(ctx), ctx)
+        if command is not None and (defaults := options.given_before(ctx, command)):
+            ctx.default_map = {name: defaults}
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `kv --help`; built-in lines come from the table, others from the command itself."""
+        rows = [(name, text) for name, (_, text) in BUILT_IN.items()]
+        added = [(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)[len(BUILT_IN) :]]
+        for title, lines in (("Commands", rows), ("Commands of installed packages", added)):
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except KvError as error:
+            return f"({error.message})"
+        return "" if command is None else command.get_short_help_str(limit=70)
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # 20 ms: only when a name is not built in, or for the list
+
+    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
+
+
+def _load(entry_point: EntryPoint) -> click.Command:
+    try:
+        command = entry_point.load()
+    except (ImportError, AttributeError) as error:
+        raise BadRequest(f"the command {entry_point.name!r} ({entry_point.value}) cannot be loaded: {error}") from error
+    if not isinstance(command, click.Command):
+        raise BadRequest(f"the command {entry_point.name!r} ({entry_point.value}) is not a click command")
+    return command
+
+
+def _unknown(name: str, known: list[str], ctx: click.Context) -> click.UsageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
+    return click.UsageError(f"No such command {name!r}.{hint}", ctx)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.version_option(package_name="kvstore-client", prog_name="kv")
+def root() -> None:
+    """A replicated key-value store whose place between consistency and availability is yours to choose."""
+
+
+options.accept_global_options(root, root=True)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; returns its exit code. Errors become one sentence on stderr, or one JSON object with `-o json`."""
+    errors = output.ErrorPrinter(options.output_asked(arguments))
+    try:
+        result: Any = root.main(args=arguments, prog_name="kv", standalone_mode=False)
+    except KvError as error:
+        errors.print_error(error)
+        return exit_code_of(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return ExitCode.REFUSED
+    except click.ClickException as error:
+        errors.print_usage(error)
+        return ExitCode.REFUSED
+    except (click.Abort, KeyboardInterrupt):
+        errors.print_interrupted()
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return output.abandon_stdout()
+    except Exception as error:
+        errors.print_internal(error)
+        return ExitCode.INTERNAL
+    return result if isinstance(result, int) else ExitCode.DONE

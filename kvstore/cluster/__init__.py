@@ -1,0 +1,1 @@
+"""What a node knows of the others: the ring it goes by, and the namespaces."""

@@ -1,0 +1,91 @@
+"""What a node goes by: the ring of the current epoch with everything precomputed, and the namespaces.
+
+Immutable values inside one holder, swapped whole when the epoch changes; coordinators take what they need at the start of a batch and
+never look again. Lookups are tuples by partition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvproto.columns import ClusterInfo, MemberInfo, NamespaceInfo
+from kvproto.errors import UnknownNamespace
+
+from kvstore.core.ring import Ring
+from kvstore.storage.layout import store_key_prefix
+
+
+@dataclass(slots=True, frozen=True)
+class Space:
+    """A namespace with the store-key prefix of each partition."""
+
+    info: NamespaceInfo
+    prefixes: tuple[bytes, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class OwnerSet:
+    """The home replicas of some partitions (node ids, sorted: the order does not matter for a quorum) and whether we are one."""
+
+    nodes: tuple[str, ...]
+    includes_me: bool
+
+
+class RingView:
+    """One node's view of one ring epoch."""
+
+    __slots__ = ("me", "owner_sets", "preference", "ring", "set_of_partition", "spaces", "zones")
+
+    def __init__(self, me: str, ring: Ring, namespaces: tuple[NamespaceInfo, ...]) -> None:
+        self.me = me
+        self.ring = ring
+        self.zones = {member.id: member.zone for member in ring.members}
+        self.preference = tuple(ring.owners_of(partition) for partition in range(ring.partitions))
+        self.spaces = {
+            info.name: Space(info, tuple(store_key_prefix(partition, info.id) for partition in range(ring.partitions)))
+            for info in namespaces
+        }
+        # A namespace with fewer replicas than the ring's takes the first n of the preference list; sets are kept for each n in use.
+        self.owner_sets: dict[int, tuple[OwnerSet, ...]] = {}
+        self.set_of_partition: dict[int, tuple[int, ...]] = {}
+        for n in {info.n for info in namespaces}:
+            distinct = sorted({tuple(sorted(owners[:n])) for owners in self.preference})
+            index = {nodes: at for at, nodes in enumerate(distinct)}
+            self.owner_sets[n] = tuple(OwnerSet(nodes, me in nodes) for nodes in distinct)
+            self.set_of_partition[n] = tuple(index[tuple(sorted(owners[:n]))] for owners in self.preference)
+
+    def space(self, name: str) -> Space:
+        """The namespace `name`. Raises `UnknownNamespace` with the names there are."""
+        space = self.spaces.get(name)
+        if space is None:
+            raise UnknownNamespace(f"there is no namespace {name!r}; there is: {', '.join(sorted(self.spaces))}", subject=name)
+        return space
+
+    def describe(self, *, cluster_id: str, version: str, limits: tuple[int, int], now_ms: int, retry_window_ms: int) -> ClusterInfo:
+        """What clients are told. `limits` are the longest key and value in bytes."""
+        ring = self.ring
+        return ClusterInfo(
+            cluster_id=cluster_id,
+            node_id=self.me,
+            version=version,
+            ring_epoch=ring.epoch,
+            ring_hash=ring.hash,
+            partitions=ring.partitions,
+            members=tuple(MemberInfo(member.id, member.address, member.zone, member.weight) for member in ring.members),
+            owners_per_partition=ring.replicas,
+            owners=ring.packed_owners(),
+            namespaces=tuple(space.info for space in self.spaces.values()),
+            key_bytes_max=limits[0],
+            value_bytes_max=limits[1],
+            server_time_ms=now_ms,
+            retry_window_ms=retry_window_ms,
+        )
+
+
+class RingHolder:
+    """The current view; replaced whole when a new epoch is installed."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: RingView) -> None:
+        self.view = view

@@ -1,0 +1,98 @@
+"""Judges settings that only make sense together: addresses with TLS, peers with zones, quorums with nodes. Adds to `Problems`."""
+
+from __future__ import annotations
+
+from kvproto.partitions import partition_shift
+from kvstore.config.addresses import is_loopback, split_address
+from kvstore.config.table import Problems, did_you_mean
+from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, ClusterConfig, NamespaceConfig, NodeConfig
+
+
+def check_node(config: NodeConfig, problems: Problems) -> None:
+    """Every rule that spans settings; single values have been checked while reading."""
+    _check_addresses(config, problems)
+    _check_peers(config, problems)
+    _check_zones(config, problems)
+    _check_cluster(config.cluster, problems)
+    for namespace in config.cluster.namespaces.values():
+        _check_quorums(namespace, config, problems)
+
+
+def _check_addresses(config: NodeConfig, problems: Problems) -> None:
+    for key in ("listen", "http"):
+        address: str = getattr(config, key)
+        host = _host(key, address, problems)
+        if host and not is_loopback(host) and config.tls is None and not config.insecure:
+            problems.add(key, f"{address!r} can be reached from other machines and there is no [tls]; add it, or insecure = true")
+    if config.advertise != config.listen:
+        _host("advertise", config.advertise, problems)
+    if config.http and config.http == config.listen:
+        problems.add("http", f"{config.http!r} is the address of listen too; give it another port")
+
+
+def _host(key: str, address: str, problems: Problems) -> str | None:
+    if not address:
+        return None  # already reported if it is required
+    try:
+        return split_address(address)[0]
+    except ValueError as error:
+        problems.add(key, str(error))
+        return None
+
+
+def _check_peers(config: NodeConfig, problems: Problems) -> None:
+    seen: dict[str, str] = {}
+    for node, address in config.peers.items():
+        key = f"peers.{node}"
+        _host(key, address, problems)
+        if node == config.node_id:
+            problems.add(key, "this node's own id; list only the others")
+        elif address and address in (config.listen, config.advertise):
+            problems.add(key, f"{address!r} is this node's own address")
+        elif address in seen:
+            problems.add(key, f"{address!r} is the address of {seen[address]!r} too")
+        seen.setdefault(address, node)
+
+
+def _check_zones(config: NodeConfig, problems: Problems) -> None:
+    zones = config.cluster.zones
+    for node in zones:
+        if node not in config.nodes:
+            problems.add(f"cluster.zones.{node}", f"no such node; {did_you_mean(node, config.nodes)}")
+    if not zones:
+        return
+    # Each node plans the ring by itself, so a zone that only some nodes know of would give them different rings.
+    missing = [node for node in config.nodes if node not in zones]
+    if missing:
+        problems.add("cluster.zones", f"names some nodes but not {', '.join(missing)}; name every node or none")
+    if config.zone and config.zone != config.zone_of(config.node_id):
+        problems.add("zone", f"{config.zone!r}, but cluster.zones says {config.zone_of(config.node_id)!r}")
+
+
+def _check_cluster(cluster: ClusterConfig, problems: Problems) -> None:
+    try:
+        partition_shift(cluster.partitions)
+    except ValueError as error:
+        problems.add("cluster.partitions", str(error))
+    holders: dict[int, str] = {}
+    for name, namespace in sorted(cluster.namespaces.items()):
+        key = f"cluster.namespaces.{name}"
+        if (name == DEFAULT_NAMESPACE) != (namespace.id == DEFAULT_NAMESPACE_ID):
+            problems.add(f"{key}.id", f"{DEFAULT_NAMESPACE_ID} is the id of {DEFAULT_NAMESPACE!r}, and of no other")
+        elif namespace.id in holders:
+            problems.add(f"{key}.id", f"{namespace.id} is the id of {holders[namespace.id]!r} too")
+        else:
+            holders[namespace.id] = name
+        if namespace.n > cluster.replicas:
+            problems.add(f"{key}.n", f"{namespace.n} replicas, but cluster.replicas is {cluster.replicas}; raise that first")
+
+
+def _check_quorums(namespace: NamespaceConfig, config: NodeConfig, problems: Problems) -> None:
+    nodes = len(config.nodes)
+    n = namespace.effective_n(nodes)
+    for letter, count in (("r", namespace.r), ("w", namespace.w)):
+        if count is not None and count > n:
+            problems.add(
+                f"cluster.namespaces.{namespace.name}.{letter}",
+                f"{count}, but a key has {n} replicas (n = {namespace.n}, nodes = {nodes})",
+            )

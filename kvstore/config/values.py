@@ -1,0 +1,156 @@
+"""The settings as values, with what follows from them: quorums, fingerprints and differences. Pure.
+
+Presets and their R and W: consistency.md, section 2. Effective n: a namespace asks for n replicas and gets min(n, nodes).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from xxhash import xxh3_64_intdigest
+
+DEFAULT_NAMESPACE = "default"
+DEFAULT_NAMESPACE_ID = 1
+# 0 is what an unset field of a message reads as, the last one is the prefix of system keys.
+NAMESPACE_ID_MAX = 0xFFFF_FFFE
+
+MIB = 1 << 20
+
+JsonValue = str | int | float | bool | None | dict[str, "JsonValue"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceConfig:
+    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused."""
+
+    id: int = DEFAULT_NAMESPACE_ID
+    name: str = DEFAULT_NAMESPACE
+    mode: str = "eventual"
+    preset: str = "pa-ec"
+    n: int = 3
+    r: int | None = None
+    w: int | None = None
+    ttl_s: float | None = None
+    policy: str = "siblings"
+    storage: str = "disk"
+    durability: str = "fsync"
+
+    def effective_n(self, nodes: int) -> int:
+        """Replicas a key really has in a ring of `nodes` nodes."""
+        return min(self.n, nodes)
+
+    def read_quorum(self, nodes: int) -> int:
+        """Answers a read waits for: explicit `r`, else 1 (pa-el) or a majority of the effective n (pa-ec)."""
+        return self.r if self.r is not None else self._preset_quorum(nodes)
+
+    def write_quorum(self, nodes: int) -> int:
+        """Acknowledgements a write waits for: explicit `w`, else 1 (pa-el) or a majority of the effective n (pa-ec)."""
+        return self.w if self.w is not None else self._preset_quorum(nodes)
+
+    def _preset_quorum(self, nodes: int) -> int:
+        return 1 if self.preset == "pa-el" else self.effective_n(nodes) // 2 + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """Everything that must be equal on every node of a cluster; compared at Hello by `canonical_json`."""
+
+    id: str = "default"
+    partitions: int = 256
+    replicas: int = 3
+    key_bytes_max: int = 4096
+    value_bytes_max: int = MIB
+    siblings_max: int = 100
+    retry_window_s: float = 10.0
+    retry_ids_max: int = 8
+    zones: Mapping[str, str] = field(default_factory=dict)
+    namespaces: Mapping[str, NamespaceConfig] = field(default_factory=lambda: {DEFAULT_NAMESPACE: NamespaceConfig()})
+
+    def canonical_json(self) -> str:
+        """The same text for the same settings on every node, whatever order a file lists them in."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    def fingerprint(self) -> int:
+        """64 bits of `canonical_json`: equal settings have equal fingerprints."""
+        return xxh3_64_intdigest(self.canonical_json().encode())
+
+    def differences(self, other_json: str) -> list[str]:
+        """Each setting in which the other node's `canonical_json` differs, by name, with both values; empty: none.
+
+        Text that is no JSON object yields one line that says so, never an exception: it came from another process.
+        """
+        try:
+            other = json.loads(other_json)
+        except ValueError:
+            other = None
+        if not isinstance(other, dict):
+            return ["the other node's settings cannot be read"]
+        ours, theirs = _flatten(json.loads(self.canonical_json())), _flatten(other)
+        return [
+            f"{path} is {_shown(ours, path)} here and {_shown(theirs, path)} there"
+            for path in sorted(ours.keys() | theirs.keys())
+            if path not in ours or path not in theirs or ours[path] != theirs[path]
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLimits:
+    """Bounds of this node's memory and queues; past a queue's bound clients get `Overloaded`, never unbounded memory."""
+
+    record_cache_bytes: int = 64 * MIB
+    block_cache_bytes: int = 32 * MIB
+    write_buffer_bytes: int = 32 * MIB
+    in_flight_max: int = 65_536
+    peer_queue_max: int = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Absolute paths of PEM files. `cert` and `key` are this node's, `ca` signs its peers, `client_ca` (else `ca`) its clients."""
+
+    cert: Path
+    key: Path
+    ca: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """One node. Addresses are host:port; `http` "" is off; `peers` maps each other node's id to where this node dials it."""
+
+    node_id: str
+    listen: str
+    data: Path
+    advertise: str = ""
+    http: str = ""
+    zone: str = ""
+    insecure: bool = False
+    peers: Mapping[str, str] = field(default_factory=dict)
+    tls: TlsConfig | None = None
+    limits: NodeLimits = field(default_factory=NodeLimits)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Ids of every node of the cluster, this one included, sorted."""
+        return tuple(sorted((self.node_id, *self.peers)))
+
+    def zone_of(self, node_id: str) -> str:
+        """The zone the ring plans with: `[cluster.zones]` only, because every node must plan the same ring. "" is none."""
+        return self.cluster.zones.get(node_id, "")
+
+
+def _flatten(value: JsonValue, path: str = "cluster") -> dict[str, JsonValue]:
+    # An empty table is a leaf, so that "no zones here, three there" still names something on both sides.
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {leaf: item for key, child in value.items() for leaf, item in _flatten(child, f"{path}.{key}").items()}
+
+
+def _shown(settings: Mapping[str, JsonValue], path: str) -> str:
+    if path not in settings or settings[path] == {}:
+        return "not set"
+    return json.dumps(settings[path])

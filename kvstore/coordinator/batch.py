@@ -1,0 +1,169 @@
+"""From a client's group to sub-batches: what is refused, who owns what, which level was asked.
+
+A sub-batch holds operations of one group whose keys have the same home replicas, so that one tally decides them all. Planning is pure
+and per column; the operations of a group that break a rule are answered alone and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
+from kvproto.errors import BadRequest, KvError, TooLarge
+from xxhash import xxh3_64_intdigest
+
+from kvstore.cluster.view import OwnerSet, RingView, Space
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """What clients may send, in bytes and siblings. Repair and replication are never limited by these."""
+
+    key_bytes_max: int = 4096
+    value_bytes_max: int = 1024 * 1024
+    siblings_max: int = 100
+
+
+@dataclass(slots=True)
+class SubBatch:
+    """Operations with the same home replicas. `positions` None: the whole group, in order. `store_keys` are parallel to them."""
+
+    group_index: int
+    group: OperationGroup
+    space: Space
+    owners: OwnerSet
+    positions: Sequence[int] | None
+    store_keys: list[bytes]
+    need: int
+    view: RingView
+    partitions: Sequence[int] = field(default=())
+
+    def original(self, positions: Sequence[int] | None) -> Sequence[int] | None:
+        """Positions of this sub-batch as positions of its group."""
+        if positions is None:
+            return self.positions
+        return positions if self.positions is None else [self.positions[position] for position in positions]
+
+    def at(self) -> Sequence[int]:
+        """The group positions of its operations, in order."""
+        return range(len(self.store_keys)) if self.positions is None else self.positions
+
+
+def needed(info: NamespaceInfo, group: OperationGroup) -> int:
+    """How many answers the group's level takes in this namespace. Raises `BadRequest` for r or w of 0 or above n."""
+    reading = group.kind is Kind.GET
+    if group.level is Level.PRESET:
+        return info.r if reading else info.w
+    if group.level is Level.ONE:
+        return 1
+    if group.level is Level.QUORUM:
+        return info.n // 2 + 1
+    if group.level is Level.ALL:
+        return info.n
+    asked, name = (group.r, "r") if reading else (group.w, "w")
+    if not 1 <= asked <= info.n:
+        raise BadRequest(
+            f"{name}={asked} is not between 1 and n={info.n} of namespace {info.name!r}"
+            + (f" (n={info.n_asked} was asked for, the ring has fewer nodes)" if info.n < info.n_asked else ""),
+            limit=info.n,
+            actual=asked,
+            subject=name,
+        )
+    return asked
+
+
+def plan(view: RingView, index: int, group: OperationGroup, limits: Limits) -> tuple[list[SubBatch], list[GroupReply]]:
+    """The group's sub-batches, and the replies to what is refused at once. Never raises: a group refused whole is one reply."""
+    try:
+        space = view.space(group.namespace)
+        need = needed(space.info, group)
+        _check_columns(group)
+    except KvError as error:
+        return [], [GroupReply(index, error=error)]
+    keys = group.keys
+    refused = _refused(group, limits)
+    positions: Sequence[int] | None = None
+    replies: list[GroupReply] = []
+    if refused:
+        replies = [GroupReply(index, positions=[position], error=error) for position, error in refused.items()]
+        positions = [position for position in range(len(keys)) if position not in refused]
+        if not positions:
+            return [], replies
+        keys = [keys[position] for position in positions]
+    shift, prefixes = view.ring.shift, space.prefixes
+    partitions = [xxh3_64_intdigest(key) >> shift for key in keys]
+    store_keys = [prefixes[partition] + key for partition, key in zip(partitions, keys, strict=True)]
+    sets = view.owner_sets[space.info.n]
+    if len(sets) == 1:
+        return [SubBatch(index, group, space, sets[0], positions, store_keys, need, view, partitions)], replies
+    return _by_owners(view, index, group, space, positions, partitions, store_keys, need), replies
+
+
+def _by_owners(
+    view: RingView,
+    index: int,
+    group: OperationGroup,
+    space: Space,
+    positions: Sequence[int] | None,
+    partitions: Sequence[int],
+    store_keys: list[bytes],
+    need: int,
+) -> list[SubBatch]:
+    set_of, sets = view.set_of_partition[space.info.n], view.owner_sets[space.info.n]
+    subs: dict[int, SubBatch] = {}
+    for at, partition in enumerate(partitions):
+        chosen = set_of[partition]
+        sub = subs.get(chosen)
+        if sub is None:
+            sub = subs[chosen] = SubBatch(index, group, space, sets[chosen], [], [], need, view, [])
+        sub.positions.append(at if positions is None else positions[at])  # type: ignore[union-attr]
+        sub.store_keys.append(store_keys[at])
+        sub.partitions.append(partition)  # type: ignore[attr-defined]
+    return list(subs.values())
+
+
+def _check_columns(group: OperationGroup) -> None:
+    """Raises `BadRequest` when columns that must be parallel are not."""
+    count = len(group.keys)
+    if not count:
+        raise BadRequest("a group without keys")
+    columns = [
+        ("values", len(group.values), (count,) if group.kind is Kind.PUT else (0,)),
+        ("contexts", len(group.contexts), (0, count)),
+        ("request_ids", len(group.request_ids), (0, count * REQUEST_ID_BYTES)),
+        ("ttls_ms", len(group.ttls_ms), (0, 1, count)),
+        ("timeouts_ms", len(group.timeouts_ms), (0, 1, count)),
+    ]
+    for name, length, allowed in columns:
+        if length not in allowed:
+            raise BadRequest(
+                f"{name} has length {length}; with {count} keys it must be one of {sorted(set(allowed))}", actual=length, subject=name
+            )
+
+
+def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
+    """The operations that break a limit. The usual answer, none, costs two passes in C."""
+    refused: dict[int, KvError] = {}
+    sizes = list(map(len, group.keys))
+    if min(sizes) == 0 or max(sizes) > limits.key_bytes_max:
+        for position, size in enumerate(sizes):
+            if size == 0:
+                refused[position] = BadRequest("an empty key: keys have at least one byte", subject="key")
+            elif size > limits.key_bytes_max:
+                refused[position] = TooLarge(
+                    f"the key has {size} bytes, at most {limits.key_bytes_max} are allowed",
+                    limit=limits.key_bytes_max,
+                    actual=size,
+                    subject="key",
+                )
+    if group.values and max(map(len, group.values)) > limits.value_bytes_max:
+        for position, value in enumerate(group.values):
+            if len(value) > limits.value_bytes_max:
+                refused[position] = TooLarge(
+                    f"the value has {len(value)} bytes, at most {limits.value_bytes_max} are allowed",
+                    limit=limits.value_bytes_max,
+                    actual=len(value),
+                    subject="value",
+                )
+    return refused

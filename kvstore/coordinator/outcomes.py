@@ -1,0 +1,47 @@
+"""What a round tells its client: receipts for what was met, typed errors for what was not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kvproto.columns import GroupReply, Kind, Receipt
+from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
+
+from kvstore.coordinator.batch import SubBatch
+from kvstore.core.quorum import Tally
+
+Emit = Callable[[GroupReply, int], None]
+"""Takes a reply and the number of operations it answers."""
+
+
+def receipt(sub: SubBatch, acknowledged: Sequence[str], *, now_ms: int, durable: bool, explanation: Sequence[str] = ()) -> Receipt:
+    """What was achieved for the operations that `acknowledged` had answered when the reply left."""
+    view, info = sub.view, sub.space.info
+    zones = view.zones
+    return Receipt(
+        level=sub.group.level,
+        needed=sub.need,
+        n=info.n,
+        n_asked=info.n_asked,
+        acknowledged=tuple(acknowledged),
+        zones=tuple([zones.get(node, "") for node in acknowledged]),
+        durable=durable,
+        ring_epoch=view.ring.epoch,
+        coordinator=view.me,
+        server_time_ms=now_ms,
+        explanation=tuple(explanation),
+    )
+
+
+def not_met(sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, applied: bool) -> KvError:
+    """Why the level was not reached: too few can still answer, or too little time. `applied`: our own replica may hold the write."""
+    received, contacted = tally.received(position), len(tally.targets)
+    what = "answer" if sub.group.kind is Kind.GET else "acknowledge"
+    if timed_out:
+        text = f"{received} of the {sub.need} replicas needed did {what} before the deadline ({contacted} were asked)"
+        cls: type[KvError] = DeadlineExceeded
+    else:
+        gone = ", ".join(tally.failed) or "a replica refused"
+        text = f"{received} of the {sub.need} replicas needed can {what} ({contacted} were asked; unreachable: {gone})"
+        cls = QuorumUnreachable
+    return cls(text, needed=sub.need, received=received, contacted=contacted, may_have_applied=applied)

@@ -1,0 +1,241 @@
+"""Dotted version vector sets: what a key's record means, and how two records of one key become one.
+
+A record is one version vector plus siblings, each tagged with the dot (actor, counter) of the write that made it (Preguiça et al.,
+"Dotted Version Vectors", 2012; Riak's `riak_object`). A value is dropped in a merge iff the other side's vector covers its dot and
+the other side does not hold it. Nothing is ever pruned. On top of that a record remembers request ids, so that a retry through
+another coordinator is the same write: all dots minted for one id name one event (safety rule 8).
+
+This file is the plain meaning, one function per idea. `record.py` has the bytes and the fast paths, and a law that they agree.
+Pure; called by record.py, and through it by the store and the coordinator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+ACTOR_BYTES = 12
+DOT_BYTES = 20
+REQUEST_ID_BYTES = 16
+NO_REQUEST = bytes(REQUEST_ID_BYTES)
+
+Vector = dict[bytes, int]
+"""Actor (12 bytes: node tag, random epoch) to the highest counter seen; covers every dot of that actor up to it."""
+
+
+def make_dot(actor: bytes, counter: int) -> bytes:
+    """20 bytes: the actor and the counter, which order by actor and then by counter."""
+    return actor + counter.to_bytes(8, "big")
+
+
+def covers(vector: Mapping[bytes, int], dot: bytes) -> bool:
+    """Whether `vector` has seen the event `dot`."""
+    return vector.get(dot[:ACTOR_BYTES], 0) >= int.from_bytes(dot[ACTOR_BYTES:], "big")
+
+
+def join(left: Mapping[bytes, int], right: Mapping[bytes, int]) -> Vector:
+    """The least vector that covers both."""
+    joined = dict(left)
+    for actor, counter in right.items():
+        if counter > joined.get(actor, 0):
+            joined[actor] = counter
+    return joined
+
+
+def descends(left: Mapping[bytes, int], right: Mapping[bytes, int]) -> bool:
+    """Whether `left` covers everything that `right` does."""
+    return all(left.get(actor, 0) >= counter for actor, counter in right.items())
+
+
+def issued_ms(request_id: bytes) -> int:
+    """When a request id was made, by its first six bytes (Unix milliseconds)."""
+    return int.from_bytes(request_id[:6], "big")
+
+
+@dataclass(slots=True, frozen=True)
+class Sibling:
+    """One live write: its value or tombstone, and everything said about it. `aliases` are the other dots minted for its id."""
+
+    dot: bytes
+    request_id: bytes = NO_REQUEST
+    hlc: int = 0
+    expires_ms: int = 0
+    tombstone: bool = False
+    value: bytes = b""
+    aliases: tuple[bytes, ...] = ()
+
+    @property
+    def dots(self) -> frozenset[bytes]:
+        """Every dot known to name this write."""
+        return frozenset((self.dot, *self.aliases))
+
+
+@dataclass(slots=True, frozen=True)
+class Context:
+    """What a writer says it has seen: a vector, and single dots beyond it. `overwrite`: plus whatever the coordinator holds."""
+
+    vector: Mapping[bytes, int] = field(default_factory=dict)
+    dots: frozenset[bytes] = frozenset()
+    overwrite: bool = False
+
+    def sees(self, dot: bytes) -> bool:
+        """Whether a write in this context supersedes `dot`."""
+        return dot in self.dots or covers(self.vector, dot)
+
+
+OVERWRITE = Context(overwrite=True)
+NOTHING = Context()
+
+
+@dataclass(slots=True, frozen=True)
+class Record:
+    """A key's whole state. `siblings` are sorted by dot; `retries` maps superseded request ids to their dots; ids issued at or
+    before `floor_ms` may have been forgotten."""
+
+    vector: Vector = field(default_factory=dict)
+    siblings: tuple[Sibling, ...] = ()
+    retries: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
+    floor_ms: int = 0
+
+    def known(self, request_id: bytes) -> bytes | None:
+        """The dot under which `request_id` was executed, or None if this record does not remember it."""
+        if request_id == NO_REQUEST:
+            return None
+        for sibling in self.siblings:
+            if sibling.request_id == request_id:
+                return sibling.dot
+        dots = self.retries.get(request_id)
+        return min(dots) if dots else None
+
+    def check(self) -> None:
+        """Asserts every invariant that one record alone can show."""
+        assert list(self.siblings) == sorted(self.siblings, key=lambda sibling: sibling.dot)
+        live: set[bytes] = set()
+        for sibling in self.siblings:
+            assert sibling.dot == min(sibling.dots), "the smallest dot of a write is the one it is held under"
+            assert not live & sibling.dots, "a dot names one write"
+            live |= sibling.dots
+            assert all(covers(self.vector, dot) for dot in sibling.dots)
+            assert sibling.request_id not in self.retries
+        for request_id, dots in self.retries.items():
+            assert dots and not dots & live and all(covers(self.vector, dot) for dot in dots)
+            assert issued_ms(request_id) > self.floor_ms
+
+
+EMPTY = Record()
+
+
+def merge(left: Record, right: Record) -> Record:
+    """The least record that reflects every event of both. Commutative, associative and idempotent on records that share a history.
+
+    A write is superseded iff one side has seen one of its dots and does not hold the write; its id is then remembered. A write that
+    is held is held once, under its smallest dot, whatever number of coordinators minted it.
+    """
+    vector = join(left.vector, right.vector)
+    floor_ms = max(left.floor_ms, right.floor_ms)
+    retries: dict[bytes, frozenset[bytes]] = {}
+    for side in (left, right):
+        for request_id, dots in side.retries.items():
+            retries[request_id] = retries.get(request_id, frozenset()) | dots
+    writes = _pair_writes(left, right)
+    kept: list[Sibling] = []
+    for mine, theirs in writes:
+        write = mine or theirs
+        assert write is not None
+        dots = (mine.dots if mine else frozenset()) | (theirs.dots if theirs else frozenset())
+        superseded = (
+            write.request_id in retries
+            or _dropped_by(mine, right, theirs)
+            or _dropped_by(theirs, left, mine)
+        )  # fmt: skip
+        if not superseded:
+            kept.append(_held_under(write, dots))
+        elif write.request_id != NO_REQUEST:
+            retries[write.request_id] = retries.get(write.request_id, frozenset()) | dots
+    return Record(
+        vector=vector,
+        siblings=tuple(sorted(kept, key=lambda sibling: sibling.dot)),
+        retries={request_id: dots for request_id, dots in retries.items() if issued_ms(request_id) > floor_ms},
+        floor_ms=floor_ms,
+    )
+
+
+def _pair_writes(left: Record, right: Record) -> list[tuple[Sibling | None, Sibling | None]]:
+    """Each live write of either side once, with what each side holds of it; the same id or a shared dot is the same write."""
+    pairs: list[tuple[Sibling | None, Sibling | None]] = []
+    unmatched = list(right.siblings)
+    for mine in left.siblings:
+        theirs = next((other for other in unmatched if _same_write(mine, other)), None)
+        if theirs is not None:
+            unmatched.remove(theirs)
+        pairs.append((mine, theirs))
+    pairs.extend((None, theirs) for theirs in unmatched)
+    return pairs
+
+
+def _same_write(one: Sibling, other: Sibling) -> bool:
+    return one.dot == other.dot or (one.request_id == other.request_id != NO_REQUEST)
+
+
+def _dropped_by(write: Sibling | None, other: Record, held: Sibling | None) -> bool:
+    """Whether `other` has seen a dot of `write` that it holds no more."""
+    if write is None:
+        return False
+    holds = held.dots if held else frozenset()
+    return any(covers(other.vector, dot) and dot not in holds for dot in write.dots)
+
+
+def _held_under(write: Sibling, dots: frozenset[bytes]) -> Sibling:
+    """`write` under the smallest of `dots`, the others its aliases."""
+    first, *aliases = sorted(dots)
+    if first == write.dot and tuple(aliases) == write.aliases:
+        return write
+    return Sibling(first, write.request_id, write.hlc, write.expires_ms, write.tombstone, write.value, tuple(aliases))
+
+
+def put(base: Record, write: Sibling, context: Context, *, cutoff_ms: int = 0, retries_max: int = 64) -> Record:
+    """`base` with the new event `write` (its dot fresh) made in `context`.
+
+    Superseded ids issued before `cutoff_ms`, and the oldest beyond `retries_max`, are forgotten: the floor rises to the newest of
+    them. The caller has asked `base.known(write.request_id)` first.
+    """
+    assert not covers(base.vector, write.dot), "a dot is minted once"
+    vector = join(base.vector, context.vector)
+    actor = write.dot[:ACTOR_BYTES]
+    vector[actor] = max(vector.get(actor, 0), int.from_bytes(write.dot[ACTOR_BYTES:], "big"))
+    kept: list[Sibling] = [write]
+    retries = dict(base.retries)
+    for sibling in base.siblings:
+        if context.overwrite or any(context.sees(dot) for dot in sibling.dots):
+            if sibling.request_id != NO_REQUEST:
+                retries[sibling.request_id] = sibling.dots
+        else:
+            kept.append(sibling)
+    retries, floor_ms = _forget(retries, base.floor_ms, cutoff_ms, retries_max)
+    return Record(vector, tuple(sorted(kept, key=lambda sibling: sibling.dot)), retries, floor_ms)
+
+
+def _forget(
+    retries: dict[bytes, frozenset[bytes]], floor_ms: int, cutoff_ms: int, retries_max: int
+) -> tuple[dict[bytes, frozenset[bytes]], int]:
+    """Drops the ids issued before `cutoff_ms` and the oldest beyond the cap; the floor rises to the newest that went."""
+    ids = sorted(retries)
+    gone = max(0, len(ids) - retries_max)
+    while gone < len(ids) and issued_ms(ids[gone]) < cutoff_ms:
+        gone += 1
+    if gone:
+        floor_ms = max(floor_ms, issued_ms(ids[gone - 1]))
+    return {request_id: retries[request_id] for request_id in ids if issued_ms(request_id) > floor_ms}, floor_ms
+
+
+def context_of(record: Record, dot: bytes, given: Context) -> Context:
+    """What the writer of `dot` may say it has seen once `record` holds its write: everything, if nothing concurrent is left; else
+    what it said before and its own dot."""
+    if len(record.siblings) == 1:
+        return Context(record.vector)
+    return Context(given.vector, given.dots | {dot})
+
+
+def unseen_dots(base: Record, context: Context) -> Iterable[bytes]:
+    """Dots of `context` that `base` has not seen: it cannot supersede them without knowing what else their actors did."""
+    return sorted(dot for dot in context.dots if not covers(base.vector, dot))

@@ -1,0 +1,136 @@
+"""Group commit on its own thread: one batch and one fsync for everything that waits, then every waiter completes.
+
+The third user of the self-clocking coalescer (kvproto/link.py): while one batch is being synced the next gathers. A failed write or
+sync is never retried (safety rule 4): every waiter and every later commit gets the error, and the node is told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from kvproto.errors import StorageError
+from kvproto.link import Coalescer, LinkBounds, Ticket
+
+from kvstore.storage.engine import Engine
+
+FOREVER = float("inf")
+
+Pairs = Sequence[tuple[bytes, bytes]]
+
+
+class Commit:
+    """Pairs to be made durable together; `done` is called on the loop with None, or with what went wrong."""
+
+    __slots__ = ("count", "deadline_s", "done", "pairs", "size_bytes")
+
+    def __init__(self, pairs: Pairs, size_bytes: int, done: Callable[[StorageError | None], None]) -> None:
+        self.pairs = pairs
+        self.count = len(pairs)
+        self.size_bytes = size_bytes
+        self.deadline_s = FOREVER
+        self.done = done
+
+    def expire(self) -> None:
+        """Never: what was accepted for commit is committed, or the node stops."""
+        raise AssertionError("commits have no deadline")
+
+
+class Committer:
+    """Owns the commit thread of one engine. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        sync: bool,
+        on_failure: Callable[[StorageError], None],
+        bounds: LinkBounds | None = None,
+        name: str = "commit",
+    ) -> None:
+        self._engine = engine
+        self._sync = sync
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[tuple[list[Commit], Ticket] | None] = queue.SimpleQueue()
+        self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._drained: asyncio.Event = asyncio.Event()
+        self._pending = 0
+        self.failure: StorageError | None = None
+        self.commits = 0
+        self.records = 0
+        self._thread.start()
+
+    @property
+    def queued_count(self) -> int:
+        """Records that wait for the next batch."""
+        return self._coalescer.queued_count
+
+    def admit(self, count: int, size_bytes: int) -> None:
+        """Raises `Overloaded` if so much more may not wait, and `StorageError` after a failure. Asked before anything is staged:
+        a staged record that is then turned away could not be taken back, because the next merge may build on it."""
+        if self.failure is not None:
+            raise self.failure
+        self._coalescer.admit(count, size_bytes)
+
+    def submit(self, commit: Commit) -> None:
+        """Queues `commit`, whose size was admitted. After a failure `done` gets it at once."""
+        if self.failure is not None:
+            commit.done(self.failure)
+            return
+        self._pending += 1
+        self._coalescer.push(commit)
+
+    async def close(self) -> None:
+        """Waits for everything accepted, then ends the thread. Idempotent."""
+        while self._pending and self.failure is None:
+            self._drained.clear()
+            await self._drained.wait()
+        self._jobs.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _send(self, batch: list[Commit], ticket: Ticket) -> None:
+        self._jobs.put((batch, ticket))
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            batch, ticket = job
+            pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+            failure: StorageError | None = self.failure
+            if failure is None:
+                try:
+                    self._engine.write(pairs, sync=self._sync)
+                except StorageError as error:
+                    failure = error
+                except Exception as error:  # an engine that breaks its contract must not take the thread with it
+                    failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
+            try:
+                self._loop.call_soon_threadsafe(self._finish, batch, ticket, failure)
+            except RuntimeError:  # the loop was closed without waiting for us: nobody is left to tell
+                return
+
+    def _finish(self, batch: list[Commit], ticket: Ticket, failure: StorageError | None) -> None:
+        self._pending -= len(batch)
+        self.commits += 1
+        self.records += sum(commit.count for commit in batch)
+        if failure is not None and self.failure is None:
+            self._fail(failure)
+        else:
+            # The next batch starts before the waiters run: the disk must not wait for Python.
+            self._coalescer.release(ticket)
+        for commit in batch:
+            commit.done(failure)
+        if not self._pending or self.failure is not None:
+            self._drained.set()
+
+    def _fail(self, failure: StorageError) -> None:
+        failure.may_have_applied = True
+        self.failure = failure
+        waiting = self._coalescer.drain()
+        self._pending -= len(waiting)
+        for commit in waiting:
+            commit.done(failure)
+        self._on_failure(failure)

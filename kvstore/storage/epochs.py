@@ -1,0 +1,90 @@
+"""The node's actor: under which name it mints dots, and how far it may count.
+
+An actor is (node tag, 64 random bits), its counter leased ahead and the lease made durable before it is used up (Riak's actor epochs,
+riak_kv#679). A new epoch is drawn for a new directory, at every start without a clean-shutdown marker, after a quarantined record, and
+whenever a peer remembers a higher lease than this node does (safety rule 2): a dot that was ever minted is never minted again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from kvproto.errors import Overloaded, StorageError
+from xxhash import xxh32_digest
+
+from kvstore.core.versions import ACTOR_BYTES
+from kvstore.storage.commit import Commit, Committer
+from kvstore.storage.layout import system_key
+
+LEASE = 10_000
+ACTOR_KEY = system_key(b"actor")
+
+
+def node_tag(node_id: str) -> bytes:
+    """Four bytes that say whose dots these are, to people and to peers; uniqueness rests on the epoch."""
+    return xxh32_digest(node_id.encode())
+
+
+class ActorLedger:
+    """Mints counters of the current epoch. `on_renewed` is told (actor, lease) after each durable renewal, so that peers remember."""
+
+    def __init__(
+        self,
+        node_id: str,
+        committer: Committer,
+        rng: random.Random,
+        *,
+        on_renewed: Callable[[bytes, int], None] = lambda actor, lease: None,
+    ) -> None:
+        self._tag = node_tag(node_id)
+        self._committer = committer
+        self._rng = rng
+        self._on_renewed = on_renewed
+        self._renewing = False
+        self.actor = b""
+        self.counter = 0
+        self.lease = 0  # durable: counters up to here may be used
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """From now on everything is minted under a name that was never used."""
+        self.actor = self._tag + self._rng.getrandbits(64).to_bytes(8, "big")
+        self.counter = self.lease = 0
+        self._renew()
+
+    def resume_epoch(self, actor: bytes, counter: int, lease: int) -> None:
+        """Goes on where a clean shutdown ended; only when a peer was asked and none remembers a higher lease."""
+        assert len(actor) == ACTOR_BYTES and actor.startswith(self._tag)
+        self.actor, self.counter, self.lease = actor, counter, lease
+        self._renew()
+
+    def reserve(self, count: int) -> int:
+        """Takes `count` counters: the first of them; the last is this plus count - 1. Raises `Overloaded` while the lease that
+        would cover them is not durable yet."""
+        last = self.counter + count
+        if last + LEASE // 2 > self.lease:
+            self._renew(count)
+        if last > self.lease:
+            raise Overloaded("the lease of version numbers is being renewed", retry_after_s=0.01, subject="actor-lease")
+        first = self.counter + 1
+        self.counter = last
+        return first
+
+    def _renew(self, count: int = 0) -> None:
+        if self._renewing or self._committer.failure is not None:
+            return
+        self._renewing = True
+        actor, lease = self.actor, self.counter + LEASE + 2 * count
+        row = (ACTOR_KEY, actor + lease.to_bytes(8, "big"))
+        self._committer.submit(Commit([row], len(row[0]) + len(row[1]), lambda error: self._renewed(actor, lease, error)))
+
+    def _renewed(self, actor: bytes, lease: int, error: StorageError | None) -> None:
+        self._renewing = False
+        if error is not None:
+            return
+        if actor == self.actor:
+            self.lease = max(self.lease, lease)
+            self._on_renewed(actor, lease)
+        elif not self.lease:
+            self._renew()  # a new epoch began meanwhile: its lease is not durable yet

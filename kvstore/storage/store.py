@@ -1,0 +1,169 @@
+"""A replica's records: what is durable, what is about to be, and merge on write.
+
+Reads see only what is durable, so no answer can rest on a commit that may yet fail (safety rule 3). Merges use an overlay of the
+records queued for commit, pinned until they are durable. Beside it lies a byte-bounded cache of recent durable records. A record
+that fails its checksum is quarantined: copied aside, counted, never served; until it is repaired this replica answers neither "not
+found" nor a vote for it (safety rule 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kvproto.errors import KvError, RecordLost, StorageError
+
+from kvstore.core.record import DamagedRecord, merge_records, verify
+from kvstore.storage.commit import Commit, Committer
+from kvstore.storage.engine import Engine
+from kvstore.storage.layout import quarantine_key
+
+RECORD_OVERHEAD_BYTES = 200  # what CPython spends on a cached key and record beside their bytes
+
+Done = Callable[[KvError | None], None]
+
+
+class Store:
+    """Merge on write over one engine. Belongs to one event loop; every method returns at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        committer: Committer,
+        *,
+        cache_bytes_max: int,
+        on_quarantine: Callable[[bytes], None] = lambda store_key: None,
+    ) -> None:
+        self._engine = engine
+        self._committer = committer
+        self._pending: dict[bytes, bytes] = {}
+        self._cache: dict[bytes, bytes] = {}
+        self._cache_bytes = 0
+        self._cache_bytes_max = cache_bytes_max
+        self._on_quarantine = on_quarantine
+        self._quarantined: set[bytes] = set()
+
+    @property
+    def quarantined(self) -> int:
+        """How many keys are quarantined now."""
+        return len(self._quarantined)
+
+    def durable(self, store_key: bytes) -> bytes | None:
+        """The durable record, or None if there is none. Raises `RecordLost`."""
+        record = self._cache.get(store_key)
+        if record is not None:
+            return record
+        return self._load(store_key)
+
+    def latest(self, store_key: bytes) -> bytes | None:
+        """The record as of every merge accepted so far, durable or not: what the next merge builds on. Raises `RecordLost`."""
+        record = self._pending.get(store_key)
+        if record is not None:
+            return record
+        record = self._cache.get(store_key)
+        if record is not None:
+            return record
+        return self._load(store_key)
+
+    def is_pending(self, store_key: bytes) -> bool:
+        """Whether its latest record is not durable yet."""
+        return store_key in self._pending
+
+    def stage(self, store_key: bytes, record: bytes) -> None:
+        """Makes `record` the latest of its key. The caller commits it in the same turn of the loop (`commit`)."""
+        self._pending[store_key] = record
+
+    def admit(self, count: int, size_bytes: int) -> None:
+        """Raises `Overloaded` or `StorageError` if so much may not be staged now."""
+        self._committer.admit(count, size_bytes)
+
+    def commit(self, pairs: list[tuple[bytes, bytes]], done: Done) -> None:
+        """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be."""
+        size_bytes = sum([len(record) for _, record in pairs]) + 32 * len(pairs)
+        self._committer.submit(Commit(pairs, size_bytes, lambda error: self._committed(pairs, error, done)))
+
+    def merge(self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]) -> None:
+        """Merges whole records from elsewhere, admitted before, and commits what they add; `done` gets the positions refused.
+
+        Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
+        durable.
+        """
+        refused: list[int] = []
+        pairs: list[tuple[bytes, bytes]] = []
+        pending = self._pending
+        waits = False
+        for position, (store_key, record) in enumerate(zip(store_keys, records, strict=True)):
+            if not verify(record):
+                refused.append(position)
+                continue
+            try:
+                held = self.latest(store_key)
+                merged = record if held is None else merge_records(held, record)
+            except (RecordLost, DamagedRecord):
+                refused.append(position)
+                continue
+            if merged is held:
+                waits = waits or store_key in pending
+                continue
+            pending[store_key] = merged
+            pairs.append((store_key, merged))
+        if pairs or waits:
+            self.commit(pairs, lambda error: done(error, refused))
+        else:
+            done(None, refused)
+
+    def repair_lost(self, store_key: bytes, record: bytes, done: Done) -> None:
+        """Replaces what was lost by `record`, the merge of what all other home replicas hold."""
+        self._quarantined.discard(store_key)
+        self.stage(store_key, record)
+        self.commit([(store_key, record)], done)
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        assert self._cache_bytes == sum(self._cost(key, record) for key, record in self._cache.items())
+        assert self._cache_bytes <= self._cache_bytes_max or len(self._cache) <= 1
+
+    def _load(self, store_key: bytes) -> bytes | None:
+        try:
+            record = self._engine.get(store_key)
+        except StorageError as error:
+            raise self._quarantine(store_key, b"", str(error)) from error
+        if record is None:
+            return None
+        if not verify(record):
+            raise self._quarantine(store_key, record, "its checksum is wrong")
+        self._remember(store_key, record)
+        return record
+
+    def _quarantine(self, store_key: bytes, damaged: bytes, reason: str) -> RecordLost:
+        """Counts and copies aside a damaged record; it stays in place as well, so that it is found again after a restart."""
+        if store_key not in self._quarantined:
+            self._quarantined.add(store_key)
+            if damaged and self._committer.failure is None:
+                self._committer.submit(Commit([(quarantine_key(store_key), damaged)], len(damaged), lambda error: None))
+            self._on_quarantine(store_key)
+        return RecordLost(f"a record of this node cannot be read ({reason}); another replica has to answer", subject=store_key.hex())
+
+    def _committed(self, pairs: list[tuple[bytes, bytes]], error: StorageError | None, done: Done) -> None:
+        if error is None:
+            pending = self._pending
+            for store_key, record in pairs:
+                if pending.get(store_key) is record:
+                    del pending[store_key]
+                self._remember(store_key, record)
+        done(error)
+
+    @staticmethod
+    def _cost(store_key: bytes, record: bytes) -> int:
+        return len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
+
+    def _remember(self, store_key: bytes, record: bytes) -> None:
+        cache = self._cache
+        previous = cache.get(store_key)
+        cache[store_key] = record
+        if previous is not None:
+            self._cache_bytes += len(record) - len(previous)
+        else:
+            self._cache_bytes += len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
+        while self._cache_bytes > self._cache_bytes_max and len(cache) > 1:
+            oldest = next(iter(cache))
+            self._cache_bytes -= self._cost(oldest, cache.pop(oldest))

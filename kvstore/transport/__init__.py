@@ -1,0 +1,1 @@
+"""Node to node: the contract, the link that keeps it, and gRPC underneath."""

@@ -1,0 +1,129 @@
+"""The peer transport's contract: what a coordinator may ask of other nodes, and how the answers come.
+
+Work is handed over in chunks and coalesced per peer; answers arrive by callback on the event loop, once per chunk and never before
+the call has returned. A peer that cannot be reached answers so at once: the quorum goes on with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kvproto.columns import GroupReply, NodeStatus, OperationGroup
+from kvproto.errors import DeadlineExceeded, KvError, RecordLost
+
+Answered = Callable[["StoreChunk | FetchChunk"], None]
+
+
+class StoreChunk:
+    """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are durable)."""
+
+    __slots__ = ("answered", "count", "deadline_s", "error", "keys", "node", "records", "refused", "size_bytes")
+
+    def __init__(
+        self,
+        node: str,
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        size_bytes: int,
+        deadline_s: float,
+        answered: Callable[[StoreChunk], None],
+    ) -> None:
+        self.node = node
+        self.keys = keys
+        self.records = records
+        self.count = len(keys)
+        self.size_bytes = size_bytes
+        self.deadline_s = deadline_s
+        self.answered = answered
+        self.error: KvError | None = None
+        self.refused: Sequence[int] = ()
+
+    def expire(self) -> None:
+        """Dropped before it was sent."""
+        self.fail(_expired(self.node))
+
+    def fail(self, error: KvError) -> None:
+        """The answer is an error."""
+        self.error = error
+        self.answered(self)
+
+
+class FetchChunk:
+    """Keys to compare with what the asker holds: `digests` are 8 bytes a key. Answered with the positions that differ there and
+    their records (None: nothing is held), and the positions that are `lost`."""
+
+    __slots__ = ("answered", "count", "deadline_s", "differing", "digests", "error", "keys", "lost", "node", "records", "size_bytes")
+
+    def __init__(
+        self,
+        node: str,
+        keys: Sequence[bytes],
+        digests: bytes,
+        size_bytes: int,
+        deadline_s: float,
+        answered: Callable[[FetchChunk], None],
+    ) -> None:
+        self.node = node
+        self.keys = keys
+        self.digests = digests
+        self.count = len(keys)
+        self.size_bytes = size_bytes
+        self.deadline_s = deadline_s
+        self.answered = answered
+        self.error: KvError | None = None
+        self.differing: Sequence[int] = ()
+        self.records: Sequence[bytes] = ()
+        self.lost: Sequence[int] = ()
+
+    def expire(self) -> None:
+        """Dropped before it was sent."""
+        self.fail(_expired(self.node))
+
+    def fail(self, error: KvError) -> None:
+        """The answer is an error."""
+        self.error = error
+        self.answered(self)
+
+
+class Page:
+    """Records of a namespace held by one node, in key order; with `more` complete only up to the last key."""
+
+    __slots__ = ("keys", "lost", "more", "records")
+
+    def __init__(self, keys: Sequence[bytes], records: Sequence[bytes], more: bool, lost: Sequence[bytes] = ()) -> None:
+        self.keys = keys
+        self.records = records
+        self.more = more
+        self.lost = lost
+
+
+class PeerTransport(Protocol):
+    """How a coordinator reaches the other nodes of the ring, by node id."""
+
+    def store(self, chunk: StoreChunk) -> None:
+        """Sends records; `chunk.answered` is called once."""
+
+    def fetch(self, chunk: FetchChunk) -> None:
+        """Asks for what differs; `chunk.answered` is called once."""
+
+    async def page(self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float) -> Page:
+        """One page of what `node` holds. Raises `KvError`."""
+
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+        """Has `node`, a home replica, coordinate `group`. Raises `KvError`."""
+
+    async def status(self, node: str, timeout_s: float) -> NodeStatus:
+        """The peer's own numbers. Raises `KvError`."""
+
+    def reachable(self, node: str) -> bool:
+        """Whether the link to `node` is up: a local opinion that steers whom to ask first."""
+
+
+def lost_here(node: str) -> RecordLost:
+    """The answer for a key whose record `node` cannot verify."""
+    return RecordLost(f"{node} cannot read its copy", subject=node)
+
+
+def _expired(node: str) -> KvError:
+    return DeadlineExceeded(f"the deadline passed before {node} was asked", subject=node)

@@ -1,0 +1,305 @@
+"""Columns to messages and back, for both ends of the client's wire. The only other place that knows these messages is the stubs.
+
+Decoding hands out the protobuf containers themselves where they are only read once: a repeated field is a sequence, and copying it
+would cost what columns save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kvproto import PROTOCOL
+from kvproto.columns import (
+    ClusterInfo,
+    GroupReply,
+    Kind,
+    Level,
+    MemberInfo,
+    NamespaceInfo,
+    NodeStatus,
+    OperationGroup,
+    Receipt,
+    ScanPage,
+    ScanQuery,
+)
+from kvproto.errors import KvError, error_class
+from kvproto.v1 import admin_pb2, key_value_pb2
+
+
+def _level(value: int) -> Level:
+    """A level off the wire; one this version does not know is the preset's."""
+    return Level(value) if value <= Level.EXPLICIT else Level.PRESET
+
+
+def encode_batch(
+    batch_id: int, groups: Iterable[OperationGroup], *, cluster_id: str = "", ring_epoch: int = 0, hops: int = 0
+) -> key_value_pb2.BatchRequest:
+    """The message for `groups`."""
+    return key_value_pb2.BatchRequest(
+        batch_id=batch_id,
+        protocol=PROTOCOL,
+        cluster_id=cluster_id,
+        ring_epoch=ring_epoch,
+        hops=hops,
+        groups=[
+            key_value_pb2.OperationGroup(
+                kind=int(group.kind),  # type: ignore[arg-type]
+                namespace=group.namespace,
+                keys=group.keys,
+                values=group.values,
+                contexts=group.contexts,
+                request_ids=group.request_ids,
+                ttls_ms=group.ttls_ms,
+                timeouts_ms=group.timeouts_ms,
+                level=int(group.level),  # type: ignore[arg-type]
+                r=group.r,
+                w=group.w,
+                explain=group.explain,
+                attempt=group.attempt,
+            )
+            for group in groups
+        ],
+    )
+
+
+def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
+    """The groups of a request. Raises `ValueError` for a kind this version does not know."""
+    return [
+        OperationGroup(
+            kind=Kind(group.kind),
+            namespace=group.namespace,
+            keys=group.keys,
+            values=group.values,
+            contexts=group.contexts,
+            request_ids=group.request_ids,
+            ttls_ms=group.ttls_ms,
+            timeouts_ms=group.timeouts_ms,
+            level=_level(group.level),
+            r=group.r,
+            w=group.w,
+            explain=group.explain,
+            attempt=group.attempt,
+        )
+        for group in message.groups
+    ]
+
+
+def encode_error(error: KvError) -> key_value_pb2.Error:
+    """The numbers and text of `error`."""
+    return key_value_pb2.Error(
+        code=int(error.code),  # type: ignore[arg-type]
+        message=error.message,
+        retryable=error.retryable,
+        may_have_applied=error.may_have_applied,
+        needed=error.needed,
+        received=error.received,
+        contacted=error.contacted,
+        retry_after_ms=int(error.retry_after_s * 1000),
+        limit=error.limit,
+        actual=error.actual,
+        subject=error.subject,
+    )
+
+
+def decode_error(message: key_value_pb2.Error) -> KvError:
+    """The typed error; a code from a newer peer becomes a plain `KvError` that keeps its flags."""
+    return error_class(message.code)(
+        message.message,
+        retryable=message.retryable,
+        may_have_applied=message.may_have_applied,
+        needed=message.needed,
+        received=message.received,
+        contacted=message.contacted,
+        retry_after_s=message.retry_after_ms / 1000,
+        limit=message.limit,
+        actual=message.actual,
+        subject=message.subject,
+    )
+
+
+def encode_receipt(receipt: Receipt) -> key_value_pb2.Receipt:
+    """The receipt's message."""
+    return key_value_pb2.Receipt(
+        level=int(receipt.level),  # type: ignore[arg-type]
+        needed=receipt.needed,
+        n=receipt.n,
+        n_asked=receipt.n_asked,
+        acknowledged=receipt.acknowledged,
+        zones=receipt.zones,
+        durable=receipt.durable,
+        degraded=receipt.degraded,
+        hinted=receipt.hinted,
+        hedged=receipt.hedged,
+        ring_epoch=receipt.ring_epoch,
+        coordinator=receipt.coordinator,
+        server_time_ms=receipt.server_time_ms,
+        explanation=receipt.explanation,
+    )
+
+
+def decode_receipt(message: key_value_pb2.Receipt) -> Receipt:
+    """The receipt of a message."""
+    return Receipt(
+        level=_level(message.level),
+        needed=message.needed,
+        n=message.n,
+        n_asked=message.n_asked,
+        acknowledged=tuple(message.acknowledged),
+        zones=tuple(message.zones),
+        durable=message.durable,
+        degraded=message.degraded,
+        hinted=message.hinted,
+        hedged=message.hedged,
+        ring_epoch=message.ring_epoch,
+        coordinator=message.coordinator,
+        server_time_ms=message.server_time_ms,
+        explanation=tuple(message.explanation),
+    )
+
+
+def encode_replies(batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int) -> key_value_pb2.BatchReply:
+    """One part of the answer to a batch."""
+    message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch)
+    for reply in replies:
+        message.replies.append(
+            key_value_pb2.GroupReply(
+                group=reply.group,
+                positions=reply.positions or (),
+                counts=reply.counts,
+                values=reply.values,
+                versions=reply.versions,
+                contexts=reply.contexts,
+                expires_ms=reply.expires_ms,
+                receipt=None if reply.receipt is None else encode_receipt(reply.receipt),
+                error=None if reply.error is None else encode_error(reply.error),
+            )
+        )
+    return message
+
+
+def decode_replies(message: key_value_pb2.BatchReply) -> list[GroupReply]:
+    """The parts of one reply message."""
+    return [
+        GroupReply(
+            group=reply.group,
+            positions=reply.positions or None,
+            counts=reply.counts,
+            values=reply.values,
+            versions=reply.versions,
+            contexts=reply.contexts,
+            expires_ms=reply.expires_ms,
+            receipt=decode_receipt(reply.receipt) if reply.HasField("receipt") else None,
+            error=decode_error(reply.error) if reply.HasField("error") else None,
+        )
+        for reply in message.replies
+    ]
+
+
+def encode_scan(query: ScanQuery, *, cluster_id: str = "", ring_epoch: int = 0) -> key_value_pb2.ScanRequest:
+    """The message for a scan."""
+    return key_value_pb2.ScanRequest(
+        namespace=query.namespace,
+        prefix=query.prefix,
+        start=query.start,
+        end=query.end,
+        after=query.after,
+        limit=query.limit,
+        level=int(query.level),  # type: ignore[arg-type]
+        r=query.r,
+        timeout_ms=query.timeout_ms,
+        cluster_id=cluster_id,
+        protocol=PROTOCOL,
+        ring_epoch=ring_epoch,
+        keys_only=query.keys_only,
+    )
+
+
+def decode_scan(message: key_value_pb2.ScanRequest) -> ScanQuery:
+    """The scan of a message."""
+    return ScanQuery(
+        namespace=message.namespace,
+        prefix=message.prefix,
+        start=message.start,
+        end=message.end,
+        after=message.after,
+        limit=message.limit,
+        level=_level(message.level),
+        r=message.r,
+        timeout_ms=message.timeout_ms or 5000,
+        keys_only=message.keys_only,
+    )
+
+
+def encode_page(page: ScanPage) -> key_value_pb2.ScanReply:
+    """One message of a scan's stream."""
+    return key_value_pb2.ScanReply(
+        keys=page.keys,
+        counts=page.counts,
+        values=page.values,
+        versions=page.versions,
+        contexts=page.contexts,
+        expires_ms=page.expires_ms,
+        receipt=None if page.receipt is None else encode_receipt(page.receipt),
+        error=None if page.error is None else encode_error(page.error),
+    )
+
+
+def decode_page(message: key_value_pb2.ScanReply) -> ScanPage:
+    """One page off a scan's stream."""
+    return ScanPage(
+        keys=message.keys,
+        counts=message.counts,
+        values=message.values,
+        versions=message.versions,
+        contexts=message.contexts,
+        expires_ms=message.expires_ms,
+        receipt=decode_receipt(message.receipt) if message.HasField("receipt") else None,
+        error=decode_error(message.error) if message.HasField("error") else None,
+    )
+
+
+def _same_fields(source: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in names}
+
+
+_MEMBER = ("id", "address", "zone", "weight")
+_NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
+_CLUSTER = (
+    ("cluster_id", "node_id", "version", "ring_epoch", "ring_hash", "partitions", "owners_per_partition", "owners")
+    + ("key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "protocol")
+)  # fmt: skip
+_STATUS = (
+    ("node_id", "address", "zone", "state", "ring_epoch", "keys", "version", "hints_pending", "hints_dropped", "oldest_hint_s")
+    + ("divergent_partitions", "quarantined", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
+)  # fmt: skip
+
+
+def encode_cluster(info: ClusterInfo) -> admin_pb2.DescribeReply:
+    """The ring, limits and namespaces as a message."""
+    return admin_pb2.DescribeReply(
+        members=[admin_pb2.Member(**_same_fields(member, _MEMBER)) for member in info.members],
+        namespaces=[admin_pb2.Namespace(**_same_fields(space, _NAMESPACE)) for space in info.namespaces],
+        **_same_fields(info, _CLUSTER),
+    )
+
+
+def decode_cluster(message: admin_pb2.DescribeReply) -> ClusterInfo:
+    """The ring, limits and namespaces of a message."""
+    return ClusterInfo(
+        members=tuple(MemberInfo(**_same_fields(member, _MEMBER)) for member in message.members),
+        namespaces=tuple(NamespaceInfo(**_same_fields(space, _NAMESPACE)) for space in message.namespaces),
+        **_same_fields(message, _CLUSTER),
+    )
+
+
+def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:
+    """A node's own numbers as a message."""
+    peers = [admin_pb2.PeerState(id=name, state=state, queued=queued) for name, state, queued in status.peers]
+    return admin_pb2.StatusReply(peers=peers, **_same_fields(status, _STATUS))
+
+
+def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
+    """A node's own numbers."""
+    peers = tuple((peer.id, peer.state, peer.queued) for peer in message.peers)
+    return NodeStatus(peers=peers, **_same_fields(message, _STATUS))

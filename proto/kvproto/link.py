@@ -1,0 +1,199 @@
+"""The self-clocking coalescer: one component for the client's link, the peer's link and the commit thread.
+
+At most one partial batch is in flight; whatever is submitted meanwhile leaves together as the next one. No timers and no linger: an
+idle link sends at the end of the current turn of the event loop, a busy one batches by itself (docs/performance.md). A batch that is
+full in count or bytes does not occupy the only slot: further ones may follow until `window_bytes` are in flight, so that one large
+value never holds up small ones. Every bound is in the constructor, and past it `submit` raises `Overloaded`. Work whose deadline has
+passed is dropped before it is sent.
+
+The coalescer knows nothing of what it carries: the owner's `send` takes the items of one batch and a ticket, and calls `release` with
+the ticket when the first part of the reply has come (or the commit is done).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from kvproto.errors import Overloaded
+
+
+class Work(Protocol):
+    """What a coalescer carries: `count` operations of about `size_bytes`, worthless after `deadline_s` of the loop's clock."""
+
+    count: int
+    size_bytes: int
+    deadline_s: float
+
+    def expire(self) -> None:
+        """The deadline passed before it was sent: it was certainly not executed."""
+
+
+WorkT = TypeVar("WorkT", bound=Work)
+
+
+@dataclass(slots=True, frozen=True)
+class LinkBounds:
+    """A batch's caps, the window of bytes in flight, and what may wait. All positive."""
+
+    batch_count_max: int = 2048
+    batch_bytes_max: int = 256 * 1024
+    window_bytes: int = 4 * 1024 * 1024
+    queue_count_max: int = 65_536
+    queue_bytes_max: int = 64 * 1024 * 1024
+
+
+class Ticket:
+    """One batch in flight."""
+
+    __slots__ = ("holds_slot", "released", "size_bytes")
+
+    def __init__(self, size_bytes: int, holds_slot: bool) -> None:
+        self.size_bytes = size_bytes
+        self.holds_slot = holds_slot
+        self.released = False
+
+
+class Coalescer(Generic[WorkT]):
+    """Gathers work into batches by itself. Belongs to one event loop; not thread-safe."""
+
+    __slots__ = (
+        "_bounds",
+        "_in_flight_bytes",
+        "_loop",
+        "_paused",
+        "_queue",
+        "_scheduled",
+        "_send",
+        "_slot_taken",
+        "name",
+        "overloaded",
+        "queued_bytes",
+        "queued_count",
+    )
+
+    def __init__(
+        self,
+        send: Callable[[list[WorkT], Ticket], None],
+        *,
+        name: str,
+        bounds: LinkBounds | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._send = send
+        self._bounds = bounds or LinkBounds()
+        self._loop = loop or asyncio.get_running_loop()
+        self._queue: deque[WorkT] = deque()
+        self._slot_taken = False
+        self._in_flight_bytes = 0
+        self._scheduled = False
+        self._paused = False
+        self.name = name
+        self.queued_count = 0
+        self.queued_bytes = 0
+        self.overloaded = 0
+
+    def submit(self, work: WorkT) -> None:
+        """Queues `work`; it leaves with the next batch. Raises `Overloaded` past the queue's bounds: nothing was queued."""
+        self.admit(work.count, work.size_bytes)
+        self.push(work)
+
+    def admit(self, count: int, size_bytes: int) -> None:
+        """Raises `Overloaded` if so much more may not wait here. For owners that must know before they do what cannot be undone."""
+        bounds = self._bounds
+        if self.queued_count and (
+            self.queued_count + count > bounds.queue_count_max or self.queued_bytes + size_bytes > bounds.queue_bytes_max
+        ):
+            self.overloaded += count
+            raise Overloaded(
+                f"{self.name}: {self.queued_count} operations ({self.queued_bytes} bytes) already wait",
+                retry_after_s=0.05,
+                limit=bounds.queue_count_max,
+                actual=self.queued_count,
+                subject=self.name,
+            )
+
+    def push(self, work: WorkT) -> None:
+        """Queues `work` that was admitted."""
+        self._queue.append(work)
+        self.queued_count += work.count
+        self.queued_bytes += work.size_bytes
+        if not self._scheduled and not self._paused and (not self._slot_taken or self._full()):
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def release(self, ticket: Ticket) -> None:
+        """The batch of `ticket` no longer occupies its place; idempotent."""
+        if ticket.released:
+            return
+        ticket.released = True
+        self._in_flight_bytes -= ticket.size_bytes
+        if ticket.holds_slot:
+            self._slot_taken = False
+        if self._queue and not self._scheduled and not self._paused:
+            self._flush()
+
+    def pause(self) -> None:
+        """Keeps everything queued until `resume`; deadlines still count."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Sends again."""
+        self._paused = False
+        if self._queue:
+            self._flush()
+
+    def drain(self) -> list[WorkT]:
+        """Takes everything queued away, for the owner to fail."""
+        waiting = list(self._queue)
+        self._queue.clear()
+        self.queued_count = self.queued_bytes = 0
+        return waiting
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        assert self.queued_count == sum(work.count for work in self._queue)
+        assert self.queued_bytes == sum(work.size_bytes for work in self._queue)
+        assert self._in_flight_bytes >= 0
+
+    def _full(self) -> bool:
+        """A full batch is waiting and the window has room for it."""
+        bounds = self._bounds
+        return (
+            self.queued_bytes >= bounds.batch_bytes_max or self.queued_count >= bounds.batch_count_max
+        ) and self._in_flight_bytes < bounds.window_bytes
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._queue and not self._paused and (not self._slot_taken or self._full()):
+            batch, size_bytes, full = self._take()
+            if not batch:
+                continue
+            ticket = Ticket(size_bytes, holds_slot=not full)
+            self._slot_taken = self._slot_taken or not full
+            self._in_flight_bytes += size_bytes
+            self._send(batch, ticket)
+
+    def _take(self) -> tuple[list[WorkT], int, bool]:
+        """The next batch, expired work dropped: its items, bytes, and whether it is full. A partial one needs the slot."""
+        bounds, queue, now = self._bounds, self._queue, self._loop.time()
+        batch: list[WorkT] = []
+        count = size_bytes = 0
+        while queue:
+            work = queue[0]
+            if batch and (count + work.count > bounds.batch_count_max or size_bytes + work.size_bytes > bounds.batch_bytes_max):
+                return batch, size_bytes, self._in_flight_bytes + size_bytes < bounds.window_bytes
+            queue.popleft()
+            self.queued_count -= work.count
+            self.queued_bytes -= work.size_bytes
+            if work.deadline_s <= now:
+                work.expire()
+                continue
+            batch.append(work)
+            count += work.count
+            size_bytes += work.size_bytes
+        full = count >= bounds.batch_count_max or size_bytes >= bounds.batch_bytes_max
+        return batch, size_bytes, full and self._in_flight_bytes + size_bytes < bounds.window_bytes

@@ -1,0 +1,287 @@
+"""A node's file: everything that is wrong is said at once, and what is right means the same on every node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvproto.errors import Code, UserError
+from kvstore.config import ClusterConfig, ConfigError, NamespaceConfig, NodeConfig, load_config, parse_config
+
+CONTRACT = """
+node_id = "n1"
+listen = "127.0.0.1:7400"
+advertise = "127.0.0.1:7400"
+http = "127.0.0.1:7401"
+data = "data/n1"
+zone = "a"
+[peers]
+n2 = "127.0.0.1:7410"
+n3 = "127.0.0.1:7420"
+[cluster]
+partitions = 256
+[cluster.namespaces.default]
+preset = "pa-ec"
+"""
+MINIMAL = 'node_id = "n1"\nlisten = "127.0.0.1:7400"\ndata = "d"\n'
+
+
+def parse(text: str, base: Path = Path("/srv/kv")) -> NodeConfig:
+    return parse_config(text, base=base)
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return caught.value.problems
+
+
+def test_the_file_of_the_contract_is_read_as_written() -> None:
+    config = parse(CONTRACT)
+    assert (config.node_id, config.listen, config.http, config.zone) == ("n1", "127.0.0.1:7400", "127.0.0.1:7401", "a")
+    assert config.data == Path("/srv/kv/data/n1")
+    assert config.nodes == ("n1", "n2", "n3")
+    assert config.cluster.namespaces["default"] == NamespaceConfig()
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    config = parse(MINIMAL)
+    assert config.advertise == config.listen
+    assert config.http == ""
+    assert config.tls is None
+    assert config.cluster == ClusterConfig()
+    assert config.limits.record_cache_bytes == 64 * 1024 * 1024
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(MINIMAL)
+    assert load_config(tmp_path / "node.toml").data == tmp_path / "d"
+
+
+def test_every_problem_is_listed_at_once_with_its_key_and_the_nearest_valid_name() -> None:
+    found = problems("""
+node_id = "n 1"
+listn = "127.0.0.1:7400"
+data = 3
+partitions = 128
+[cluster]
+partitons = 128
+replicas = true
+[cluster.namespaces.default]
+preset = "pa-ecc"
+polcy = "siblings"
+[limits]
+in_flight_max = 0
+""")
+    expected = [
+        "node_id: 'n 1' is not a name: 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+        "listen: required, and not set",
+        "data: must be text in quotes, not 3",
+        "listn: unknown setting; did you mean 'listen'?",
+        "partitions: unknown setting; did you mean 'cluster.partitions'?",
+        "cluster.partitons: unknown setting; did you mean 'cluster.partitions'?",
+        "cluster.replicas: must be a whole number, not true",
+        "cluster.namespaces.default.preset: 'pa-ecc' is not known; did you mean 'pa-ec'?",
+        "cluster.namespaces.default.polcy: unknown setting; did you mean 'cluster.namespaces.default.policy'?",
+        "limits.in_flight_max: must be between 1 and 16,777,216, not 0",
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_the_message_lists_all_problems_and_the_error_is_the_users() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(MINIMAL + "lisen = 1\nzzz = 2\n")
+    error = caught.value
+    assert isinstance(error, UserError)
+    assert error.code is Code.BAD_REQUEST
+    assert len(error.problems) == 2
+    assert all(problem in error.message for problem in error.problems)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ('mode = "linearizable"', "mode: 'linearizable' is not available yet"),
+        ('preset = "pc-ec"', "preset: 'pc-ec' is not available yet"),
+        ('preset = "pc-el"', "preset: 'pc-el' is not available yet"),
+        ('policy = "lww"', "policy: 'lww' is not available yet"),
+        ('storage = "memory"', "storage: 'memory' is not available yet"),
+        ('durability = "fsnc"', "durability: 'fsnc' is not known; did you mean 'fsync'?"),
+        ("ttl_s = -1", "ttl_s: must be between"),
+        ("ttl_s = nan", "ttl_s: must be between"),
+        ("n = 4", "n: 4 replicas, but cluster.replicas is 3"),
+        ("id = 2", "id: 1 is the id of 'default'"),
+    ],
+)
+def test_a_namespace_setting_that_cannot_be_had_is_refused_by_name(setting: str, word: str) -> None:
+    (problem,) = problems(f"{MINIMAL}[cluster.namespaces.default]\n{setting}\n")
+    assert problem.startswith(f"cluster.namespaces.default.{word}")
+
+
+@pytest.mark.parametrize("key", ["listen", "http"])
+@pytest.mark.parametrize("address", ["0.0.0.0:7409", "[::]:7409", "10.1.2.3:7409", "kv.example.org:7409"])
+def test_an_address_others_can_reach_needs_tls_or_insecure(key: str, address: str) -> None:
+    text = CONTRACT.replace({"listen": 'listen = "127.0.0.1:7400"', "http": 'http = "127.0.0.1:7401"'}[key], f'{key} = "{address}"')
+    (problem,) = problems(text)
+    assert problem.startswith(f"{key}: '{address}' can be reached from other machines and there is no [tls]")
+    assert getattr(parse("insecure = true\n" + text), key) == address
+
+
+@pytest.mark.parametrize("address", ["localhost:7400", "127.0.0.2:7400", "[::1]:7400"])
+def test_loopback_needs_no_tls(address: str) -> None:
+    assert parse(MINIMAL.replace("127.0.0.1:7400", address)).listen == address
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", ":7400", "127.0.0.1:0", "127.0.0.1:70000", "::1:7400", "h:x"])
+def test_an_address_without_host_and_port_is_refused(address: str) -> None:
+    (problem,) = problems(MINIMAL.replace("127.0.0.1:7400", address))
+    assert problem.startswith("listen: ")
+
+
+@pytest.mark.parametrize(
+    ("peers", "problem"),
+    [
+        ('n1 = "127.0.0.1:7499"', "peers.n1: this node's own id; list only the others"),
+        ('n1 = "127.0.0.1:7400"', "peers.n1: this node's own id; list only the others"),
+        ('n2 = "127.0.0.1:7400"', "peers.n2: '127.0.0.1:7400' is this node's own address"),
+        ('n2 = "h:1"\nn3 = "h:1"', "peers.n3: 'h:1' is the address of 'n2' too"),
+        ('n2 = ""', "peers.n2: required, and not set"),
+        ("n2 = 7410", "peers.n2: must be text in quotes, not 7410"),
+        ('n2 = "h"', "peers.n2: 'h' is not host:port, for example 127.0.0.1:7400"),
+    ],
+)
+def test_peers_that_cannot_be_meant_are_refused(peers: str, problem: str) -> None:
+    assert problems(f"{MINIMAL}[peers]\n{peers}\n") == [problem]
+
+
+def test_http_on_the_port_of_grpc_is_refused() -> None:
+    assert problems(MINIMAL + 'http = "127.0.0.1:7400"\n') == [
+        "http: '127.0.0.1:7400' is the address of listen too; give it another port"
+    ]
+
+
+def test_zones_are_known_for_every_node_or_for_none() -> None:
+    text = CONTRACT + '[cluster.zones]\nn1 = "a"\nn22 = "b"\n'
+    assert problems(text) == [
+        "cluster.zones.n22: no such node; did you mean 'n2'?",
+        "cluster.zones: names some nodes but not n2, n3; name every node or none",
+    ]
+    config = parse(CONTRACT + '[cluster.zones]\nn1 = "a"\nn2 = "b"\nn3 = "b"\n')
+    assert [config.zone_of(node) for node in config.nodes] == ["a", "b", "b"]
+
+
+def test_a_zone_that_contradicts_the_clusters_is_refused() -> None:
+    assert problems(CONTRACT + '[cluster.zones]\nn1 = "b"\nn2 = "b"\nn3 = "b"\n') == ["zone: 'a', but cluster.zones says 'b'"]
+
+
+def test_partitions_must_be_a_power_of_two() -> None:
+    (problem,) = problems(MINIMAL + "[cluster]\npartitions = 100\n")
+    assert problem.startswith("cluster.partitions: partitions must be a power of two")
+
+
+def test_tls_wants_its_files_and_they_must_be_readable(tmp_path: Path) -> None:
+    text = 'node_id = "n1"\nlisten = "0.0.0.0:7400"\ndata = "d"\n[tls]\ncert = "c.pem"\nkey = "k.pem"\nca = "ca.pem"\n'
+    with pytest.raises(ConfigError) as caught:
+        parse(text, tmp_path)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["tls.cert", "tls.key", "tls.ca"]
+    for name in ("c.pem", "k.pem", "ca.pem"):
+        (tmp_path / name).write_text("pem")
+    config = parse(text, tmp_path)
+    assert config.tls is not None
+    assert config.tls.cert == tmp_path / "c.pem"
+    assert config.tls.client_ca is None
+
+
+def test_an_empty_tls_table_is_not_taken_for_no_tls() -> None:
+    assert problems(MINIMAL + "[tls]\n") == [f"tls.{name}: required, and not set" for name in ("cert", "key", "ca")]
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), ("node_id = ", "not valid TOML"), (b"\xff", "cannot be read")])
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: str | bytes | None, word: str) -> None:
+    path = tmp_path / "node.toml"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ConfigError, match=word):
+        load_config(path)
+
+
+def test_a_directory_in_place_of_the_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "expected"),
+    [
+        ({"preset": "pa-ec"}, 3, (3, 2, 2)),
+        ({"preset": "pa-ec"}, 2, (2, 2, 2)),
+        ({"preset": "pa-ec"}, 1, (1, 1, 1)),
+        ({"preset": "pa-ec", "n": 5}, 9, (5, 3, 3)),
+        ({"preset": "pa-el"}, 3, (3, 1, 1)),
+        ({"preset": "pa-el", "w": 3}, 3, (3, 1, 3)),
+        ({"preset": "pa-ec", "r": 1}, 3, (3, 1, 2)),
+    ],
+)
+def test_quorums_follow_from_the_preset_and_the_nodes_there_are(
+    settings: dict[str, object], nodes: int, expected: tuple[int, int, int]
+) -> None:
+    namespace = NamespaceConfig(**settings)  # type: ignore[arg-type]  # the table above mixes types on purpose
+    assert (namespace.effective_n(nodes), namespace.read_quorum(nodes), namespace.write_quorum(nodes)) == expected
+
+
+def test_an_explicit_quorum_above_the_effective_n_is_refused() -> None:
+    text = '[peers]\nn2 = "127.0.0.1:7410"\n[cluster.namespaces.default]\nr = 2\nw = 3\n'
+    assert problems(MINIMAL + text) == ["cluster.namespaces.default.w: 3, but a key has 2 replicas (n = 3, nodes = 2)"]
+
+
+def test_namespace_ids_count_in_name_order_around_stated_ones() -> None:
+    tables = "".join(f"[cluster.namespaces.{name}]\n{line}\n" for name, line in (("zebra", ""), ("ant", ""), ("fixed", "id = 2")))
+    namespaces = parse(MINIMAL + tables).cluster.namespaces
+    assert {name: namespace.id for name, namespace in namespaces.items()} == {"default": 1, "ant": 3, "fixed": 2, "zebra": 4}
+
+
+@pytest.mark.parametrize("id_", [1, 2])
+def test_two_namespaces_never_share_an_id(id_: int) -> None:
+    tables = f"[cluster.namespaces.a]\nid = 2\n[cluster.namespaces.b]\nid = {id_}\n"
+    (problem,) = problems(MINIMAL + tables)
+    assert problem.startswith(f"cluster.namespaces.b.id: {id_} is the id of ")
+
+
+def test_fewer_replicas_need_no_change_of_the_namespaces() -> None:
+    assert parse(MINIMAL + "[cluster]\nreplicas = 1\n").cluster.namespaces["default"].n == 1
+
+
+def test_the_order_of_a_file_does_not_change_the_fingerprint() -> None:
+    one = parse(MINIMAL + "[cluster]\npartitions = 64\nreplicas = 2\n[cluster.namespaces.b]\n[cluster.namespaces.a]\n").cluster
+    two = parse(MINIMAL + "[cluster]\nreplicas = 2\npartitions = 64\n[cluster.namespaces.a]\n[cluster.namespaces.b]\n").cluster
+    assert one.canonical_json() == two.canonical_json()
+    assert one.fingerprint() == two.fingerprint()
+    assert one.differences(two.canonical_json()) == []
+
+
+def test_each_differing_setting_is_named_with_both_values() -> None:
+    ours = ClusterConfig()
+    theirs = ClusterConfig(
+        partitions=64,
+        zones={"n1": "a"},
+        namespaces={"default": NamespaceConfig(preset="pa-el"), "b": NamespaceConfig(name="b", id=2)},
+    )
+    assert ours.fingerprint() != theirs.fingerprint()
+    found = ours.differences(theirs.canonical_json())
+    assert "cluster.partitions is 256 here and 64 there" in found
+    assert 'cluster.namespaces.default.preset is "pa-ec" here and "pa-el" there' in found
+    assert "cluster.namespaces.b.id is not set here and 2 there" in found
+    assert 'cluster.zones.n1 is not set here and "a" there' in found
+    assert not [line for line in found if "replicas" in line]
+
+
+def test_a_setting_of_a_newer_version_is_named() -> None:
+    newer = json.loads(ClusterConfig().canonical_json()) | {"compression": "zstd"}
+    assert ClusterConfig().differences(json.dumps(newer)) == ['cluster.compression is not set here and "zstd" there']
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{"])
+def test_settings_that_cannot_be_read_are_a_difference(text: str) -> None:
+    assert ClusterConfig().differences(text) == ["the other node's settings cannot be read"]
