@@ -19,7 +19,9 @@ import click
 from kvproto.errors import KvError, UserError
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
+from kvstore.commands.waiting import done_before, stop_on_signals
 from kvstore.config import NodeConfig, load_config
+from kvstore.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from kvstore.node import Node
@@ -42,6 +44,7 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
     except KvError as error:
         report_error(error, output=chosen)
         sys.exit(Exit.REFUSED)
+    configure_logging(node_id=config.node_id)
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         code = runner.run(run_node(config, config_path=config_path, output=chosen, stop_with_parent=stop_with_parent))
     sys.exit(code)
@@ -49,19 +52,21 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
 
 async def run_node(config: NodeConfig, *, config_path: Path, output: str, stop_with_parent: bool = False) -> Exit:
     """Starts the node, prints one line when it is ready, stops it when asked to; the exit code says how it went."""
-    from kvstore.node import Node  # noqa: PLC0415  # grpc must not be imported before the environment is set
+    from kvstore.node import Node  # grpc must not be imported before the environment is set
 
     node = Node(config)
-    asked_to_stop = _listen_for_stop(stop_with_parent=stop_with_parent)
+    asked_to_stop = stop_on_signals((signal.SIGINT, signal.SIGTERM))
+    if stop_with_parent:
+        _stop_with_parent(asked_to_stop)
     try:
-        if not await _first(node.start(), asked_to_stop):
+        if not await done_before(asked_to_stop, node.start()):
             await node.stop()
             return Exit.DONE
     except KvError as error:
         report_error(error, output=output)
         return Exit.REFUSED
     _print_ready(config, config_path, output)
-    if not await _first(node.wait_closed(), asked_to_stop):
+    if not await done_before(asked_to_stop, node.wait_closed()):
         await node.stop()
     return _outcome(node, output)
 
@@ -75,42 +80,22 @@ def _refuse_taken_ports(config: NodeConfig) -> None:
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
-        import uvloop  # noqa: PLC0415  # absent on Windows
+        import uvloop  # absent on Windows
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
 
-def _listen_for_stop(*, stop_with_parent: bool) -> asyncio.Event:
-    """An event that SIGINT, SIGTERM and, for a child of `kv dev`, the end of the parent set."""
-    asked = asyncio.Event()
+def _stop_with_parent(asked_to_stop: asyncio.Event) -> None:
+    """Sets the event when standard input ends: `kv dev` holds the other end and writes nothing, so that it ends only with it."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
 
     def on_stdin() -> None:
-        # The parent holds the other end and writes nothing: it can only end, with the parent, however that died.
         if not os.read(STDIN, 1024):
             loop.remove_reader(STDIN)
-            asked.set()
+            asked_to_stop.set()
 
-    if stop_with_parent:
-        loop.add_reader(STDIN, on_stdin)
-    return asked
-
-
-async def _first(work: asyncio._CoroutineLike[None], asked_to_stop: asyncio.Event) -> bool:
-    """Whether `work` ended before anybody asked to stop; then it has been cancelled. Raises what `work` raises."""
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(asked_to_stop.wait())
-    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        await working
-        return True
-    working.cancel()
-    await asyncio.wait((working,))
-    return False
+    loop.add_reader(STDIN, on_stdin)
 
 
 def _print_ready(config: NodeConfig, config_path: Path, output: str) -> None:
@@ -137,7 +122,7 @@ def _outcome(node: Node, output: str) -> Exit:
         return Exit.DONE
     report_error(failure, output=output)
     # A node that gave up cannot serve until somebody looks at it, whatever class of error made it stop.
-    return Exit.INTERNAL if exit_code(failure) is Exit.INTERNAL else Exit.UNAVAILABLE
+    return Exit.INTERNAL if exit_code(failure) == Exit.INTERNAL else Exit.UNAVAILABLE
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def load_config(path: str | Path) -> NodeConfig:
 
 
 def parse_config(text: str, *, source: str = "node.toml", base: Path) -> NodeConfig:
-    """As `load_config`, from text; relative paths in it are taken from `base`. Touches no file but to see that [tls] has its own."""
+    """As `load_config`, from text; relative paths in it start at `base`. Touches no file but those that [tls] names."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

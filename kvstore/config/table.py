@@ -14,7 +14,13 @@ from typing import TypeVar
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
-KINDS: Mapping[type, str] = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+KINDS: Mapping[type, str] = {
+    str: "text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+}
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -146,7 +146,7 @@ class PutCoordinator:
                 # The usual token: what this client was acknowledged, one row, covered by what we hold.
                 len(token) == 23
                 and token[3:15] == base[17:29]
-                and (token[15:] <= base[29:37] if token[0] == 2 else token[15:] == base[29:37] and token[0] == 1)
+                and (token[15:] <= base[29:37] if token[0] == 2 else token[15:] == base[29:37] and token[:3] == b"\x01\x00\x01")
             ):
                 record = overwrite(base, dot, request_id, hlc, expires_ms, value, cutoff, retries_max)
             if record is not None:

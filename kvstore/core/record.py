@@ -22,11 +22,14 @@ from kvstore.core.versions import (
     ACTOR_BYTES,
     DOT_BYTES,
     EMPTY,
+    HORIZON,
     NO_REQUEST,
+    NOTHING,
     Context,
     Record,
     Sibling,
     context_of,
+    descends,
     merge,
     put,
     unseen_dots,
@@ -236,10 +239,10 @@ def overwrite(
 ) -> bytes | None:
     """`base` overwritten by a new event, without leaving the bytes; None where the general path has to decide.
 
-    The usual case: one vector row of the minting actor, one sibling without aliases, an id newer than those remembered. `cutoff6` is
-    the retry window's start as six bytes.
+    The usual case: one vector row of the minting actor, one sibling without aliases, an id newer than those remembered and not at or
+    below the floor (such a one may be a retry of a write that was forgotten). `cutoff6` is the retry window's start as six bytes.
     """
-    if base[5:9] != b"\x00\x01\x00\x01" or base[17:29] != dot[:12] or request_id in base:
+    if base[5:9] != b"\x00\x01\x00\x01" or base[17:29] != dot[:12] or base[17:37] >= dot:
         return None
     at = 37 + _RETRY_BYTES * int.from_bytes(base[9:11], "big")
     if base[at + 53]:
@@ -248,6 +251,8 @@ def overwrite(
     floor = base[11:17]
     rows = base[37:at]
     if superseded == NO_REQUEST or (rows and superseded <= rows[-36:-20]) or superseded[:6] <= floor:
+        return None
+    if request_id == superseded or request_id in rows or request_id[:6] <= floor:
         return None
     rows += superseded + base[at : at + 20]
     first = 0
@@ -283,20 +288,26 @@ class Minted:
         self.fresh = fresh
 
 
-def known_request(base: bytes | None, request_id: bytes) -> Minted | None:
-    """The earlier execution of `request_id`, if `base` remembers one."""
+def known_request(base: bytes | None, request_id: bytes, given: Context = NOTHING) -> Minted | None:
+    """The earlier execution of `request_id`, which came with the context `given`, if `base` remembers one."""
     if base is None or request_id == NO_REQUEST or request_id not in base:
         return None
     record = decode(base)
     dot = record.known(request_id)
     if dot is None:
         return None
-    context = encode_context(context_of(record, dot, Context())) if len(record.siblings) == 1 else b""
+    context = encode_context(context_of(record, dot, given))
     return Minted(base, dot, context, len(record.siblings), False)
 
 
 def mint(base: bytes | None, write: Sibling, context: Context, *, cutoff_ms: int, retries_max: int) -> Minted:
-    """The general path: `base` with `write` made in `context`. Dots of the context that the base has not seen are left alone."""
+    """The general path: `base` with `write` made in `context`. Dots of the context that the base has not seen are left alone.
+
+    Raises `ValueError` if the context claims to have seen the new dot: no get or put returned it, and under it the write would count
+    as superseded.
+    """
+    if context.sees(write.dot):
+        raise ValueError("the context covers a write that was never made: pass on what a get or put returned, unchanged")
     held = EMPTY if base is None else decode(base)
     record = put(held, write, context, cutoff_ms=cutoff_ms, retries_max=retries_max)
     token = encode_context(context_of(record, write.dot, context))
@@ -308,6 +319,16 @@ def unseen(base: bytes | None, context: Context) -> list[bytes]:
     return list(unseen_dots(EMPTY if base is None else decode(base), context)) if context.dots else []
 
 
+def is_blind(base: bytes | None, context: Context) -> bool:
+    """Whether the context covers writes that the base has not seen. Minting on it is allowed, but their ids stay unknown and the
+    horizon rises: a coordinator merges what the others hold first where it can."""
+    return bool(context.vector) and not descends(EMPTY.vector if base is None else decode(base).vector, context.vector)
+
+
 def floor_ms(record: bytes) -> int:
-    """Ids issued at or before this may have been forgotten by the record."""
-    return int.from_bytes(record[11:17], "big")
+    """Ids issued at or before this may have been forgotten by the record, or never been known to it (its horizon)."""
+    floor = int.from_bytes(record[11:17], "big")
+    rows_end = _HEADER_BYTES + DOT_BYTES * int.from_bytes(record[5:7], "big")
+    if record[rows_end - DOT_BYTES : rows_end - 8] == HORIZON:  # the last row, if there is one: rows are sorted
+        return max(floor, int.from_bytes(record[rows_end - 8 : rows_end], "big"))
+    return floor

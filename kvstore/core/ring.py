@@ -1,8 +1,8 @@
 """The ring: which nodes own which partition, as one immutable value per epoch.
 
-Fixed equal partitions, placed freely on nodes (Dynamo, SOSP'07, section 6.2, strategy 3). This file holds the value, its O(1) lookups
-and what a good ring promises (`Ring.check`, `fair_shares`); ring_planner.py decides the assignment. It knows nothing of addresses
-being reachable or nodes being alive: ownership changes by plan and commit only, never by failure detection.
+Fixed equal partitions, placed freely on nodes (Dynamo, SOSP'07, section 6.2, strategy 3). This file holds the value, its O(1)
+lookups and what a good ring promises (`Ring.check`, `fair_shares`); ring_planner.py decides the assignment. It knows nothing of
+addresses being reachable or nodes being alive: ownership changes by plan and commit only, never by failure detection.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from xxhash import xxh3_64_intdigest
+
 from kvproto.errors import BadRequest
 from kvproto.partitions import partition_of as hash_to_partition
 from kvproto.partitions import partition_shift
-from xxhash import xxh3_64_intdigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Ring:
     """One epoch's assignment. Only the five fields of the constructor are given; the rest follows from them.
 
     `members` are sorted by id; `owners` holds for each partition the indices of its owners in preference order, the first of which
-    coordinates by convention. `placements` are the distinct owner tuples and `placement_of` leads from a partition to its own, so that
-    a coordinator groups a batch by placement. `hash` (64 bits) names the assignment: two nodes with equal hashes route alike.
+    coordinates by convention. `placements` are the distinct owner tuples and `placement_of` leads from a partition to its own, so
+    that a coordinator groups a batch by placement. `hash` (64 bits) names the assignment: nodes with equal hashes route alike.
     """
 
     epoch: int
@@ -120,7 +121,7 @@ class Ring:
     def _check_shape(self) -> None:
         ids = [member.id for member in self.members]
         assert self.epoch >= 1, "epochs count from 1"
-        assert ids and ids == sorted(set(ids)), "members are sorted by id, each once"
+        assert ids == sorted(set(ids)), "members are sorted by id, each once"
         assert all(member.weight >= 1 for member in self.members), "weights are at least 1"
         assert 1 <= self.replicas <= len(ids), "no more replicas than members"
         for partition, row in enumerate(self.owners):
@@ -151,10 +152,10 @@ class Ring:
 def fair_shares(members: Sequence[Member], *, partitions: int, replicas: int) -> tuple[Fraction, ...]:
     """How many owner slots each member ideally has; sums to partitions x replicas.
 
-    In proportion to weight, as far as two rules allow: a node owns a partition at most once, and the owners of a partition are spread
-    over min(replicas, zones) zones. So with as many zones as replicas no zone has more than `partitions` slots, and with fewer none
-    has less. Shares inside these bounds can always be rounded to an assignment (integral flows), which makes them the
-    measure of balance. `replicas` is at most the number of members.
+    In proportion to weight, as far as two rules allow: a node owns a partition at most once, and the owners of a partition are
+    spread over min(replicas, zones) zones. So with at least as many zones as replicas no zone has more than `partitions` slots, and
+    with at most as many none has less. Shares inside these bounds can always be rounded up or down to an assignment (integral
+    flows), which makes them the measure of balance. `replicas` is at most the number of members.
     """
     zones: dict[str, list[int]] = {}
     for member in members:
@@ -172,11 +173,12 @@ def fair_shares(members: Sequence[Member], *, partitions: int, replicas: int) ->
     bends = {_scale_for(zones[zone], slots, partitions) for zone in zones for slots in bounds[zone]}
     bends |= {Fraction(partitions, member.weight) for member in members} | {Fraction(0)}
     pieces = sorted(bends)
-    at = bisect_left(pieces, partitions * replicas, key=total_at)
+    wanted = Fraction(partitions * replicas)
+    at = bisect_left(pieces, wanted, key=total_at)
     scale = pieces[at]
-    if (reached := total_at(scale)) > partitions * replicas:
+    if (reached := total_at(scale)) > wanted:
         start, before = pieces[at - 1], total_at(pieces[at - 1])
-        scale = start + (scale - start) * (partitions * replicas - before) / (reached - before)
+        scale = start + (scale - start) * (wanted - before) / (reached - before)
     scales = {zone: _scale_for(zones[zone], slots_at(zone, scale), partitions) for zone in zones}
     return tuple(min(Fraction(partitions), scales[member.zone] * member.weight) for member in members)
 

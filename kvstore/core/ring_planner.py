@@ -1,10 +1,10 @@
 """The planner: members in, ring out. A pure function, so that every node that is told the same plan computes the same ring.
 
-Placing owners is a minimum-cost flow with convex costs, and the promises are an order of costs, each unit dearer than all of the next
-together: zone spread, then balance, then evenness within zones, then owners moved. Distinctness is not a cost: a move that would break
-it does not exist. Start from what is there (fill gaps greedily), then cancel negative cycles until none is left; then no plan is better
-(Klein 1967; Ahuja, Magnanti, Orlin, "Network Flows", section 9.6). Greedy claim algorithms lack the second half, which is where Riak's
-tail violations and greedy donors came from. docs/ring.md states the promises; cluster/ commits plans.
+Placing owners is a minimum-cost flow with convex costs, and the promises are an order of costs, each unit dearer than all of the
+next together: zone spread, then balance, then evenness over zones, then owners moved. Distinctness is no cost: a move that would
+break it does not exist. Start from what is there, fill gaps greedily, then cancel negative cycles until none is left; then no plan
+is better (Klein, Management Science 14(3), 1967). Greedy claim algorithms lack the second half, which is where Riak's tail
+violations and greedy donors came from. docs/ring.md states the promises; cluster/ commits plans.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from kvproto.errors import BadRequest
 from kvproto.partitions import partition_shift
-
 from kvstore.core.ring import Member, Ring, fair_shares
 
 MEMBERS_MAX = 1 << 16  # an owner is 2 bytes on the wire
@@ -44,8 +43,8 @@ def plan_ring(
     """The best ring for `members`, in any order, that moves the fewest owners away from `previous`.
 
     Each partition gets min(replicas, members) owners. The result satisfies `Ring.check`, and is the same for the same arguments on
-    every machine. Raises `BadRequest` for no, repeated or out-of-range members, and for a number of partitions that is not a power of
-    two or not that of `previous`: partitions are fixed for the life of a cluster.
+    every machine. Raises `BadRequest` for no, repeated or out-of-range members, and for a number of partitions that is not a power
+    of two or not that of `previous`: partitions are fixed for the life of a cluster.
     """
     ordered = tuple(sorted(members, key=lambda member: member.id))
     _refuse_unplannable(ordered, partitions, replicas, previous)
@@ -94,7 +93,7 @@ def _refuse_unplannable(ordered: Sequence[Member], partitions: int, replicas: in
     ids = [member.id for member in ordered]
     if not 1 <= len(ids) <= MEMBERS_MAX:
         raise BadRequest(f"a ring has 1 to {MEMBERS_MAX} members, not {len(ids)}", limit=MEMBERS_MAX, actual=len(ids))
-    if twice := next((one for one, other in zip(ids, ids[1:], strict=False) if one == other), None):
+    if twice := next((one for one, other in pairwise(ids) if one == other), None):
         raise BadRequest(f"{twice} is a member twice", subject=twice)
     for member in ordered:
         if not member.id or not 1 <= member.weight <= WEIGHT_MAX:
@@ -120,8 +119,8 @@ def _carried_over(previous: Ring | None, ordered: Sequence[Member], partitions: 
 def _preference_order(row: set[int], first: int) -> tuple[int, ...]:
     """Owners by id, rotated so that `first` leads.
 
-    A function of the set and its first alone: the others never swap places between epochs, and the number of placements stays small,
-    so that a coordinator's sub-batches stay large.
+    A function of the set and its first alone: the others never swap places between epochs, and the number of placements stays
+    small, so that a coordinator's sub-batches stay large.
     """
     ordered = sorted(row)
     at = ordered.index(first)
@@ -208,12 +207,12 @@ class _Assignment:
         return min(((self._cost(source, target, row), _mix(row, target), row) for row in able), default=_NO_OFFER)
 
     def _withdraw(self, changed: Collection[int]) -> None:
-        """Finds anew the arcs that were served by rows that have changed since, then offers those rows: cheaper than all arcs anew."""
+        """Finds anew the arcs whose best row has changed since, then offers the changed rows: cheaper than all arcs anew."""
         for source, offers in enumerate(self._best):
             for target, (_, _, row) in enumerate(offers):
                 if row in changed:
                     offers[target] = self._cheapest(source, target)
-        for row in changed:
+        for row in sorted(changed):
             self._offer(row)
 
     def _cost(self, source: int, target: int, row: int) -> int:
@@ -264,8 +263,8 @@ class _Assignment:
     def _untangled(self, cycle: list[_Arc]) -> list[_Arc]:
         """A part of `cycle` that lowers the cost by what its arcs say.
 
-        Two arcs of one row that leave, or enter, the same zone change its count twice, which costs more than twice once. Reconnecting
-        the two splits the cycle in two shorter ones of the same sum, so that one of them is negative.
+        Two arcs of one row that leave, or enter, the same zone change its count twice, which costs more than twice once.
+        Reconnecting the two splits the cycle in two shorter ones of no larger sum, so that one of them is negative.
         """
         for (i, (a, b, row, _)), (j, (c, d, other, _)) in combinations(enumerate(cycle), 2):
             if row != other or row < 0 or self._zones[a] == self._zones[b] or self._zones[c] == self._zones[d]:

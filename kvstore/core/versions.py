@@ -14,10 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from kvstore.core.hlc import physical_ms
+
 ACTOR_BYTES = 12
 DOT_BYTES = 20
 REQUEST_ID_BYTES = 16
 NO_REQUEST = bytes(REQUEST_ID_BYTES)
+
+HORIZON = b"\xff" * ACTOR_BYTES
+"""No actor, but a row of the vector that joins like one: its counter is a time (Unix milliseconds). A record whose context covered
+writes that it had never held does not know their request ids; those were issued up to this time."""
 
 Vector = dict[bytes, int]
 """Actor (12 bytes: node tag, random epoch) to the highest counter seen; covers every dot of that actor up to it."""
@@ -43,8 +49,8 @@ def join(left: Mapping[bytes, int], right: Mapping[bytes, int]) -> Vector:
 
 
 def descends(left: Mapping[bytes, int], right: Mapping[bytes, int]) -> bool:
-    """Whether `left` covers everything that `right` does."""
-    return all(left.get(actor, 0) >= counter for actor, counter in right.items())
+    """Whether `left` covers every event that `right` does."""
+    return all(left.get(actor, 0) >= counter for actor, counter in right.items() if actor != HORIZON)
 
 
 def issued_ms(request_id: bytes) -> int:
@@ -140,9 +146,10 @@ def merge(left: Record, right: Record) -> Record:
     writes = _pair_writes(left, right)
     kept: list[Sibling] = []
     for mine, theirs in writes:
-        write = mine or theirs
-        assert write is not None
-        dots = (mine.dots if mine else frozenset()) | (theirs.dots if theirs else frozenset())
+        held = [sibling for sibling in (mine, theirs) if sibling is not None]
+        # Executions of one id differ in stamp and expiry: whatever the order of merging, those of the smallest dot are kept.
+        write = min(held, key=lambda sibling: sibling.dot)
+        dots = frozenset().union(*(sibling.dots for sibling in held))
         superseded = (
             write.request_id in retries
             or _dropped_by(mine, right, theirs)
@@ -196,11 +203,17 @@ def _held_under(write: Sibling, dots: frozenset[bytes]) -> Sibling:
 def put(base: Record, write: Sibling, context: Context, *, cutoff_ms: int = 0, retries_max: int = 64) -> Record:
     """`base` with the new event `write` (its dot fresh) made in `context`.
 
+    If the context covers writes that `base` never held, their ids stay unknown here and the horizon rises: a retry issued up to it
+    is not executed, because a write executed anew over its own successor would be lost together with it in the next merge.
+
     Superseded ids issued before `cutoff_ms`, and the oldest beyond `retries_max`, are forgotten: the floor rises to the newest of
     them. The caller has asked `base.known(write.request_id)` first.
     """
     assert not covers(base.vector, write.dot), "a dot is minted once"
     vector = join(base.vector, context.vector)
+    if not descends(base.vector, context.vector):
+        now_ms = max(issued_ms(write.request_id), physical_ms(write.hlc))
+        vector[HORIZON] = max(vector.get(HORIZON, 0), now_ms)
     actor = write.dot[:ACTOR_BYTES]
     vector[actor] = max(vector.get(actor, 0), int.from_bytes(write.dot[ACTOR_BYTES:], "big"))
     kept: list[Sibling] = [write]
@@ -229,11 +242,11 @@ def _forget(
 
 
 def context_of(record: Record, dot: bytes, given: Context) -> Context:
-    """What the writer of `dot` may say it has seen once `record` holds its write: everything, if nothing concurrent is left; else
-    what it said before and its own dot."""
-    if len(record.siblings) == 1:
+    """What the writer of `dot` may say it has seen once `record` holds its write: everything, if its write is all that is left; else
+    the vector it gave and its own dot. The dots it gave need no repeating: whoever has seen `dot` has seen them superseded."""
+    if len(record.siblings) == 1 and dot in record.siblings[0].dots:
         return Context(record.vector)
-    return Context(given.vector, given.dots | {dot})
+    return Context(given.vector, frozenset((dot,)))
 
 
 def unseen_dots(base: Record, context: Context) -> Iterable[bytes]:

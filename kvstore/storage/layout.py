@@ -2,9 +2,9 @@
 
     partition (2 bytes, big-endian) · namespace id (4 bytes, big-endian) · key
 
-Bytewise order then keeps a partition one contiguous range, and a namespace within it another: both are streamed, hashed and dropped as
-ranges. Namespace id 0xFFFFFFFF is reserved in every partition, so that six 0xFF bytes start no record's key: behind them lies what the
-node keeps for itself (system keys) and what it set aside (quarantined records), after every record of partition 65,535.
+Bytewise order then keeps a partition one contiguous range, and a namespace within it another: both are streamed, hashed and
+dropped as ranges. Namespace id 0xFFFFFFFF is reserved in every partition, so that six 0xFF bytes start no record's key: behind them
+lies what the node keeps for itself (system keys) and what it set aside (quarantined records), after all of partition 65,535.
 
 Pure: bytes in, bytes out. `store`, `epochs`, anti-entropy and handoff build and split keys here and nowhere else.
 """
@@ -37,7 +37,8 @@ def store_key_prefix(partition: int, namespace_id: int) -> bytes:
 
 def split_store_key(store_key: bytes) -> tuple[int, int, bytes]:
     """(partition, namespace id, key) of a record's store key. A system key or anything shorter is a caller's mistake (asserted)."""
-    assert len(store_key) >= PREFIX_BYTES and not store_key.startswith(SYSTEM_PREFIX), store_key
+    assert len(store_key) >= PREFIX_BYTES, store_key
+    assert not store_key.startswith(SYSTEM_PREFIX), store_key
     partition, namespace_id = _PREFIX.unpack_from(store_key)
     return partition, namespace_id, store_key[PREFIX_BYTES:]
 

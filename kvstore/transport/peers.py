@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
-from kvproto.errors import DeadlineExceeded, KvError, RecordLost
+from kvproto.errors import DeadlineExceeded, KvError
 
-Answered = Callable[["StoreChunk | FetchChunk"], None]
+from kvstore.core.page import Page
 
 
 class StoreChunk:
@@ -86,18 +86,6 @@ class FetchChunk:
         self.answered(self)
 
 
-class Page:
-    """Records of a namespace held by one node, in key order; with `more` complete only up to the last key."""
-
-    __slots__ = ("keys", "lost", "more", "records")
-
-    def __init__(self, keys: Sequence[bytes], records: Sequence[bytes], more: bool, lost: Sequence[bytes] = ()) -> None:
-        self.keys = keys
-        self.records = records
-        self.more = more
-        self.lost = lost
-
-
 class PeerTransport(Protocol):
     """How a coordinator reaches the other nodes of the ring, by node id."""
 
@@ -118,11 +106,6 @@ class PeerTransport(Protocol):
 
     def reachable(self, node: str) -> bool:
         """Whether the link to `node` is up: a local opinion that steers whom to ask first."""
-
-
-def lost_here(node: str) -> RecordLost:
-    """The answer for a key whose record `node` cannot verify."""
-    return RecordLost(f"{node} cannot read its copy", subject=node)
 
 
 def _expired(node: str) -> KvError:

@@ -153,11 +153,24 @@ class Coalescer(Generic[WorkT]):
         self.queued_count = self.queued_bytes = 0
         return waiting
 
+    def shed(self) -> None:
+        """Expires queued work whose deadline has passed; for the owner to call now and then, as a stuck link takes no batch."""
+        now = self._loop.time()
+        expired = [work for work in self._queue if work.deadline_s <= now]
+        if not expired:
+            return
+        self._queue = deque(work for work in self._queue if work.deadline_s > now)
+        self.queued_count -= sum(work.count for work in expired)
+        self.queued_bytes -= sum(work.size_bytes for work in expired)
+        for work in expired:
+            work.expire()
+
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
         assert self.queued_count == sum(work.count for work in self._queue)
         assert self.queued_bytes == sum(work.size_bytes for work in self._queue)
         assert self._in_flight_bytes >= 0
+        assert not (self._queue and not self._slot_taken and not self._scheduled and not self._paused), "work waits on an idle link"
 
     def _full(self) -> bool:
         """A full batch is waiting and the window has room for it."""
@@ -169,11 +182,16 @@ class Coalescer(Generic[WorkT]):
     def _flush(self) -> None:
         self._scheduled = False
         while self._queue and not self._paused and (not self._slot_taken or self._full()):
+            has_room = self._in_flight_bytes < self._bounds.window_bytes
             batch, size_bytes, full = self._take()
             if not batch:
                 continue
-            ticket = Ticket(size_bytes, holds_slot=not full)
-            self._slot_taken = self._slot_taken or not full
+            passes = full and has_room
+            if not passes and self._slot_taken:  # it only looked full: part of what waited had expired
+                self._put_back(batch)
+                return
+            ticket = Ticket(size_bytes, holds_slot=not passes)
+            self._slot_taken = self._slot_taken or not passes
             self._in_flight_bytes += size_bytes
             self._send(batch, ticket)
 
@@ -185,7 +203,7 @@ class Coalescer(Generic[WorkT]):
         while queue:
             work = queue[0]
             if batch and (count + work.count > bounds.batch_count_max or size_bytes + work.size_bytes > bounds.batch_bytes_max):
-                return batch, size_bytes, self._in_flight_bytes + size_bytes < bounds.window_bytes
+                return batch, size_bytes, True
             queue.popleft()
             self.queued_count -= work.count
             self.queued_bytes -= work.size_bytes
@@ -195,5 +213,10 @@ class Coalescer(Generic[WorkT]):
             batch.append(work)
             count += work.count
             size_bytes += work.size_bytes
-        full = count >= bounds.batch_count_max or size_bytes >= bounds.batch_bytes_max
-        return batch, size_bytes, full and self._in_flight_bytes + size_bytes < bounds.window_bytes
+        return batch, size_bytes, count >= bounds.batch_count_max or size_bytes >= bounds.batch_bytes_max
+
+    def _put_back(self, batch: list[WorkT]) -> None:
+        """Undoes `_take`: `batch` is at the head of the queue again, in its order."""
+        self._queue.extendleft(reversed(batch))
+        self.queued_count += sum(work.count for work in batch)
+        self.queued_bytes += sum(work.size_bytes for work in batch)

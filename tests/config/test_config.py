@@ -198,7 +198,9 @@ def test_an_empty_tls_table_is_not_taken_for_no_tls() -> None:
     assert problems(MINIMAL + "[tls]\n") == [f"tls.{name}: required, and not set" for name in ("cert", "key", "ca")]
 
 
-@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), ("node_id = ", "not valid TOML"), (b"\xff", "cannot be read")])
+@pytest.mark.parametrize(
+    ("content", "word"), [(None, "no such file"), ("node_id = ", "not valid TOML"), (b"\xff", "cannot be read")]
+)
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: str | bytes | None, word: str) -> None:
     path = tmp_path / "node.toml"
     if content is not None:

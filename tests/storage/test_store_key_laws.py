@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from kvstore.storage import layout
 
 edges = st.sampled_from([b"", b"\x00", b"\xff", b"\xff" * 7, b"\x00\xff", b"a", b"a\x00"])
@@ -81,9 +82,12 @@ def test_quarantine_keys_round_trip_in_order_and_apart_from_system_keys(
     assert not inside(layout.system_key(name), layout.quarantine_range())
 
 
-def test_partition_ranges_leave_no_gap_but_the_reserved_namespace_id() -> None:
-    for partition in (0, 1, 0x7FFF, 0xFFFE):
-        end, next_start = layout.partition_range(partition)[1], layout.partition_range(partition + 1)[0]
-        assert end == next_start[:0] + partition.to_bytes(2, "big") + b"\xff" * 4
-        assert layout.prefix_successor(end) == next_start[:2] or partition & 0xFF == 0xFF
-    assert layout.partition_range(layout.PARTITION_MAX)[1] == layout.SYSTEM_PREFIX
+@given(st.integers(0, layout.PARTITION_MAX - 1))
+def test_between_two_partitions_lies_only_the_reserved_namespace_id(partition: int) -> None:
+    end, next_start = layout.partition_range(partition)[1], layout.partition_range(partition + 1)[0]
+    assert end == partition.to_bytes(2, "big") + b"\xff" * 4
+    assert next_start == (partition + 1).to_bytes(2, "big") + bytes(4)
+
+
+def test_the_last_partition_ends_where_the_system_keys_begin() -> None:
+    assert layout.partition_range(layout.PARTITION_MAX)[1] == layout.SYSTEM_PREFIX == layout.system_range()[0]

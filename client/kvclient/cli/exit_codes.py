@@ -41,21 +41,17 @@ _GRAVITY = (ExitCode.UNKNOWN, ExitCode.INTERNAL, ExitCode.UNAVAILABLE, ExitCode.
 
 
 def exit_code_of(error: KvError) -> ExitCode:
-    """The exit code of one error; an unknown class is an internal error, unless its outcome is unknown."""
+    """The exit code of one error, or the gravest of a batch's; an unknown class is an internal error, unless it may have applied."""
+    from kvclient.errors import BatchError, SiblingsError
+
+    if isinstance(error, BatchError) and error.errors:
+        return gravest({exit_code_of(part) for part in error.errors.values()})
     if error.may_have_applied:
         return ExitCode.UNKNOWN
-    for kind, code in (*_client_rows(), *TABLE):
-        if isinstance(error, kind):
-            return code
-    return ExitCode.INTERNAL
+    rows: tuple[tuple[type[KvError], ExitCode], ...] = ((SiblingsError, ExitCode.CONDITION), *TABLE)
+    return next((code for kind, code in rows if isinstance(error, kind)), ExitCode.INTERNAL)
 
 
 def gravest(codes: set[ExitCode]) -> ExitCode:
     """The exit code of a command of which several parts ended differently; `DONE` for none."""
     return next((code for code in _GRAVITY if code in codes), ExitCode.DONE)
-
-
-def _client_rows() -> tuple[tuple[type[KvError], ExitCode], ...]:
-    from kvclient.errors import SiblingsError
-
-    return ((SiblingsError, ExitCode.CONDITION),)

@@ -131,7 +131,7 @@ def given_before(context: click.Context, command: click.Command) -> dict[str, An
 
 
 def output_asked(arguments: list[str]) -> Output:
-    """The output format a command line asks for, read without parsing it: a line that cannot be parsed also needs its error printed."""
+    """The output format a command line asks for, read without parsing it: one that cannot be parsed also needs its error printed."""
     asked = Output.HUMAN
     for at, argument in enumerate(arguments):
         if argument == "--":

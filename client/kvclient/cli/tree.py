@@ -43,11 +43,11 @@ Examples:
 class LazyGroup(click.Group):
     """The root of the tree: built-in commands by name, then those of other distributions."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Every command's name, built-in ones first, without importing any."""
         return [*BUILT_IN, *sorted(set(_entry_points()) - set(BUILT_IN))]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """The command of that name, imported now; None if there is none. Raises `BadRequest` if it cannot be imported."""
         if cmd_name in BUILT_IN:
             module, _, attribute = BUILT_IN[cmd_name][0].partition(":")
@@ -142,9 +142,9 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         errors.print_interrupted()
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except output.OutputClosed:
         return output.abandon_stdout()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends 1, with its traceback
         errors.print_internal(error)
         return ExitCode.INTERNAL
     return result if isinstance(result, int) else ExitCode.DONE

@@ -1,0 +1,186 @@
+"""`kv status` and `kv ring`: the cluster as its nodes see it, and who owns what."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvclient.cli import connection
+from kvclient.cli.arguments import to_bytes
+from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.options import Options, Output
+from kvclient.cli.output import Printer, note
+from kvproto.errors import AvailabilityError
+
+if TYPE_CHECKING:
+    from kvclient.cli.connection import Client
+    from kvproto.columns import ClusterInfo, NodeStatus
+
+POLL_INTERVAL_S = 0.2
+STATUS_FIELDS = (
+    "id",
+    "address",
+    "zone",
+    "state",
+    "ring_epoch",
+    "keys",
+    "hints_pending",
+    "hints_dropped",
+    "oldest_hint_s",
+    "divergent_partitions",
+    "quarantined",
+    "version",
+)
+
+
+@click.command(short_help="One row a node: state, epoch, hints, divergence.")
+@click.option("--wait", type=click.Choice(["converged"]), help="Wait until this holds, at most --timeout seconds; else end 5.")
+@click.pass_context
+def status(ctx: click.Context, wait: str | None) -> int:
+    """Show what every node says of itself.
+
+    Converged: every node is alive, all have the same ring epoch, and no hint and no divergent partition is left.
+    """
+    options = Options.of(ctx)
+
+    async def work(client: Client) -> int:
+        if wait is None:
+            rows = await connection.within(options.timeout_s, client.admin.status(), doing="asking the nodes")
+            print_status(options.output, rows)
+            return ExitCode.DONE
+        rows, converged = await wait_converged(client, options.timeout_s)
+        print_status(options.output, rows)
+        if not converged:
+            note(f"kv: not converged within {options.timeout_s:g} s: {'; '.join(obstacles(rows))}")
+        return ExitCode.DONE if converged else ExitCode.UNAVAILABLE
+
+    return connection.run(options, work)
+
+
+@click.command(short_help="Who owns what: shares of the ring, owners of a key.")
+@click.option("--key", metavar="K", help="Only this key: its partition, and its owners in order of preference.")
+@click.pass_context
+def ring(ctx: click.Context, key: str | None) -> int:
+    """Show each member's share of the partitions, or who owns one key."""
+    options = Options.of(ctx)
+
+    async def work(client: Client) -> int:
+        cluster = await connection.within(options.timeout_s, client.admin.describe(), doing="asking for the ring")
+        if key is None:
+            print_ring(options.output, cluster)
+        else:
+            print_owners(options.output, cluster, to_bytes(key))
+        return ExitCode.DONE
+
+    return connection.run(options, work)
+
+
+async def wait_converged(client: Client, timeout_s: float) -> tuple[list[NodeStatus], bool]:
+    """Asks again and again until the nodes have converged or the time is over; returns the last rows, and which it was. A cluster
+    that cannot be reached has not converged yet."""
+    rows: list[NodeStatus] = []
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    rows = await client.admin.status()
+                    if not obstacles(rows):
+                        return rows, True
+                except AvailabilityError:
+                    rows = []
+                await asyncio.sleep(POLL_INTERVAL_S)
+    except TimeoutError:
+        return rows, False
+
+
+def obstacles(rows: list[NodeStatus]) -> list[str]:
+    """What keeps these nodes from having converged, in words; empty: nothing. A slow node holds the same data as a fast one."""
+    if not rows:
+        return ["no node answers"]
+    found = [f"{row.node_id} is {row.state}" for row in rows if row.state not in {"alive", "slow"}]
+    epochs = sorted({row.ring_epoch for row in rows})
+    if len(epochs) > 1:
+        found.append(f"ring epochs {', '.join(map(str, epochs))}")
+    found += [f"{row.node_id} has {row.hints_pending} hints" for row in rows if row.hints_pending]
+    found += [f"{row.node_id} has {row.divergent_partitions} divergent partitions" for row in rows if row.divergent_partitions]
+    return found
+
+
+def status_row(row: NodeStatus) -> dict[str, Any]:
+    """One node as JSON."""
+    return {name: getattr(row, "node_id" if name == "id" else name) for name in STATUS_FIELDS}
+
+
+def print_status(output: Output, rows: list[NodeStatus]) -> None:
+    """A JSON object, a line with tabs, or a row of a table for each node."""
+    if output is Output.HUMAN:
+        from kvclient.cli.tables import status_table
+
+        status_table([status_row(row) for row in rows])
+        return
+    with Printer(output) as printer:
+        for row in map(status_row, rows):
+            if output is Output.JSON:
+                printer.json(row)
+            else:
+                printer.line("\t".join(str(value) for value in row.values()))
+
+
+def ring_rows(cluster: ClusterInfo) -> list[dict[str, Any]]:
+    """Each member with the partitions it coordinates by convention (`first`), those it has a replica of, and that as a share."""
+    first, replicas = [0] * len(cluster.members), [0] * len(cluster.members)
+    for partition in range(cluster.partitions):
+        owners = cluster.preference_list(partition)
+        first[owners[0]] += 1
+        for owner in owners:
+            replicas[owner] += 1
+    return [
+        {
+            "id": member.id,
+            "address": member.address,
+            "zone": member.zone,
+            "weight": member.weight,
+            "partitions": replicas[at],
+            "partitions_first": first[at],
+            "share": round(replicas[at] / cluster.partitions, 4),
+            "ring_epoch": cluster.ring_epoch,
+        }
+        for at, member in enumerate(cluster.members)
+    ]
+
+
+def print_ring(output: Output, cluster: ClusterInfo) -> None:
+    """The members and their shares; to people as bars."""
+    rows = ring_rows(cluster)
+    if output is Output.HUMAN:
+        from kvclient.cli.tables import ring_table
+
+        title = f"{cluster.partitions} partitions, {cluster.owners_per_partition} replicas each, ring epoch {cluster.ring_epoch}"
+        ring_table(rows, title=title)
+        return
+    with Printer(output) as printer:
+        for row in rows:
+            if output is Output.JSON:
+                printer.json(row)
+            else:
+                printer.line("\t".join(str(value) for value in row.values()))
+
+
+def print_owners(output: Output, cluster: ClusterInfo, key: bytes) -> None:
+    """A key's partition and owners, the node that coordinates it first."""
+    from kvclient.cli.output import printable, text_or_base64
+    from kvproto.partitions import partition_of, partition_shift
+
+    partition = partition_of(key, partition_shift(cluster.partitions))
+    owners = [cluster.members[at] for at in cluster.preference_list(partition)]
+    with Printer(output) as printer:
+        if output is Output.JSON:
+            row = {"partition": partition, "owners": [owner.id for owner in owners], "ring_epoch": cluster.ring_epoch}
+            printer.json({**text_or_base64("key", key), **row})
+        elif output is Output.RAW:
+            printer.line("\n".join(owner.id for owner in owners))
+        else:
+            names = ", ".join(f"{owner.id} ({owner.address})" for owner in owners)
+            printer.line(f"{printable(key)} is in partition {partition}, owned by {names}; ring epoch {cluster.ring_epoch}")

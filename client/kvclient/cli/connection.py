@@ -1,0 +1,143 @@
+"""The one place where a command gets its client, and what it needs of it.
+
+Tests replace `connect` with a store in memory; the protocols say what that must offer. They are a subset of the client's public
+interface, so that a command cannot come to depend on anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from kvclient.cli.options import Options
+    from kvproto.columns import ClusterInfo, NodeStatus, Receipt
+
+
+class Entry(Protocol):
+    """What a read found; the columns of siblings are parallel."""
+
+    @property
+    def found(self) -> bool:
+        """Whether the key holds anything."""
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        """Every sibling's value."""
+
+    @property
+    def versions(self) -> Sequence[str]:
+        """Every sibling's version, 40 hex digits."""
+
+    @property
+    def context(self) -> bytes:
+        """Supersedes every sibling that was read."""
+
+    @property
+    def expires_at(self) -> float | None:
+        """Unix time in seconds; None: never."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """How the answer came about."""
+
+
+class ScannedEntry(Entry, Protocol):
+    """An entry with its key, as a scan yields it."""
+
+    @property
+    def key(self) -> bytes:
+        """The key."""
+
+
+class Written(Protocol):
+    """What a put or delete came to."""
+
+    @property
+    def version(self) -> str:
+        """The write's version, 40 hex digits."""
+
+    @property
+    def context(self) -> bytes:
+        """Supersedes what the coordinator now holds."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """Who has stored it."""
+
+
+class Namespace(Protocol):
+    """The operations of one namespace; options are keyword arguments (`level`, `r`, `w`, `timeout_s`, `explain`, …). Raises `KvError`;
+    those on many keys raise `BatchError`, which holds what succeeded."""
+
+    async def get(self, key: bytes, *args: Any, **options: Any) -> Entry:
+        """Reads one key."""
+
+    async def put(self, key: bytes, value: bytes, *args: Any, **options: Any) -> Written:
+        """Stores one value."""
+
+    async def delete(self, key: bytes, *args: Any, **options: Any) -> Written:
+        """Deletes one key."""
+
+    async def get_many(self, keys: Iterable[bytes], *args: Any, **options: Any) -> Mapping[bytes, Entry]:
+        """Reads many keys at once."""
+
+    async def put_many(self, items: Mapping[bytes, bytes], *args: Any, **options: Any) -> Mapping[bytes, Written]:
+        """Stores many values at once."""
+
+    async def delete_many(self, keys: Iterable[bytes], *args: Any, **options: Any) -> Mapping[bytes, Written]:
+        """Deletes many keys at once."""
+
+    def scan(self, *args: Any, **options: Any) -> AsyncIterator[ScannedEntry]:
+        """Yields keys in order."""
+
+
+class Admin(Protocol):
+    """What operators ask of the cluster."""
+
+    async def status(self) -> list[NodeStatus]:
+        """Every node's own numbers."""
+
+    async def describe(self) -> ClusterInfo:
+        """The ring, and who the cluster is."""
+
+
+class Client(Protocol):
+    """A connected client."""
+
+    @property
+    def admin(self) -> Admin:
+        """For operators."""
+
+    def namespace(self, name: str) -> Namespace:
+        """The namespace of that name; no I/O."""
+
+
+def connect(at: str) -> AbstractAsyncContextManager[Client]:
+    """A client of the cluster at `at` (`host:port[,…]` or a `kv://` address), closed when the block is left."""
+    from kvclient import AsyncClient
+
+    return cast(AbstractAsyncContextManager[Client], AsyncClient(at))
+
+
+def run(options: Options, work: Callable[[Client], Awaitable[int]]) -> int:
+    """Runs one command's work with a client on a fresh event loop; returns the work's exit code, raises what it raises."""
+
+    async def with_client() -> int:
+        async with connect(options.at) as client:
+            return await work(client)
+
+    return asyncio.run(with_client())
+
+
+async def within(timeout_s: float, work: Awaitable[Any], *, doing: str) -> Any:
+    """`work`, bounded in time. Raises `DeadlineExceeded` (nothing applied: for requests that only ask)."""
+    from kvproto.errors import DeadlineExceeded
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await work
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"no answer within {timeout_s:g} s while {doing}") from error

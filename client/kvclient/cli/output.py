@@ -1,0 +1,187 @@
+"""Everything `kv` prints: results on stdout, the rest on stderr, as people, programs or pipes want it.
+
+Bytes that are text are printed as text, others in base64 (JSON) or escaped (human). Control characters never reach a terminal:
+a stored value must not be able to steer it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.options import Output
+from kvproto.errors import Code, KvError
+
+if TYPE_CHECKING:
+    import click
+    from rich.console import Console
+
+    from kvproto.columns import Receipt
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_ESCAPES_KEEPING_LINES = {code: text for code, text in _ESCAPES.items() if chr(code) not in "\n\t"}
+_ESCAPES_IN_ROWS = {**_ESCAPES, ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r"}
+
+
+class OutputClosed(Exception):
+    """Whoever read stdout has gone away (`kv dump | head`): nothing is left to do, and nothing is wrong."""
+
+
+class Printer:
+    """Writes results to stdout; a context manager that flushes. Raises `OutputClosed` once nobody reads any more."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.terminal = sys.stdout.isatty()
+        self._stream = sys.stdout.buffer
+
+    def __enter__(self) -> Printer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def raw(self, data: bytes) -> None:
+        """Bytes, exactly."""
+        try:
+            self._stream.write(data)
+            if self.terminal:
+                self._stream.flush()
+        except BrokenPipeError as error:
+            raise OutputClosed from error
+
+    def line(self, text: str) -> None:
+        """A line of text."""
+        self.raw(text.encode("utf-8", "surrogateescape") + b"\n")
+
+    def json(self, row: Mapping[str, Any]) -> None:
+        """A line of JSON."""
+        self.line(to_json(row))
+
+    def flush(self) -> None:
+        """What was written so far becomes visible to the reader."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError as error:
+            raise OutputClosed from error
+
+
+class ErrorPrinter:
+    """Writes errors to stderr: one clear sentence, or one JSON object."""
+
+    def __init__(self, output: Output) -> None:
+        self._json = output is Output.JSON
+
+    def print_error(self, error: KvError, *, key: bytes | None = None) -> None:
+        """An error of the store, about `key` if given."""
+        if self._json:
+            about = {} if key is None else text_or_base64("key", key)
+            self._object(error.code.name, error.message, error.retryable, error.may_have_applied, about | error.numbers())
+            return
+        about_key = "" if key is None else f"{printable(key)}: "
+        unknown = " (it may have been applied)" if error.may_have_applied else ""
+        note(f"kv: {about_key}{error.message}{unknown}")
+
+    def print_usage(self, error: click.ClickException) -> None:
+        """A command line that cannot be understood, and where its help is."""
+        context = getattr(error, "ctx", None)
+        if self._json:
+            self._object(Code.BAD_REQUEST.name, error.format_message())
+        elif context is None:
+            note(f"kv: {error.format_message()}")
+        else:
+            note(f"kv: {error.format_message()} ({context.command_path} --help)")
+
+    def print_interrupted(self) -> None:
+        """Ctrl-C."""
+        if self._json:
+            self._object("INTERRUPTED", "interrupted")
+        else:
+            note("kv: interrupted")
+
+    def print_internal(self, error: Exception) -> None:
+        """A bug: the traceback is for whoever mends it."""
+        sentence = f"internal error: {type(error).__name__}: {error}"
+        if self._json:
+            self._object(Code.INTERNAL.name, sentence)
+            return
+        import traceback
+
+        note("".join(traceback.format_exception(error)).rstrip())
+        note(f"kv: {sentence}")
+
+    def _object(
+        self,
+        code: str,
+        message: str,
+        retryable: bool = False,
+        may_have_applied: bool = False,
+        numbers: Mapping[str, Any] | None = None,
+    ) -> None:
+        error = {"code": code, "message": message, "retryable": retryable, "may_have_applied": may_have_applied, **(numbers or {})}
+        note(to_json({"error": error}))
+
+
+def note(text: str) -> None:
+    """A line on stderr, for people; lost without complaint if nobody reads it."""
+    try:
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        return
+
+
+def abandon_stdout() -> ExitCode:
+    """After `OutputClosed`: keeps the interpreter from complaining about what it could not write; the command did its work."""
+    with contextlib.suppress(OSError):  # raised where stdout is no file, hence not flushed at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.DONE
+
+
+def console(*, stderr: bool = False) -> Console:
+    """For tables and bars: as wide as the terminal, or as wide as needed where there is none; plain unless it is one."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else 240)
+
+
+def to_json(row: Mapping[str, Any]) -> str:
+    """One line of JSON, text as it is."""
+    import json
+
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def text_or_base64(name: str, data: bytes) -> dict[str, str]:
+    """`{name: text}`, or `{name_base64: …}` where the bytes are no UTF-8."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
+
+
+def printable(data: bytes, *, one_line: bool = True) -> str:
+    """Bytes for a person: text where they are text, escapes where they are not; `one_line` escapes line ends and tabs too."""
+    text = data.decode("utf-8", "backslashreplace")
+    return text.translate(_ESCAPES_IN_ROWS if one_line else _ESCAPES_KEEPING_LINES)
+
+
+def receipt_row(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as JSON: its fields by name, levels in lower case."""
+    values = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
+    return {name: value.name.lower() if isinstance(value, Enum) else value for name, value in values.items()}
+
+
+def print_receipt_notes(receipt: Receipt) -> None:
+    """What a person should know about how an answer came about: that it is degraded, and, if asked for, the explanation."""
+    if receipt.degraded:
+        note(f"degraded: {len(receipt.acknowledged)} of {receipt.n} replicas answered, fewer than the preset asks for")
+    for line in receipt.explanation:
+        note(f"explain: {line}")

@@ -1,0 +1,225 @@
+"""One node as the client uses it: the link that batches, the batches in flight, and the opinion whether it can be reached.
+
+A link never decides what becomes of a failed operation: it hands each back to its owner (`dispatcher`). Its own decisions are when a
+batch's place is free again, and when silence is worth a question: a node that has answered nothing for a while is probed, and only
+when the probe fails as well is what it holds taken elsewhere. So a slow key never costs a link, and a stalled node only a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from kvclient.batches import Part, form_batch
+from kvclient.bulk import BulkPiece
+from kvclient.errors import KvError, NodeUnreachable
+from kvclient.operations import Single
+from kvclient.request_ids import RequestIds
+from kvclient.transport import Transport
+from kvproto.columns import ClusterInfo, GroupReply
+from kvproto.link import Coalescer, LinkBounds, Ticket
+
+SLOT_HOLD_S = 0.05
+"""A batch none of whose operations is decided after this long no longer holds up the next one."""
+STALL_S = 0.5
+PROBE_TIMEOUT_S = 0.5
+PROBE_INTERVAL_S = 0.05
+PROBE_INTERVAL_MAX_S = 1.0
+
+Works = Sequence[Single | BulkPiece]
+
+
+class LinkOwner(Protocol):
+    """What a link needs of the dispatcher."""
+
+    ids: RequestIds
+
+    def attempt_failed(self, link: NodeLink, part: Part, positions: Sequence[int], error: KvError) -> None:
+        """These positions ended with `error`: retry them or fail them."""
+
+    def never_sent(self, link: NodeLink, works: Works, error: KvError) -> None:
+        """These were still queued when the link went down: they go elsewhere."""
+
+    def first_sent(self, operations: int) -> None:
+        """So many operations left."""
+
+    def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
+        """A probe brought the ring."""
+
+
+class Flight:
+    """One batch on its way."""
+
+    __slots__ = ("closed", "deadline_s", "heard", "link", "parts", "sent_s", "ticket")
+
+    def __init__(self, link: NodeLink, parts: list[Part], ticket: Ticket, sent_s: float) -> None:
+        self.link = link
+        self.parts = parts
+        self.ticket = ticket
+        self.sent_s = sent_s
+        self.deadline_s = min(part.deadline_s for part in parts)
+        self.heard = False
+        self.closed = False
+
+    def on_reply(self, replies: list[GroupReply], last: bool) -> None:
+        """One part of the answer; after `close` nothing it says counts."""
+        if self.closed:
+            return
+        self.link.heard(replies)
+        for reply in replies:
+            if self.closed or reply.group >= len(self.parts):
+                continue
+            part = self.parts[reply.group]
+            try:
+                part.deliver(reply)
+            except KvError as error:
+                error.may_have_applied = part.shape.writes
+                part.fail_open(error)
+        if not self.heard:
+            self.heard = True
+            self.link.free(self.ticket)
+        if last:
+            self.close(KvError("the node ended a batch without answering all of it", may_have_applied=True))
+
+    def close(self, error: KvError) -> None:
+        """Nothing more is expected: what is open ended with `error`. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self.link.flights.pop(self, None)
+        self.link.free(self.ticket)
+        for part in self.parts:
+            if part.open_count:
+                part.fail_open(error)
+
+    def sweep(self, now_s: float) -> None:
+        """Deadlines, and the place of a batch that takes long."""
+        if not self.heard and now_s - self.sent_s >= SLOT_HOLD_S:
+            self.link.free(self.ticket)
+        if now_s < self.deadline_s:
+            return
+        for part in self.parts:
+            if part.deadline_s <= now_s:
+                part.expire(now_s)
+        self.deadline_s = min(part.deadline_s for part in self.parts)
+        if not any(part.open_count for part in self.parts):
+            self.close(KvError("every operation's deadline passed"))
+
+
+class NodeLink:
+    """The link to one node. `up` is an opinion: a link that is down is used only when there is no other."""
+
+    def __init__(
+        self, node_id: str, address: str, transport: Transport, owner: LinkOwner, *, bounds: LinkBounds | None = None
+    ) -> None:
+        self.node_id = node_id
+        self.address = address
+        self.transport = transport
+        self.up = True
+        self.closed = False
+        self.flights: dict[Flight, None] = {}
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._link: Coalescer[Single | BulkPiece] = Coalescer(self._send, name=f"link to {address}", bounds=bounds, loop=self._loop)
+        self.submit = self._link.submit
+        self._heard_s = self._loop.time()
+        self._probe: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is queued or in flight."""
+        return bool(self.flights or self._link.queued_count)
+
+    def heard(self, replies: Sequence[GroupReply]) -> None:
+        """A reply came. One that says that the node cannot be reached takes the link down first, so that what failed goes elsewhere."""
+        for reply in replies:
+            if isinstance(reply.error, NodeUnreachable):
+                self.mark_down(reply.error)
+                return
+        self._heard_s = self._loop.time()
+        self.up = not self.closed
+
+    def free(self, ticket: Ticket) -> None:
+        """The batch's place is free, as of the next turn: by then those who were just answered have queued what they do next, and it
+        leaves as one batch instead of two."""
+        if not ticket.released:
+            self._loop.call_soon(self._link.release, ticket)
+
+    def mark_down(self, error: KvError) -> None:
+        """Takes what is queued elsewhere and asks the node until it answers again."""
+        self.up = False
+        waiting = self._link.drain()
+        if waiting:
+            self._owner.never_sent(self, waiting, error)
+        if self._probe is None and not self.closed:
+            self._probe = self._loop.create_task(self._probe_until_up(), name=f"probe {self.address}")
+
+    def sweep(self, now_s: float) -> None:
+        """Deadlines of everything here; asks a silent node whether it is alive."""
+        self._link.shed()
+        for flight in list(self.flights):
+            flight.sweep(now_s)
+        if self._probe is None and self.up and any(not flight.heard for flight in self.flights):
+            silent_since_s = max(self._heard_s, min(flight.sent_s for flight in self.flights if not flight.heard))
+            if now_s - silent_since_s >= STALL_S:
+                self._probe = self._loop.create_task(self._probe_once(), name=f"probe {self.address}")
+
+    async def close(self, error: KvError) -> None:
+        """Ends everything here with `error`."""
+        self.closed = True
+        self.up = False
+        if self._probe is not None:
+            self._probe.cancel()
+        for flight in list(self.flights):
+            flight.close(error)
+        waiting = self._link.drain()
+        if waiting:
+            self._owner.never_sent(self, waiting, error)
+        await self.transport.close()
+
+    def _send(self, works: list[Single | BulkPiece], ticket: Ticket) -> None:
+        now_s = self._loop.time()
+        parts = form_batch(works, now_s, self._owner.ids, self._failed)
+        if not parts:
+            self._link.release(ticket)
+            return
+        flight = Flight(self, parts, ticket, now_s)
+        self.flights[flight] = None
+        self._owner.first_sent(sum(part.open_count for part in parts if part.shape.attempt == 0))
+        self.transport.exchange([part.group for part in parts], flight.on_reply)
+
+    def _failed(self, part: Part, positions: Sequence[int], error: KvError) -> None:
+        self._owner.attempt_failed(self, part, positions, error)
+
+    async def _ask(self) -> bool:
+        """Whether the node answers in time; what it says of the ring is passed on."""
+        sent_s = self._loop.time()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                info = await self.transport.describe()
+        except (KvError, TimeoutError):
+            return False
+        self._owner.learn(info, sent_s, self._loop.time())
+        return True
+
+    async def _probe_once(self) -> None:
+        """The node has been silent for a while with work in flight. Slow work is its right; not answering at all is not."""
+        alive = await self._ask()
+        self._probe = None
+        if alive or self.closed:
+            self._heard_s = self._loop.time()
+            return
+        error = NodeUnreachable(f"{self.address} has stopped answering", may_have_applied=True, subject=self.address)
+        self.mark_down(error)
+        for flight in list(self.flights):
+            flight.close(error)
+
+    async def _probe_until_up(self) -> None:
+        interval_s = PROBE_INTERVAL_S
+        while not await self._ask():
+            await asyncio.sleep(interval_s)
+            interval_s = min(PROBE_INTERVAL_MAX_S, interval_s * 2)
+        self._probe = None
+        self._heard_s = self._loop.time()
+        self.up = not self.closed

@@ -1,0 +1,47 @@
+"""Request ids: what makes a retried write the same write through any coordinator (docs/architecture.md, "Retries").
+
+16 bytes: when it was issued, by the cluster's clock (6 bytes, milliseconds, big-endian), the client's tag (6 random bytes), a
+sequence number (4 bytes). The cluster's clock, because nodes refuse an id issued before their retry window: a client whose own clock
+is wrong must not have its writes refused.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from kvclient.clock import Clock
+from kvproto.columns import REQUEST_ID_BYTES
+
+_SEQUENCE_MASK = 0xFFFFFFFF
+
+
+class RequestIds:
+    """Issues the ids of one client. Unique as long as it issues fewer than 2^32 a millisecond."""
+
+    __slots__ = ("_clock", "_offset_ms", "_sequence", "_tag")
+
+    def __init__(self, clock: Clock, rng: Random) -> None:
+        self._clock = clock
+        self._tag = rng.randbytes(6)
+        self._sequence = rng.getrandbits(32)
+        self._offset_ms = 0.0
+
+    def synchronize(self, server_time_ms: int, sent_s: float, received_s: float) -> None:
+        """Learns the cluster's clock from an answer to a question sent and received at these monotonic seconds (Cristian, 1989)."""
+        self._offset_ms = server_time_ms - (sent_s + received_s) * 500
+
+    def now_ms(self) -> int:
+        """The cluster's time."""
+        return max(0, int(self._clock.monotonic_s() * 1000 + self._offset_ms))
+
+    def issue(self, count: int) -> list[bytes]:
+        """`count` new ids, issued now: one reading of the clock for all of them."""
+        prefix = self.now_ms().to_bytes(6, "big") + self._tag
+        first = self._sequence
+        self._sequence = (first + count) & _SEQUENCE_MASK
+        return [prefix + (number & _SEQUENCE_MASK).to_bytes(4, "big") for number in range(first, first + count)]
+
+    def age_ms(self, request_id: bytes) -> int:
+        """How long ago `request_id` was issued."""
+        assert len(request_id) == REQUEST_ID_BYTES
+        return self.now_ms() - int.from_bytes(request_id[:6], "big")

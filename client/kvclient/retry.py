@@ -1,0 +1,82 @@
+"""Whether to try again, and when. Pure: given an error and what is known of the operation, how long to wait, or None to give up.
+
+Reads are always safe to repeat. A write carries its request id, so that a repetition is the same write through any coordinator,
+as long as the id is younger than the cluster's retry window; after that a write of unknown outcome stays unknown. Errors that a
+node answered with are retried within a budget (a tenth of the traffic, as in gRPC's and Finagle's retry throttling), because retries
+must not multiply the load of a cluster in trouble; failing over from a dead connection is not, since each can do so only once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from kvclient.errors import KvError, NodeUnreachable, NotOwner, Overloaded, ShuttingDown, WrongEpoch
+
+BACKOFF_BASE_S = 0.02
+BACKOFF_MAX_S = 1.0
+ANSWERED_ATTEMPTS_MAX = 3
+RING_ATTEMPTS_MAX = 8
+RETRY_WINDOW_MARGIN_MS = 500
+"""Kept back from the retry window: what a repetition may take to arrive, and how far clocks may be apart."""
+
+
+class RetryBudget:
+    """A token bucket: each operation pays in a tenth of a token, each retry takes one."""
+
+    __slots__ = ("_share", "_tokens", "_tokens_max")
+
+    def __init__(self, *, share: float = 0.1, tokens_max: float = 100.0) -> None:
+        self._share = share
+        self._tokens_max = tokens_max
+        self._tokens = tokens_max
+
+    def pay_in(self, operations: int) -> None:
+        """`operations` were sent for the first time."""
+        self._tokens = min(self._tokens_max, self._tokens + operations * self._share)
+
+    def take(self) -> bool:
+        """Takes a token, if there is one."""
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(slots=True)
+class Failure:
+    """What is known when an attempt has failed. `id_age_ms` is of the write's request id, 0 when it was never sent."""
+
+    error: KvError
+    attempt: int
+    now_s: float
+    deadline_s: float
+    maybe_applied: bool = False
+    id_age_ms: int = 0
+
+
+def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_window_ms: int) -> float | None:
+    """Seconds to wait before the next attempt; None: the error stands."""
+    error = failure.error
+    if not error.retryable:
+        return None
+    if failure.maybe_applied and failure.id_age_ms + RETRY_WINDOW_MARGIN_MS > retry_window_ms:
+        return None
+    delay_s = backoff_s(failure.attempt, rng)
+    if isinstance(error, NodeUnreachable | ShuttingDown):
+        delay_s = 0.0 if failure.attempt == 0 else delay_s  # the first time there is another node to go to at once
+    elif isinstance(error, WrongEpoch | NotOwner):
+        if failure.attempt >= RING_ATTEMPTS_MAX:
+            return None
+    else:
+        delay_s = max(delay_s, error.retry_after_s)
+        if not isinstance(error, Overloaded) and failure.attempt + 1 >= ANSWERED_ATTEMPTS_MAX:
+            return None
+        if failure.now_s + delay_s < failure.deadline_s and not budget.take():
+            return None
+    return delay_s if failure.now_s + delay_s < failure.deadline_s else None
+
+
+def backoff_s(attempt: int, rng: Random) -> float:
+    """Exponential, between half and all of it at random, so that clients that failed together do not come back together."""
+    return min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2.0 ** min(attempt, 16)) * rng.uniform(0.5, 1.0)

@@ -1,0 +1,67 @@
+"""What operations that may travel in one group have in common: kind, namespace, level, r, w, explain, attempt.
+
+A shape is made once and compared by identity, so that grouping a batch costs one dictionary look-up an operation.
+"""
+
+from __future__ import annotations
+
+from kvclient.contexts import NamespaceContexts
+from kvclient.errors import BadRequest
+from kvproto.columns import Kind, Level
+
+
+class Shape:
+    """One set of options.
+
+    `is_bulk` shapes belong to pieces of *_many calls, whose groups are built differently. `has_ttl` keeps puts that name a time to live
+    apart from those that leave it to the namespace, since a column is whole or absent.
+    """
+
+    __slots__ = ("_bulk", "_next", "attempt", "contexts", "explain", "has_ttl", "is_bulk", "kind", "level", "namespace", "r", "w", "writes")
+
+    def __init__(
+        self,
+        kind: Kind,
+        namespace: str,
+        contexts: NamespaceContexts,
+        *,
+        level: Level = Level.PRESET,
+        quorum: int = 0,
+        explain: bool = False,
+        has_ttl: bool = False,
+    ) -> None:
+        if quorum and level not in (Level.PRESET, Level.EXPLICIT):
+            raise BadRequest("give either a level or r/w, not both", subject=level.name.lower())
+        if quorum < 0:
+            raise BadRequest(f"r and w count replicas, so {quorum} is none", subject="r/w", actual=quorum)
+        self.kind = kind
+        self.namespace = namespace
+        self.contexts = contexts
+        self.writes = kind is not Kind.GET
+        self.level = Level.EXPLICIT if quorum else level
+        self.r = 0 if self.writes else quorum
+        self.w = quorum if self.writes else 0
+        self.explain = explain
+        self.has_ttl = has_ttl
+        self.attempt = 0
+        self.is_bulk = False
+        self._next: Shape | None = None
+        self._bulk: Shape | None = None
+
+    def retried(self) -> Shape:
+        """The same options for one attempt more."""
+        if self._next is None:
+            self._next = self._copy(attempt=self.attempt + 1, is_bulk=self.is_bulk)
+        return self._next
+
+    def for_bulk(self) -> Shape:
+        """The same options for the pieces of a *_many call."""
+        if self._bulk is None:
+            self._bulk = self._copy(attempt=self.attempt, is_bulk=True)
+        return self._bulk
+
+    def _copy(self, *, attempt: int, is_bulk: bool) -> Shape:
+        copy = Shape(self.kind, self.namespace, self.contexts, explain=self.explain, has_ttl=self.has_ttl)
+        copy.level, copy.r, copy.w = self.level, self.r, self.w
+        copy.attempt, copy.is_bulk = attempt, is_bulk
+        return copy

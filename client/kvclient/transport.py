@@ -1,0 +1,82 @@
+"""The client's seam to a node: what gRPC, the embedded store and a simulated network each implement.
+
+One `Transport` is one node. Batches are columns (`kvproto.columns`); only the gRPC transport turns them into messages, in-process ones
+pass the very objects. Everything is called from, and answers on, one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from kvclient.errors import BadRequest
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+
+EMBEDDED_GROUP = "kvclient.embedded"
+
+OnReply = Callable[[list[GroupReply], bool], None]
+"""Takes one part of the answer to a batch and whether it was the last. `GroupReply.group` indexes the groups of the batch."""
+
+
+class Transport(Protocol):
+    """A node, as its clients reach it."""
+
+    def exchange(self, groups: list[OperationGroup], on_reply: OnReply) -> None:
+        """Starts a batch and returns at once; never raises.
+
+        `on_reply` is called with each part as it is decided, the last part with True, exactly once, whatever happens: a broken
+        connection answers the groups that were open with an error each. Each position of a group is answered at most once; a
+        position left open by the last part counts as failed, outcome unknown. May be called before `exchange` returns. The groups
+        belong to the transport from here on.
+        """
+
+    async def describe(self) -> ClusterInfo:
+        """The ring, limits and namespaces as the node knows them; also the probe of whether it answers. Raises `KvError`."""
+
+    def scan(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
+        """Keys in order, page after page; a page with an error ends it. Raises `KvError` when the node cannot be reached."""
+
+    async def status(self) -> NodeStatus:
+        """The node's own numbers. Raises `KvError`."""
+
+    async def close(self) -> None:
+        """Answers what is in flight with errors and lets go of the node. Idempotent."""
+
+
+class Ring:
+    """What every message of a client says about the ring it routed by, and where news of a newer one go."""
+
+    __slots__ = ("cluster_id", "epoch", "on_newer")
+
+    def __init__(self, on_newer: Callable[[], None]) -> None:
+        self.cluster_id = ""
+        self.epoch = 0
+        self.on_newer = on_newer
+
+    def seen(self, epoch: int) -> None:
+        """A node answered by the ring of `epoch`. An older one is that node's to catch up on: fetching again would not help."""
+        if epoch > self.epoch:
+            self.on_newer()
+
+
+Dial = Callable[[str, Ring], Transport]
+"""Makes the transport to an address; does no I/O yet."""
+
+
+def dial_grpc(address: str, ring: Ring) -> Transport:
+    """A node behind gRPC. grpc is imported with the first one, so that importing the client stays quick."""
+    from kvclient.grpc_transport import GrpcTransport  # noqa: PLC0415 - see the docstring
+
+    return GrpcTransport(address, ring)
+
+
+def open_embedded(url: str) -> Transport:
+    """One node inside this process, by whatever is installed under the entry-point group `kvclient.embedded`.
+
+    The entry point `node` is a callable that takes the URL and returns a `Transport`. Raises `BadRequest` when none is installed.
+    """
+    for entry in entry_points(group=EMBEDDED_GROUP, name="node"):
+        opened: Transport = entry.load()(url)
+        return opened
+    raise BadRequest(f"{url} needs a node in this process: install kvstore-server", subject=url)

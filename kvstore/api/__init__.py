@@ -1,0 +1,1 @@
+"""gRPC services: decode, delegate, encode. Nothing is decided here."""

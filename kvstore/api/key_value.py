@@ -1,0 +1,111 @@
+"""The KeyValue service: clients' batches, unary or on a stream, and scans."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+from kvproto import PROTOCOL
+from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
+from kvproto.columns import GroupReply
+from kvproto.errors import BadRequest, KvError, WrongCluster
+from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
+
+from kvstore.cluster.view import RingHolder
+from kvstore.coordinator.coordinator import Coordinator
+from kvstore.transport.outbox import Outbox
+
+STREAM_BATCHES_MAX = 64
+"""Batches of one stream that may be unanswered; the stream is not read beyond."""
+
+
+class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
+    """Decodes, hands to the coordinator, encodes."""
+
+    def __init__(self, coordinator: Coordinator, ring: RingHolder, cluster_id: str) -> None:
+        self._coordinator = coordinator
+        self._ring = ring
+        self._cluster_id = cluster_id
+
+    async def Batch(self, request: key_value_pb2.BatchRequest, context: Any) -> key_value_pb2.BatchReply:
+        """One batch, answered when all of it is decided."""
+        parts: list[GroupReply] = []
+        await self._execute(request, lambda replies, last: parts.extend(replies))
+        return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
+
+    async def Exchange(self, request_iterator: Any, context: Any) -> None:
+        """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered."""
+        outbox: Outbox[key_value_pb2.BatchReply] = Outbox()
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="exchange-reader")
+        try:
+            while (message := await outbox.next()) is not None:
+                await context.write(message)
+        finally:
+            outbox.close()
+            reader.cancel()
+
+    async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:
+        """Pages in key order; an error is the last message."""
+        refusal = self._refusal(request.cluster_id)
+        if refusal is not None:
+            yield key_value_pb2.ScanReply(error=encode_error(refusal))
+            return
+        async for page in self._coordinator.scan(decode_scan(request)):
+            yield encode_page(page)
+
+    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
+        running: set[asyncio.Task[None]] = set()
+        room = asyncio.Semaphore(STREAM_BATCHES_MAX)
+        loop = asyncio.get_running_loop()
+
+        def finished(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            room.release()
+
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                await room.acquire()
+                await outbox.room()
+                task = loop.create_task(self._answer(request, outbox))
+                running.add(task)
+                task.add_done_callback(finished)
+            for task in list(running):
+                await asyncio.wait({task})
+        finally:
+            outbox.close()
+            for task in running:
+                task.cancel()
+
+    async def _answer(self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
+        batch_id, view = request.batch_id, self._ring.view
+
+        def reply(replies: list[GroupReply], last: bool) -> None:
+            outbox.send(encode_replies(batch_id, replies, last=last, ring_epoch=view.ring.epoch))
+
+        await self._execute(request, reply)
+
+    async def _execute(self, request: key_value_pb2.BatchRequest, reply: Any) -> None:
+        try:
+            refusal = self._refusal(request.cluster_id)
+            if refusal is not None:
+                raise refusal
+            groups = decode_groups(request)
+        except KvError as error:
+            reply([GroupReply(index, error=error) for index in range(len(request.groups))], True)
+            return
+        except ValueError as error:
+            refused = BadRequest(f"a kind of operation that protocol {PROTOCOL} does not have: {error}", subject="kind")
+            reply([GroupReply(index, error=refused) for index in range(len(request.groups))], True)
+            return
+        if not groups:
+            reply([], True)
+            return
+        await self._coordinator.execute(groups, reply, hops=request.hops)
+
+    def _refusal(self, cluster_id: str) -> KvError | None:
+        if cluster_id and cluster_id != self._cluster_id:
+            return WrongCluster(f"this is cluster {self._cluster_id!r}, not {cluster_id!r}", subject=self._cluster_id)
+        return None

@@ -1,0 +1,125 @@
+"""The Peer service: other nodes' greetings, stores, fetches and pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from kvproto.codec import encode_error
+from kvproto.errors import KvError, WrongEpoch
+from kvproto.v1 import peer_pb2, peer_pb2_grpc
+
+from kvstore.cluster.view import RingHolder
+from kvstore.storage.replica import Replica
+from kvstore.transport.codec import encode_refusals
+from kvstore.transport.hello import Doorkeeper, Greeting
+from kvstore.transport.outbox import Outbox
+
+
+class PeerService(peer_pb2_grpc.PeerServicer):
+    """Decodes, hands to the replica, encodes."""
+
+    def __init__(self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper) -> None:
+        self._replica = replica
+        self._ring = ring
+        self._doorkeeper = doorkeeper
+
+    async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
+        """Who we are, what we remember of the asker, and whether we work with it."""
+        remembered = self._doorkeeper.leases.get(request.node_id)
+        refusal = await self._doorkeeper.admit(
+            Greeting(
+                cluster_id=request.cluster_id,
+                node_id=request.node_id,
+                incarnation=request.incarnation,
+                settings=request.settings,
+                advertise=request.advertise,
+                expects=request.expects,
+                actor=request.actor,
+                lease=request.lease,
+                protocol=request.protocol,
+            )
+        )
+        me, ring = self._doorkeeper.me, self._ring.view.ring
+        reply = peer_pb2.HelloReply(
+            node_id=me.node_id, incarnation=me.incarnation, protocol=1, ring_epoch=ring.epoch, ring_hash=ring.hash, zone=me.zone
+        )
+        if refusal is not None:
+            reply.error.CopyFrom(encode_error(refusal))
+        elif remembered is not None:
+            reply.remembered_actor, reply.remembered_lease = remembered
+        return reply
+
+    async def Exchange(self, request_iterator: Any, context: Any) -> None:
+        """Fetches are answered at once, stores when they are durable: a reply in two parts."""
+        outbox: Outbox[peer_pb2.PeerReply] = Outbox()
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
+        try:
+            while (message := await outbox.next()) is not None:
+                await context.write(message)
+        finally:
+            outbox.close()
+            reader.cancel()
+
+    async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:
+        """One page of what we hold."""
+        stale = self._stale(request.ring_epoch, request.ring_hash)
+        if stale is not None:
+            return peer_pb2.PageReply(error=encode_error(stale))
+        try:
+            page = await self._replica.page(
+                request.namespace, request.start, request.end, max(1, request.count_max), max(1, request.bytes_max)
+            )
+        except KvError as error:
+            return peer_pb2.PageReply(error=encode_error(error))
+        return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost)
+
+    async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply]) -> None:
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                self._handle(request, outbox)
+                await outbox.room()
+        finally:
+            outbox.close()
+
+    def _handle(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
+        batch_id = request.batch_id
+        stale = self._stale(request.ring_epoch, request.ring_hash)
+        if stale is not None:
+            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(stale)))
+            return
+        stores = request.store_keys
+        if request.fetch_keys:
+            found = self._replica.compare(request.fetch_keys, request.fetch_digests)
+            outbox.send(
+                peer_pb2.PeerReply(
+                    batch_id=batch_id,
+                    last=not stores,
+                    fetched=True,
+                    differing=found.differing,
+                    records=found.records,
+                    lost=found.lost,
+                )
+            )
+        if stores:
+
+            def done(error: KvError | None, refused: Sequence[int]) -> None:
+                if error is not None:
+                    outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(error)))
+                else:
+                    outbox.send(encode_refusals(batch_id, refused, last=True))
+
+            self._replica.merge(stores, request.store_records, done)
+
+    def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
+        ring = self._ring.view.ring
+        if (epoch, ring_hash) == (ring.epoch, ring.hash):
+            return None
+        return WrongEpoch(
+            f"{self._doorkeeper.me.node_id} goes by ring epoch {ring.epoch} ({ring.hash:016x}), the asker by {epoch} ({ring_hash:016x})",
+            limit=ring.epoch,
+            actual=epoch,
+        )

@@ -1,0 +1,149 @@
+"""`kv dev`: a local cluster, one process per node, until Ctrl-C; and actions on one node of it from another terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from kvproto.errors import ClusterError
+from kvstore.commands.control import is_running, send_action, serve_control
+from kvstore.commands.local_cluster import Death, LocalCluster
+from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_file
+from kvstore.commands.outcomes import Exit, chosen_output, output_option, print_event, run_command
+from kvstore.commands.waiting import STOP_SIGNALS, done_before, stop_on_signals
+from kvstore.config.loading import PRESETS
+from kvstore.runtime import system_random
+
+PRESETS_HELP = f"Preset of the default namespace: {' or '.join(PRESETS)}. Default: pa-ec."
+data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The cluster's directory.")
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """What `kv dev` was asked for; None: not given."""
+
+    nodes: int | None
+    base_port: int
+    data: Path | None
+    preset: str | None
+    restart: bool
+    output: str
+
+
+@click.group(invoke_without_command=True)
+@click.option("--nodes", type=click.IntRange(1, NODES_MAX), help="How many nodes. Default: 3.")
+@click.option("--base-port", type=click.IntRange(0, 65_535), default=7400, show_default=True, help="First port; 0 finds free ones.")
+@click.option("--preset", type=click.Choice(PRESETS), help=PRESETS_HELP)
+@click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies. Default: left down.")
+@data_option
+@output_option
+@click.pass_context
+def dev(
+    ctx: click.Context,
+    nodes: int | None,
+    base_port: int,
+    preset: str | None,
+    restart_dead: bool,
+    data: Path | None,
+    output: str | None,
+) -> None:
+    """Run a local cluster, one process per node, until Ctrl-C.
+
+    Without --data everything is removed at the end. With it the cluster is kept and comes up again as it was.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output))
+    run_command(lambda: run_dev(options), output=options.output)
+
+
+async def run_dev(options: DevOptions) -> Exit:
+    """Brings the cluster up, says so, and ends it when asked to. Raises `KvError` when it does not come up."""
+    asked_to_stop = stop_on_signals()
+    with ExitStack() as at_end:
+        root = options.data.resolve() if options.data else Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="kv-dev-")))
+        cluster = await _plan(root, options)
+        try:
+            async with serve_control(cluster):
+                if await done_before(asked_to_stop, cluster.start()):
+                    _print_ready(cluster, options)
+                    await asked_to_stop.wait()
+        finally:
+            # Ctrl-C again while it stops: no more patience.
+            for number in STOP_SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, cluster.kill_now)
+            await cluster.stop()
+    return Exit.DONE
+
+
+async def _plan(root: Path, options: DevOptions) -> LocalCluster:
+    kept = read_cluster_file(root)
+    if kept and await is_running(root):
+        raise ClusterError(f"kv dev is running on {root} already (pid {kept.get('supervisor_pid')})", subject=str(root))
+    rng = system_random()
+    layout = plan_layout(root, nodes=options.nodes, base_port=options.base_port, preset=options.preset, rng=rng, kept=kept)
+
+    def on_death(death: Death) -> None:
+        click.echo(death.sentence() + ("" if death.restarted else f": kv dev restart {death.node} --data {root}"), err=True)
+        if options.output == "json":
+            print_event({"event": "died", "node": death.node, "pid": death.pid, "code": death.code, "restarted": death.restarted})
+
+    return LocalCluster(layout, restart_dead=options.restart, on_death=on_death)
+
+
+def _print_ready(cluster: LocalCluster, options: DevOptions) -> None:
+    layout = cluster.layout
+    if options.output == "json":
+        print_event({"event": "ready", "nodes": cluster.rows(), "cluster_id": layout.cluster_id, "data": str(layout.root)})
+        return
+    kept = "kept" if options.data else "removed at the end"
+    click.echo(f"{len(layout.nodes)} nodes are ready, preset {layout.preset}; data in {layout.root} ({kept})")
+    for row in cluster.rows():
+        click.echo(f"  {row['id']:<4} {row['address']:<21} http://{row['http']}/  pid {row['pid']}")
+    first = layout.nodes[0].address
+    click.echo(f"Try   kv --at {first} put greeting hello    kv --at {first} get greeting    kv --at {first} status")
+    click.echo(f"Break kv dev stop n2 --data {layout.root}    (restart, pause, resume, wipe)    Ctrl-C ends all nodes")
+
+
+def _action(name: str, help_text: str) -> click.Command:
+    @click.argument("node", metavar="ID")
+    @data_option
+    @output_option
+    def act(node: str, data: Path | None, output: str | None) -> None:
+        chosen = chosen_output(output)
+        run_command(lambda: _send(name, node, data, chosen), output=chosen)
+
+    return click.command(name, help=help_text)(act)
+
+
+async def _send(action: str, node: str, data: Path | None, output: str) -> Exit:
+    parent = click.get_current_context().parent
+    root = data or (parent.params.get("data") if parent else None)
+    if root is None:
+        raise click.UsageError("--data DIR is needed: kv dev prints it when it is ready")
+    row = await send_action(root.resolve(), action, node)
+    if output == "json":
+        print_event({"event": action, **row})
+    else:
+        pid = f" (pid {row['pid']})" if row["pid"] else ""
+        click.echo(f"{node} is {row['state']}{pid}")
+    return Exit.DONE
+
+
+for _name, _help in (
+    ("restart", "Stop a node if it runs, and start it."),
+    ("stop", "Stop a node cleanly; it stays down."),
+    ("pause", "Freeze a node (SIGSTOP): it keeps its connections and answers nothing."),
+    ("resume", "Let a paused node go on (SIGCONT)."),
+    ("wipe", "Kill a node and delete its data, as a lost disk would; it stays down until restarted."),
+):
+    dev.add_command(_action(_name, _help))
+
+
+if __name__ == "__main__":
+    dev()

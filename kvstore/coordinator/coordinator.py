@@ -1,0 +1,200 @@
+"""The front door of a node's data: batches in, replies in parts out. Plans, forwards what is not ours, runs rounds side by side.
+
+Nothing is decided here: batch.py plans, put.py and get.py coordinate. What this file owns is the batch's end: which operations are
+still unanswered, the part that says so last, and how much work a node takes in before it says `Overloaded`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+
+from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
+from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
+
+from kvstore.cluster.view import RingHolder
+from kvstore.coordinator.batch import Limits, SubBatch, plan
+from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.scan import ScanCoordinator
+from kvstore.transport.peers import PeerTransport
+
+Reply = Callable[[list[GroupReply], bool], None]
+"""Takes one part of a batch's answer, and whether it is the last."""
+
+DEFAULT_TIMEOUT_MS = 5000
+
+
+class BatchAnswer:
+    """Gathers the replies of one batch: those of one turn of the loop leave together, the one that completes it says so."""
+
+    __slots__ = ("_loop", "_reply", "_replies", "_scheduled", "unanswered")
+
+    def __init__(self, reply: Reply, operations: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._reply = reply
+        self._replies: list[GroupReply] = []
+        self._loop = loop
+        self._scheduled = False
+        self.unanswered = operations
+
+    def emit(self, reply: GroupReply, count: int) -> None:
+        """`reply` answers `count` operations."""
+        self._replies.append(reply)
+        self.unanswered -= count
+        assert self.unanswered >= 0, "an operation is answered once"
+        if not self.unanswered:
+            self._send()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        if self._replies:
+            replies, self._replies = self._replies, []
+            self._reply(replies, self.unanswered == 0)
+
+
+class Coordinator:
+    """Executes batches on behalf of clients and forwarding nodes."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        ring: RingHolder,
+        puts: PutCoordinator,
+        gets: GetCoordinator,
+        scans: ScanCoordinator,
+        peers: PeerTransport,
+        limits: Limits,
+        in_flight_max: int,
+    ) -> None:
+        self._me = me
+        self._ring = ring
+        self._puts = puts
+        self._gets = gets
+        self._scans = scans
+        self._peers = peers
+        self._limits = limits
+        self._in_flight_max = in_flight_max
+        self.in_flight = 0
+        self.overloaded = 0
+        self.stopped: KvError | None = None
+
+    async def execute(self, groups: Sequence[OperationGroup], reply: Reply, *, hops: int = 0) -> None:
+        """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent."""
+        loop = asyncio.get_running_loop()
+        operations = sum([max(1, len(group.keys)) for group in groups])
+        answer = BatchAnswer(reply, operations, loop)
+        refusal = self._refusal(operations)
+        if refusal is not None:
+            for index, group in enumerate(groups):
+                answer.emit(GroupReply(index, error=refusal), max(1, len(group.keys)))
+            return
+        self.in_flight += operations
+        try:
+            rounds = self._rounds(groups, answer, hops, loop.time())
+            if len(rounds) == 1:
+                await rounds[0]
+            elif rounds:
+                async with asyncio.TaskGroup() as tasks:
+                    for round_ in rounds:
+                        tasks.create_task(round_)
+        finally:
+            self.in_flight -= operations
+
+    def scan(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
+        """Pages of live keys in order; a failure is the last page."""
+        return self._scans.run(query)
+
+    def _refusal(self, operations: int) -> KvError | None:
+        if self.stopped is not None:
+            return self.stopped
+        if self.in_flight and self.in_flight + operations > self._in_flight_max:
+            self.overloaded += operations
+            return Overloaded(
+                f"{self._me} has {self.in_flight} operations in flight, at most {self._in_flight_max} are taken",
+                retry_after_s=0.05,
+                limit=self._in_flight_max,
+                actual=self.in_flight,
+                subject=self._me,
+            )
+        return None
+
+    def _rounds(
+        self, groups: Sequence[OperationGroup], answer: BatchAnswer, hops: int, now_s: float
+    ) -> list[Coroutine[None, None, None]]:
+        view = self._ring.view
+        rounds: list[Coroutine[None, None, None]] = []
+        for index, group in enumerate(groups):
+            subs, refused = plan(view, index, group, self._limits)
+            for reply in refused:
+                answer.emit(reply, len(reply.positions or group.keys) or 1)
+            timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
+            deadline_s = now_s + timeout_ms / 1000
+            for sub in subs:
+                if not sub.owners.includes_me:
+                    rounds.append(self._forward(sub, deadline_s, answer, hops))
+                elif group.kind is Kind.GET:
+                    rounds.append(self._gets.run(sub, deadline_s, answer.emit))
+                else:
+                    rounds.append(self._puts.run(sub, deadline_s, answer.emit))
+        return rounds
+
+    async def _forward(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int) -> None:
+        """Has a home replica coordinate, the first reachable one of the preference list; the next if it was certainly not asked."""
+        count = len(sub.store_keys)
+        owners = sub.owners.nodes
+        if hops:
+            error: KvError = NotOwner(f"{self._me} is no home replica of the key, {', '.join(owners)} are", subject=self._me)
+            answer.emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), count)
+            return
+        positions = list(sub.at())
+        group = _subset(sub.group, positions)
+        preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
+        loop = asyncio.get_running_loop()
+        error = QuorumUnreachable("no home replica of the key can be reached", needed=sub.need, contacted=len(owners))
+        for node in sorted(preferred, key=lambda node: not self._peers.reachable(node)):
+            try:
+                replies = await self._peers.forward(node, group, deadline_s - loop.time())
+            except KvError as failure:
+                error = failure
+                if failure.may_have_applied and group.kind is not Kind.GET and not group.request_ids:
+                    break  # without a request id a second attempt could be a second write
+                continue
+            for reply in replies:
+                told = positions if reply.positions is None else [positions[at] for at in reply.positions]
+                reply.group, reply.positions = sub.group_index, told
+                answer.emit(reply, len(told))
+            return
+        answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)
+
+    def stop(self) -> None:
+        """Refuses whatever comes from now on; what is in flight goes on."""
+        if self.stopped is None:
+            self.stopped = ShuttingDown(f"{self._me} is shutting down", subject=self._me)
+
+
+def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
+    """The operations of `group` at `positions`, as a group of their own."""
+
+    def take(column: Sequence[object]) -> list[object]:
+        return [column[at] for at in positions] if len(column) > 1 or len(group.keys) == 1 else list(column)
+
+    ids = group.request_ids
+    return OperationGroup(
+        kind=group.kind,
+        namespace=group.namespace,
+        keys=take(group.keys),  # type: ignore[arg-type]
+        values=take(group.values),  # type: ignore[arg-type]
+        contexts=take(group.contexts),  # type: ignore[arg-type]
+        request_ids=b"".join([ids[16 * at : 16 * at + 16] for at in positions]) if ids else b"",
+        ttls_ms=take(group.ttls_ms),  # type: ignore[arg-type]
+        timeouts_ms=take(group.timeouts_ms),  # type: ignore[arg-type]
+        level=group.level,
+        r=group.r,
+        w=group.w,
+        explain=group.explain,
+        attempt=group.attempt,
+    )

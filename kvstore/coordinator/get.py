@@ -1,0 +1,211 @@
+"""A get: our own replica first, digests to the others, merge, reply, then repair.
+
+The others are sent the digest of what we hold and answer only where they differ, so the usual answer of a replica is a few bytes for
+a whole batch. The reply leaves as soon as enough have answered; repair comes after it, because its latency must not reach the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from kvproto.columns import GroupReply
+from kvproto.errors import KvError, RecordLost
+
+from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.outcomes import Emit, not_met, receipt
+from kvstore.coordinator.read_repair import ReadRepair
+from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
+from kvstore.core.quorum import Outcome, Tally
+from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
+from kvstore.runtime import Clock
+from kvstore.storage.store import Store
+from kvstore.transport.peers import FetchChunk
+
+STRAGGLER_S = 0.25
+"""How long a decided read listens for answers that may show a stale replica; what comes later is anti-entropy's."""
+
+
+class Columns:
+    """Entries of a reply, appended one by one; `counts` and `expires_ms` are left out while they say the usual."""
+
+    __slots__ = ("contexts", "counts", "expires_ms", "expiring", "unusual", "values", "versions")
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.values: list[bytes] = []
+        self.versions: list[bytes] = []
+        self.contexts: list[bytes] = []
+        self.expires_ms: list[int] = []
+        self.unusual = False
+        self.expiring = False
+
+    def add(self, record: bytes | None, now_ms: int) -> None:
+        """The entry of one key: absent, one value, or siblings."""
+        if record is None:
+            self.add_absent(b"")
+            return
+        single = read_single(record, now_ms)
+        if single is not None:
+            value, version, context, expires_ms = single
+            if value is None:
+                self.add_absent(context)
+                return
+            self.counts.append(1)
+            self.values.append(value)
+            self.versions.append(version)
+            self.contexts.append(context)
+            self.expires_ms.append(expires_ms)
+            self.expiring = self.expiring or expires_ms > 0
+            return
+        live, context = read_siblings(record, now_ms)
+        self.counts.append(len(live))
+        self.contexts.append(context)
+        self.unusual = self.unusual or len(live) != 1
+        for sibling in live:
+            self.values.append(sibling.value)
+            self.versions.append(sibling.dot)
+            self.expires_ms.append(sibling.expires_ms)
+            self.expiring = self.expiring or sibling.expires_ms > 0
+
+    def add_absent(self, context: bytes) -> None:
+        """Nothing there; a tombstone's context still says what was seen."""
+        self.counts.append(0)
+        self.contexts.append(context)
+        self.unusual = True
+
+    def reply(self, group: int, positions: Sequence[int] | None) -> GroupReply:
+        """The columns as a reply without a receipt."""
+        return GroupReply(
+            group,
+            positions=positions,
+            counts=self.counts if self.unusual else (),
+            values=self.values,
+            versions=b"".join(self.versions),
+            contexts=self.contexts,
+            expires_ms=self.expires_ms if self.expiring else (),
+        )
+
+
+class GetCoordinator:
+    """Coordinates reads of keys that this node is a home replica of."""
+
+    def __init__(self, *, store: Store, replicas: Replicas, repair: ReadRepair, clock: Clock, durable: bool) -> None:
+        self._store = store
+        self._replicas = replicas
+        self._repair = repair
+        self._clock = clock
+        self._durable = durable
+
+    async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
+        """Answers every operation of the sub-batch, in parts as they are decided."""
+        me, owners = self._replicas.me, sub.owners.nodes
+        tally = Tally(owners, sub.need, len(sub.store_keys))
+        records, lost = self._read_here(sub.store_keys)
+        tally.record(me, lost)
+        loop = asyncio.get_running_loop()
+        arrivals = Arrivals(loop, deadline_s)
+        round_ = _Round(sub, tally, records, lost, me)
+        if sub.need > 1 or lost:
+            digests = b"".join([NO_DIGEST if record is None else digest(record) for record in records])
+            self._replicas.fetch_from_others(owners, sub.store_keys, digests, deadline_s, arrivals)
+        self._settle(round_, emit)
+        started_s = loop.time()
+        while not tally.settled and tally.waiting:
+            answer = await arrivals.next()
+            if answer is None:
+                break
+            round_.take(answer, loop.time() - started_s)
+            self._settle(round_, emit)
+        if not tally.settled:
+            self._give_up(round_, emit)
+        if round_.differed and tally.waiting and not arrivals.timed_out:
+            await self._hear_stragglers(round_, arrivals, loop)
+        arrivals.close()
+        if round_.differed:
+            self._repair.submit(sub, records, round_.others, lost, tally)
+
+    def _read_here(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
+        durable = self._store.durable
+        lost: list[int] = []
+        records: list[bytes | None] = []
+        for position, store_key in enumerate(store_keys):
+            try:
+                records.append(durable(store_key))
+            except RecordLost:
+                records.append(None)
+                lost.append(position)
+        return records, lost
+
+    def _settle(self, round_: _Round, emit: Emit) -> None:
+        sub, tally = round_.sub, round_.tally
+        for outcome, positions in tally.settle():
+            count = tally.size if positions is None else len(positions)
+            if outcome is Outcome.UNREACHABLE:
+                error: KvError = not_met(sub, tally, positions[0] if positions else 0, timed_out=False, applied=False)
+                emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), count)
+                continue
+            now_ms = self._clock.now_ms()
+            columns = Columns()
+            for position in range(tally.size) if positions is None else positions:
+                columns.add(round_.merged(position), now_ms)
+            reply = columns.reply(sub.group_index, sub.original(positions))
+            reply.receipt = receipt(sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes)
+            emit(reply, count)
+
+    def _give_up(self, round_: _Round, emit: Emit) -> None:
+        sub, tally = round_.sub, round_.tally
+        positions = tally.undecided()
+        error = not_met(sub, tally, positions[0] if positions else 0, timed_out=True, applied=False)
+        emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), len(positions or range(tally.size)))
+
+    async def _hear_stragglers(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
+        arrivals.hurry(loop.time() + STRAGGLER_S)
+        while round_.tally.waiting:
+            answer = await arrivals.next()
+            if answer is None:
+                return
+            round_.take(answer, 0.0)
+
+
+class _Round:
+    """One sub-batch's read: what we hold, and what others hold differently."""
+
+    __slots__ = ("differed", "me", "notes", "others", "records", "sub", "tally")
+
+    def __init__(self, sub: SubBatch, tally: Tally, records: list[bytes | None], lost: Sequence[int], me: str) -> None:
+        self.sub = sub
+        self.tally = tally
+        self.records = records
+        self.me = me
+        self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
+        self.differed = bool(lost)
+        self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
+
+    def take(self, answer: LocalAnswer | FetchChunk | object, elapsed_s: float) -> None:
+        """Counts one replica's answer and keeps what it holds differently. A record that fails its checksum is no answer."""
+        assert isinstance(answer, FetchChunk)
+        if self.sub.group.explain:
+            said = f"failed: {answer.error.message}" if answer.error else f"differs at {len(answer.differing)} of {answer.count}"
+            self.notes.append(f"{answer.node} {said} after {elapsed_s * 1000:.1f} ms")
+        if answer.error is not None:
+            self.tally.fail(answer.node)
+            return
+        refused = list(answer.lost)
+        for position, record in zip(answer.differing, answer.records, strict=True):
+            if record and not verify(record):
+                refused.append(position)
+                continue
+            self.others.setdefault(position, {})[answer.node] = record or None
+        self.differed = self.differed or bool(answer.differing) or bool(refused)
+        self.tally.record(answer.node, refused)
+
+    def merged(self, position: int) -> bytes | None:
+        """The merge of what every answer so far holds."""
+        record = self.records[position]
+        for other in self.others.get(position, {}).values():
+            if other is not None:
+                record = other if record is None else merge_records(record, other)
+        return record
+
+

@@ -1,0 +1,97 @@
+"""After the reply: brings the replicas that a read has seen to be stale up to the merge of what it saw.
+
+Bounded: past `in_flight_max` keys repairs are dropped and counted, they are only a shortcut to what anti-entropy does anyway. A record
+that one replica has lost is replaced only by the merge of what *all* other home replicas hold (safety rule 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from kvproto.errors import KvError
+
+from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.replicas import Replicas
+from kvstore.core.quorum import Tally
+from kvstore.core.record import merge_records
+from kvstore.storage.store import Store
+from kvstore.transport.peers import StoreChunk
+
+REPAIR_TIMEOUT_S = 5.0
+
+
+class ReadRepair:
+    """Repairs what reads found; `repaired` and `dropped` count keys."""
+
+    def __init__(self, store: Store, replicas: Replicas, *, in_flight_max: int = 10_000) -> None:
+        self._store = store
+        self._replicas = replicas
+        self._in_flight_max = in_flight_max
+        self._in_flight = 0
+        self.repaired = 0
+        self.dropped = 0
+
+    def submit(
+        self,
+        sub: SubBatch,
+        held: Sequence[bytes | None],
+        others: Mapping[int, Mapping[str, bytes | None]],
+        lost: Sequence[int],
+        tally: Tally,
+    ) -> None:
+        """`held` is what we hold, `others` what answered nodes hold differently; nodes that did not answer are left alone."""
+        me = self._replicas.me
+        stale: dict[str, tuple[list[bytes], list[bytes]]] = {}
+        complete = set(tally.answered) == set(tally.targets)
+        for position in sorted({*others, *lost}):
+            differing = others.get(position, {})
+            merged = held[position]
+            for record in differing.values():
+                if record is not None:
+                    merged = record if merged is None else merge_records(merged, record)
+            if merged is None:
+                continue
+            store_key = sub.store_keys[position]
+            if position in lost:
+                if complete:
+                    self._count(1)
+                    self._store.repair_lost(store_key, merged, self._done)
+                continue
+            for node in tally.answered:
+                if (held[position] if node == me else differing.get(node, held[position])) != merged:
+                    keys, records = stale.setdefault(node, ([], []))
+                    keys.append(store_key)
+                    records.append(merged)
+        for node, (keys, records) in stale.items():
+            self._send(node, keys, records)
+
+    def _send(self, node: str, keys: list[bytes], records: list[bytes]) -> None:
+        if self._in_flight + len(keys) > self._in_flight_max:
+            self.dropped += len(keys)
+            return
+        self._count(len(keys))
+        if node == self._replicas.me:
+            try:
+                self._store.admit(len(keys), sum(map(len, records)))
+            except KvError:
+                self._in_flight -= len(keys)
+                self.dropped += len(keys)
+                return
+            self._store.merge(keys, records, lambda error, refused: self._done(error, len(keys)))
+            return
+        deadline_s = asyncio.get_running_loop().time() + REPAIR_TIMEOUT_S
+        size_bytes = sum(map(len, keys)) + sum(map(len, records))
+        self._replicas.peers.store(
+            StoreChunk(node, keys, records, size_bytes, deadline_s, lambda chunk: self._done(chunk.error, chunk.count))
+        )
+
+    def _count(self, count: int) -> None:
+        self._in_flight += count
+
+    def _done(self, error: KvError | None, count: int = 1) -> None:
+        self._in_flight -= count
+        if error is None:
+            self.repaired += count
+        else:
+            self.dropped += count

@@ -1,0 +1,182 @@
+"""A scan: pages in key order over a whole namespace, merged at the namespace's read level, in bounded memory.
+
+Every node returns its records from a key on, in order; a page is complete up to the smallest key at which one of the answers ends.
+Each partition counts the answers of its own home replicas and needs r of them, so a page stands on whatever set of nodes covers every
+partition r times. Resuming needs nothing but the last key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
+from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
+from xxhash import xxh3_64_intdigest
+
+from kvstore.cluster.view import RingHolder, RingView, Space
+from kvstore.coordinator.batch import SubBatch, needed
+from kvstore.coordinator.get import Columns
+from kvstore.coordinator.outcomes import receipt
+from kvstore.core.page import Page
+from kvstore.core.record import merge_records, verify
+from kvstore.runtime import Clock
+from kvstore.storage.replica import Replica
+from kvstore.transport.peers import PeerTransport
+
+PAGE_KEYS_MAX = 1000
+PAGE_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Answer:
+    node: str
+    page: Page
+
+
+class ScanCoordinator:
+    """Coordinates scans; any node can, whatever it owns."""
+
+    def __init__(self, *, me: str, replica: Replica, peers: PeerTransport, ring: RingHolder, clock: Clock, durable: bool) -> None:
+        self._me = me
+        self._replica = replica
+        self._peers = peers
+        self._ring = ring
+        self._clock = clock
+        self._durable = durable
+
+    async def run(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
+        """Pages of live keys in order. A failure is a page with an error, and the last one."""
+        left = query.limit
+        position = max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")
+        end = _end(query)
+        while True:
+            try:
+                view = self._ring.view
+                space = view.space(query.namespace)
+                keys, records, done, answered = await self._merged_page(view, space, query, position, end)
+            except KvError as error:
+                yield ScanPage(error=error)
+                return
+            page, taken = self._page(view, space, query, keys, records, answered, left)
+            if page.keys:
+                yield page
+            if done or (query.limit and taken >= left):
+                return
+            left -= taken
+            position = keys[-1] + b"\x00"
+
+    async def _merged_page(
+        self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes
+    ) -> tuple[list[bytes], list[bytes], bool, list[str]]:
+        """Merged records from `start` on: keys, records, whether the range ends here, and who answered."""
+        need = needed(space.info, OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r))
+        answers = await self._ask(view, space, start, end, query.timeout_ms / 1000, need)
+        horizon = min((answer.page.last for answer in answers if answer.page.more), default=None)
+        merged: dict[bytes, bytes] = {}
+        for answer in answers:
+            for key, record in zip(answer.page.keys, answer.page.records, strict=True):
+                if horizon is not None and key > horizon:
+                    break
+                if not verify(record):
+                    continue
+                held = merged.get(key)
+                merged[key] = record if held is None else merge_records(held, record)
+        if horizon is not None:
+            merged.setdefault(horizon, b"")
+        keys = sorted(merged)
+        return keys, [merged[key] for key in keys], horizon is None, [answer.node for answer in answers]
+
+    async def _ask(self, view: RingView, space: Space, start: bytes, end: bytes, timeout_s: float, need: int) -> list[_Answer]:
+        """Asks every member and returns as soon as each partition has `need` answers of its home replicas, without lost keys."""
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[tuple[str, Page | KvError]] = asyncio.Queue()
+        tasks = [
+            loop.create_task(self._ask_one(member.id, space, start, end, timeout_s, arrived), name=f"scan@{member.id}")
+            for member in view.ring.members
+        ]
+        owners = [nodes[: space.info.n] for nodes in view.preference]
+        answers: list[_Answer] = []
+        missing = [need] * len(owners)
+        try:
+            async with asyncio.timeout(timeout_s):
+                for _ in tasks:
+                    node, page = await arrived.get()
+                    if isinstance(page, KvError):
+                        continue
+                    answers.append(_Answer(node, page))
+                    lost = {xxh3_64_intdigest(key) >> view.ring.shift for key in page.lost}
+                    for partition, nodes in enumerate(owners):
+                        if node in nodes and partition not in lost:
+                            missing[partition] -= 1
+                    if max(missing) <= 0:
+                        return answers
+        except TimeoutError:
+            raise DeadlineExceeded("a page of the scan took longer than its deadline", needed=need) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+        least = need - max(missing)
+        raise QuorumUnreachable(
+            f"some keys have {least} of the {need} replicas needed to scan them",
+            needed=need,
+            received=least,
+            contacted=len(tasks),
+        )
+
+    async def _ask_one(
+        self, node: str, space: Space, start: bytes, end: bytes, timeout_s: float, arrived: asyncio.Queue[tuple[str, Page | KvError]]
+    ) -> None:
+        try:
+            if node == self._me:
+                page = await self._replica.page(space.info.id, start, end, PAGE_KEYS_MAX, PAGE_BYTES_MAX)
+            else:
+                page = await self._peers.page(node, space.info.id, start, end, PAGE_KEYS_MAX, PAGE_BYTES_MAX, timeout_s)
+        except KvError as error:
+            arrived.put_nowait((node, error))
+        else:
+            arrived.put_nowait((node, page))
+
+    def _page(
+        self, view: RingView, space: Space, query: ScanQuery, keys: list[bytes], records: list[bytes], answered: list[str], left: int
+    ) -> tuple[ScanPage, int]:
+        """The live keys among the merged ones, at most `left` if the query has a limit."""
+        now_ms = self._clock.now_ms()
+        columns = Columns()
+        shown: list[bytes] = []
+        for key, record in zip(keys, records, strict=True):
+            if not record:
+                continue
+            before = len(columns.values)
+            columns.add(record, now_ms)
+            if len(columns.values) == before:  # deleted or expired
+                columns.counts.pop()
+                columns.contexts.pop()
+                continue
+            shown.append(key)
+            if query.limit and len(shown) >= left:
+                break
+        group = OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r)
+        need = needed(space.info, group)
+        sub = SubBatch(0, group, space, view.owner_sets[space.info.n][0], None, [], need, view)
+        several = any(count != 1 for count in columns.counts)
+        page = ScanPage(
+            keys=shown,
+            counts=columns.counts if several else (),
+            values=() if query.keys_only else columns.values,
+            versions=b"".join(columns.versions),
+            contexts=columns.contexts,
+            expires_ms=columns.expires_ms if columns.expiring else (),
+            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable),
+        )
+        return page, len(shown)
+
+
+def _end(query: ScanQuery) -> bytes:
+    """The exclusive end of a query's range: the smaller of `end` and the end of its prefix; empty: none."""
+    ends = [query.end] if query.end else []
+    stripped = query.prefix.rstrip(b"\xff")
+    if stripped:
+        ends.append(stripped[:-1] + bytes([stripped[-1] + 1]))
+    return min(ends, default=b"")

@@ -1,0 +1,310 @@
+"""Builds one node's objects, in order, and ends them in the opposite one. Decides nothing else.
+
+`LocalNode` is everything that works without a network: engine, commit thread, store, coordinators. `Node` adds the peers and the gRPC
+server. Embedded stores use the first, `kv serve` the second, the simulation the same classes with its own seams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
+from kvproto.errors import AvailabilityError, ClusterError, KvError, StorageError, UserError
+from kvproto.link import LinkBounds
+
+from kvstore import __version__
+from kvstore.api.admin import AdminService
+from kvstore.api.key_value import KeyValueService
+from kvstore.api.peer import PeerService
+from kvstore.api.server import GrpcServer
+from kvstore.cluster.view import RingHolder, RingView
+from kvstore.config import NodeConfig
+from kvstore.coordinator.batch import Limits
+from kvstore.coordinator.coordinator import Coordinator
+from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.read_repair import ReadRepair
+from kvstore.coordinator.replicas import Replicas
+from kvstore.coordinator.scan import ScanCoordinator
+from kvstore.core.ring import Member
+from kvstore.core.ring_planner import plan_ring
+from kvstore.runtime import Clock, SystemClock, system_random
+from kvstore.storage.commit import Committer
+from kvstore.storage.directory import DataDirectory, open_directory
+from kvstore.storage.engine import Engine
+from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.storage.replica import Replica
+from kvstore.storage.store import Store
+from kvstore.telemetry import log
+from kvstore.transport.grpc_peers import GrpcPeers
+from kvstore.transport.hello import Doorkeeper, Identity, remembers_more
+from kvstore.transport.peers import PeerTransport
+
+STOP_GRACE_S = 1.0
+
+
+def build_view(config: NodeConfig) -> RingView:
+    """The ring and namespaces that follow from the configuration alone; equal on every node whose cluster settings are."""
+    addresses = {**config.peers, config.node_id: config.advertise}
+    members = [Member(node, addresses[node], config.zone_of(node)) for node in config.nodes]
+    cluster = config.cluster
+    ring = plan_ring(members, partitions=cluster.partitions, replicas=cluster.replicas)
+    nodes = len(members)
+    namespaces = tuple(
+        NamespaceInfo(
+            id=space.id,
+            name=name,
+            mode=space.mode,
+            preset=space.preset,
+            n=space.effective_n(nodes),
+            n_asked=space.n,
+            r=space.read_quorum(nodes),
+            w=space.write_quorum(nodes),
+            ttl_ms=int((space.ttl_s or 0) * 1000),
+            policy=space.policy,
+        )
+        for name, space in sorted(cluster.namespaces.items())
+    )
+    return RingView(config.node_id, ring, namespaces)
+
+
+class LocalNode:
+    """A node's own half: storage below, coordinators above, and whatever peers it is given."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        peers: PeerTransport,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        on_failure: Callable[[StorageError], None],
+        on_lease: Callable[[bytes, int], None] = lambda actor, lease: None,
+        durable: bool = True,
+    ) -> None:
+        cluster, me = config.cluster, config.node_id
+        self.config = config
+        self.clock = clock
+        self.engine = engine
+        self.view = build_view(config)
+        self.ring = RingHolder(self.view)
+        queue = LinkBounds(queue_count_max=config.limits.in_flight_max * 4)
+        self.committer = Committer(engine, sync=durable, on_failure=on_failure, bounds=queue, name=f"commit@{me}")
+        self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease)
+        self.store = Store(
+            engine,
+            self.committer,
+            cache_bytes_max=config.limits.record_cache_bytes,
+            on_quarantine=lambda store_key: self._quarantined(),
+        )
+        self.replica = Replica(self.store, engine, cluster.partitions)
+        limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
+        replicas = Replicas(me, peers)
+        self.repair = ReadRepair(self.store, replicas)
+        self.coordinator = Coordinator(
+            me=me,
+            ring=self.ring,
+            puts=PutCoordinator(
+                store=self.store,
+                ledger=self.ledger,
+                replicas=replicas,
+                clock=clock,
+                rng=rng,
+                limits=limits,
+                retry_window_ms=int(cluster.retry_window_s * 1000),
+                retry_ids_max=cluster.retry_ids_max,
+                durable=durable,
+            ),
+            gets=GetCoordinator(store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable),
+            scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
+            peers=peers,
+            limits=limits,
+            in_flight_max=config.limits.in_flight_max,
+        )
+
+    def describe(self) -> ClusterInfo:
+        """What clients are told."""
+        cluster = self.config.cluster
+        return self.ring.view.describe(
+            cluster_id=cluster.id,
+            version=__version__,
+            limits=(cluster.key_bytes_max, cluster.value_bytes_max),
+            now_ms=self.clock.now_ms(),
+            retry_window_ms=int(cluster.retry_window_s * 1000),
+        )
+
+    async def status(self, peers: tuple[tuple[str, str, int], ...] = (), uptime_s: float = 0.0) -> NodeStatus:
+        """This node's own numbers; counting its keys reads them all, off the loop."""
+        config = self.config
+        return NodeStatus(
+            node_id=config.node_id,
+            address=config.advertise,
+            zone=config.zone,
+            state="alive",
+            ring_epoch=self.ring.view.ring.epoch,
+            keys=await self.replica.count_keys(),
+            version=__version__,
+            quarantined=self.store.quarantined,
+            peers=peers,
+            commits=self.committer.commits,
+            commit_records=self.committer.records,
+            read_repairs=self.repair.repaired,
+            overloaded=self.coordinator.overloaded,
+            uptime_s=uptime_s,
+        )
+
+    async def close(self) -> bytes | None:
+        """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
+        self.coordinator.stop()
+        await self.committer.close()
+        self.replica.close()
+        self.engine.close()
+        ledger = self.ledger
+        if self.committer.failure is not None:
+            return None
+        return ledger.actor + ledger.counter.to_bytes(8, "big") + ledger.lease.to_bytes(8, "big")
+
+    def _quarantined(self) -> None:
+        log.error("record_quarantined", count=self.store.quarantined)
+        self.ledger.begin_epoch()
+
+
+class Node:
+    """One node of a cluster: a process's worth of it."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.failure: KvError | None = None
+        self._closed = asyncio.Event()
+        self._stopping = False
+        self._directory: DataDirectory | None = None
+        self._local: LocalNode | None = None
+        self._peers: GrpcPeers | None = None
+        self._server: GrpcServer | None = None
+        self._started_s = 0.0
+        self._announcing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Opens the data, listens, greets the peers, serves. Raises a `KvError` that says in a sentence why it does not start."""
+        config = self.config
+        if config.tls is not None:
+            raise UserError("[tls] is not available in this version: listen on loopback, or say insecure = true", subject="tls")
+        try:
+            await self._build()
+        except BaseException:
+            await self._tear_down()
+            raise
+        self._started_s = asyncio.get_running_loop().time()
+        log.info("node_ready", node=config.node_id, address=config.listen, cluster=config.cluster.id, peers=len(config.peers))
+
+    async def wait_closed(self) -> None:
+        """Returns when the node has stopped, of itself (`failure`) or by `stop`."""
+        await self._closed.wait()
+
+    async def stop(self) -> None:
+        """Answers what is in flight, makes everything durable, leaves the clean-shutdown marker. Idempotent."""
+        if self._stopping:
+            await self._closed.wait()
+            return
+        self._stopping = True
+        await self._tear_down()
+        self._closed.set()
+
+    async def _build(self) -> None:
+        config = self.config
+        clock, rng = SystemClock(), system_random()
+        directory = open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
+        self._directory = directory
+        identity = Identity(config.node_id, rng.getrandbits(64), config.cluster, config.advertise, config.zone)
+        peers = GrpcPeers(identity, config.peers, clock=clock, ring_of=lambda: (local.view.ring.epoch, local.view.ring.hash))
+        self._peers = peers
+        engine = LevelDbEngine(
+            directory.path / "data",
+            write_buffer_bytes=config.limits.write_buffer_bytes,
+            cache_bytes=config.limits.block_cache_bytes,
+        )
+
+        def leased(actor: bytes, lease: int) -> None:
+            identity.actor, identity.lease = actor, lease
+            self._announce()
+
+        local = LocalNode(config, engine, peers, clock=clock, rng=rng, on_failure=self._fail, on_lease=leased)
+        self._local = local
+        local.coordinator.stopped = AvailabilityError(f"{config.node_id} is starting", subject=config.node_id)
+        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
+        self._server = GrpcServer(
+            config.listen,
+            KeyValueService(local.coordinator, local.ring, config.cluster.id),
+            PeerService(local.replica, local.ring, doorkeeper),
+            AdminService(local.describe, self._status),
+        )
+        await self._server.start()
+        await self._greet(peers, local, directory.clean_state)
+        peers.start()
+        local.coordinator.stopped = None
+        await self._server.serve()
+
+    async def _greet(self, peers: GrpcPeers, local: LocalNode, clean_state: bytes | None) -> None:
+        """Asks every peer whether it works with us, and what it remembers of our leases: only if somebody was asked and nobody
+        remembers more does a clean shutdown's actor epoch go on (safety rule 2)."""
+        answered = False
+        more = False
+        state = None if clean_state is None else (clean_state[:12], int.from_bytes(clean_state[12:20], "big"), clean_state[20:])
+        for reply in (await peers.hello_all()).values():
+            if isinstance(reply, ClusterError):
+                raise reply
+            if isinstance(reply, KvError):
+                continue
+            answered = True
+            if state is not None and reply.remembered_actor:
+                more = more or remembers_more(
+                    (reply.remembered_actor, reply.remembered_lease), state[0], int.from_bytes(state[2], "big")
+                )
+        if state is not None and answered and not more:
+            local.ledger.resume_epoch(state[0], state[1], int.from_bytes(state[2], "big"))
+
+    def _announce(self) -> None:
+        """Tells the peers what we have leased; they are told again at every greeting, so a lost one is no loss."""
+        peers = self._peers
+        if peers is None or (self._announcing is not None and not self._announcing.done()):
+            return
+
+        async def announce() -> None:
+            await peers.hello_all()
+
+        self._announcing = asyncio.get_running_loop().create_task(announce(), name=f"lease@{self.config.node_id}")
+
+    async def _status(self) -> NodeStatus:
+        assert self._local is not None and self._peers is not None
+        return await self._local.status(self._peers.states(), asyncio.get_running_loop().time() - self._started_s)
+
+    def _fail(self, error: StorageError) -> None:
+        """A write or sync failed: nothing is acknowledged from here on, and the process ends (safety rule 4)."""
+        if self.failure is not None:
+            return
+        self.failure = StorageError(
+            f"{self.config.node_id} stops: {error.message}; start it again once the disk is well", subject=str(self.config.data)
+        )
+        log.error("storage_failed", reason=error.message)
+        if self._local is not None:
+            self._local.coordinator.stopped = StorageError(
+                f"{self.config.node_id} stopped acknowledging: {error.message}", may_have_applied=True, retryable=True
+            )
+        self._stop_task = asyncio.get_running_loop().create_task(self.stop(), name=f"stop@{self.config.node_id}")
+
+    async def _tear_down(self) -> None:
+        if self._local is not None:
+            self._local.coordinator.stop()
+        if self._server is not None:
+            await self._server.stop(STOP_GRACE_S)
+        if self._announcing is not None:
+            self._announcing.cancel()
+        if self._peers is not None:
+            await self._peers.close()
+        state = await self._local.close() if self._local is not None else None
+        if self._directory is not None:
+            self._directory.close(state)

@@ -1,0 +1,114 @@
+"""A replica's answers to its peers: compare, merge, page. Knows no network and no quorum.
+
+Called by the peer service for other nodes, and by the scan coordinator for our own share. Comparisons are answered at once from what
+is durable; merges when they are durable; pages are read off the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from kvproto.errors import KvError, RecordLost, StorageError
+
+from kvstore.core.page import Page
+from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
+from kvstore.storage.engine import Engine
+from kvstore.storage.layout import partition_range, prefix_successor, store_key_prefix
+from kvstore.storage.store import Store
+
+
+class Compared:
+    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions."""
+
+    __slots__ = ("differing", "lost", "records")
+
+    def __init__(self) -> None:
+        self.differing: list[int] = []
+        self.records: list[bytes] = []
+        self.lost: list[int] = []
+
+
+class Replica:
+    """This node as a home replica."""
+
+    def __init__(self, store: Store, engine: Engine, partitions: int) -> None:
+        self._store = store
+        self._engine = engine
+        self._partitions = partitions
+        self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
+
+    def compare(self, store_keys: Sequence[bytes], digests: bytes) -> Compared:
+        """Where our durable records differ from `digests`, 8 bytes a key."""
+        out = Compared()
+        durable = self._store.durable
+        at = 0
+        for position, store_key in enumerate(store_keys):
+            theirs = digests[at : at + DIGEST_BYTES]
+            at += DIGEST_BYTES
+            try:
+                record = durable(store_key)
+            except RecordLost:
+                out.lost.append(position)
+                continue
+            if record is None:
+                if theirs != NO_DIGEST:
+                    out.differing.append(position)
+                    out.records.append(b"")
+            elif digest(record) != theirs:
+                out.differing.append(position)
+                out.records.append(record)
+        return out
+
+    def merge(self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]) -> None:
+        """Merges whole records; `done` is called once what they add is durable. Never raises."""
+        try:
+            self._store.admit(len(store_keys), sum(map(len, records)))
+        except KvError as error:
+            done(error, [])
+            return
+        self._store.merge(store_keys, records, done)
+
+    async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
+        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._scans, self._page, namespace, start, end, count_max, bytes_max)
+
+    async def count_keys(self) -> int:
+        """How many keys of users are held, tombstones included; reads them all, off the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
+
+    def close(self) -> None:
+        """Ends the scan threads."""
+        self._scans.shutdown(wait=True)
+
+    def _count_keys(self) -> int:
+        return sum(1 for partition in range(self._partitions) for _ in self._engine.scan(*partition_range(partition)))
+
+    def _page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
+        iterators = []
+        for partition in range(self._partitions):
+            prefix = store_key_prefix(partition, namespace)
+            stop = prefix + end if end else prefix_successor(prefix)
+            iterators.append(self._engine.scan(prefix + start, stop))
+        keys: list[bytes] = []
+        records: list[bytes] = []
+        lost: list[bytes] = []
+        size_bytes = 0
+        strip = len(store_key_prefix(0, namespace))
+        try:
+            for store_key, record in heapq.merge(*iterators, key=lambda pair: pair[0][strip:]):
+                if len(keys) + len(lost) >= count_max or size_bytes >= bytes_max:
+                    return Page(keys, records, True, lost)
+                key = store_key[strip:]
+                if verify(record):
+                    keys.append(key)
+                    records.append(record)
+                    size_bytes += len(key) + len(record)
+                else:
+                    lost.append(key)
+        except StorageError as error:
+            raise StorageError(f"a scan could not be read: {error}") from error
+        return Page(keys, records, False, lost)

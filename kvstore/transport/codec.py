@@ -1,0 +1,83 @@
+"""Peer messages to chunks' answers and back. Real protobuf, so that the simulated wire carries the very bytes that gRPC does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvproto.codec import decode_error
+from kvproto.errors import Code, KvError
+from kvproto.v1 import peer_pb2
+
+from kvstore.core.page import Page
+from kvstore.transport.peers import FetchChunk, StoreChunk
+
+
+def encode_request(
+    batch_id: int, chunks: Sequence[StoreChunk | FetchChunk], *, epoch: int, ring_hash: int, sent_ms: int, timeout_ms: int
+) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk]]:
+    """One message of whatever gathered: its stores and fetches in the order in which their positions count."""
+    message = peer_pb2.PeerRequest(batch_id=batch_id, ring_epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, timeout_ms=timeout_ms)
+    stores: list[StoreChunk] = []
+    fetches: list[FetchChunk] = []
+    for chunk in chunks:
+        if isinstance(chunk, StoreChunk):
+            stores.append(chunk)
+            message.store_keys.extend(chunk.keys)
+            message.store_records.extend(chunk.records)
+        else:
+            fetches.append(chunk)
+            message.fetch_keys.extend(chunk.keys)
+    if fetches:
+        message.fetch_digests = fetches[0].digests if len(fetches) == 1 else b"".join([chunk.digests for chunk in fetches])
+    return message, stores, fetches
+
+
+def answer_stores(chunks: Sequence[StoreChunk], message: peer_pb2.PeerReply) -> None:
+    """Hands each chunk its part of the refusals, and lets it answer."""
+    refused = sorted(message.refused)
+    offset = 0
+    for chunk in chunks:
+        end = offset + chunk.count
+        if refused:
+            chunk.refused = [position - offset for position in refused if offset <= position < end]
+        offset = end
+        chunk.answered(chunk)
+
+
+def answer_fetches(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) -> None:
+    """Hands each chunk its part of what differs, and lets it answer."""
+    if len(chunks) == 1 or not (message.differing or message.lost):
+        for chunk in chunks:
+            if message.differing or message.lost:
+                chunk.differing, chunk.records, chunk.lost = list(message.differing), list(message.records), list(message.lost)
+            chunk.answered(chunk)
+        return
+    differing = list(zip(message.differing, message.records, strict=True))
+    offset = 0
+    for chunk in chunks:
+        end = offset + chunk.count
+        mine = [(position - offset, record) for position, record in differing if offset <= position < end]
+        chunk.differing = [position for position, _ in mine]
+        chunk.records = [record for _, record in mine]
+        chunk.lost = [position - offset for position in message.lost if offset <= position < end]
+        offset = end
+        chunk.answered(chunk)
+
+
+def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool, queue_ms: int = 0) -> peer_pb2.PeerReply:
+    """The stores of a batch are durable, but for `refused`."""
+    return peer_pb2.PeerReply(
+        batch_id=batch_id, last=last, stored=True, refused=refused, refused_codes=[int(Code.RECORD_LOST)] * len(refused), queue_ms=queue_ms
+    )
+
+
+def decode_page(message: peer_pb2.PageReply) -> Page:
+    """A page off the wire. Raises the peer's error."""
+    if message.HasField("error"):
+        raise decode_error(message.error)
+    return Page(message.keys, message.records, message.more, message.lost)
+
+
+def reply_error(message: peer_pb2.PeerReply) -> KvError | None:
+    """The error of a whole batch, if it is one."""
+    return decode_error(message.error) if message.HasField("error") else None

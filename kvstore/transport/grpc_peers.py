@@ -1,0 +1,192 @@
+"""The peer transport over gRPC: dials every peer, greets it, keeps one Exchange stream open, dials again when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from kvproto import PROTOCOL
+from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
+from kvproto.columns import GroupReply, NodeStatus, OperationGroup
+from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError
+from kvproto.options import CHANNEL_OPTIONS
+from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
+
+from kvstore.core.page import Page
+from kvstore.runtime import Clock
+from kvstore.telemetry import log
+from kvstore.transport.codec import decode_page
+from kvstore.transport.hello import Identity
+from kvstore.transport.outbox import Outbox
+from kvstore.transport.peer_link import PeerLink
+from kvstore.transport.peers import FetchChunk, StoreChunk
+
+HELLO_TIMEOUT_S = 1.0
+REDIAL_S = 0.2
+REFUSED_REDIAL_S = 2.0
+
+
+class GrpcPeers:
+    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now."""
+
+    def __init__(
+        self, identity: Identity, addresses: Mapping[str, str], *, clock: Clock, ring_of: Callable[[], tuple[int, int]]
+    ) -> None:
+        self._identity = identity
+        self._ring_of = ring_of
+        self._channels = {node: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) for node, address in addresses.items()}
+        self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of) for node in addresses}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins to dial; the tasks are named after their peer and end with `close`."""
+        for node in sorted(self._links):
+            self._tasks.append(asyncio.get_running_loop().create_task(self._keep_open(node), name=f"link@{node}"))
+
+    async def close(self) -> None:
+        """Ends every link; what is in flight is answered with an error."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
+
+    # --- PeerTransport ---------------------------------------------------------------------------------------------------------------
+
+    def store(self, chunk: StoreChunk) -> None:
+        """Sends records; `chunk.answered` is called once."""
+        self._links[chunk.node].submit(chunk)
+
+    def fetch(self, chunk: FetchChunk) -> None:
+        """Asks for what differs; `chunk.answered` is called once."""
+        self._links[chunk.node].submit(chunk)
+
+    async def page(self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float) -> Page:
+        """One page of what `node` holds."""
+        epoch, ring_hash = self._ring_of()
+        request = peer_pb2.PageRequest(
+            ring_epoch=epoch, ring_hash=ring_hash, namespace=namespace, start=start, end=end, count_max=count_max, bytes_max=bytes_max
+        )
+        stub = peer_pb2_grpc.PeerStub(self._channels[node])
+        return decode_page(await self._call(node, stub.Page(request, timeout=timeout_s)))
+
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+        """Has `node` coordinate `group`."""
+        request = encode_batch(1, [group], cluster_id=self._identity.cluster.id, ring_epoch=self._ring_of()[0], hops=1)
+        stub = key_value_pb2_grpc.KeyValueStub(self._channels[node])
+        return decode_replies(await self._call(node, stub.Batch(request, timeout=max(0.001, timeout_s))))
+
+    async def status(self, node: str, timeout_s: float) -> NodeStatus:
+        """The peer's own numbers."""
+        stub = admin_pb2_grpc.AdminStub(self._channels[node])
+        return decode_status(await self._call(node, stub.Status(admin_pb2.StatusRequest(), timeout=timeout_s)))
+
+    def reachable(self, node: str) -> bool:
+        """Whether the link to `node` is up."""
+        link = self._links.get(node)
+        return link is not None and link.is_up
+
+    def states(self) -> tuple[tuple[str, str, int], ...]:
+        """(id, state, queued operations) of every peer."""
+        return tuple((node, "alive" if link.is_up else "dead", link.queued_count) for node, link in sorted(self._links.items()))
+
+    # --- greeting ----------------------------------------------------------------------------------------------------------------------
+
+    async def hello(self, node: str) -> peer_pb2.HelloReply:
+        """Greets `node`; raises what it refuses us for, or `AvailabilityError` when it cannot be asked."""
+        me, (epoch, ring_hash) = self._identity, self._ring_of()
+        request = peer_pb2.HelloRequest(
+            cluster_id=me.cluster.id,
+            node_id=me.node_id,
+            incarnation=me.incarnation,
+            protocol=PROTOCOL,
+            ring_epoch=epoch,
+            ring_hash=ring_hash,
+            settings=me.cluster.canonical_json(),
+            advertise=me.advertise,
+            zone=me.zone,
+            actor=me.actor,
+            lease=me.lease,
+            expects=node,
+        )
+        reply: peer_pb2.HelloReply = await self._call(
+            node, peer_pb2_grpc.PeerStub(self._channels[node]).Hello(request, timeout=HELLO_TIMEOUT_S)
+        )
+        if reply.HasField("error"):
+            raise decode_error(reply.error)
+        return reply
+
+    async def hello_all(self) -> dict[str, peer_pb2.HelloReply | KvError]:
+        """Greets every peer side by side; what each said."""
+
+        async def ask(node: str) -> peer_pb2.HelloReply | KvError:
+            try:
+                return await self.hello(node)
+            except KvError as error:
+                return error
+
+        nodes = sorted(self._links)
+        return dict(zip(nodes, await asyncio.gather(*map(ask, nodes)), strict=True))
+
+    async def incarnation_of(self, node: str) -> int | None:
+        """Which process answers at the configured address of `node`; None if none does."""
+        try:
+            return (await self.hello(node)).incarnation
+        except KvError:
+            return None
+
+    # --- one stream -------------------------------------------------------------------------------------------------------------------
+
+    async def _keep_open(self, node: str) -> None:
+        link = self._links[node]
+        while True:
+            pause_s = REDIAL_S
+            try:
+                await self.hello(node)
+                await self._run_stream(node, link)
+            except AvailabilityError:
+                pass
+            except KvError as error:
+                if link.refused is None or link.refused.message != error.message:
+                    log.error("peer_refused", peer=node, reason=error.message)
+                link.refused = error
+                pause_s = REFUSED_REDIAL_S
+            await asyncio.sleep(pause_s)
+
+    async def _run_stream(self, node: str, link: PeerLink) -> None:
+        outbox: Outbox[peer_pb2.PeerRequest] = Outbox()
+        call = peer_pb2_grpc.PeerStub(self._channels[node]).Exchange()
+        reason = "closed the connection"
+        writer = asyncio.get_running_loop().create_task(_write(call, outbox), name=f"writer@{node}")
+        link.up(outbox)
+        log.info("peer_up", peer=node)
+        try:
+            while (message := await call.read()) is not grpc.aio.EOF:
+                link.receive(message)
+        except grpc.aio.AioRpcError as error:
+            reason = f"is unreachable ({error.code().name.lower()})"
+        finally:
+            outbox.close()
+            writer.cancel()
+            call.cancel()
+            link.down(reason)
+            log.info("peer_down", peer=node, reason=reason)
+
+    async def _call(self, node: str, call: Any) -> Any:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise DeadlineExceeded(f"{node} did not answer in time", may_have_applied=True, subject=node) from error
+            raise AvailabilityError(f"{node} is unreachable: {error.details()}", may_have_applied=True, subject=node) from error
+
+
+async def _write(call: Any, outbox: Outbox[peer_pb2.PeerRequest]) -> None:
+    try:
+        while (message := await outbox.next()) is not None:
+            await call.write(message)
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        pass  # the reader sees the same end, and says why

@@ -1,0 +1,101 @@
+"""Who is who: what nodes tell each other before they work together, and when they refuse to.
+
+Refusals name what differs: another cluster, other cluster settings, another node than expected behind an address, or a second living
+process under one node id. Pure but for the question whether a peer is alive, which the caller answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from kvproto import PROTOCOL
+from kvproto.errors import ClusterError, DuplicateNode, KvError, SettingsMismatch, WrongCluster
+
+from kvstore.config import ClusterConfig
+
+
+@dataclass(slots=True)
+class Identity:
+    """What this process says of itself; `actor` and `lease` move on as counters are leased."""
+
+    node_id: str
+    incarnation: int
+    cluster: ClusterConfig
+    advertise: str
+    zone: str
+    actor: bytes = b""
+    lease: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Greeting:
+    """What the other process says of itself, and whom it believes to be talking to."""
+
+    cluster_id: str
+    node_id: str
+    incarnation: int
+    settings: str
+    advertise: str
+    expects: str
+    actor: bytes
+    lease: int
+    protocol: int = PROTOCOL
+
+
+@dataclass(slots=True)
+class Doorkeeper:
+    """Decides whom this node works with, and remembers what others have leased (safety rule 2)."""
+
+    me: Identity
+    member_ids: frozenset[str]
+    incarnation_of: Callable[[str], Awaitable[int | None]]  # asks the peer at its configured address who lives there; None: nobody
+    incarnations: dict[str, int] = field(default_factory=dict)
+    leases: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+
+    async def admit(self, greeting: Greeting) -> KvError | None:
+        """Why `greeting`'s sender is refused, or None. An admitted sender's lease is remembered."""
+        me = self.me
+        if greeting.cluster_id != me.cluster.id:
+            return WrongCluster(
+                f"node {me.node_id} belongs to cluster {me.cluster.id!r}, node {greeting.node_id} to {greeting.cluster_id!r}",
+                subject=me.cluster.id,
+            )
+        if greeting.expects and greeting.expects != me.node_id:
+            return ClusterError(
+                f"this is node {me.node_id}, not {greeting.expects}: correct the address of {greeting.expects} in [peers]",
+                subject=greeting.expects,
+            )
+        differences = me.cluster.differences(greeting.settings)
+        if differences:
+            return SettingsMismatch(
+                f"cluster settings of {greeting.node_id} differ from those of {me.node_id}: {'; '.join(differences)}",
+                subject=greeting.node_id,
+            )
+        if greeting.node_id not in self.member_ids:
+            return ClusterError(
+                f"node {me.node_id} does not know a node {greeting.node_id}: add it to [peers] of every node", subject=greeting.node_id
+            )
+        if await self._is_double(greeting):
+            return DuplicateNode(
+                f"another process already is node {greeting.node_id}: every node needs an id of its own", subject=greeting.node_id
+            )
+        self.incarnations[greeting.node_id] = greeting.incarnation
+        if greeting.actor:
+            self.leases[greeting.node_id] = (greeting.actor, greeting.lease)
+        return None
+
+    async def _is_double(self, greeting: Greeting) -> bool:
+        if greeting.node_id == self.me.node_id:
+            return greeting.incarnation != self.me.incarnation
+        known = self.incarnations.get(greeting.node_id)
+        if known is None or known == greeting.incarnation:
+            return False
+        # A restart has a new incarnation too: it is a double only while the old one still answers at its address.
+        return await self.incarnation_of(greeting.node_id) == known
+
+
+def remembers_more(remembered: tuple[bytes, int] | None, actor: bytes, lease: int) -> bool:
+    """Whether a peer's memory shows that counters beyond ours may have been used: then a new epoch begins."""
+    return remembered is not None and (remembered[0] != actor or remembered[1] > lease)
+

@@ -1,0 +1,143 @@
+"""One peer's link: coalesces chunks into messages, matches replies in parts, fails fast while the stream is down.
+
+Knows protobuf messages but no gRPC: a `PeerStream` carries them, over HTTP/2 in production and over the simulated network in tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from kvproto.errors import AvailabilityError, KvError
+from kvproto.link import Coalescer, LinkBounds, Ticket
+from kvproto.v1 import peer_pb2
+
+from kvstore.runtime import Clock
+from kvstore.transport.codec import answer_fetches, answer_stores, encode_request, reply_error
+from kvstore.transport.peers import FetchChunk, StoreChunk
+
+
+class PeerStream(Protocol):
+    """An open stream to one peer: messages leave in the order of `send`, which never waits."""
+
+    def send(self, message: peer_pb2.PeerRequest) -> None:
+        """Queues a message."""
+
+
+class _InFlight:
+    """A batch whose reply is not complete."""
+
+    __slots__ = ("fetches", "stores", "ticket")
+
+    def __init__(self, stores: list[StoreChunk], fetches: list[FetchChunk], ticket: Ticket) -> None:
+        self.stores = stores
+        self.fetches = fetches
+        self.ticket = ticket
+
+
+class PeerLink:
+    """The link to `node`. Chunks handed over while the stream is down are answered at once with an error."""
+
+    def __init__(
+        self, node: str, *, clock: Clock, ring_of: Callable[[], tuple[int, int]], bounds: LinkBounds | None = None
+    ) -> None:
+        self.node = node
+        self._clock = clock
+        self._ring_of = ring_of
+        self._loop = asyncio.get_running_loop()
+        self._coalescer: Coalescer[StoreChunk | FetchChunk] = Coalescer(self._send, name=f"link to {node}", bounds=bounds)
+        self._stream: PeerStream | None = None
+        self._in_flight: dict[int, _InFlight] = {}
+        self._batch_id = 0
+        self.refused: KvError | None = None  # the peer will not work with us, and why
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a stream is open."""
+        return self._stream is not None
+
+    @property
+    def queued_count(self) -> int:
+        """Operations that wait for the next batch."""
+        return self._coalescer.queued_count
+
+    @property
+    def overloaded(self) -> int:
+        """Operations turned away because too many waited."""
+        return self._coalescer.overloaded
+
+    def submit(self, chunk: StoreChunk | FetchChunk) -> None:
+        """Queues `chunk`; it is answered later, also when that is an error."""
+        if self._stream is None:
+            self._loop.call_soon(chunk.fail, self._unreachable("is not connected", may_have_applied=False))
+            return
+        try:
+            self._coalescer.submit(chunk)
+        except KvError as error:
+            self._loop.call_soon(chunk.fail, error)
+
+    def up(self, stream: PeerStream) -> None:
+        """A stream was opened and greeted."""
+        assert self._stream is None and not self._in_flight
+        self.refused = None
+        self._stream = stream
+
+    def down(self, reason: str) -> None:
+        """The stream broke: what was sent is unknown, what was queued was certainly not executed."""
+        self._stream = None
+        in_flight, self._in_flight = self._in_flight, {}
+        for batch in in_flight.values():
+            self._coalescer.release(batch.ticket)
+            error = self._unreachable(reason, may_have_applied=True)
+            for chunk in (*batch.stores, *batch.fetches):
+                chunk.fail(error)
+        for chunk in self._coalescer.drain():
+            chunk.fail(self._unreachable(reason, may_have_applied=False))
+
+    def receive(self, message: peer_pb2.PeerReply) -> None:
+        """One part of a reply. The first part frees the link for the next batch."""
+        batch = self._in_flight.get(message.batch_id)
+        if batch is None:
+            return
+        self._coalescer.release(batch.ticket)
+        error = reply_error(message)
+        if error is not None:
+            del self._in_flight[message.batch_id]
+            for chunk in (*batch.stores, *batch.fetches):
+                chunk.fail(error)
+            return
+        if message.fetched:
+            fetches, batch.fetches = batch.fetches, []
+            answer_fetches(fetches, message)
+        if message.stored:
+            stores, batch.stores = batch.stores, []
+            answer_stores(stores, message)
+        if message.last:
+            self._in_flight.pop(message.batch_id, None)
+
+    def _send(self, chunks: list[StoreChunk | FetchChunk], ticket: Ticket) -> None:
+        stream = self._stream
+        if stream is None:  # it broke between the flush being scheduled and now
+            self._coalescer.release(ticket)
+            for chunk in chunks:
+                chunk.fail(self._unreachable("is not connected", may_have_applied=False))
+            return
+        self._batch_id += 1
+        epoch, ring_hash = self._ring_of()
+        left_s = max(chunk.deadline_s for chunk in chunks) - self._loop.time()
+        message, stores, fetches = encode_request(
+            self._batch_id,
+            chunks,
+            epoch=epoch,
+            ring_hash=ring_hash,
+            sent_ms=self._clock.now_ms(),
+            timeout_ms=max(1, int(left_s * 1000)),
+        )
+        self._in_flight[self._batch_id] = _InFlight(stores, fetches, ticket)
+        stream.send(message)
+
+    def _unreachable(self, reason: str, *, may_have_applied: bool) -> KvError:
+        if self.refused is not None:
+            return self.refused
+        return AvailabilityError(f"{self.node} {reason}", may_have_applied=may_have_applied, subject=self.node)

@@ -1,0 +1,97 @@
+"""The two ways of driving a store, and the sample each gives.
+
+Closed loop: so many callers, each sending its next operation when the last one is answered; it finds throughput. Paced: operations
+start at a fixed rate whatever the store does, and each is timed from the moment it should have started (no coordinated omission), so a
+stall shows in every operation it delayed; the isolation lines use it. The clock is passed in, seconds as float.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.bench.workload import Operation
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Sample:
+    """One measurement: latencies of the operations answered in its window, and what the others raised, by the exception's name."""
+
+    seconds: float
+    latencies_s: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Operations answered a second."""
+        return len(self.latencies_s) / self.seconds
+
+    def latency_ms(self, quantile: float) -> float:
+        """The nearest-rank quantile over everything asked: an operation that failed counts as endless. NaN if nothing was asked."""
+        asked = len(self.latencies_s) + self.errors.total()
+        if not asked:
+            return math.nan
+        rank = min(asked - 1, max(0, math.ceil(quantile * asked) - 1))
+        return sorted(self.latencies_s)[rank] * 1_000 if rank < len(self.latencies_s) else math.inf
+
+
+async def closed_loop(
+    operation: Operation, *, in_flight: int, seconds: float, warm_up_s: float, clock: Clock = time.perf_counter
+) -> Sample:
+    """Keeps `in_flight` callers busy for `warm_up_s + seconds` and returns what was answered after the warm-up."""
+    sample, numbers = Sample(seconds), itertools.count()
+    begin = clock() + warm_up_s
+    end = begin + seconds
+
+    async def caller() -> None:
+        while (started := clock()) < end:
+            try:
+                await operation(next(numbers))
+            except Exception as error:
+                if clock() >= begin:
+                    sample.errors[type(error).__name__] += 1
+                continue
+            if begin <= (finished := clock()) < end:
+                sample.latencies_s.append(finished - started)
+
+    await asyncio.gather(*(caller() for _ in range(in_flight)))
+    return sample
+
+
+async def paced_loop(operation: Operation, *, rate_per_s: float, seconds: float, outstanding_max: int = 8_192) -> Sample:
+    """Starts `rate_per_s * seconds` operations evenly spaced, waits for all, and returns every one of them.
+
+    An operation that would be one more than `outstanding_max` unanswered ones is not started and counts as an error, `Shed`.
+    """
+    loop, sample = asyncio.get_running_loop(), Sample(seconds)
+    begin, outstanding = loop.time(), 0
+
+    async def one(i: int, due: float) -> None:
+        nonlocal outstanding
+        try:
+            await operation(i)
+        except Exception as error:
+            sample.errors[type(error).__name__] += 1
+        else:
+            sample.latencies_s.append(loop.time() - due)
+        finally:
+            outstanding -= 1
+
+    async with asyncio.TaskGroup() as group:
+        for i in range(int(rate_per_s * seconds)):
+            due = begin + i / rate_per_s
+            if (early_s := due - loop.time()) > 0:
+                await asyncio.sleep(early_s)
+            if outstanding >= outstanding_max:
+                sample.errors["Shed"] += 1
+                continue
+            outstanding += 1
+            group.create_task(one(i, due))
+    return sample

@@ -1,0 +1,88 @@
+"""The throughput and latency rounds: kvstore, etcd and raw LevelDB take turns within each measurement, in alternating order."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.bench.client_handle import ClientProcess, Figures
+from tests.bench.lines import REPLICAS, Pair
+from tests.bench.processes import BenchError, cpu_seconds
+from tests.bench.raw_leveldb import RawLevelDB
+
+
+class Load(NamedTuple):
+    """One closed loop: kind of operation (workload.Workload.operation) and how many callers."""
+
+    kind: str
+    in_flight: int
+
+
+LOADS = (Load("put", 1), Load("get", 1), Load("put", 64), Load("put", 256), Load("get", 256), Load("many", 1))
+
+
+@dataclass(slots=True)
+class Side:
+    """A cluster that is up and loaded: its client process and its servers' process ids."""
+
+    client: ClientProcess
+    pids: Sequence[int]
+    idle_seconds: float = 0.0
+    idle_cpu_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round measured; what is missing in it could not be measured."""
+
+    figures: dict[str, dict[Load, Figures]] = field(default_factory=lambda: defaultdict(dict))
+    raw_puts_per_s: float = math.nan
+    problems: list[str] = field(default_factory=list)
+
+
+async def measure_round(
+    sides: Mapping[str, Side], raw: RawLevelDB | None, *, number: int, seconds: float, warm_up_s: float
+) -> Round:
+    """Every load on every side, and raw LevelDB, `seconds` each; within a load both sides get the same operations."""
+    done = Round()
+    if raw:
+        done.raw_puts_per_s = raw.measure_puts_per_s(seconds=seconds, seed=f"{number}/raw")
+    for at, load in enumerate(LOADS):
+        for name in sorted(sides, reverse=bool((number + at) % 2)):
+            seed = f"{number}/{load.kind}/{load.in_flight}"
+            others = [side for other, side in sides.items() if other != name]
+            cpu = [cpu_seconds(side.pids) for side in others]
+            try:
+                done.figures[name][load] = await sides[name].client.closed(
+                    kind=load.kind, seed=seed, in_flight=load.in_flight, seconds=seconds, warm_up_s=warm_up_s
+                )
+            except BenchError as problem:
+                done.problems.append(f"{load.kind} at {load.in_flight}: {problem}")
+            for side, before in zip(others, cpu, strict=True):
+                side.idle_seconds += seconds + warm_up_s
+                side.idle_cpu_seconds += cpu_seconds(side.pids) - before
+    return done
+
+
+def pairs_of(done: Round) -> dict[str, Pair]:
+    """The round's pair for each line of lines.LINES that this module measures."""
+
+    def rates(load: Load) -> Pair:
+        return Pair(*(at.rate_per_s if (at := done.figures[side].get(load)) else math.nan for side in ("ours", "etcd")))
+
+    def medians(load: Load) -> Pair:
+        return Pair(*(at.p50_ms or math.nan if (at := done.figures[side].get(load)) else math.nan for side in ("ours", "etcd")))
+
+    puts = rates(Load("put", 256))
+    return {
+        "put-256": puts,
+        "put-64": rates(Load("put", 64)),
+        "put-256-raw": Pair(puts.ours * REPLICAS, done.raw_puts_per_s),
+        "get-256": rates(Load("get", 256)),
+        "put-1": medians(Load("put", 1)),
+        "get-1": medians(Load("get", 1)),
+        "put-many": rates(Load("many", 1)),
+    }

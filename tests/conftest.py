@@ -1,0 +1,64 @@
+"""The suite's tiers and its closing lines.
+
+`KV_TIER=quick` (the default, `make test`) or `long` (`make test-long`) chooses the hypothesis profile and whether tests marked
+`long` run. At the end stand the seconds of each part, a part being a folder below tests/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TIERS = {"quick": 200, "long": 1000}
+TIER = os.environ.get("KV_TIER", "quick")
+
+for _name, _examples in TIERS.items():
+    # No deadline per example: on a shared machine it measures the neighbours. pytest-timeout bounds each test.
+    settings.register_profile(
+        _name, max_examples=_examples, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+_seconds: Counter[str] = Counter()
+_tests: Counter[str] = Counter()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Loads the tier's profile; an unknown tier ends the run rather than testing less than was meant."""
+    if TIER not in TIERS:
+        raise pytest.UsageError(f"KV_TIER is {TIER!r}; it must be one of {', '.join(TIERS)}")
+    settings.load_profile(TIER)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the tests marked `long` to the long tier."""
+    if TIER == "long":
+        return
+    chosen = [item for item in items if item.get_closest_marker("long") is None]
+    if left_out := [item for item in items if item.get_closest_marker("long") is not None]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
+
+
+def part_of(node_id: str) -> str:
+    """The part a test belongs to: `tests/laws/test_ring.py::test_…` is of `laws`; a file directly in tests/ is of `tests`."""
+    folders = node_id.partition("::")[0].split("/")
+    return folders[1] if len(folders) > 2 else folders[0]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Adds up, set-up and tear-down included. With xdist this is called where the reports come together."""
+    part = part_of(report.nodeid)
+    _seconds[part] += report.duration
+    _tests[part] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line a part, the longest first. Parts run side by side, so the sum may exceed the time that passed."""
+    if not _seconds:
+        return
+    terminalreporter.section(f"seconds of each part ({TIER} tier)")
+    for part, seconds in sorted(_seconds.items(), key=lambda row: -row[1]):
+        terminalreporter.write_line(f"{part:<24}{seconds:>9.1f} s {_tests[part]:>7} tests")

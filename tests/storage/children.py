@@ -1,0 +1,163 @@
+"""Programs that storage tests run in a process of their own, to kill it, limit it or see it survive: `child(name, …)` starts one.
+
+Each prints JSON, one value a line, flushed; `children.py NAME ARGUMENT…` is how it is started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+from kvproto.errors import StorageError
+from kvstore.storage.directory import open_directory
+from kvstore.storage.leveldb import LevelDbEngine
+
+CHILD_S_MAX = 30
+
+
+def command(name: str, *arguments: object) -> list[str]:
+    """The command line of the program `name`."""
+    return [sys.executable, __file__, name, *(str(argument) for argument in arguments)]
+
+
+def environment() -> dict[str, str]:
+    """What lets a child import what this process can."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def child(name: str, *arguments: object) -> subprocess.Popen[str]:
+    """Starts the program `name`; its standard input and output are pipes."""
+    return subprocess.Popen(
+        command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), bufsize=1
+    )
+
+
+def answers(name: str, *arguments: object) -> list[object]:
+    """Runs the program `name` to its end; an exit code other than 0 is an error that shows its output."""
+    done = subprocess.run(
+        command(name, *arguments), capture_output=True, text=True, env=environment(), timeout=CHILD_S_MAX, check=False
+    )
+    assert done.returncode == 0, f"{name} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def say(value: object) -> None:
+    print(json.dumps(value), flush=True)
+
+
+def small_engine(path: Path) -> LevelDbEngine:
+    """Buffers so small that a few hundred kilobytes make several tables."""
+    return LevelDbEngine(path, write_buffer_bytes=64 << 10, cache_bytes=1 << 20)
+
+
+def synced_pair(number: int) -> tuple[bytes, bytes]:
+    """What `write_synced` puts as its write `number`."""
+    return b"key %08d" % number, Random(number).randbytes(200)
+
+
+def write_synced(path: str) -> None:
+    """Writes numbered pairs, each synced, and says each number once it is durable. Ends only by being killed."""
+    engine = small_engine(Path(path))
+    number = 0
+    while True:
+        engine.write([synced_pair(number)], sync=True)
+        say(number)
+        number += 1
+
+
+def write_until_full(path: str, file_bytes_max: str) -> None:
+    """Writes until a file may not grow any further; says both refusals, what was acknowledged, and what is read back before them."""
+    engine = small_engine(Path(path))
+    if int(file_bytes_max):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes_max), resource.RLIM_INFINITY))
+    acknowledged, refusals = 0, []
+    while len(refusals) < 2:
+        try:
+            engine.write([synced_pair(acknowledged)], sync=True)
+            acknowledged += 1
+        except StorageError as error:
+            refusals.append([error.message, error.may_have_applied, error.retryable])
+    held = sum(engine.get(synced_pair(number)[0]) == synced_pair(number)[1] for number in range(acknowledged))
+    engine.close()
+    say({"acknowledged": acknowledged, "refusals": refusals, "held": held})
+
+
+def open_when_full(path: str, file_bytes_max: str) -> None:
+    """Opens a data directory and an engine where there is no room; says the refusals."""
+    if int(file_bytes_max) >= 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes_max), resource.RLIM_INFINITY))
+    for attempt in (lambda: open_directory(Path(path) / "node", cluster_id="c", node_id="n"), lambda: LevelDbEngine(Path(path) / "db")):
+        try:
+            attempt()
+            say(None)
+        except StorageError as error:
+            say(error.message)
+
+
+def read_damaged(pristine: str, scratch: str, damages: str) -> None:
+    """For each damage [file, offset, bit]: copies the database, flips the bit, and says what became of it."""
+    for name, offset, bit in json.loads(damages):
+        copy = Path(scratch) / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(pristine, copy)
+        raw = bytearray((copy / name).read_bytes())
+        raw[offset] ^= 1 << bit
+        (copy / name).write_bytes(raw)
+        say({"damage": [name, offset, bit], **_read_all(copy)})
+
+
+def _read_all(path: Path) -> dict[str, object]:
+    try:
+        engine = small_engine(path)
+    except StorageError as error:
+        return {"opening": error.message}
+    told: dict[str, list[int]] = {"right": [], "wrong": [], "missing": [], "refused": []}
+    number = 0
+    while number < DAMAGED_KEYS:
+        key, value = damaged_pair(number)
+        try:
+            found = engine.get(key)
+            told["right" if found == value else "missing" if found is None else "wrong"].append(number)
+        except StorageError:
+            told["refused"].append(number)
+        number += 1
+    scanned: dict[bytes, bytes] = {}
+    try:
+        scanned.update(engine.scan(b""))
+        ended = "complete"
+    except StorageError:
+        ended = "refused"
+    engine.close()
+    pairs = dict(damaged_pair(number) for number in range(DAMAGED_KEYS))
+    wrong = sum(pairs.get(key) != value for key, value in scanned.items())
+    counts = {name: len(numbers) for name, numbers in told.items()}
+    return {"opening": None, **counts, "scan": ended, "scan_found": len(scanned), "scan_wrong": wrong}
+
+
+DAMAGED_KEYS = 1_500
+
+
+def damaged_pair(number: int) -> tuple[bytes, bytes]:
+    """A pair of the database that `read_damaged` damages."""
+    return b"key %08d" % number, (b"value %08d " % number) * 5 + Random(number).randbytes(60)
+
+
+def hold_directory(path: str) -> None:
+    """Opens a data directory, says its pid, and lets go when its standard input ends."""
+    with open_directory(path, cluster_id="c", node_id="n"):
+        say(os.getpid())
+        sys.stdin.read()
+
+
+PROGRAMS = {
+    program.__name__: program for program in (write_synced, write_until_full, open_when_full, read_damaged, hold_directory)
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])
