@@ -60,7 +60,7 @@ class BulkCall:
         self.results: list[Any] = [None] * len(keys)
         self.errors: dict[int, KvError] = {}
         self.histories: dict[int, History] = {}
-        self.request_ids: Sequence[bytes] = ()
+        self.request_ids: list[bytes] = [b""] * len(keys) if shape.writes else []
         self.waiting: deque[list[int]] = deque()
         self.more: Callable[[BulkCall], None] | None = None
         self._open = len(keys)
@@ -87,6 +87,13 @@ class BulkCall:
         """About what the key costs on the wire."""
         return len(self.keys[index]) + (len(self.values[index]) if self.values else 0) + OVERHEAD_BYTES
 
+    def fail_waiting(self, error: KvError) -> None:
+        """No piece that has not left yet will: each of its keys ends with `error`."""
+        waiting = [index for indices in self.waiting for index in indices]
+        self.waiting.clear()
+        if waiting:
+            self.fail(waiting, error)
+
     def _close(self, count: int) -> None:
         self._open -= count
         if self._open <= 0 and not self.future.done():
@@ -110,6 +117,7 @@ class BulkPiece:
     def expire(self) -> None:
         """The deadline passed while it waited to be sent."""
         self.call.fail(self.indices, deadline_error(None, may_have_applied=False))
+        self.closed(self.count)
 
     def settle(self, indices: Sequence[int], results: Sequence[Any]) -> None:
         """Some of its keys were answered."""

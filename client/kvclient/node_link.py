@@ -194,13 +194,14 @@ class NodeLink:
 
     async def _ask(self) -> bool:
         """Whether the node answers in time; what it says of the ring is passed on."""
-        sent_s = self._loop.time()
+        ids = self._owner.ids
+        sent_s = ids.clock_s()
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 info = await self.transport.describe()
         except (KvError, TimeoutError):
             return False
-        self._owner.learn(info, sent_s, self._loop.time())
+        self._owner.learn(info, sent_s, ids.clock_s())
         return True
 
     async def _probe_once(self) -> None:

@@ -54,6 +54,12 @@ class Single:
         """The deadline passed while it waited to be sent."""
         self.fail(deadline_error(self.history.error if self.history else None, may_have_applied=False))
 
+    def note(self, error: KvError, link: object) -> None:
+        """An attempt through `link` ended with `error`, another will follow."""
+        if self.history is None:
+            self.history = History()
+        self.history.note(error, link)
+
     def fail(self, error: KvError) -> None:
         """Ends it with `error`; an earlier attempt that may have been applied makes the outcome unknown."""
         if self.future.done():

@@ -26,6 +26,10 @@ class RequestIds:
         self._sequence = rng.getrandbits(32)
         self._offset_ms = 0.0
 
+    def clock_s(self) -> float:
+        """The clock these ids go by, for the moments `synchronize` takes."""
+        return self._clock.monotonic_s()
+
     def synchronize(self, server_time_ms: int, sent_s: float, received_s: float) -> None:
         """Learns the cluster's clock from an answer to a question sent and received at these monotonic seconds (Cristian, 1989)."""
         self._offset_ms = server_time_ms - (sent_s + received_s) * 500

@@ -19,6 +19,7 @@ from kvstore.commands.waiting import STOP_SIGNALS, done_before, stop_on_signals
 from kvstore.config.loading import PRESETS
 from kvstore.runtime import system_random
 
+DEFAULT_ADDRESS = "127.0.0.1:7400"
 PRESETS_HELP = f"Preset of the default namespace: {' or '.join(PRESETS)}. Default: pa-ec."
 data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The cluster's directory.")
 
@@ -104,10 +105,12 @@ def _print_ready(cluster: LocalCluster, options: DevOptions) -> None:
     kept = "kept" if options.data else "removed at the end"
     click.echo(f"{len(layout.nodes)} nodes are ready, preset {layout.preset}; data in {layout.root} ({kept})")
     for row in cluster.rows():
-        click.echo(f"  {row['id']:<4} {row['address']:<21} http://{row['http']}/  pid {row['pid']}")
+        click.echo(f"  {row['id']:<4} {row['address']:<21} pid {row['pid']}")
     first = layout.nodes[0].address
-    click.echo(f"Try   kv --at {first} put greeting hello    kv --at {first} get greeting    kv --at {first} status")
-    click.echo(f"Break kv dev stop n2 --data {layout.root}    (restart, pause, resume, wipe)    Ctrl-C ends all nodes")
+    at = "" if first == DEFAULT_ADDRESS else f" --at {first}"
+    click.echo(f"Use it    kv{at} put greeting hello")
+    click.echo(f"Break it  kv dev stop n2 --data {layout.root}    (also: restart, pause, resume, wipe)")
+    click.echo("Ctrl-C ends all nodes.")
 
 
 def _action(name: str, help_text: str) -> click.Command:

@@ -3,8 +3,7 @@
     format u8 | crc32c u32 | vector rows u16 | siblings u16 | retry rows u16 | floor ms u48          17 bytes
     vector rows, by actor:      actor 12 | counter u64                                               20 bytes each
     retry rows, by id and dot:  request id 16 | dot 20                                               36 bytes each
-    siblings, by dot:           dot 20 | request id 16 | hlc u64 | expires ms u64 | flags u8 | aliases u8 | value bytes u32
-                                then the aliases (20 bytes each) and the value
+    siblings, by dot:           dot 20 | request id 16 | hlc u64 | expires ms u64 | flags u8 | value bytes u32 | value    57 bytes + value
 
 All numbers are big-endian, so that rows compare as bytes. The checksum covers everything behind it. Equal bytes mean equal records:
 the encoding is canonical. The usual case (one sibling, one event on top of what is held) never leaves the bytes; the general one
@@ -30,6 +29,7 @@ from kvstore.core.versions import (
     Sibling,
     context_of,
     descends,
+    distinct,
     merge,
     put,
     unseen_dots,
@@ -44,7 +44,7 @@ OVERWRITE_PLUS = 2
 _HEADER = Struct(">BIHHH6s")
 _COUNTS = Struct(">HHH")
 _CRC = Struct(">I")
-_SIBLING = Struct(">20s16sQQBBI")
+_SIBLING = Struct(">20s16sQQBI")
 _HEADER_BYTES = _HEADER.size
 _SIBLING_BYTES = _SIBLING.size
 _BODY = 5  # where the checksum's cover begins
@@ -96,11 +96,9 @@ def encode(record: Record) -> bytes:
                 sibling.hlc,
                 sibling.expires_ms,
                 _TOMBSTONE if sibling.tombstone else 0,
-                len(sibling.aliases),
                 len(sibling.value),
             )
         )
-        parts.extend(sibling.aliases)
         parts.append(sibling.value)
     return seal(b"".join(parts))
 
@@ -124,13 +122,9 @@ def decode(data: bytes) -> Record:
     for _ in range(sibling_rows):
         if at + _SIBLING_BYTES > len(data):
             raise DamagedRecord("siblings run past the end")
-        dot, request_id, hlc, expires_ms, flags, alias_rows, value_bytes = _SIBLING.unpack_from(data, at)
+        dot, request_id, hlc, expires_ms, flags, value_bytes = _SIBLING.unpack_from(data, at)
         at += _SIBLING_BYTES
-        aliases = tuple(data[at + DOT_BYTES * row : at + DOT_BYTES * (row + 1)] for row in range(alias_rows))
-        at += DOT_BYTES * alias_rows
-        siblings.append(
-            Sibling(dot, request_id, hlc, expires_ms, bool(flags & _TOMBSTONE), data[at : at + value_bytes], aliases)
-        )
+        siblings.append(Sibling(dot, request_id, hlc, expires_ms, bool(flags & _TOMBSTONE), data[at : at + value_bytes]))
         at += value_bytes
     if at != len(data):
         raise DamagedRecord(f"{len(data)} bytes where the rows take {at}")
@@ -171,17 +165,17 @@ def read_single(record: bytes, now_ms: int) -> tuple[bytes | None, bytes, bytes,
         return None
     rows_end = _HEADER_BYTES + DOT_BYTES * vector_rows
     at = rows_end + _RETRY_BYTES * retry_rows
-    dot, _, _, expires_ms, flags, alias_rows, _ = _SIBLING.unpack_from(record, at)
+    dot, _, _, expires_ms, flags, _ = _SIBLING.unpack_from(record, at)
     token = b"\x01" + record[5:7] + record[_HEADER_BYTES:rows_end]
     if flags & _TOMBSTONE or 0 < expires_ms <= now_ms:
         return None, dot, token, 0
-    return record[at + _SIBLING_BYTES + DOT_BYTES * alias_rows :], dot, token, expires_ms
+    return record[at + _SIBLING_BYTES :], dot, token, expires_ms
 
 
 def read_siblings(record: bytes, now_ms: int) -> tuple[list[Sibling], bytes]:
-    """The live siblings (neither tombstones nor expired) and the context token of the whole record."""
+    """The live siblings (neither tombstones nor expired), each write once, and the context token of the whole record."""
     decoded = decode(record)
-    live = [sibling for sibling in decoded.siblings if not sibling.tombstone and not 0 < sibling.expires_ms <= now_ms]
+    live = [sibling for sibling in distinct(decoded.siblings) if not sibling.tombstone and not 0 < sibling.expires_ms <= now_ms]
     return live, encode_context(Context(decoded.vector))
 
 
@@ -201,8 +195,6 @@ def replaces(new: bytes, held: bytes) -> bool:
         return False
     held_end = 37 + _RETRY_BYTES * int.from_bytes(held[9:11], "big")
     new_end = 37 + _RETRY_BYTES * int.from_bytes(new[9:11], "big")
-    if held[held_end + 53]:  # aliases
-        return False
     rows = held[37:held_end] + held[held_end + 20 : held_end + 36] + held[held_end : held_end + 20]
     remembered = new[37:new_end]
     if not rows.endswith(remembered):
@@ -213,7 +205,8 @@ def replaces(new: bytes, held: bytes) -> bool:
 
 
 def merge_records(held: bytes, new: bytes) -> bytes:
-    """The merge of two records, as bytes; `held` itself (the same object) when `new` adds nothing. Raises `DamagedRecord`."""
+    """The merge of two records, as bytes; `held` itself (the same object) when `new` adds nothing. Both have been verified: the fast
+    path computes no checksum. Raises `DamagedRecord` where the general path finds one damaged."""
     if held == new:
         return held
     if replaces(new, held):
@@ -230,7 +223,7 @@ def merge_records(held: bytes, new: bytes) -> bytes:
 def first_record(dot: bytes, request_id: bytes, hlc: int, expires_ms: int, value: bytes | None) -> bytes:
     """The record of a key's first write; `value` None is a tombstone."""
     data = value or b""
-    head = _SIBLING.pack(dot, request_id, hlc, expires_ms, _TOMBSTONE if value is None else 0, 0, len(data))
+    head = _SIBLING.pack(dot, request_id, hlc, expires_ms, _TOMBSTONE if value is None else 0, len(data))
     return seal(b"\x00\x01\x00\x01\x00\x00" + _ZERO6 + dot + head + data)
 
 
@@ -239,14 +232,12 @@ def overwrite(
 ) -> bytes | None:
     """`base` overwritten by a new event, without leaving the bytes; None where the general path has to decide.
 
-    The usual case: one vector row of the minting actor, one sibling without aliases, an id newer than those remembered and not at or
+    The usual case: one vector row of the minting actor, one sibling, an id newer than those remembered and not at or
     below the floor (such a one may be a retry of a write that was forgotten). `cutoff6` is the retry window's start as six bytes.
     """
     if base[5:9] != b"\x00\x01\x00\x01" or base[17:29] != dot[:12] or base[17:37] >= dot:
         return None
     at = 37 + _RETRY_BYTES * int.from_bytes(base[9:11], "big")
-    if base[at + 53]:
-        return None
     superseded = base[at + 20 : at + 36]
     floor = base[11:17]
     rows = base[37:at]
@@ -265,7 +256,7 @@ def overwrite(
             first += _RETRY_BYTES
         rows = rows[first:]
     data = value or b""
-    head = _SIBLING.pack(dot, request_id, hlc, expires_ms, _TOMBSTONE if value is None else 0, 0, len(data))
+    head = _SIBLING.pack(dot, request_id, hlc, expires_ms, _TOMBSTONE if value is None else 0, len(data))
     return seal(b"\x00\x01\x00\x01" + (len(rows) // _RETRY_BYTES).to_bytes(2, "big") + floor + dot + rows + head + data)
 
 
@@ -297,7 +288,7 @@ def known_request(base: bytes | None, request_id: bytes, given: Context = NOTHIN
     if dot is None:
         return None
     context = encode_context(context_of(record, dot, given))
-    return Minted(base, dot, context, len(record.siblings), False)
+    return Minted(base, dot, context, len(distinct(record.siblings)), False)
 
 
 def mint(base: bytes | None, write: Sibling, context: Context, *, cutoff_ms: int, retries_max: int) -> Minted:
@@ -311,7 +302,7 @@ def mint(base: bytes | None, write: Sibling, context: Context, *, cutoff_ms: int
     held = EMPTY if base is None else decode(base)
     record = put(held, write, context, cutoff_ms=cutoff_ms, retries_max=retries_max)
     token = encode_context(context_of(record, write.dot, context))
-    return Minted(encode(record), write.dot, token, len(record.siblings), True)
+    return Minted(encode(record), write.dot, token, len(distinct(record.siblings)), True)
 
 
 def unseen(base: bytes | None, context: Context) -> list[bytes]:

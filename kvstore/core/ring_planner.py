@@ -62,10 +62,12 @@ def plan_ring(
     )
     slots.solve()
 
+    # The next in line steps up where the first is gone: it has served the partition all along.
+    heirs = [frozenset([node for node in old if node in row][:1]) for old, row in zip(before, slots.rows, strict=True)]
     firsts = _Assignment(
         candidates=[sorted(row) for row in slots.rows],
-        rows=[set(old[:1]) & row for old, row in zip(before, slots.rows, strict=True)],
-        preferred=[frozenset(old[:1]) for old in before],
+        rows=[set(heir) for heir in heirs],
+        preferred=heirs,
         zones=[0] * len(ordered),
         shares=fair_shares(ordered, partitions=partitions, replicas=1),
         width=1,

@@ -3,7 +3,9 @@
 A record is one version vector plus siblings, each tagged with the dot (actor, counter) of the write that made it (Preguiça et al.,
 "Dotted Version Vectors", 2012; Riak's `riak_object`). A value is dropped in a merge iff the other side's vector covers its dot and
 the other side does not hold it. Nothing is ever pruned. On top of that a record remembers request ids, so that a retry through
-another coordinator is the same write: all dots minted for one id name one event (safety rule 8).
+another coordinator is the same write (safety rule 8): an id that is remembered is answered, not executed. Where the second
+coordinator could not know and executed it again, each execution is judged by its own dot, and those that are live together read as
+one sibling. Merging by id would lose data: two overwrites retried in the other order would each be superseded by the other.
 
 This file is the plain meaning, one function per idea. `record.py` has the bytes and the fast paths, and a law that they agree.
 Pure; called by record.py, and through it by the store and the coordinator.
@@ -60,7 +62,7 @@ def issued_ms(request_id: bytes) -> int:
 
 @dataclass(slots=True, frozen=True)
 class Sibling:
-    """One live write: its value or tombstone, and everything said about it. `aliases` are the other dots minted for its id."""
+    """One live execution of a write: its value or tombstone, and everything said about it."""
 
     dot: bytes
     request_id: bytes = NO_REQUEST
@@ -68,12 +70,6 @@ class Sibling:
     expires_ms: int = 0
     tombstone: bool = False
     value: bytes = b""
-    aliases: tuple[bytes, ...] = ()
-
-    @property
-    def dots(self) -> frozenset[bytes]:
-        """Every dot known to name this write."""
-        return frozenset((self.dot, *self.aliases))
 
 
 @dataclass(slots=True, frozen=True)
@@ -95,8 +91,8 @@ NOTHING = Context()
 
 @dataclass(slots=True, frozen=True)
 class Record:
-    """A key's whole state. `siblings` are sorted by dot; `retries` maps superseded request ids to their dots; ids issued at or
-    before `floor_ms` may have been forgotten."""
+    """A key's whole state. `siblings` are sorted by dot; `retries` maps request ids to the dots of their superseded executions; ids
+    issued at or before `floor_ms` may have been forgotten."""
 
     vector: Vector = field(default_factory=dict)
     siblings: tuple[Sibling, ...] = ()
@@ -104,7 +100,7 @@ class Record:
     floor_ms: int = 0
 
     def known(self, request_id: bytes) -> bytes | None:
-        """The dot under which `request_id` was executed, or None if this record does not remember it."""
+        """The dot under which `request_id` was executed (a live one if there is one), or None if this record does not remember it."""
         if request_id == NO_REQUEST:
             return None
         for sibling in self.siblings:
@@ -115,16 +111,12 @@ class Record:
 
     def check(self) -> None:
         """Asserts every invariant that one record alone can show."""
-        assert list(self.siblings) == sorted(self.siblings, key=lambda sibling: sibling.dot)
-        live: set[bytes] = set()
-        for sibling in self.siblings:
-            assert sibling.dot == min(sibling.dots), "the smallest dot of a write is the one it is held under"
-            assert not live & sibling.dots, "a dot names one write"
-            live |= sibling.dots
-            assert all(covers(self.vector, dot) for dot in sibling.dots)
-            assert sibling.request_id not in self.retries
+        live = [sibling.dot for sibling in self.siblings]
+        assert live == sorted(set(live)), "sorted by dot, and a dot names one execution"
+        assert all(covers(self.vector, dot) for dot in live)
         for request_id, dots in self.retries.items():
-            assert dots and not dots & live and all(covers(self.vector, dot) for dot in dots)
+            assert dots and request_id != NO_REQUEST and all(covers(self.vector, dot) for dot in dots)
+            assert dots.isdisjoint(live), "superseded or live"
             assert issued_ms(request_id) > self.floor_ms
 
 
@@ -132,79 +124,51 @@ EMPTY = Record()
 
 
 def merge(left: Record, right: Record) -> Record:
-    """The least record that reflects every event of both. Commutative, associative and idempotent on records that share a history.
+    """The least record that reflects every event of both: commutative, associative and idempotent.
 
-    A write is superseded iff one side has seen one of its dots and does not hold the write; its id is then remembered. A write that
-    is held is held once, under its smallest dot, whatever number of coordinators minted it.
+    A sibling is superseded iff one side has seen its dot and does not hold it; its id is then remembered.
     """
-    vector = join(left.vector, right.vector)
     floor_ms = max(left.floor_ms, right.floor_ms)
-    retries: dict[bytes, frozenset[bytes]] = {}
-    for side in (left, right):
-        for request_id, dots in side.retries.items():
-            retries[request_id] = retries.get(request_id, frozenset()) | dots
-    writes = _pair_writes(left, right)
-    kept: list[Sibling] = []
-    for mine, theirs in writes:
-        held = [sibling for sibling in (mine, theirs) if sibling is not None]
-        # Executions of one id differ in stamp and expiry: whatever the order of merging, those of the smallest dot are kept.
-        write = min(held, key=lambda sibling: sibling.dot)
-        dots = frozenset().union(*(sibling.dots for sibling in held))
-        superseded = (
-            write.request_id in retries
-            or _dropped_by(mine, right, theirs)
-            or _dropped_by(theirs, left, mine)
-        )  # fmt: skip
-        if not superseded:
-            kept.append(_held_under(write, dots))
-        elif write.request_id != NO_REQUEST:
-            retries[write.request_id] = retries.get(write.request_id, frozenset()) | dots
+    retries = dict(left.retries)
+    for request_id, dots in right.retries.items():
+        retries[request_id] = retries.get(request_id, frozenset()) | dots
+    kept: dict[bytes, Sibling] = {}
+    for side, other in ((left, right), (right, left)):
+        held = {sibling.dot for sibling in other.siblings}
+        for sibling in side.siblings:
+            if sibling.dot in held or not covers(other.vector, sibling.dot):
+                kept[sibling.dot] = sibling
+            else:
+                _remember(retries, sibling)
     return Record(
-        vector=vector,
-        siblings=tuple(sorted(kept, key=lambda sibling: sibling.dot)),
+        vector=join(left.vector, right.vector),
+        siblings=tuple(kept[dot] for dot in sorted(kept)),
         retries={request_id: dots for request_id, dots in retries.items() if issued_ms(request_id) > floor_ms},
         floor_ms=floor_ms,
     )
 
 
-def _pair_writes(left: Record, right: Record) -> list[tuple[Sibling | None, Sibling | None]]:
-    """Each live write of either side once, with what each side holds of it; the same id or a shared dot is the same write."""
-    pairs: list[tuple[Sibling | None, Sibling | None]] = []
-    unmatched = list(right.siblings)
-    for mine in left.siblings:
-        theirs = next((other for other in unmatched if _same_write(mine, other)), None)
-        if theirs is not None:
-            unmatched.remove(theirs)
-        pairs.append((mine, theirs))
-    pairs.extend((None, theirs) for theirs in unmatched)
-    return pairs
+def _remember(retries: dict[bytes, frozenset[bytes]], superseded: Sibling) -> None:
+    if superseded.request_id != NO_REQUEST:
+        retries[superseded.request_id] = retries.get(superseded.request_id, frozenset()) | {superseded.dot}
 
 
-def _same_write(one: Sibling, other: Sibling) -> bool:
-    return one.dot == other.dot or (one.request_id == other.request_id != NO_REQUEST)
-
-
-def _dropped_by(write: Sibling | None, other: Record, held: Sibling | None) -> bool:
-    """Whether `other` has seen a dot of `write` that it holds no more."""
-    if write is None:
-        return False
-    holds = held.dots if held else frozenset()
-    return any(covers(other.vector, dot) and dot not in holds for dot in write.dots)
-
-
-def _held_under(write: Sibling, dots: frozenset[bytes]) -> Sibling:
-    """`write` under the smallest of `dots`, the others its aliases."""
-    first, *aliases = sorted(dots)
-    if first == write.dot and tuple(aliases) == write.aliases:
-        return write
-    return Sibling(first, write.request_id, write.hlc, write.expires_ms, write.tombstone, write.value, tuple(aliases))
+def distinct(siblings: Iterable[Sibling]) -> list[Sibling]:
+    """`siblings` with each write once, under its smallest dot, whatever number of coordinators executed it."""
+    seen: set[bytes] = set()
+    first: list[Sibling] = []
+    for sibling in siblings:
+        if sibling.request_id == NO_REQUEST or sibling.request_id not in seen:
+            seen.add(sibling.request_id)
+            first.append(sibling)
+    return first
 
 
 def put(base: Record, write: Sibling, context: Context, *, cutoff_ms: int = 0, retries_max: int = 64) -> Record:
     """`base` with the new event `write` (its dot fresh) made in `context`.
 
     If the context covers writes that `base` never held, their ids stay unknown here and the horizon rises: a retry issued up to it
-    is not executed, because a write executed anew over its own successor would be lost together with it in the next merge.
+    is not executed, because executed anew it could overwrite a write whose author had read it.
 
     Superseded ids issued before `cutoff_ms`, and the oldest beyond `retries_max`, are forgotten: the floor rises to the newest of
     them. The caller has asked `base.known(write.request_id)` first.
@@ -219,9 +183,8 @@ def put(base: Record, write: Sibling, context: Context, *, cutoff_ms: int = 0, r
     kept: list[Sibling] = [write]
     retries = dict(base.retries)
     for sibling in base.siblings:
-        if context.overwrite or any(context.sees(dot) for dot in sibling.dots):
-            if sibling.request_id != NO_REQUEST:
-                retries[sibling.request_id] = sibling.dots
+        if context.overwrite or context.sees(sibling.dot):
+            _remember(retries, sibling)
         else:
             kept.append(sibling)
     retries, floor_ms = _forget(retries, base.floor_ms, cutoff_ms, retries_max)
@@ -244,7 +207,8 @@ def _forget(
 def context_of(record: Record, dot: bytes, given: Context) -> Context:
     """What the writer of `dot` may say it has seen once `record` holds its write: everything, if its write is all that is left; else
     the vector it gave and its own dot. The dots it gave need no repeating: whoever has seen `dot` has seen them superseded."""
-    if len(record.siblings) == 1 and dot in record.siblings[0].dots:
+    writes = distinct(record.siblings)
+    if len(writes) == 1 and any(sibling.dot == dot for sibling in record.siblings):
         return Context(record.vector)
     return Context(given.vector, frozenset((dot,)))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from kvproto.options import EVENT_ENGINE_OFF
-
 from tests.bench.processes import BenchError, read_line, start, stop
 
 ANSWER_TIMEOUT_S = 120.0

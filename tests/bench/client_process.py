@@ -1,8 +1,8 @@
-"""One side's client process: `python -m tests.bench.client_process SIDE ADDRESS…`, driven by JSON lines on stdin, answering on stdout.
+"""One side's client process: `python -m tests.bench.client_process SIDE ADDRESS…`, asked and answering in JSON lines.
 
-Both sides run this very program, with uvloop and the same environment; only the `Target` differs. Its event loop keeps running between
-requests, so that the client's own background work goes on. Requests are dictionaries with "do" (a name of `Requests`) and its arguments;
-an answer is {"result": …} or {"error": text}. End of stdin ends it.
+Both sides run this very program, with uvloop and the same environment; only the `Target` differs. Its event loop keeps running
+between requests, so that the client's own background work goes on. A request on stdin is an object with "do" (a method of `Requests`)
+and its arguments; the answer on stdout is {"result": …} or {"error": text}. End of stdin ends it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 import uvloop
 
+from kvclient.bench.loop import Operation
 from tests.bench.loops import Sample, closed_loop, paced_loop
-from tests.bench.workload import MANY_KEYS, Operation, Target, Workload
+from tests.bench.workload import MANY_KEYS, Target, Workload
 
 PROBES = 1_000
 SLOW_TIMEOUT_S = 1.0
@@ -64,7 +65,7 @@ class Requests:
     async def _probe(self, key: bytes) -> bool:
         try:
             await self._target.put_strict(key, self._workload.value(0), timeout_s=SLOW_TIMEOUT_S)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a side's client raises, the key was not answered
             return False
         return True
 
@@ -105,7 +106,7 @@ def summary(sample: Sample, *, keys_per_call: int = 1) -> dict[str, Any]:
     latencies = {f"p{name}_ms": sample.latency_ms(quantile) for name, quantile in (("50", 0.5), ("99", 0.99), ("100", 1.0))}
     return {
         "rate_per_s": sample.rate_per_s * keys_per_call,
-        "answered": len(sample.latencies_s),
+        "answered": sample.completed,
         "errors": dict(sample.errors),
         **{name: ms if ms < float("inf") else None for name, ms in latencies.items()},
     }
@@ -139,7 +140,7 @@ async def serve(side: str, addresses: Sequence[str]) -> None:
             request: dict[str, Any] = json.loads(line)
             try:
                 answer = {"result": await getattr(requests, request.pop("do"))(**request)}
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the parent decides what becomes of it
                 answer = {"error": describe(error)}
             print(json.dumps(answer), flush=True)
     finally:

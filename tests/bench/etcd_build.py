@@ -1,8 +1,8 @@
 """Finds the etcd to compare with, building it once if need be.
 
-In this order: the binary named by KV_BENCH_ETCD; one built earlier; a build with Go (etcd's server module has replace directives, so
-`go install` refuses it, while a module that merely requires it builds); the machine's own `etcd`. Whatever is found, its version is
-asked and printed with the table.
+In this order: the binary named by KV_BENCH_ETCD; one built earlier; a build with Go (etcd's server module has replace directives,
+so `go install` refuses it, while a module that merely requires it builds); the machine's own `etcd`. Whatever is found, its version
+is asked and printed with the table.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """etcd through grpc.aio: the client a Python program would write, with our channel options and one channel to each member.
 
-Operations go to the members in turn, as etcd's own Go client balances them. Reads are linearizable (Range with `serializable` unset).
+Operations go to the members in turn, as etcd's own Go client balances them. Reads are linearizable: Range, `serializable` unset.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import itertools
 from collections.abc import Sequence
 
 import grpc
-from kvproto.options import CHANNEL_OPTIONS
 
+from kvproto.options import CHANNEL_OPTIONS
 from tests.bench.etcd_stubs import etcd_kv_pb2 as etcd
 
 TXN_PUTS = 64
 """Puts in one transaction; etcd refuses more than 128 by default."""
 
 # etcd's server treats pings on a connection without calls as abuse and answers with GOAWAY too_many_pings, whatever its flags say.
-ETCD_CHANNEL_OPTIONS = [
-    (name, 0 if name == "grpc.keepalive_permit_without_calls" else value) for name, value in CHANNEL_OPTIONS
-]
+ETCD_CHANNEL_OPTIONS = [(name, 0 if name == "grpc.keepalive_permit_without_calls" else value) for name, value in CHANNEL_OPTIONS]
 
 
 class EtcdClient:
@@ -69,9 +67,7 @@ class EtcdClient:
     async def put_many(self, items: dict[bytes, bytes]) -> None:
         """Transactions of 64 puts, all in flight together. Raises the first one's grpc.aio.AioRpcError."""
         operations = [etcd.RequestOp(request_put=etcd.PutRequest(key=key, value=value)) for key, value in items.items()]
-        await asyncio.gather(
-            *(self._txn(operations[first : first + TXN_PUTS]) for first in range(0, len(operations), TXN_PUTS))
-        )
+        await asyncio.gather(*(self._txn(operations[first : first + TXN_PUTS]) for first in range(0, len(operations), TXN_PUTS)))
 
     async def put_strict(self, key: bytes, value: bytes, *, timeout_s: float) -> None:
         """A Put with a deadline; every etcd put is strict."""
@@ -79,7 +75,7 @@ class EtcdClient:
 
     async def close(self) -> None:
         """Closes the channels."""
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await asyncio.gather(*(channel.close(None) for channel in self._channels))
 
     async def _txn(self, operations: list[etcd.RequestOp]) -> None:
         reply = await self._txns[next(self._turn)](etcd.TxnRequest(success=operations))

@@ -17,7 +17,7 @@ def gather_facts(folder: Path, *, rounds: int, seconds: float) -> dict[str, str]
     kind = filesystem(folder, Path("/proc/mounts").read_text() if Path("/proc/mounts").exists() else "")
     memory = ", in memory: an fsync costs nothing there, so puts are not comparable" if kind in MEMORY_FILESYSTEMS else ""
     return {
-        "workload": f"{KEYS:,} keys, {VALUE_BYTES}-byte values, uniform; N=3, W=R=2; {rounds} rounds of {seconds:g} s a measurement",
+        "workload": f"{KEYS:,} keys, {VALUE_BYTES}-byte values, uniform; N=3, W=R=2; {seconds:g} s a measurement, rounds: {rounds}",
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, data on {kind}{memory}",
         "client": f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("grpcio", "protobuf", "uvloop", "plyvel"))

@@ -34,7 +34,7 @@ def generate(out: Path) -> None:
     """Writes the stubs below `out`, as the package tests.bench.etcd_stubs."""
     protos = BENCH / "protos"
     subprocess.run(
-        [generator_python(), "-m", "grpc_tools.protoc", f"-I{PACKAGE}={protos}", f"--python_out={out}", f"--pyi_out={out}"]
+        [str(generator_python()), "-m", "grpc_tools.protoc", f"-I{PACKAGE}={protos}", f"--python_out={out}", f"--pyi_out={out}"]
         + [str(protos / "etcd_kv.proto")],
         check=True,
     )
@@ -50,7 +50,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
         fresh, committed = Path(scratch) / PACKAGE, ROOT / PACKAGE
-        stale = [stub for stub in STUBS if not (committed / stub).exists() or not filecmp.cmp(fresh / stub, committed / stub, False)]
+        _, differing, missing = filecmp.cmpfiles(fresh, committed, STUBS, shallow=False)
+    stale = [*differing, *missing]
     for stub in stale:
         print(f"{PACKAGE / stub} is not what its .proto gives: run `python -m tests.bench.generate_stubs`", file=sys.stderr)
     return 1 if stale else 0

@@ -1,7 +1,7 @@
-"""The three isolation lines: what one slow thing does to the p99 of everything else (docs/performance.md, "no head-of-line blocking").
+"""The three isolation lines: what one slow thing does to the p99 of everything else (no head-of-line blocking).
 
-Each is a paced mix of puts and gets, once without and once with the disturbance, in one run and on the same cluster. Operations that
-fail count as endless.
+Each is a paced mix of puts and gets, once without and once with the disturbance, in one run and on the same cluster. Operations
+that fail count as endless.
 """
 
 from __future__ import annotations
@@ -63,12 +63,11 @@ async def prepare_slow_keys(cluster: KvCluster, client: ClientProcess) -> str:
     Keys are told apart by asking, twice with the same answer: the client's and the nodes' view of the two is then steady.
     """
     cluster.pause(range(len(cluster.pids))[-2:])
-    before = (-1, -1)
-    for _ in range(CLASSIFY_ATTEMPTS_MAX):
-        counts = await client.classify()
+    before, counts = (-1, -1), await client.classify()
+    for _ in range(CLASSIFY_ATTEMPTS_MAX - 1):
         if counts == before:
             break
-        before = counts
+        before, counts = counts, await client.classify()
     fine, slow = counts
     if not slow:
         raise BenchError("slow keys: every key is answered although two of five nodes are stopped")

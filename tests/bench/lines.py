@@ -1,7 +1,7 @@
 """The lines of the table: what each compares, its bar, and how the rounds of one run decide it. Pure.
 
-A round gives a pair: kvstore's figure and the other side's, measured one after the other. A line's ratio is the median of the pairs'
-ratios: absolute figures of a shared machine drift within minutes, the two halves of a pair hardly do.
+A round gives a pair: kvstore's figure and the other side's, measured one after the other. A line's ratio is the median of the
+pairs' ratios: absolute figures of a shared machine drift within minutes, the two halves of a pair hardly do.
 """
 
 from __future__ import annotations

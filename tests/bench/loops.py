@@ -1,37 +1,33 @@
 """The two ways of driving a store, and the sample each gives.
 
-Closed loop: so many callers, each sending its next operation when the last one is answered; it finds throughput. Paced: operations
-start at a fixed rate whatever the store does, and each is timed from the moment it should have started (no coordinated omission), so a
-stall shows in every operation it delayed; the isolation lines use it. The clock is passed in, seconds as float.
+Closed loop (`kvclient.bench.loop`, the one of `kv bench`): so many callers, each sending its next operation when the last one is
+answered; it finds throughput. Paced: operations start at a fixed rate whatever the store does, and each is timed from the moment it
+should have started (no coordinated omission), so a stall shows in every operation it delayed; the isolation lines use it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.bench.workload import Operation
-
-Clock = Callable[[], float]
+from kvclient.bench.loop import Operation, run_closed_loop
 
 
 @dataclass(slots=True)
 class Sample:
-    """One measurement: latencies of the operations answered in its window, and what the others raised, by the exception's name."""
+    """One measurement: `completed` operations within `seconds`, their latencies, and what the others raised, by code or class."""
 
     seconds: float
+    completed: int = 0
     latencies_s: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
     @property
     def rate_per_s(self) -> float:
         """Operations answered a second."""
-        return len(self.latencies_s) / self.seconds
+        return self.completed / self.seconds
 
     def latency_ms(self, quantile: float) -> float:
         """The nearest-rank quantile over everything asked: an operation that failed counts as endless. NaN if nothing was asked."""
@@ -42,27 +38,11 @@ class Sample:
         return sorted(self.latencies_s)[rank] * 1_000 if rank < len(self.latencies_s) else math.inf
 
 
-async def closed_loop(
-    operation: Operation, *, in_flight: int, seconds: float, warm_up_s: float, clock: Clock = time.perf_counter
-) -> Sample:
-    """Keeps `in_flight` callers busy for `warm_up_s + seconds` and returns what was answered after the warm-up."""
-    sample, numbers = Sample(seconds), itertools.count()
-    begin = clock() + warm_up_s
-    end = begin + seconds
-
-    async def caller() -> None:
-        while (started := clock()) < end:
-            try:
-                await operation(next(numbers))
-            except Exception as error:
-                if clock() >= begin:
-                    sample.errors[type(error).__name__] += 1
-                continue
-            if begin <= (finished := clock()) < end:
-                sample.latencies_s.append(finished - started)
-
-    await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return sample
+async def closed_loop(operation: Operation, *, in_flight: int, seconds: float, warm_up_s: float) -> Sample:
+    """Keeps `in_flight` callers busy for `warm_up_s + seconds`; the sample is of what came after the warm-up."""
+    result = await run_closed_loop(operation, in_flight=in_flight, seconds=seconds, warm_up_s=warm_up_s)
+    latencies_s = [latency_ns / 1e9 for latency_ns in result.latencies_ns()]
+    return Sample(seconds, result.completed, latencies_s, result.errors)
 
 
 async def paced_loop(operation: Operation, *, rate_per_s: float, seconds: float, outstanding_max: int = 8_192) -> Sample:
@@ -77,10 +57,11 @@ async def paced_loop(operation: Operation, *, rate_per_s: float, seconds: float,
         nonlocal outstanding
         try:
             await operation(i)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a side's client raises is counted
             sample.errors[type(error).__name__] += 1
         else:
             sample.latencies_s.append(loop.time() - due)
+            sample.completed += 1
         finally:
             outstanding -= 1
 

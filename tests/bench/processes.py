@@ -1,4 +1,4 @@
-"""Processes of a run: each in a session of its own, so that Ctrl-C reaches only the comparison, which then ends them by process id."""
+"""Processes of a run: each in a session of its own, so that Ctrl-C reaches only the comparison, which ends them by process id."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ class BenchError(Exception):
     """A side could not be started or measured; the text says why, for the table's notes."""
 
 
-async def start(
-    argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, talks: bool = False
-) -> Process:
+async def start(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, talks: bool = False) -> Process:
     """Starts `argv` with `environment` added to ours; stderr goes to `log`, and so does stdout unless it `talks` through pipes."""
     with log.open("ab") as out:
         return await asyncio.create_subprocess_exec(

@@ -1,24 +1,23 @@
 """What both sides are asked to do: the same keys, values and order of operations, and the contract a side's client fulfils.
 
-100,000 keys, values of 100 random bytes (LevelDB compresses its tables, so repeated bytes would flatter it), uniformly chosen keys in
-an order that a seed fixes, so that both sides get the very same operations within a round.
+100,000 keys, values of 100 random bytes (LevelDB compresses its tables, so repeated bytes would flatter it), uniformly chosen keys
+in an order that a seed fixes, so that both sides get the very same operations within a round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
+
+from kvclient.bench.loop import Operation
 
 KEYS = 100_000
 VALUE_BYTES = 100
 MANY_KEYS = 1_000
 LARGE_VALUE_BYTES = 1_000_000
 LOAD_IN_FLIGHT = 4
-
-Operation = Callable[[int], Awaitable[None]]
-"""Runs the i-th operation of a measurement; raises if it was not answered, or answered wrongly."""
 
 
 class Target(Protocol):
@@ -58,7 +57,10 @@ class Workload:
         return random.Random(seed).choices(keys or self.keys, k=200_000)
 
     def operation(self, kind: str, target: Target, *, seed: str, keys: Sequence[bytes] = ()) -> Operation:
-        """`kind` is put, get, mix (alternating, over `keys`, by default all) or many (one call puts MANY_KEYS distinct keys)."""
+        """`kind` is put, get, mix (alternating, over `keys`, by default all) or many (one call puts MANY_KEYS distinct keys).
+
+        The operation raises if it was not answered, or answered wrongly.
+        """
         order = self.order(seed, keys)
 
         async def put(i: int) -> None:

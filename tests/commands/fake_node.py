@@ -22,6 +22,11 @@ def count(path: Path) -> None:
     path.write_text(str(int(path.read_text()) + 1 if path.exists() else 1))
 
 
+def stop_at_end_of_stdin(stopped: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stopped.set()
+
+
 def main() -> int:
     config_path = Path(sys.argv[sys.argv.index("--config") + 1])
     config = load_config(config_path)
@@ -37,7 +42,7 @@ def main() -> int:
     with socket.create_server(split_address(config.listen)):
         count(config.data / "starts")
         print(json.dumps({"event": "ready", "id": config.node_id, "pid": os.getpid()}), flush=True)
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stopped.set()), daemon=True).start()
+        threading.Thread(target=stop_at_end_of_stdin, args=(stopped,), daemon=True).start()
         while not stopped.wait(60):
             pass
     count(config.data / "clean-stops")

@@ -111,7 +111,10 @@ async def test_a_taken_port_is_one_clear_sentence_and_nothing_starts(tmp_path: P
     layout = plan(tmp_path)
     with socket.create_server(split_address(layout.nodes[1].http)), pytest.raises(UserError) as caught:
         await LocalCluster(layout, command=FAKE_NODE).start()
-    assert caught.value.message == f"{layout.nodes[1].http} is in use by another process: choose another --base-port, or 0 for free ones"
+    assert (
+        caught.value.message
+        == f"{layout.nodes[1].http} is in use by another process: choose another --base-port, or 0 for free ones"
+    )
     assert not layout.nodes[0].log.exists()
 
 
@@ -161,7 +164,7 @@ async def test_wipe_deletes_the_data_and_leaves_the_node_down_until_it_is_restar
 @pytest.mark.parametrize(("action", "node"), [("pause", "n9"), ("explode", "n1")])
 async def test_an_unknown_node_or_action_is_refused_with_what_there_is(tmp_path: Path, action: str, node: str) -> None:
     cluster = LocalCluster(plan(tmp_path), command=FAKE_NODE)
-    with pytest.raises(UserError, match="did you mean|valid here"):
+    with pytest.raises(UserError, match=r"did you mean|valid here"):
         await cluster.act(action, node)
 
 

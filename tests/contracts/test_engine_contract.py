@@ -72,7 +72,13 @@ def test_empty_keys_and_values_are_entries_and_no_gaps(engine: Engine) -> None:
 
 
 def test_nul_and_non_utf8_bytes_are_like_any_other(engine: Engine) -> None:
-    pairs = [(b"\x00", b"\x00"), (b"\x00\x00", b"\xff\xfe"), (b"a\x00b", b"\x80\x00"), (b"\xc3\x28", b"\x00" * 9), (b"\xff\xff", b"\xff")]
+    pairs = [
+        (b"\x00", b"\x00"),
+        (b"\x00\x00", b"\xff\xfe"),
+        (b"a\x00b", b"\x80\x00"),
+        (b"\xc3\x28", b"\x00" * 9),
+        (b"\xff\xff", b"\xff"),
+    ]
     engine.write(pairs, sync=True)
     assert everything(engine) == pairs
     assert [engine.get(key) for key, _ in pairs] == [value for _, value in pairs]

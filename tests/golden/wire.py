@@ -32,8 +32,9 @@ def _enums() -> Iterable[EnumDescriptor]:
     return (enum for file in FILES for enum in file.enum_types_by_name.values())
 
 
-def _scalar(field: FieldDescriptor, salt: int) -> object:
-    """A value that is not the default and that no other field of the message is likely to have."""
+def _scalar(field: Any, salt: int) -> object:
+    """A value that is not the default and that no other field of the message is likely to have. `field`: a descriptor, of whichever
+    runtime."""
     seed = zlib.crc32(f"{field.name}/{salt}".encode())
     if field.enum_type is not None:
         numbers = [value.number for value in field.enum_type.values if value.number]

@@ -72,7 +72,7 @@ def _files_below(place: Path) -> Iterable[Path]:
 
 def version_of(python: Path) -> Version | None:
     """The version an interpreter reports, or None when it does not start (a version manager's empty shim, say)."""
-    command = [python, "-c", "import sys, venv, ensurepip; print(sys.version_info[0], sys.version_info[1])"]
+    command = [str(python), "-c", "import sys, venv, ensurepip; print(sys.version_info[0], sys.version_info[1])"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

@@ -14,7 +14,19 @@ DISTRIBUTIONS = {
     "kvstore-chaos": ROOT / "chaos",
 }
 PACKAGES = {"kvstore": ROOT, "kvproto": ROOT / "proto", "kvclient": ROOT / "client", "kvchaos": ROOT / "chaos"}
-_NOT_OURS = {".git", ".venv", ".cache", "__pycache__", "_build", "build", "dist"}
+_NOT_OURS = {
+    ".git",
+    ".venv",
+    ".cache",
+    ".hypothesis",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "__pycache__",
+    "_build",
+    "build",
+    "dist",
+}
 
 
 @cache

@@ -11,6 +11,8 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -72,27 +74,51 @@ def write_synced(path: str) -> None:
 
 
 def write_until_full(path: str, file_bytes_max: str) -> None:
-    """Writes until a file may not grow any further; says both refusals, what was acknowledged, and what is read back before them."""
+    """Writes until there is no room (0: of the disk; else no file may grow past that), makes room, and writes once more.
+
+    Says the two refusals, how many pairs were acknowledged, and how many of them are read back before and after a restart.
+    """
     engine = small_engine(Path(path))
-    if int(file_bytes_max):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes_max), resource.RLIM_INFINITY))
-    acknowledged, refusals = 0, []
+    limit_file_bytes(int(file_bytes_max) or resource.RLIM_INFINITY)
+    acknowledged = 0
+    refusals: list[list[object]] = []
     while len(refusals) < 2:
         try:
             engine.write([synced_pair(acknowledged)], sync=True)
             acknowledged += 1
         except StorageError as error:
             refusals.append([error.message, error.may_have_applied, error.retryable])
-    held = sum(engine.get(synced_pair(number)[0]) == synced_pair(number)[1] for number in range(acknowledged))
+            limit_file_bytes(resource.RLIM_INFINITY)
+            (Path(path).parent / FILLER).unlink(missing_ok=True)
+    held = _held(engine, acknowledged)
     engine.close()
-    say({"acknowledged": acknowledged, "refusals": refusals, "held": held})
+    engine = small_engine(Path(path))
+    held_after = _held(engine, acknowledged)
+    engine.write([(b"more", b"")], sync=True)
+    engine.close()
+    say({"acknowledged": acknowledged, "refusals": refusals, "held": held, "held_after_restart": held_after})
+
+
+FILLER = "filler"  # beside the database: what takes the room on a disk of a mebibyte
+
+
+def limit_file_bytes(file_bytes_max: int) -> None:
+    """From now on a write past that size of a file fails with EFBIG; Python ignores the signal that goes with it."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, resource.RLIM_INFINITY))
+
+
+def _held(engine: LevelDbEngine, count: int) -> int:
+    return sum(engine.get(key) == value for key, value in map(synced_pair, range(count)))
 
 
 def open_when_full(path: str, file_bytes_max: str) -> None:
-    """Opens a data directory and an engine where there is no room; says the refusals."""
-    if int(file_bytes_max) >= 0:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes_max), resource.RLIM_INFINITY))
-    for attempt in (lambda: open_directory(Path(path) / "node", cluster_id="c", node_id="n"), lambda: LevelDbEngine(Path(path) / "db")):
+    """Opens a data directory and an engine where there is no room (-1: on the disk; else in any file); says the refusals."""
+    limit_file_bytes(int(file_bytes_max) if int(file_bytes_max) >= 0 else resource.RLIM_INFINITY)
+    attempts: list[Callable[[], object]] = [
+        lambda: open_directory(Path(path) / "node", cluster_id="c", node_id="n"),
+        lambda: LevelDbEngine(Path(path) / "db"),
+    ]
+    for attempt in attempts:
         try:
             attempt()
             say(None)
@@ -117,27 +143,25 @@ def _read_all(path: Path) -> dict[str, object]:
         engine = small_engine(path)
     except StorageError as error:
         return {"opening": error.message}
-    told: dict[str, list[int]] = {"right": [], "wrong": [], "missing": [], "refused": []}
-    number = 0
-    while number < DAMAGED_KEYS:
-        key, value = damaged_pair(number)
-        try:
-            found = engine.get(key)
-            told["right" if found == value else "missing" if found is None else "wrong"].append(number)
-        except StorageError:
-            told["refused"].append(number)
-        number += 1
-    scanned: dict[bytes, bytes] = {}
-    try:
-        scanned.update(engine.scan(b""))
-        ended = "complete"
-    except StorageError:
-        ended = "refused"
-    engine.close()
     pairs = dict(damaged_pair(number) for number in range(DAMAGED_KEYS))
-    wrong = sum(pairs.get(key) != value for key, value in scanned.items())
-    counts = {name: len(numbers) for name, numbers in told.items()}
-    return {"opening": None, **counts, "scan": ended, "scan_found": len(scanned), "scan_wrong": wrong}
+    gets = Counter(_get_outcome(engine, key, value) for key, value in pairs.items())
+    scanned: list[tuple[bytes, bytes]] = []
+    refused = False
+    try:
+        scanned.extend(engine.scan(b""))
+    except StorageError:
+        refused = True
+    engine.close()
+    wrong = sum(pairs.get(key) != value for key, value in scanned)
+    return {"opening": None, "gets": gets, "scan_refused": refused, "scan_found": len(scanned), "scan_wrong": wrong}
+
+
+def _get_outcome(engine: LevelDbEngine, key: bytes, value: bytes) -> str:
+    try:
+        found = engine.get(key)
+    except StorageError:
+        return "refused"
+    return "right" if found == value else "missing" if found is None else "wrong"
 
 
 DAMAGED_KEYS = 1_500
@@ -155,9 +179,7 @@ def hold_directory(path: str) -> None:
         sys.stdin.read()
 
 
-PROGRAMS = {
-    program.__name__: program for program in (write_synced, write_until_full, open_when_full, read_damaged, hold_directory)
-}
+PROGRAMS = {program.__name__: program for program in (write_synced, write_until_full, open_when_full, read_damaged, hold_directory)}
 
 if __name__ == "__main__":
     PROGRAMS[sys.argv[1]](*sys.argv[2:])

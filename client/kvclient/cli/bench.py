@@ -11,13 +11,14 @@ import click
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
+from kvclient.cli.suggestions import SuggestingGroup
 from kvproto.errors import AvailabilityError, BadRequest
 
 WORKLOADS = ("put", "get", "mix")
 LOAD_TIMEOUT_S = 30.0
 
 
-@click.group(short_help="Measure the cluster under load.")
+@click.group(cls=SuggestingGroup, short_help="Measure the cluster under load.")
 def bench() -> None:
     """Measure the cluster under load. It writes keys that begin with bench/ into the namespace."""
 

@@ -69,8 +69,10 @@ class Written(Protocol):
 
 
 class Namespace(Protocol):
-    """The operations of one namespace; options are keyword arguments (`level`, `r`, `w`, `timeout_s`, `explain`, …). Raises `KvError`;
-    those on many keys raise `BatchError`, which holds what succeeded."""
+    """The operations of one namespace; options are keyword arguments (`level`, `r`, `w`, `timeout_s`, `explain`, …).
+
+    All raise `KvError`; those on many keys raise `BatchError`, which holds what succeeded.
+    """
 
     async def get(self, key: bytes, *args: Any, **options: Any) -> Entry:
         """Reads one key."""

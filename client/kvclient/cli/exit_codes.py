@@ -41,7 +41,7 @@ _GRAVITY = (ExitCode.UNKNOWN, ExitCode.INTERNAL, ExitCode.UNAVAILABLE, ExitCode.
 
 
 def exit_code_of(error: KvError) -> ExitCode:
-    """The exit code of one error, or the gravest of a batch's; an unknown class is an internal error, unless it may have applied."""
+    """The exit code of one error, or the gravest of a batch's; an unknown class is internal, unless it may have applied."""
     from kvclient.errors import BatchError, SiblingsError
 
     if isinstance(error, BatchError) and error.errors:

@@ -113,6 +113,7 @@ def accept_global_options(command: click.Command, *, root: bool = False) -> clic
         if not taken.intersection(option.opts):
             option.hidden = not root  # listed once, in `kv --help`
             command.params.append(option)
+    command.epilog = command.epilog or "Global options (kv --help) are accepted here too."
     if isinstance(command, click.Group):
         for child in command.commands.values():
             accept_global_options(child)
@@ -131,7 +132,7 @@ def given_before(context: click.Context, command: click.Command) -> dict[str, An
 
 
 def output_asked(arguments: list[str]) -> Output:
-    """The output format a command line asks for, read without parsing it: one that cannot be parsed also needs its error printed."""
+    """The output format a command line asks for, read without parsing: one that cannot be parsed has an error to print."""
     asked = Output.HUMAN
     for at, argument in enumerate(arguments):
         if argument == "--":

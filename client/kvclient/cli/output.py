@@ -91,13 +91,13 @@ class ErrorPrinter:
 
     def print_usage(self, error: click.ClickException) -> None:
         """A command line that cannot be understood, and where its help is."""
+        from kvclient.cli.suggestions import sentence
+
         context = getattr(error, "ctx", None)
         if self._json:
-            self._object(Code.BAD_REQUEST.name, error.format_message())
-        elif context is None:
-            note(f"kv: {error.format_message()}")
+            self._object(Code.BAD_REQUEST.name, sentence(error))
         else:
-            note(f"kv: {error.format_message()} ({context.command_path} --help)")
+            note(f"kv: {sentence(error)}{'' if context is None else f' ({context.command_path} --help)'}")
 
     def print_interrupted(self) -> None:
         """Ctrl-C."""

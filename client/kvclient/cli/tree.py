@@ -13,6 +13,7 @@ import click
 
 from kvclient.cli import options, output
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
+from kvclient.cli.suggestions import SuggestingGroup
 from kvproto.errors import BadRequest, KvError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Examples:
   kv --at 127.0.0.1:7410 status     kv bench run --workload mix"""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """The root of the tree: built-in commands by name, then those of other distributions."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -62,14 +63,11 @@ class LazyGroup(click.Group):
         return self.commands[cmd_name]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """As in click, but an unknown name is compared with every command there is, loaded or not."""
-        name = args[0]
-        command = self.get_command(ctx, name)
-        if command is None and not ctx.resilient_parsing and not name.startswith("-"):
-            raise _unknown(name, self.list_commands(ctx), ctx)
-        if command is not None and (defaults := options.given_before(ctx, command)):
+        """As in every group; a command that spells a global option its own way also gets what stood before its name."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None and (defaults := options.given_before(ctx, command)):
             ctx.default_map = {name: defaults}
-        return super().resolve_command(ctx, args)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `kv --help`; built-in lines come from the table, others from the command itself."""
@@ -102,14 +100,6 @@ def _load(entry_point: EntryPoint) -> click.Command:
     if not isinstance(command, click.Command):
         raise BadRequest(f"the command {entry_point.name!r} ({entry_point.value}) is not a click command")
     return command
-
-
-def _unknown(name: str, known: list[str], ctx: click.Context) -> click.UsageError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
-    return click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 
 @click.group(

@@ -1,0 +1,104 @@
+"""No acknowledged write is lost unless it was causally overwritten. Pure.
+
+A write is *accounted for* when its value is among those read back, or when a write that knew it, and so supersedes it, is itself
+accounted for. A write of unknown outcome needs no case of its own: if it was never applied it is not read back and nothing
+supersedes it, so it excuses nothing. Values must be unique per key.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Fate(Enum):
+    """What the client was told about a write."""
+
+    ACKNOWLEDGED = "ok"
+    REFUSED = "fail"  # certainly not applied
+    UNKNOWN = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One attempt. `knew`: the values its causal context covered, which it replaces if it was applied."""
+
+    key: str
+    value: bytes
+    fate: Fate
+    knew: frozenset[bytes] = frozenset()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts of writes by what became of them, and the violations as (key, value)."""
+
+    acknowledged: int = 0
+    unknown: int = 0
+    refused: int = 0
+    read_back: int = 0
+    overwritten: int = 0
+    lost: list[tuple[str, bytes]] = field(default_factory=list)
+    applied_though_refused: list[tuple[str, bytes]] = field(default_factory=list)
+    invented: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether every promise held."""
+        return not (self.lost or self.applied_though_refused or self.invented)
+
+    def sentence(self) -> str:
+        """One line with the counts."""
+        return (
+            f"{self.acknowledged:,} acknowledged ({self.read_back:,} read back, {self.overwritten:,} causally overwritten), "
+            f"{self.unknown:,} unknown, {self.refused:,} refused; {len(self.lost)} lost, "
+            f"{len(self.applied_though_refused)} applied though refused, {len(self.invented)} never written"
+        )
+
+
+def check_lost_writes(writes: Iterable[Write], found: Mapping[str, Collection[bytes]]) -> Verdict:
+    """Judges `writes` by what is read back of each key after the faults: `found` maps a key to all its siblings' values."""
+    verdict = Verdict()
+    of_key: defaultdict[str, list[Write]] = defaultdict(list)
+    for write in writes:
+        of_key[write.key].append(write)
+    for key, attempts in of_key.items():
+        _check_key(key, attempts, frozenset(found.get(key, ())), verdict)
+    for key in found.keys() - of_key.keys():
+        verdict.invented.extend((key, value) for value in sorted(found[key]))
+    return verdict
+
+
+def _check_key(key: str, attempts: list[Write], held: frozenset[bytes], verdict: Verdict) -> None:
+    accounted = _accounted(attempts, held)
+    for write in attempts:
+        if write.fate is Fate.UNKNOWN:
+            verdict.unknown += 1
+        elif write.fate is Fate.REFUSED:
+            verdict.refused += 1
+            if write.value in held:
+                verdict.applied_though_refused.append((key, write.value))
+        else:
+            verdict.acknowledged += 1
+            if write.value in held:
+                verdict.read_back += 1
+            elif write.value in accounted:
+                verdict.overwritten += 1
+            else:
+                verdict.lost.append((key, write.value))
+    verdict.invented.extend((key, value) for value in sorted(held - {write.value for write in attempts}))
+
+
+def _accounted(attempts: list[Write], held: frozenset[bytes]) -> set[bytes]:
+    """Every value that is held, or known to a write whose value is accounted for: what is reachable from `held` through `knew`."""
+    knew = {write.value: write.knew for write in attempts}
+    accounted: set[bytes] = set()
+    waiting = list(held)
+    while waiting:
+        value = waiting.pop()
+        if value not in accounted:
+            accounted.add(value)
+            waiting.extend(knew.get(value, ()))
+    return accounted

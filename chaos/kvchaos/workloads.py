@@ -1,0 +1,137 @@
+"""Workloads: what clients do while faults happen, recorded so that a checker can judge it.
+
+`UniqueWrites` never writes the same value twice. Its writers do two things in turn, both with a causal past that the checker can
+follow: a chain of puts without context on a key of their own, and read-modify-write on a key that all share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+from kvchaos.checkers.lost_writes import Fate, Write
+from kvproto.errors import KvError
+
+PAUSE_AFTER_ERROR_S = 0.02
+
+
+class Held(Protocol):
+    """What a read found: `kvclient.Entry` is one."""
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        """Every sibling's value."""
+
+    @property
+    def context(self) -> bytes:
+        """The causal context that covers them."""
+
+
+class KeyValue(Protocol):
+    """The part of the client that workloads use: a namespace of `kvclient.AsyncClient` is one."""
+
+    def get(self, key: str, *, timeout_s: float) -> Awaitable[Held]:
+        """Reads a key."""
+
+    def put(self, key: str, value: bytes, *, context: bytes | None = None, timeout_s: float) -> Awaitable[object]:
+        """Writes a key; raises `KvError`."""
+
+
+class UniqueWrites:
+    """`writers` coroutines that write until `stop`. `writes` is everything they tried, in the order in which it ended."""
+
+    def __init__(
+        self, store: KeyValue, *, writers: int, own_keys: int, shared_keys: int, rng: random.Random, timeout_s: float = 3.0
+    ) -> None:
+        self.writes: list[Write] = []
+        self.acknowledged = 0
+        self._store = store
+        self._own_keys = own_keys
+        self._shared_keys = shared_keys
+        self._timeout_s = timeout_s
+        self._stopping = False
+        self._progress = asyncio.Condition()
+        # A chain's past must survive from one round to the next, so that a later put is known to replace an earlier one.
+        self._chains: dict[str, list[bytes]] = {}
+        self._serial = 0
+        self._rngs = [random.Random(rng.getrandbits(64)) for _ in range(writers)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Lets the writers go."""
+        self._stopping = False
+        self._tasks = [asyncio.create_task(self._write(number), name=f"writer-{number}") for number in range(len(self._rngs))]
+
+    async def stop(self) -> None:
+        """Lets each writer finish what it has begun; raises what a writer died of."""
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+        self._tasks = []
+
+    async def acknowledge_more(self, count: int, *, timeout_s: float) -> None:
+        """Returns once `count` more writes have been acknowledged; raises `TimeoutError`, or what a writer died of."""
+        target = self.acknowledged + count
+        async with asyncio.timeout(timeout_s), self._progress:
+            await self._progress.wait_for(lambda: self.acknowledged >= target or self._failed())
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    async def read_all(self, *, timeout_s: float) -> Mapping[str, Sequence[bytes]]:
+        """Every key that was written to, with the values it holds now."""
+        keys = sorted({write.key for write in self.writes})
+        entries = await asyncio.gather(*(self._store.get(key, timeout_s=timeout_s) for key in keys))
+        return {key: entry.values for key, entry in zip(keys, entries, strict=True)}
+
+    def _failed(self) -> bool:
+        return any(task.done() for task in self._tasks)
+
+    async def _write(self, number: int) -> None:
+        rng = self._rngs[number]
+        try:
+            while not self._stopping:
+                if rng.random() < 0.5:
+                    fate = await self._extend_chain(f"own/{number}/{rng.randrange(self._own_keys)}", number)
+                else:
+                    fate = await self._modify(f"shared/{rng.randrange(self._shared_keys)}", number)
+                if fate is not Fate.ACKNOWLEDGED:
+                    await asyncio.sleep(PAUSE_AFTER_ERROR_S)  # nobody there: do not spin
+        finally:
+            async with self._progress:
+                self._progress.notify_all()
+
+    async def _extend_chain(self, key: str, number: int) -> Fate:
+        """A put without context overwrites what the coordinator holds and what this client was acknowledged: the chain so far."""
+        chain = self._chains.setdefault(key, [])
+        value = self._next_value(number)
+        fate = await self._put(key, value, frozenset(chain), context=None)
+        if fate is not Fate.REFUSED:
+            chain.append(value)
+        return fate
+
+    async def _modify(self, key: str, number: int) -> Fate:
+        """A put with the context of a read replaces exactly what was read; what others write meanwhile becomes a sibling."""
+        try:
+            entry = await self._store.get(key, timeout_s=self._timeout_s)
+        except KvError:
+            return Fate.REFUSED
+        return await self._put(key, self._next_value(number), frozenset(entry.values), context=entry.context)
+
+    async def _put(self, key: str, value: bytes, knew: frozenset[bytes], *, context: bytes | None) -> Fate:
+        try:
+            await self._store.put(key, value, context=context, timeout_s=self._timeout_s)
+            fate = Fate.ACKNOWLEDGED
+        except KvError as error:
+            fate = Fate.UNKNOWN if error.may_have_applied else Fate.REFUSED
+        self.writes.append(Write(key, value, fate, knew))
+        if fate is Fate.ACKNOWLEDGED:
+            self.acknowledged += 1
+            async with self._progress:
+                self._progress.notify_all()
+        return fate
+
+    def _next_value(self, number: int) -> bytes:
+        self._serial += 1
+        return f"w{number}.{self._serial}".encode()

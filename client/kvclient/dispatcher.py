@@ -1,0 +1,265 @@
+"""Sends operations, and decides with `retry` what becomes of those that fail. One for each client; belongs to one event loop.
+
+The hot path is `read` and `write`: choose a link, make the operation, queue it. Everything else here is for when something went wrong:
+a link went down, a node refused, the ring changed, a deadline passed. Deadlines are swept every few milliseconds while anything
+is in flight instead of a timer an operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from kvclient.batches import BulkPart, Part, SinglesPart
+from kvclient.bulk import PIECES_OUT_MAX, BulkCall, BulkPiece, cut
+from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NotOwner, Overloaded, WrongEpoch
+from kvclient.membership import Membership
+from kvclient.node_link import NodeLink
+from kvclient.operations import Single, Write, deadline_error
+from kvclient.request_ids import RequestIds
+from kvclient.retry import Failure, RetryBudget, decide_delay_s
+from kvclient.shapes import Shape
+from kvproto.columns import ClusterInfo
+
+SWEEP_INTERVAL_S = 0.025
+
+
+class Dispatcher:
+    """Operations in, futures out."""
+
+    def __init__(self, membership: Membership, ids: RequestIds, rng: Random) -> None:
+        self.ids = ids
+        self._membership = membership
+        self._rng = rng
+        self._budget = RetryBudget()
+        self._loop = asyncio.get_running_loop()
+        self._create_future = self._loop.create_future
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._delayed: dict[asyncio.TimerHandle, tuple[Any, tuple[Any, ...]]] = {}
+
+    # The hot path.
+
+    def read(self, shape: Shape, key: bytes, timeout_s: float) -> asyncio.Future[Any]:
+        """Queues a get; the future brings its `Entry`. Raises `Overloaded` when too much waits already."""
+        operation = Single(shape, key, self._loop.time() + timeout_s, self._create_future())
+        self._membership.router.choose(key).submit(operation)
+        if self._sweeping is None:
+            self._arm()
+        return operation.future
+
+    def write(
+        self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int
+    ) -> asyncio.Future[Any]:
+        """Queues a put or delete; the future brings its `PutResult`. Raises `Overloaded` when too much waits already."""
+        future = self._create_future()
+        operation = Write(shape, key, self._loop.time() + timeout_s, future, value=value, context=context, ttl_ms=ttl_ms)
+        self._membership.router.choose(key).submit(operation)
+        if self._sweeping is None:
+            self._arm()
+        return future
+
+    # Many keys at once.
+
+    def start_bulk(self, call: BulkCall) -> None:
+        """Sends the first pieces of a *_many call, the links taking turns; each piece that is done lets another leave."""
+        by_link: dict[NodeLink, list[int]] = {}
+        choose = self._membership.router.choose
+        for index, key in enumerate(call.keys):
+            by_link.setdefault(choose(key), []).append(index)
+        queues = [cut(call, indices) for indices in by_link.values()]
+        for turn in range(max(len(queue) for queue in queues)):
+            call.waiting.extend(queue[turn] for queue in queues if turn < len(queue))
+        call.more = self._more_of_bulk
+        for _ in range(min(PIECES_OUT_MAX, len(call.waiting))):
+            self._more_of_bulk(call)
+        if self._sweeping is None:
+            self._arm()
+
+    def _more_of_bulk(self, call: BulkCall) -> None:
+        """The next piece of `call`, if there is one and still a reason to send it."""
+        if self._membership.closed:
+            call.fail_waiting(ClientClosed("the client was closed"))
+        elif self._loop.time() >= call.deadline_s or call.future.done():
+            call.fail_waiting(deadline_error(None, may_have_applied=False))
+        elif call.waiting:
+            self._place(call, call.shape, call.waiting.popleft())
+
+    def _place(self, call: BulkCall, shape: Shape, indices: Sequence[int]) -> None:
+        """Sends these keys of a call, each where it belongs now."""
+        if self._membership.closed:
+            call.fail(indices, ClientClosed("the client was closed"))
+            return
+        by_link: dict[NodeLink, list[int]] = {}
+        router = self._membership.router
+        for index in indices:
+            history = call.histories.get(index)
+            by_link.setdefault(router.choose(call.keys[index], history.avoid if history else None), []).append(index)
+        for link, chosen in by_link.items():
+            if shape.writes:
+                self._issue(call, chosen)
+            piece = BulkPiece(call, shape, chosen, sum(call.size_bytes(index) for index in chosen))
+            try:
+                link.submit(piece)
+            except Overloaded as error:
+                self._wait_for_room(call, shape, chosen, error)
+
+    def _issue(self, call: BulkCall, indices: Sequence[int]) -> None:
+        """Ids for those of `indices` that have none yet: as late as possible, since nodes refuse old ones."""
+        fresh = [index for index in indices if not call.request_ids[index]]
+        for index, request_id in zip(fresh, self.ids.issue(len(fresh)), strict=True):
+            call.request_ids[index] = request_id
+
+    def _wait_for_room(self, call: BulkCall, shape: Shape, indices: Sequence[int], error: Overloaded) -> None:
+        """The link's queue is full. The caller waits for the call as a whole anyway, so the keys wait here instead of failing."""
+        if self._loop.time() + error.retry_after_s < call.deadline_s:
+            self._after(error.retry_after_s, self._place, call, shape, indices)
+            return
+        call.fail(indices, error)
+        call.fail_waiting(error)
+
+    # When something went wrong.
+
+    def attempt_failed(self, link: NodeLink, part: Part, positions: Sequence[int], error: KvError) -> None:
+        """These positions of a batch through `link` ended with `error`."""
+        if isinstance(error, WrongEpoch | NotOwner):
+            self._membership.refresh()
+        if isinstance(part, SinglesPart):
+            for at in positions:
+                self._single_failed(link, part.operations[at], error)
+        elif isinstance(part, BulkPart):
+            for piece, indices, _ in part.by_piece(positions):
+                self._bulk_failed(link, piece, indices, error)
+                piece.closed(len(indices))
+
+    def never_sent(self, link: NodeLink, works: Sequence[Single | BulkPiece], error: KvError) -> None:
+        """These were queued on a link that went down: certainly not applied, they go elsewhere."""
+        unsent = type(error)(error.message, may_have_applied=False, subject=error.subject)
+        for work in works:
+            if isinstance(work, BulkPiece):
+                self._bulk_failed(link, work, work.indices, unsent)
+                work.closed(work.count)
+            else:
+                self._single_failed(link, work, unsent)
+
+    def first_sent(self, operations: int) -> None:
+        """So many operations left for the first time: they pay for the retries of others."""
+        self._budget.pay_in(operations)
+
+    def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
+        """A node described the ring."""
+        self._membership.learn(info, sent_s, received_s)
+
+    def _single_failed(self, link: NodeLink, operation: Single, error: KvError) -> None:
+        if operation.future.done():
+            return
+        history = operation.history
+        maybe_before = history is not None and history.maybe_applied
+        request_id = operation.request_id if isinstance(operation, Write) else b""
+        failure = self._failure(operation.shape, operation.deadline_s, error, maybe_before, request_id)
+        delay_s = self._decide(failure)
+        if delay_s is None:
+            operation.fail(_final(failure))
+            return
+        operation.note(error, link)
+        if isinstance(operation, Write) and request_id and self._is_stale(failure):
+            operation.request_id = b""
+        operation.shape = operation.shape.retried()
+        self._after(delay_s, self._resubmit, operation)
+
+    def _resubmit(self, operation: Single) -> None:
+        if operation.future.done():
+            return
+        if self._membership.closed:
+            operation.fail(ClientClosed("the client was closed"))
+            return
+        history = operation.history
+        link = self._membership.router.choose(operation.key, history.avoid if history else None)
+        try:
+            link.submit(operation)
+        except Overloaded as error:
+            self._single_failed(link, operation, error)
+
+    def _bulk_failed(self, link: NodeLink, piece: BulkPiece, indices: Sequence[int], error: KvError) -> None:
+        """Keys of a piece, all failed with one error: one decision and one retry for those that share a past."""
+        call = piece.call
+        by_past: dict[bool, list[int]] = {}
+        for index in indices:
+            history = call.histories.get(index)
+            by_past.setdefault(history is not None and history.maybe_applied, []).append(index)
+        for maybe_before, chosen in by_past.items():
+            request_id = call.request_ids[chosen[0]] if piece.shape.writes else b""
+            failure = self._failure(piece.shape, call.deadline_s, error, maybe_before, request_id)
+            delay_s = self._decide(failure)
+            if delay_s is None:
+                call.fail(chosen, _final(failure))
+                continue
+            for index in chosen:
+                call.history(index).note(error, link)
+                if request_id and self._is_stale(failure):
+                    call.request_ids[index] = b""
+            self._after(delay_s, self._place, call, piece.shape.retried(), chosen)
+
+    def _failure(self, shape: Shape, deadline_s: float, error: KvError, maybe_before: bool, request_id: bytes) -> Failure:
+        return Failure(
+            error=error,
+            attempt=shape.attempt,
+            now_s=self._loop.time(),
+            deadline_s=deadline_s,
+            maybe_applied=shape.writes and (maybe_before or error.may_have_applied),
+            id_age_ms=self.ids.age_ms(request_id) if request_id else 0,
+        )
+
+    def _decide(self, failure: Failure) -> float | None:
+        if self._membership.closed:
+            return None
+        window_ms = self._membership.router.info.retry_window_ms
+        return decide_delay_s(failure, self._budget, self._rng, retry_window_ms=window_ms)
+
+    def _is_stale(self, failure: Failure) -> bool:
+        """Certainly not applied, and its id soon too old to be accepted: the next attempt is a new write."""
+        return not failure.maybe_applied and failure.id_age_ms * 2 > self._membership.router.info.retry_window_ms
+
+    # Time.
+
+    def _after(self, delay_s: float, act: Any, *args: Any) -> None:
+        if delay_s <= 0:
+            act(*args)
+            return
+
+        def run() -> None:
+            del self._delayed[handle]
+            act(*args)
+
+        handle = self._loop.call_later(delay_s, run)
+        self._delayed[handle] = (act, args)
+
+    def _arm(self) -> None:
+        self._sweeping = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Goes on as long as there is something to watch; an idle client has no timer."""
+        now_s = self._loop.time()
+        for link in self._membership.all_links():
+            link.sweep(now_s)
+        self._sweeping = None
+        if self._delayed or any(link.busy for link in self._membership.all_links()):
+            self._arm()
+
+    def close(self) -> None:
+        """Ends what waits for a retry; the membership, closed before, ends what is queued or in flight."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        delayed, self._delayed = self._delayed, {}
+        for handle, (act, args) in delayed.items():
+            handle.cancel()
+            act(*args)
+
+
+def _final(failure: Failure) -> KvError:
+    """The error a caller gets: the one that was met, or the deadline's when time ran out before a node could be reached."""
+    error = failure.error
+    if failure.now_s >= failure.deadline_s and not isinstance(error, DeadlineExceeded):
+        return deadline_error(error, may_have_applied=failure.maybe_applied)
+    return error

@@ -1,0 +1,74 @@
+"""Which link an operation takes (Dynamo, SOSP'07, section 5: a client that knows the ring goes straight to a replica).
+
+The table is made once per ring: for each partition its owners' links in preference order, the coordinator by convention first. Choosing
+is one hash, one shift and two index operations while everything is up; what to do when it is not is decided apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from xxhash import xxh3_64_intdigest
+
+from kvproto.columns import ClusterInfo
+from kvproto.partitions import partition_shift
+
+
+class Routed(Protocol):
+    """What routing needs of a link."""
+
+    up: bool
+
+
+LinkT = TypeVar("LinkT", bound=Routed)
+
+
+class Router(Generic[LinkT]):
+    """The links of one ring. `links` are in the order of `info.members`."""
+
+    __slots__ = ("_shift", "_table", "info", "links")
+
+    def __init__(self, info: ClusterInfo, links: Sequence[LinkT]) -> None:
+        if len(links) != len(info.members) or not links:
+            raise ValueError(f"{len(links)} links for {len(info.members)} members")
+        self.info = info
+        self.links = tuple(links)
+        self._shift = partition_shift(info.partitions)
+        self._table = tuple(
+            tuple(links[member] for member in info.preference_list(partition)) or self.links for partition in range(info.partitions)
+        )
+
+    def owners(self, key: bytes) -> tuple[LinkT, ...]:
+        """The links to the key's home replicas in preference order."""
+        return self._table[xxh3_64_intdigest(key) >> self._shift]
+
+    def choose(self, key: bytes, avoid: object = None) -> LinkT:
+        """Where to send `key` now: the first owner that is up and not `avoid`, the link that just failed."""
+        owners = self._table[xxh3_64_intdigest(key) >> self._shift]
+        first = owners[0]
+        if first.up and first is not avoid:
+            return first
+        return choose_fallback(owners, self.links, avoid)
+
+
+def choose_fallback(owners: Sequence[LinkT], links: Sequence[LinkT], avoid: object) -> LinkT:
+    """When the first owner will not do. An owner before a stranger (which has to forward), up before down, `avoid` last among equals.
+
+    When nothing is up, the owners take turns: the opinion may be wrong, and the caller's deadline bounds the attempt.
+    """
+    for candidates in (owners, links):
+        for link in candidates:
+            if link.up and link is not avoid:
+                return link
+    for link in owners:
+        if link.up:
+            return link
+    if avoid in owners:
+        return owners[(owners.index(avoid) + 1) % len(owners)]  # type: ignore[arg-type] - it is one of them
+    return owners[0]
+
+
+def addresses_of(info: ClusterInfo, address_map: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each member's id and where this client reaches it: what the node advertises, unless `address_map` says otherwise."""
+    return [(member.id, address_map.get(member.id, member.address)) for member in info.members]

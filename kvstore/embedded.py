@@ -1,0 +1,231 @@
+"""One node inside the caller's process, without a network: `embedded:/path` on LevelDB, `embedded::memory:NAME` in memory.
+
+The node runs on a thread and an event loop of its own, because its callers come from any loop and thread and the same URL in one
+process is the same store. Opens are counted; the last close ends it. Found by the client through the entry-point group
+`kvclient.embedded`; what `open_embedded` returns keeps `kvclient.transport.Transport`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
+
+from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.core.page import Page
+from kvstore.node import LocalNode
+from kvstore.runtime import SystemClock, system_random
+from kvstore.storage.directory import DataDirectory, open_directory
+from kvstore.storage.engine import Engine
+from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.storage.memory import MemoryEngine
+from kvstore.transport.peers import FetchChunk, StoreChunk
+
+PREFIX = "embedded:"
+MEMORY_PREFIX = "embedded::memory:"
+NODE_ID = "embedded"
+
+T = TypeVar("T")
+
+
+class NoPeers:
+    """The peer transport of a node that is alone."""
+
+    def store(self, chunk: StoreChunk) -> None:
+        """Never asked: there is nobody."""
+        raise AssertionError(chunk.node)
+
+    def fetch(self, chunk: FetchChunk) -> None:
+        """Never asked: there is nobody."""
+        raise AssertionError(chunk.node)
+
+    async def page(self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float) -> Page:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def status(self, node: str, timeout_s: float) -> NodeStatus:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    def reachable(self, node: str) -> bool:
+        """Nobody is."""
+        return False
+
+
+class EmbeddedNode:
+    """A node on its own thread, shared by everybody in this process who opened its URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.opens = 0
+        self.failure: StorageError | None = None
+        self.loop = _new_loop()
+        self._directory: DataDirectory | None = None
+        self._thread = threading.Thread(target=self.loop.run_forever, name=url, daemon=True)
+        self._thread.start()
+        try:
+            self.local: LocalNode = self.run(self._start())
+        except BaseException:
+            self._end_thread()
+            raise
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs `work` on the node's loop and waits for it; not to be called from that loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def stop(self) -> None:
+        """Makes everything durable, leaves the clean-shutdown marker, ends the thread."""
+        try:
+            self.run(self._stop())
+        finally:
+            self._end_thread()
+
+    async def _start(self) -> LocalNode:
+        clock, rng = SystemClock(), system_random()
+        engine: Engine
+        if self.url.startswith(MEMORY_PREFIX):
+            config = NodeConfig(node_id=NODE_ID, listen="", data=Path(), cluster=ClusterConfig(id=NODE_ID, partitions=1))
+            engine = MemoryEngine()
+        else:
+            # One node owns everything: partitions only cost seeks in a scan.
+            path = Path(self.url.removeprefix(PREFIX)).expanduser().absolute()
+            config = NodeConfig(node_id=NODE_ID, listen="", data=path, cluster=ClusterConfig(id=NODE_ID, partitions=1))
+            self._directory = open_directory(path, cluster_id=NODE_ID, node_id=NODE_ID)
+            try:
+                engine = LevelDbEngine(self._directory.path / "data")
+            except BaseException:
+                self._directory.close()
+                raise
+        durable = self._directory is not None
+        return LocalNode(config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable)
+
+    async def _stop(self) -> None:
+        state = await self.local.close()
+        if self._directory is not None:
+            self._directory.close(state)
+
+    def _fail(self, error: StorageError) -> None:
+        self.failure = error
+        self.local.coordinator.stopped = StorageError(
+            f"{self.url} stopped acknowledging: {error.message}; close it and open it again", may_have_applied=True
+        )
+
+    def _end_thread(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+_open: dict[str, EmbeddedNode] = {}
+_lock = threading.Lock()
+
+
+def open_embedded(url: str) -> EmbeddedTransport:
+    """The store of `url`, opened or opened once more. Raises `StorageError` when the directory cannot be had, `BadRequest` for a URL
+    that names none."""
+    where = url.removeprefix(PREFIX)
+    if not url.startswith(PREFIX) or not where or url == MEMORY_PREFIX:
+        raise BadRequest(f"{url!r} names no store: embedded:/path or embedded::memory:NAME", subject=url)
+    key = url if url.startswith(MEMORY_PREFIX) else PREFIX + str(Path(where).expanduser().resolve())
+    with _lock:
+        node = _open.get(key)
+        if node is None:
+            node = _open[key] = EmbeddedNode(key)
+        node.opens += 1
+    return EmbeddedTransport(key, node)
+
+
+def _release(key: str, node: EmbeddedNode) -> None:
+    with _lock:
+        node.opens -= 1
+        if node.opens:
+            return
+        del _open[key]
+        node.stop()
+
+
+class EmbeddedTransport:
+    """One opening of an embedded store; answers on the loop it is called from."""
+
+    def __init__(self, key: str, node: EmbeddedNode) -> None:
+        self._key = key
+        self._node = node
+        self._pid = os.getpid()
+        self._closed = False
+
+    def exchange(self, groups: list[OperationGroup], on_reply: Callable[[list[GroupReply], bool], None]) -> None:
+        """Starts a batch; `on_reply` is called on the caller's loop."""
+        refusal = self._refusal()
+        if refusal is not None:
+            on_reply([GroupReply(index, error=refusal) for index in range(len(groups))], True)
+            return
+        mine = asyncio.get_running_loop()
+
+        def reply(replies: list[GroupReply], last: bool) -> None:
+            mine.call_soon_threadsafe(on_reply, replies, last)
+
+        node = self._node
+        asyncio.run_coroutine_threadsafe(node.local.coordinator.execute(groups, reply), node.loop)
+
+    async def describe(self) -> ClusterInfo:
+        """The ring of one node, the limits and namespaces."""
+        self._check()
+        return self._node.local.describe()
+
+    async def scan(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
+        """Pages in key order."""
+        self._check()
+        pages = self._node.local.coordinator.scan(query)
+
+        async def step() -> ScanPage | None:
+            return await anext(pages, None)
+
+        while (page := await self._there(step())) is not None:
+            yield page
+
+    async def status(self) -> NodeStatus:
+        """The node's own numbers."""
+        self._check()
+        return await self._there(self._node.local.status())
+
+    async def close(self) -> None:
+        """Lets go of the store; the last one to do so ends it. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pid != os.getpid():
+            return  # a fork has no thread to stop, and the store is its parent's
+        await asyncio.get_running_loop().run_in_executor(None, _release, self._key, self._node)
+
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._node.loop))
+
+    def _check(self) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self) -> KvError | None:
+        if self._pid != os.getpid():
+            return StorageError(f"{self._key} was opened by process {self._pid}, before this one was forked: open it again after the fork")
+        if self._closed:
+            return ShuttingDown(f"{self._key} was closed here", retryable=False)
+        return None
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # no uvloop on this platform: the standard loop does the same, slower
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

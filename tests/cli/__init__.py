@@ -1,0 +1,1 @@
+"""Tests of the `kv` command against a store in memory."""

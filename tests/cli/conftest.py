@@ -1,0 +1,80 @@
+"""Runs `kv` inside the test's process, with streams of its own and a store in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kvclient.cli import connection, main
+from tests.cli.fake_store import FakeClient
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def error(self) -> dict[str, Any]:
+        (line,) = [line for line in self.stderr.splitlines() if line.startswith('{"error"')]
+        error: dict[str, Any] = json.loads(line)["error"]
+        return error
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream over bytes in memory, a terminal if told so."""
+
+    def __init__(self, data: bytes = b"", *, terminal: bool = False) -> None:
+        self.bytes = io.BytesIO(data)
+        self._terminal = terminal
+        super().__init__(self.bytes, encoding="utf-8", errors="surrogateescape", write_through=True)
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+Kv = Callable[..., Outcome]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    store = FakeClient()
+    monkeypatch.setattr(connection, "connect", store.connect)
+    return store
+
+
+@pytest.fixture
+def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
+    for name in ("KV_AT", "KV_NAMESPACE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "")
+
+    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False) -> Outcome:
+        out, err = Stream(terminal=terminal), Stream(terminal=terminal)
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", Stream(stdin))
+            patch.setattr("sys.stdout", out)
+            patch.setattr("sys.stderr", err)
+            if terminal:
+                patch.setenv("TERM", "xterm-256color")
+            code = main.main(list(arguments))
+        out.flush()
+        return Outcome(code, out.bytes.getvalue(), err.bytes.getvalue().decode())
+
+    return run

@@ -1,0 +1,120 @@
+"""status and ring: a row a node, waiting for convergence, shares and owners."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvclient.cli import cluster
+from kvclient.cli.tables import bar
+from kvproto.errors import QuorumUnreachable
+from kvproto.partitions import partition_of, partition_shift
+from tests.cli.conftest import Kv
+from tests.cli.fake_store import FakeClient, make_status
+
+FIELDS = "id address zone state ring_epoch keys hints_pending hints_dropped oldest_hint_s divergent_partitions quarantined version".split()
+
+
+def test_status_as_json_has_the_promised_fields_in_order(kv: Kv) -> None:
+    status = kv("-o", "json", "status")
+    assert status.code == 0
+    assert [list(row) for row in status.rows] == [FIELDS] * 3
+    assert status.rows[1] | {"keys": 0} == {
+        **dict.fromkeys(FIELDS, 0),
+        "id": "n2",
+        "address": "n2:7400",
+        "zone": "a",
+        "state": "alive",
+        "ring_epoch": 7,
+        "version": "0.1.0",
+    }
+
+
+def test_status_for_people_has_a_row_a_node_and_no_colour_off_a_terminal(kv: Kv, store: FakeClient) -> None:
+    store.admin.statuses = [[make_status("n1", keys=12345), make_status("n2", state="dead", hints_pending=3)]]
+    status = kv("status")
+    rows = status.text.splitlines()
+    assert len(rows) == 3
+    assert rows[1].split()[:6] == ["n1", "n1:7400", "a", "alive", "7", "12,345"]
+    assert rows[2].split()[3] == "dead"
+    assert "\x1b" not in status.text
+    assert "\x1b[" in kv("status", terminal=True).text
+
+
+def test_raw_status_is_fields_with_tabs(kv: Kv) -> None:
+    assert kv("status", "-o", "raw").text.splitlines()[0].split("\t") == ["n1", "n1:7400", "a", "alive", "7", "12"] + ["0"] * 2 + [
+        "0.0",
+        "0",
+        "0",
+        "0.1.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        ({"state": "dead"}, "n2 is dead"),
+        ({"state": "suspect"}, "n2 is suspect"),
+        ({"hints_pending": 4}, "n2 has 4 hints"),
+        ({"divergent_partitions": 2}, "n2 has 2 divergent partitions"),
+        ({"ring_epoch": 8}, "ring epochs 7, 8"),
+    ],
+)
+def test_waiting_ends_5_at_its_timeout_and_says_what_is_in_the_way(
+    kv: Kv, store: FakeClient, obstacle: dict[str, object], words: str
+) -> None:
+    store.admin.statuses = [[make_status("n1"), make_status("n2", **obstacle)]]
+    waited = kv("status", "--wait", "converged", "--timeout", "0.05")
+    assert waited.code == 5
+    assert words in waited.stderr
+    assert len(waited.text.splitlines()) == 3
+
+
+def test_waiting_ends_0_once_converged(kv: Kv, store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "POLL_INTERVAL_S", 0.001)
+    converged = [make_status("n1"), make_status("n2", state="slow")]
+    store.admin.statuses = [QuorumUnreachable("nobody there"), [make_status("n1"), make_status("n2", hints_pending=1)], converged]
+    waited = kv("status", "--wait", "converged", "-o", "json")
+    assert (waited.code, waited.stderr) == (0, "")
+    assert [row["state"] for row in waited.rows] == ["alive", "slow"]
+
+
+def test_status_of_a_cluster_out_of_reach_ends_5(kv: Kv, store: FakeClient) -> None:
+    store.admin.statuses = [QuorumUnreachable("none of 1 nodes answered", contacted=1)]
+    status = kv("status", "-o", "json")
+    assert status.code == 5
+    assert status.error == {
+        "code": "QUORUM_UNREACHABLE",
+        "message": "none of 1 nodes answered",
+        "retryable": True,
+        "may_have_applied": False,
+        "contacted": 1,
+    }
+    assert kv("status", "--wait", "converged", "--timeout", "0.05").code == 5
+
+
+def test_ring_shows_each_members_share(kv: Kv) -> None:
+    rows = kv("ring", "-o", "json").rows
+    assert [(row["id"], row["partitions_first"], row["partitions"], row["share"]) for row in rows] == [
+        ("n1", 3, 5, 0.625),
+        ("n2", 3, 6, 0.75),
+        ("n3", 2, 5, 0.625),
+    ]
+    text = kv("ring").text
+    assert "8 partitions, 2 replicas each, ring epoch 7" in text
+    assert "62.5%" in text
+    assert "█" in text
+    assert len(kv("ring", "-o", "raw").text.splitlines()) == 3
+
+
+def test_ring_tells_who_owns_a_key(kv: Kv) -> None:
+    partition = partition_of(b"alice", partition_shift(8))
+    owners = [f"n{partition % 3 + 1}", f"n{(partition + 1) % 3 + 1}"]
+    assert kv("ring", "--key", "alice", "-o", "json").rows == [
+        {"key": "alice", "partition": partition, "owners": owners, "ring_epoch": 7}
+    ]
+    assert kv("ring", "--key", "alice", "-o", "raw").text.split() == owners
+    assert f"partition {partition}, owned by {owners[0]} ({owners[0]}:7400)" in kv("ring", "--key", "alice").text
+
+
+def test_a_bar_is_as_long_as_the_share_and_always_as_wide() -> None:
+    assert [bar(share, 4) for share in (0.0, 0.25, 0.28125, 1.0, 7.0)] == ["    ", "█   ", "█▏  ", "████", "████"]
