@@ -61,6 +61,10 @@ class NoPeers:
         """Nobody is."""
         return False
 
+    def lag_s(self, node: str) -> float:
+        """Nobody owes anything."""
+        return 0.0
+
 
 class EmbeddedNode:
     """A node on its own thread, shared by everybody in this process who opened its URL."""

@@ -82,7 +82,7 @@ class SiblingsError(UserError):
 
 
 class BatchError(KvError):
-    """Some keys of a *_many call failed. Keys are as the caller gave them.
+    """Some keys of a *_many call failed. Keys are as the caller gave them; look at each error for its code.
 
     `results` has what succeeded, `errors` one error for each key that did not; `may_have_applied` if it is true of any of them,
     `retryable` if it is true of all.
@@ -95,7 +95,6 @@ class BatchError(KvError):
             retryable=all(error.retryable for error in errors.values()),
             may_have_applied=any(error.may_have_applied for error in errors.values()),
         )
-        self.code = first.code  # type: ignore[misc] - the first error's code is the call's
         self.results = dict(results)
         self.errors = dict(errors)
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import grpc.aio
+from grpc import aio
 
 from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
 from kvclient.transport import OnReply, Ring
@@ -24,6 +24,8 @@ from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
 UNARY_TIMEOUT_S = 5.0
+
+_EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
 
 class _Sent:
@@ -43,7 +45,7 @@ class GrpcTransport:
     def __init__(self, address: str, ring: Ring) -> None:
         self._address = address
         self._ring = ring
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._key_value: Any = key_value_pb2_grpc.KeyValueStub(self._channel)
         self._admin: Any = admin_pb2_grpc.AdminStub(self._channel)
         self._batches: dict[int, _Sent] = {}
@@ -106,7 +108,7 @@ class GrpcTransport:
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def _run_stream(self) -> None:
         """The life of one stream: writes on the side, reads until it ends, answers what was left over."""
@@ -114,8 +116,7 @@ class GrpcTransport:
         writer = asyncio.get_running_loop().create_task(self._write(call), name=f"write {self._address}")
         cause: KvError = ClientClosed("the client was closed")
         try:
-            await self._read(call)
-            cause = NodeUnreachable(f"{self._address} ended the stream", subject=self._address)
+            cause = await self._read(call)
         except grpc.RpcError as error:
             cause = self._error_of(error)
             cause.__cause__ = error
@@ -126,15 +127,14 @@ class GrpcTransport:
             await asyncio.gather(writer, return_exceptions=True)
             self._fail_all(cause)
 
-    async def _read(self, call: Any) -> None:
+    async def _read(self, call: Any) -> KvError:
+        """Passes replies on until the stream ends; returns what its end means for the batches left over."""
         batches, ring = self._batches, self._ring
         while True:
             message = await call.read()
-            if message is grpc.aio.EOF:
+            if message is _EOF:
                 code = await call.code()
-                if code is not grpc.StatusCode.OK:
-                    raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), await call.details())
-                return
+                return self._error_of_status(code, await call.details() or "the stream ended")
             if message.ring_epoch > ring.epoch:
                 ring.seen(message.ring_epoch)
             sent = batches.get(message.batch_id)
@@ -161,9 +161,12 @@ class GrpcTransport:
             _answer(sent, type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject))
 
     def _error_of(self, error: grpc.RpcError) -> KvError:
+        if isinstance(error, aio.AioRpcError):
+            return self._error_of_status(error.code(), error.details() or "")
+        return self._error_of_status(grpc.StatusCode.UNKNOWN, str(error))
+
+    def _error_of_status(self, code: grpc.StatusCode, details: str) -> KvError:
         """A status of gRPC itself, which is about the way to the node or about what it speaks, never about an operation."""
-        code = error.code() if isinstance(error, grpc.aio.AioRpcError) else grpc.StatusCode.UNKNOWN
-        details = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return UnsupportedProtocol(f"{self._address} does not serve kvproto.v1: {details}", subject=self._address)
         return NodeUnreachable(f"{self._address}: {code.name.lower()}: {details}", subject=self._address)

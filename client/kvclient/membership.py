@@ -26,7 +26,9 @@ class Membership:
     owner: LinkOwner
     router: Router[NodeLink]
 
-    def __init__(self, seeds: Sequence[str], dial: Dial, ids: RequestIds, *, address_map: Mapping[str, str], is_single: bool) -> None:
+    def __init__(
+        self, seeds: Sequence[str], dial: Dial, ids: RequestIds, *, address_map: Mapping[str, str], is_single: bool
+    ) -> None:
         self.closed = False
         self._seeds = tuple(seeds)
         self._dial = dial
@@ -64,7 +66,9 @@ class Membership:
         if self._ring.cluster_id and info.cluster_id != self._ring.cluster_id:
             return  # another cluster answers at a known address: what is sent there is refused by its id
         self._ring.cluster_id, self._ring.epoch = info.cluster_id, info.ring_epoch
-        addresses = [(member.id, self._seeds[0]) for member in info.members] if self._is_single else addresses_of(info, self._address_map)
+        addresses = (
+            [(member.id, self._seeds[0]) for member in info.members] if self._is_single else addresses_of(info, self._address_map)
+        )
         before = self._links
         self._links = {member: before.get(member) or self._open(*member) for member in addresses}
         self.router = Router(info, [self._links[member] for member in addresses])

@@ -68,7 +68,7 @@ class Flight:
             return
         self.link.heard(replies)
         for reply in replies:
-            if self.closed or reply.group >= len(self.parts):
+            if reply.group >= len(self.parts):
                 continue
             part = self.parts[reply.group]
             try:

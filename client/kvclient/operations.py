@@ -100,7 +100,13 @@ class Write(Single):
 
 def deadline_error(last: KvError | None, *, may_have_applied: bool) -> DeadlineExceeded:
     """The deadline passed; `last` is what the attempt before met, if there was one."""
-    said = "sent, but not answered in time" if may_have_applied else f"not done in time: {last.message}" if last else "not sent in time"
+    said = (
+        "sent, but not answered in time"
+        if may_have_applied
+        else f"not done in time: {last.message}"
+        if last
+        else "not sent in time"
+    )
     error = DeadlineExceeded(f"the deadline passed: {said}", may_have_applied=may_have_applied)
     error.__cause__ = last
     return error

@@ -64,9 +64,8 @@ def choose_fallback(owners: Sequence[LinkT], links: Sequence[LinkT], avoid: obje
     for link in owners:
         if link.up:
             return link
-    if avoid in owners:
-        return owners[(owners.index(avoid) + 1) % len(owners)]  # type: ignore[arg-type] - it is one of them
-    return owners[0]
+    after_avoided = next((turn + 1 for turn, link in enumerate(owners) if link is avoid), 0)
+    return owners[after_avoided % len(owners)]
 
 
 def addresses_of(info: ClusterInfo, address_map: Mapping[str, str]) -> list[tuple[str, str]]:

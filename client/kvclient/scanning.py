@@ -13,7 +13,7 @@ from kvclient.membership import Membership
 from kvclient.node_link import NodeLink
 from kvclient.retry import backoff_s
 from kvclient.values import Entry
-from kvproto.columns import ScanQuery
+from kvproto.columns import ScanPage, ScanQuery
 
 
 async def scan(membership: Membership, query: ScanQuery, timeout_s: float, rng: Random) -> AsyncIterator[Entry]:
@@ -21,40 +21,50 @@ async def scan(membership: Membership, query: ScanQuery, timeout_s: float, rng: 
 
     Raises the last `KvError` when no node could go on; what was yielded before stands.
     """
-    left = query.limit
-    attempt = 0
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_s
+    attempt = 0
     avoid: NodeLink | None = None
     while True:
         link = _choose(membership, avoid)
         pages = link.transport.scan(query)
         try:
-            async with asyncio.timeout_at(deadline_s) as patience:
-                async for page in pages:
-                    if page.error is not None:
-                        raise page.error
-                    for entry in decode_entries(page.keys, page):
-                        yield entry
-                        query = replace(query, after=entry.key)
-                        left -= 1
-                        if query.limit and left <= 0:
-                            return
+            while True:
+                page = await _next_page(pages, deadline_s, link.address)
+                if page is None:
+                    return
+                for entry in decode_entries(page.keys, page):
+                    yield entry
+                if page.keys:
                     attempt = 0
-                    deadline_s = loop.time() + timeout_s
-                    patience.reschedule(deadline_s)
-            return
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"no page of the scan within {timeout_s:g} s", subject=link.address) from error
+                    query = replace(query, after=page.keys[-1], limit=max(0, query.limit - len(page.keys)))
+                if page.error is not None:
+                    raise page.error
+                deadline_s = loop.time() + timeout_s
         except KvError as error:
-            if not error.retryable:
-                raise
             delay_s = max(error.retry_after_s, backoff_s(attempt, rng))
-            if loop.time() + delay_s >= deadline_s:
+            if not error.retryable or loop.time() + delay_s >= deadline_s:
                 raise
-        avoid, attempt = link, attempt + 1
-        query = replace(query, limit=left if query.limit else 0)
-        await asyncio.sleep(delay_s)
+            avoid, attempt = link, attempt + 1
+            await asyncio.sleep(delay_s)
+        finally:
+            await _close(pages)
+
+
+async def _next_page(pages: AsyncIterator[ScanPage], deadline_s: float, address: str) -> ScanPage | None:
+    """The next page, None behind the last. The timeout is set around this one wait: around a `yield` it would cancel the consumer."""
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            return await anext(pages, None)
+    except TimeoutError as error:
+        raise DeadlineExceeded("no page of the scan came in time", subject=address) from error
+
+
+async def _close(pages: AsyncIterator[ScanPage]) -> None:
+    """Ends the node's side of a scan that is left early."""
+    close = getattr(pages, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _choose(membership: Membership, avoid: NodeLink | None) -> NodeLink:

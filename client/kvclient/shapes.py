@@ -17,7 +17,21 @@ class Shape:
     apart from those that leave it to the namespace, since a column is whole or absent.
     """
 
-    __slots__ = ("_bulk", "_next", "attempt", "contexts", "explain", "has_ttl", "is_bulk", "kind", "level", "namespace", "r", "w", "writes")
+    __slots__ = (
+        "_bulk",
+        "_next",
+        "attempt",
+        "contexts",
+        "explain",
+        "has_ttl",
+        "is_bulk",
+        "kind",
+        "level",
+        "namespace",
+        "r",
+        "w",
+        "writes",
+    )
 
     def __init__(
         self,

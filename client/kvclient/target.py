@@ -52,7 +52,9 @@ def parse_target(text: str) -> Target:
         return Target(embedded=text)
     if not text.startswith(_SCHEME):
         if "://" in text:
-            raise BadRequest(f"{text.split('://')[0]}:// is not a scheme of this store: kv:// and embedded: are", subject=text)
+            raise BadRequest(
+                f"{text.split('://', maxsplit=1)[0]}:// is not a scheme of this store: kv:// and embedded: are", subject=text
+            )
         return Target(addresses=_addresses(text))
     rest, _, query = text[len(_SCHEME) :].partition("?")
     hosts, _, namespace = rest.partition("/")

@@ -66,7 +66,7 @@ Dial = Callable[[str, Ring], Transport]
 
 def dial_grpc(address: str, ring: Ring) -> Transport:
     """A node behind gRPC. grpc is imported with the first one, so that importing the client stays quick."""
-    from kvclient.grpc_transport import GrpcTransport  # noqa: PLC0415 - see the docstring
+    from kvclient.grpc_transport import GrpcTransport
 
     return GrpcTransport(address, ring)
 

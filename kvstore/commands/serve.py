@@ -45,7 +45,7 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
         report_error(error, output=chosen)
         sys.exit(Exit.REFUSED)
     configure_logging(node_id=config.node_id)
-    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
         code = runner.run(run_node(config, config_path=config_path, output=chosen, stop_with_parent=stop_with_parent))
     sys.exit(code)
 
@@ -78,7 +78,8 @@ def _refuse_taken_ports(config: NodeConfig) -> None:
             raise UserError(f"{config.node_id} cannot start: {reason} ({key})", subject=address)
 
 
-def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+def new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes an event loop here: uvloop's where there is one."""
     try:
         import uvloop  # absent on Windows
     except ImportError:

@@ -15,7 +15,7 @@ from kvproto.errors import KvError, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
-from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
+from kvstore.coordinator.replicas import FOREVER, Arrivals, LocalAnswer, Replicas
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
 from kvstore.runtime import Clock
@@ -106,24 +106,52 @@ class GetCoordinator:
         loop = asyncio.get_running_loop()
         arrivals = Arrivals(loop, deadline_s)
         round_ = _Round(sub, tally, records, lost, me)
-        if sub.need > 1 or lost:
-            digests = b"".join([NO_DIGEST if record is None else digest(record) for record in records])
-            self._replicas.fetch_from_others(owners, sub.store_keys, digests, deadline_s, arrivals)
         self._settle(round_, emit)
-        started_s = loop.time()
-        while not tally.settled and tally.waiting:
-            answer = await arrivals.next()
-            if answer is None:
-                break
-            round_.take(answer, loop.time() - started_s)
-            self._settle(round_, emit)
+        if not tally.settled:
+            await self._ask(round_, arrivals, loop, emit)
         if not tally.settled:
             self._give_up(round_, emit)
-        if round_.differed and tally.waiting and not arrivals.timed_out:
+        if round_.differed and not arrivals.timed_out:
             await self._hear_stragglers(round_, arrivals, loop)
         arrivals.close()
         if round_.differed:
             self._repair.submit(sub, records, round_.others, lost, tally)
+
+    async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
+        """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
+        longer than answers usually take."""
+        tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
+        others = replicas.others_by_promptness(tally.targets)
+        first = len(others) if round_.lost else tally.need - 1
+        self._fetch(round_, others[:first], arrivals)
+        asked, rest = first, others[first:]
+        started_s = loop.time()
+        hedge_at_s = started_s + patience.delay_s
+        while not tally.settled:
+            answer = await arrivals.next(hedge_at_s if rest else FOREVER)
+            if answer is not None:
+                elapsed_s = loop.time() - started_s
+                round_.take(answer, elapsed_s)
+                patience.observe(elapsed_s)
+                asked -= 1
+                self._settle(round_, emit)
+            elif arrivals.timed_out:
+                return
+            if rest and not tally.settled and (answer is None or not asked or answer.error is not None):
+                if answer is None:
+                    patience.spend()
+                    round_.hedged = True
+                self._fetch(round_, rest, arrivals)
+                asked += len(rest)
+                rest = []
+            elif not asked and not tally.settled and not rest:
+                return
+
+    def _fetch(self, round_: _Round, nodes: Sequence[str], arrivals: Arrivals) -> None:
+        if round_.digests is None:
+            round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
+        round_.asked.extend(nodes)
+        self._replicas.fetch_from(nodes, round_.sub.store_keys, round_.digests, arrivals.deadline_s, arrivals)
 
     def _read_here(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
         durable = self._store.durable
@@ -150,7 +178,7 @@ class GetCoordinator:
             for position in range(tally.size) if positions is None else positions:
                 columns.add(round_.merged(position), now_ms)
             reply = columns.reply(sub.group_index, sub.original(positions))
-            reply.receipt = receipt(sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes)
+            reply.receipt = receipt(sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged)
             emit(reply, count)
 
     def _give_up(self, round_: _Round, emit: Emit) -> None:
@@ -160,7 +188,9 @@ class GetCoordinator:
         emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), len(positions or range(tally.size)))
 
     async def _hear_stragglers(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
+        """Asks whoever was not asked and listens a while: a difference somewhere is a reason to look everywhere."""
         arrivals.hurry(loop.time() + STRAGGLER_S)
+        self._fetch(round_, [node for node in round_.tally.waiting_in_order if node not in round_.asked], arrivals)
         while round_.tally.waiting:
             answer = await arrivals.next()
             if answer is None:
@@ -171,7 +201,7 @@ class GetCoordinator:
 class _Round:
     """One sub-batch's read: what we hold, and what others hold differently."""
 
-    __slots__ = ("differed", "me", "notes", "others", "records", "sub", "tally")
+    __slots__ = ("asked", "differed", "digests", "hedged", "lost", "me", "notes", "others", "records", "sub", "tally")
 
     def __init__(self, sub: SubBatch, tally: Tally, records: list[bytes | None], lost: Sequence[int], me: str) -> None:
         self.sub = sub
@@ -179,6 +209,10 @@ class _Round:
         self.records = records
         self.me = me
         self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
+        self.lost = lost
+        self.asked: list[str] = []
+        self.digests: bytes | None = None
+        self.hedged = False
         self.differed = bool(lost)
         self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
 

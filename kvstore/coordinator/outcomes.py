@@ -14,7 +14,9 @@ Emit = Callable[[GroupReply, int], None]
 """Takes a reply and the number of operations it answers."""
 
 
-def receipt(sub: SubBatch, acknowledged: Sequence[str], *, now_ms: int, durable: bool, explanation: Sequence[str] = ()) -> Receipt:
+def receipt(
+    sub: SubBatch, acknowledged: Sequence[str], *, now_ms: int, durable: bool, explanation: Sequence[str] = (), hedged: bool = False
+) -> Receipt:
     """What was achieved for the operations that `acknowledged` had answered when the reply left."""
     view, info = sub.view, sub.space.info
     zones = view.zones
@@ -26,6 +28,7 @@ def receipt(sub: SubBatch, acknowledged: Sequence[str], *, now_ms: int, durable:
         acknowledged=tuple(acknowledged),
         zones=tuple([zones.get(node, "") for node in acknowledged]),
         durable=durable,
+        hedged=hedged,
         ring_epoch=view.ring.epoch,
         coordinator=view.me,
         server_time_ms=now_ms,

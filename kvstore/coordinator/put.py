@@ -285,7 +285,7 @@ class PutCoordinator:
         arrivals = Arrivals(loop, deadline_s)
         keys = [sub.store_keys[position] for position in wanted]
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
-        self._replicas.fetch_from_others(others, keys, bytes(8 * len(keys)), deadline_s, arrivals)
+        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals)
         for _ in others:
             answer = await arrivals.next()
             if answer is None:

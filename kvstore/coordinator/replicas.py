@@ -26,6 +26,13 @@ class LocalAnswer:
         self.refused = refused
 
 
+FOREVER = float("inf")
+HEDGE_BURST = 10.0
+DELAY_S_MIN = 0.001
+DELAY_S_MAX = 0.1
+LATE_FACTOR = 4
+"""A peer that owes an answer for this many hedge delays is asked after the others."""
+
 Answer = LocalAnswer | StoreChunk | FetchChunk
 
 
@@ -47,15 +54,22 @@ class Arrivals:
         self._answers.append(answer)
         self._wake()
 
-    async def next(self) -> Answer | None:
-        """The next answer; None once the deadline has passed and nothing is left."""
+    async def next(self, until_s: float = FOREVER) -> Answer | None:
+        """The next answer; None once `until_s` or the deadline has passed (`timed_out` says whether it was the deadline)."""
         while not self._answers:
             if self.timed_out:
                 return None
             if self._timer is None:
                 self._timer = self._loop.call_at(self.deadline_s, self._time_out)
             self._waiter = self._loop.create_future()
-            await self._waiter
+            if until_s < self.deadline_s:
+                timer = self._loop.call_at(until_s, self._wake)
+                await self._waiter
+                timer.cancel()
+                if not self._answers and self._loop.time() >= until_s:
+                    return None
+            else:
+                await self._waiter
         return self._answers.popleft()
 
     def close(self) -> None:
@@ -86,6 +100,8 @@ class Replicas:
     def __init__(self, me: str, peers: PeerTransport) -> None:
         self.me = me
         self.peers = peers
+        self.patience = Patience()
+        self._turn = 0
 
     def store_at_others(
         self, nodes: Sequence[str], keys: Sequence[bytes], records: Sequence[bytes], deadline_s: float, arrivals: Arrivals
@@ -96,11 +112,52 @@ class Replicas:
             if node != self.me:
                 self.peers.store(StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add))
 
-    def fetch_from_others(
+    def fetch_from(
         self, nodes: Sequence[str], keys: Sequence[bytes], digests: bytes, deadline_s: float, arrivals: Arrivals
     ) -> None:
-        """Asks every node but this one for what differs from `digests`; answers arrive in `arrivals`."""
+        """Asks `nodes` for what differs from `digests`; answers arrive in `arrivals`."""
         size_bytes = len(digests) + sum(map(len, keys))
         for node in nodes:
-            if node != self.me:
-                self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add))
+            self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add))
+
+    def others_by_promptness(self, nodes: Sequence[str]) -> list[str]:
+        """Every node but this one: first those that owe no answer for long, in turn, then the late, then the unreachable."""
+        others = [node for node in nodes if node != self.me]
+        if len(others) > 1:
+            self._turn += 1
+            at = self._turn % len(others)
+            others = others[at:] + others[:at]
+            peers, late_s = self.peers, LATE_FACTOR * self.patience.delay_s
+            others.sort(key=lambda node: 2 if not peers.reachable(node) else 1 if peers.lag_s(node) > late_s else 0)
+        return others
+
+
+class Patience:
+    """How long a read waits for those it asked before it asks the others too: the mean time of an answer and four mean deviations,
+    as TCP waits for an acknowledgement (RFC 6298), within bounds. Hedges cost at most `share_max` more fetches; past that budget the
+    longest wait applies ("The Tail at Scale", Dean and Barroso 2013)."""
+
+    __slots__ = ("_budget", "_deviation_s", "_mean_s", "share_max")
+
+    def __init__(self, *, share_max: float = 0.05) -> None:
+        self.share_max = share_max
+        self._mean_s = 0.005
+        self._deviation_s = 0.005
+        self._budget = HEDGE_BURST
+
+    @property
+    def delay_s(self) -> float:
+        """The wait as of now, if a hedge can be afforded; else the longest."""
+        if self._budget < 1.0:
+            return DELAY_S_MAX
+        return min(DELAY_S_MAX, max(DELAY_S_MIN, self._mean_s + 4 * self._deviation_s))
+
+    def observe(self, elapsed_s: float) -> None:
+        """A fetch was answered after `elapsed_s`."""
+        self._deviation_s += (abs(elapsed_s - self._mean_s) - self._deviation_s) / 16
+        self._mean_s += (elapsed_s - self._mean_s) / 16
+        self._budget = min(HEDGE_BURST, self._budget + self.share_max)
+
+    def spend(self) -> None:
+        """A hedge was sent."""
+        self._budget = max(0.0, self._budget - 1.0)

@@ -69,6 +69,11 @@ class Tally:
         """Who may still answer."""
         return frozenset(self._waiting)
 
+    @property
+    def waiting_in_order(self) -> tuple[str, ...]:
+        """Who may still answer, in the order of the targets."""
+        return tuple(target for target in self.targets if target in self._waiting)
+
     def received(self, position: int) -> int:
         """How many answers count for `position`."""
         return len(self._answered) - self._refusals.get(position, 0)

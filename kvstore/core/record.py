@@ -3,7 +3,8 @@
     format u8 | crc32c u32 | vector rows u16 | siblings u16 | retry rows u16 | floor ms u48          17 bytes
     vector rows, by actor:      actor 12 | counter u64                                               20 bytes each
     retry rows, by id and dot:  request id 16 | dot 20                                               36 bytes each
-    siblings, by dot:           dot 20 | request id 16 | hlc u64 | expires ms u64 | flags u8 | value bytes u32 | value    57 bytes + value
+    siblings, by dot:           dot 20 | request id 16 | hlc u64 | expires ms u64 | flags u8 | value bytes u32       57 bytes each
+                                and the value
 
 All numbers are big-endian, so that rows compare as bytes. The checksum covers everything behind it. Equal bytes mean equal records:
 the encoding is canonical. The usual case (one sibling, one event on top of what is held) never leaves the bytes; the general one
@@ -147,7 +148,12 @@ def decode_context(token: bytes) -> Context:
     if not token:
         return Context(overwrite=True)
     rows = int.from_bytes(token[1:3], "big")
-    if len(token) < 3 or token[0] not in (EXACT, OVERWRITE_PLUS) or (len(token) - 3) % DOT_BYTES or len(token) < 3 + rows * DOT_BYTES:
+    if (
+        len(token) < 3
+        or token[0] not in (EXACT, OVERWRITE_PLUS)
+        or (len(token) - 3) % DOT_BYTES
+        or len(token) < 3 + rows * DOT_BYTES
+    ):
         raise ValueError("not a context token: pass on what a get or put returned, unchanged")
     dots = [token[at : at + DOT_BYTES] for at in range(3, len(token), DOT_BYTES)]
     vector = {dot[:ACTOR_BYTES]: int.from_bytes(dot[ACTOR_BYTES:], "big") for dot in dots[:rows]}
@@ -205,8 +211,10 @@ def replaces(new: bytes, held: bytes) -> bool:
 
 
 def merge_records(held: bytes, new: bytes) -> bytes:
-    """The merge of two records, as bytes; `held` itself (the same object) when `new` adds nothing. Both have been verified: the fast
-    path computes no checksum. Raises `DamagedRecord` where the general path finds one damaged."""
+    """The merge of two verified records, as bytes; `held` itself (the same object) when `new` adds nothing.
+
+    The fast paths compute no checksum; the general one does, and raises `DamagedRecord`.
+    """
     if held == new:
         return held
     if replaces(new, held):
@@ -294,8 +302,8 @@ def known_request(base: bytes | None, request_id: bytes, given: Context = NOTHIN
 def mint(base: bytes | None, write: Sibling, context: Context, *, cutoff_ms: int, retries_max: int) -> Minted:
     """The general path: `base` with `write` made in `context`. Dots of the context that the base has not seen are left alone.
 
-    Raises `ValueError` if the context claims to have seen the new dot: no get or put returned it, and under it the write would count
-    as superseded.
+    Raises `ValueError` if the context claims to have seen the new dot: no get or put returned such a one, and under it the write
+    would count as superseded.
     """
     if context.sees(write.dot):
         raise ValueError("the context covers a write that was never made: pass on what a get or put returned, unchanged")

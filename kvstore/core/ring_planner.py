@@ -54,20 +54,21 @@ def plan_ring(
     zone_names = sorted({member.zone for member in ordered})
     slots = _Assignment(
         candidates=[range(len(ordered))] * partitions,
-        rows=[set(row[:count]) for row in before],
-        preferred=[frozenset(row) for row in before],
+        rows=[set([node for node in old if node >= 0][:count]) for old in before],
+        preferred=[frozenset(old) for old in before],
         zones=[zone_names.index(member.zone) for member in ordered],
         shares=fair_shares(ordered, partitions=partitions, replicas=count),
         width=count,
     )
     slots.solve()
 
-    # The next in line steps up where the first is gone: it has served the partition all along.
-    heirs = [frozenset([node for node in old if node in row][:1]) for old, row in zip(before, slots.rows, strict=True)]
+    # Where the first is gone the next in line starts out as first, but only a first that stayed is worth a cost to keep: where
+    # the coordinator changes anyway, a new node takes its coordinators without changing more.
+    heirs = [[node for node in old if node in row][:1] for old, row in zip(before, slots.rows, strict=True)]
     firsts = _Assignment(
         candidates=[sorted(row) for row in slots.rows],
         rows=[set(heir) for heir in heirs],
-        preferred=heirs,
+        preferred=[frozenset(old[:1]) for old in before],
         zones=[0] * len(ordered),
         shares=fair_shares(ordered, partitions=partitions, replicas=1),
         width=1,
@@ -111,11 +112,11 @@ def _refuse_unplannable(ordered: Sequence[Member], partitions: int, replicas: in
 
 
 def _carried_over(previous: Ring | None, ordered: Sequence[Member], partitions: int) -> list[list[int]]:
-    """For each partition its previous owners that are still members, in preference order, as indices into `ordered`."""
+    """For each partition its previous owners in preference order, as indices into `ordered`; -1 stands for one that has left."""
     if previous is None:
         return [[] for _ in range(partitions)]
     index = {member.id: node for node, member in enumerate(ordered)}
-    return [[index[owner] for owner in previous.owners_of(p) if owner in index] for p in range(partitions)]
+    return [[index.get(owner, -1) for owner in previous.owners_of(p)] for p in range(partitions)]
 
 
 def _preference_order(row: set[int], first: int) -> tuple[int, ...]:
@@ -265,13 +266,11 @@ class _Assignment:
     def _untangled(self, cycle: list[_Arc]) -> list[_Arc]:
         """A part of `cycle` that lowers the cost by what its arcs say.
 
-        Two arcs of one row that leave, or enter, the same zone change its count twice, which costs more than twice once.
-        Reconnecting the two splits the cycle in two shorter ones of no larger sum, so that one of them is negative.
+        Two arcs of one row that both change zones may leave, or enter, the same one, which costs more than the sum of the two.
+        Reconnecting them splits the cycle in two shorter ones of no larger sum, so that one of them is negative.
         """
         for (i, (a, b, row, _)), (j, (c, d, other, _)) in combinations(enumerate(cycle), 2):
-            if row != other or row < 0 or self._zones[a] == self._zones[b] or self._zones[c] == self._zones[d]:
-                continue
-            if self._zones[a] == self._zones[c] or self._zones[b] == self._zones[d]:
+            if row == other >= 0 and self._zones[a] != self._zones[b] and self._zones[c] != self._zones[d]:
                 outer = [*cycle[:i], (a, d, row, self._cost(a, d, row)), *cycle[j + 1 :]]
                 inner = [*cycle[i + 1 : j], (c, b, row, self._cost(c, b, row))]
                 return self._untangled(min(outer, inner, key=_sum_of_costs))

@@ -100,7 +100,7 @@ class Record:
     floor_ms: int = 0
 
     def known(self, request_id: bytes) -> bytes | None:
-        """The dot under which `request_id` was executed (a live one if there is one), or None if this record does not remember it."""
+        """The dot under which `request_id` was executed, a live one if there is one; None if this record does not remember it."""
         if request_id == NO_REQUEST:
             return None
         for sibling in self.siblings:
@@ -182,8 +182,10 @@ def put(base: Record, write: Sibling, context: Context, *, cutoff_ms: int = 0, r
     vector[actor] = max(vector.get(actor, 0), int.from_bytes(write.dot[ACTOR_BYTES:], "big"))
     kept: list[Sibling] = [write]
     retries = dict(base.retries)
+    seen_ids = {sibling.request_id for sibling in base.siblings if context.sees(sibling.dot)} - {NO_REQUEST}
     for sibling in base.siblings:
-        if context.overwrite or context.sees(sibling.dot):
+        # Who has seen one execution of a write has seen the write, also where it was executed again.
+        if context.overwrite or context.sees(sibling.dot) or sibling.request_id in seen_ids:
             _remember(retries, sibling)
         else:
             kept.append(sibling)
@@ -205,8 +207,10 @@ def _forget(
 
 
 def context_of(record: Record, dot: bytes, given: Context) -> Context:
-    """What the writer of `dot` may say it has seen once `record` holds its write: everything, if its write is all that is left; else
-    the vector it gave and its own dot. The dots it gave need no repeating: whoever has seen `dot` has seen them superseded."""
+    """What the writer of `dot` may say it has seen once `record` holds its write: everything, if its write is all that is left.
+
+    Else the vector it gave and its own dot. The dots it gave need no repeating: whoever has seen `dot` has seen them superseded.
+    """
     writes = distinct(record.siblings)
     if len(writes) == 1 and any(sibling.dot == dot for sibling in record.siblings):
         return Context(record.vector)

@@ -55,7 +55,7 @@ class Committer:
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[tuple[list[Commit], Ticket] | None] = queue.SimpleQueue()
-        self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds)
+        self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds, eager=True)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._drained: asyncio.Event = asyncio.Event()
         self._pending = 0

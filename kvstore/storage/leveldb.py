@@ -60,7 +60,7 @@ class LevelDbEngine:
         # then looks whether the engine is closing; `close` says that it is, then waits for the list to be empty. Appending and
         # popping are atomic, and cheaper than a lock.
         self._calls: list[None] = []
-        self._closing = Event()
+        self._closing: list[None] = []  # not empty: closing, or closed
         try:
             self._db: Any = self._open(write_buffer_bytes, cache_bytes)
         except plyvel.Error as error:
@@ -94,13 +94,13 @@ class LevelDbEngine:
         )
 
     def _bound_get(self) -> _Get:
-        read, closing, describe = self._db.get, self._closing.is_set, self._describe
+        read, closing, describe = self._db.get, self._closing, self._describe
         enter, leave, failure, subject = self._calls.append, self._calls.pop, plyvel.Error, str(self._path)
 
         def get(key: bytes) -> bytes | None:
             enter(None)
             try:
-                if closing():
+                if closing:
                     raise StorageError(describe(None), subject=subject)
                 value: bytes | None = read(key, verify_checksums=True)
                 return value
@@ -116,7 +116,7 @@ class LevelDbEngine:
         """The database, for one call; maps its errors."""
         self._calls.append(None)
         try:
-            if self._closing.is_set():
+            if self._closing:
                 raise StorageError(self._describe(None), subject=str(self._path))
             yield self._db
         except plyvel.Error as error:
@@ -199,7 +199,7 @@ class LevelDbEngine:
 
         Nothing is synced by closing: what was written with sync=False reaches the disk when the operating system sees fit.
         """
-        self._closing.set()
+        self._closing.append(None)
         pause = Event()
         while self._calls:
             pause.wait(0.001)

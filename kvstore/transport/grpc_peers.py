@@ -89,6 +89,10 @@ class GrpcPeers:
         link = self._links.get(node)
         return link is not None and link.is_up
 
+    def lag_s(self, node: str) -> float:
+        """How long `node` has owed an answer."""
+        return self._links[node].lag_s()
+
     def states(self) -> tuple[tuple[str, str, int], ...]:
         """(id, state, queued operations) of every peer."""
         return tuple((node, "alive" if link.is_up else "dead", link.queued_count) for node, link in sorted(self._links.items()))

@@ -28,9 +28,10 @@ class PeerStream(Protocol):
 class _InFlight:
     """A batch whose reply is not complete."""
 
-    __slots__ = ("fetches", "stores", "ticket")
+    __slots__ = ("fetches", "sent_s", "stores", "ticket")
 
-    def __init__(self, stores: list[StoreChunk], fetches: list[FetchChunk], ticket: Ticket) -> None:
+    def __init__(self, stores: list[StoreChunk], fetches: list[FetchChunk], ticket: Ticket, sent_s: float) -> None:
+        self.sent_s = sent_s
         self.stores = stores
         self.fetches = fetches
         self.ticket = ticket
@@ -46,7 +47,9 @@ class PeerLink:
         self._clock = clock
         self._ring_of = ring_of
         self._loop = asyncio.get_running_loop()
-        self._coalescer: Coalescer[StoreChunk | FetchChunk] = Coalescer(self._send, name=f"link to {node}", bounds=bounds)
+        self._coalescer: Coalescer[StoreChunk | FetchChunk] = Coalescer(
+            self._send, name=f"link to {node}", bounds=bounds, eager=True
+        )
         self._stream: PeerStream | None = None
         self._in_flight: dict[int, _InFlight] = {}
         self._batch_id = 0
@@ -66,6 +69,12 @@ class PeerLink:
     def overloaded(self) -> int:
         """Operations turned away because too many waited."""
         return self._coalescer.overloaded
+
+    def lag_s(self) -> float:
+        """How long the oldest unanswered batch has been out; 0 when none is."""
+        for batch in self._in_flight.values():
+            return self._loop.time() - batch.sent_s
+        return 0.0
 
     def submit(self, chunk: StoreChunk | FetchChunk) -> None:
         """Queues `chunk`; it is answered later, also when that is an error."""
@@ -125,7 +134,8 @@ class PeerLink:
             return
         self._batch_id += 1
         epoch, ring_hash = self._ring_of()
-        left_s = max(chunk.deadline_s for chunk in chunks) - self._loop.time()
+        now_s = self._loop.time()
+        left_s = max(chunk.deadline_s for chunk in chunks) - now_s
         message, stores, fetches = encode_request(
             self._batch_id,
             chunks,
@@ -134,7 +144,7 @@ class PeerLink:
             sent_ms=self._clock.now_ms(),
             timeout_ms=max(1, int(left_s * 1000)),
         )
-        self._in_flight[self._batch_id] = _InFlight(stores, fetches, ticket)
+        self._in_flight[self._batch_id] = _InFlight(stores, fetches, ticket, now_s)
         stream.send(message)
 
     def _unreachable(self, reason: str, *, may_have_applied: bool) -> KvError:

@@ -107,6 +107,9 @@ class PeerTransport(Protocol):
     def reachable(self, node: str) -> bool:
         """Whether the link to `node` is up: a local opinion that steers whom to ask first."""
 
+    def lag_s(self, node: str) -> float:
+        """How long `node` has owed an answer; 0 when it owes none. Steers whom to ask first."""
+
 
 def _expired(node: str) -> KvError:
     return DeadlineExceeded(f"the deadline passed before {node} was asked", subject=node)

@@ -62,6 +62,7 @@ class Coalescer(Generic[WorkT]):
 
     __slots__ = (
         "_bounds",
+        "_eager",
         "_in_flight_bytes",
         "_loop",
         "_paused",
@@ -81,9 +82,13 @@ class Coalescer(Generic[WorkT]):
         *,
         name: str,
         bounds: LinkBounds | None = None,
+        eager: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """`eager`: an idle link sends within `submit` instead of at the end of the turn. For links whose work comes in batches
+        already, where waiting for company costs a turn and finds nobody."""
         self._send = send
+        self._eager = eager
         self._bounds = bounds or LinkBounds()
         self._loop = loop or asyncio.get_running_loop()
         self._queue: deque[WorkT] = deque()
@@ -122,8 +127,11 @@ class Coalescer(Generic[WorkT]):
         self.queued_count += work.count
         self.queued_bytes += work.size_bytes
         if not self._scheduled and not self._paused and (not self._slot_taken or self._full()):
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+            if self._eager:
+                self._flush()
+            else:
+                self._scheduled = True
+                self._loop.call_soon(self._flush)
 
     def release(self, ticket: Ticket) -> None:
         """The batch of `ticket` no longer occupies its place; idempotent."""

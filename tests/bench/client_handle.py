@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -34,8 +35,9 @@ class Figures:
 class ClientProcess:
     """Started by `start_client`."""
 
-    def __init__(self, process: Process, side: str) -> None:
+    def __init__(self, process: Process, side: str, log: Path) -> None:
         self._process = process
+        self._log = log
         self.side = side
 
     async def load(self) -> None:
@@ -67,7 +69,7 @@ class ClientProcess:
         assert self._process.stdin is not None, "a client process is started with pipes"
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         what = f"{self.side}'s client process, asked to {request['do']}"
-        answer = json.loads(await read_line(self._process, timeout_s=ANSWER_TIMEOUT_S, what=what))
+        answer = json.loads(await read_line(self._process, timeout_s=ANSWER_TIMEOUT_S, what=what, log=self._log))
         if "error" in answer:
             raise BenchError(f"{what}: {answer['error']}")
         return answer["result"]
@@ -76,5 +78,7 @@ class ClientProcess:
 async def start_client(side: str, addresses: Sequence[str], *, log: Path) -> ClientProcess:
     """Starts the client process of `side` ("etcd" or "ours"); stderr goes to `log`."""
     argv = [sys.executable, "-m", "tests.bench.client_process", side, *addresses]
-    process = await start(argv, log=log, environment={"GRPC_EXPERIMENTS": EVENT_ENGINE_OFF}, talks=True)
-    return ClientProcess(process, side)
+    # It imports what we import, installed or not.
+    environment = {"GRPC_EXPERIMENTS": EVENT_ENGINE_OFF, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = await start(argv, log=log, environment=environment, talks=True)
+    return ClientProcess(process, side, log)

@@ -1,8 +1,8 @@
 """One side's client process: `python -m tests.bench.client_process SIDE ADDRESS…`, asked and answering in JSON lines.
 
 Both sides run this very program, with uvloop and the same environment; only the `Target` differs. Its event loop keeps running
-between requests, so that the client's own background work goes on. A request on stdin is an object with "do" (a method of `Requests`)
-and its arguments; the answer on stdout is {"result": …} or {"error": text}. End of stdin ends it.
+between requests, so that the client's own background work goes on. A request on stdin is an object with "do" (a method of
+`Requests`) and its arguments; the answer on stdout is {"result": …} or {"error": text}. End of stdin ends it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Starts three kvstore nodes, three etcd members and a LevelDB on one filesystem, each cluster with one client process of its own,
 loads them with the same keys and measures them in alternating rounds; then the isolation lines on kvstore alone. Prints one table.
-The side that is not being measured idles: it is not stopped, because nodes that wake from SIGSTOP suspect each other and elect anew.
+The side that is not being measured idles: it is not stopped, since nodes that wake from SIGSTOP suspect each other and elect anew.
 Exit codes: 0; with --gate 8 if a bar is missed and 9 if a line could not be measured; 130 when interrupted.
 """
 

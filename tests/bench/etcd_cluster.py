@@ -10,7 +10,7 @@ import grpc
 
 from tests.bench.etcd_build import EtcdBinary
 from tests.bench.etcd_client import EtcdClient
-from tests.bench.processes import BenchError, free_ports, start, stop
+from tests.bench.processes import BenchError, free_ports, last_words, start, stop
 
 MEMBERS = 3
 START_ATTEMPTS = 3
@@ -20,8 +20,9 @@ READY_TIMEOUT_S = 30.0
 class EtcdCluster:
     """Started by `start_cluster`; `addresses` are the members' client addresses, host:port."""
 
-    def __init__(self, processes: list[Process], addresses: list[str]) -> None:
+    def __init__(self, processes: list[Process], addresses: list[str], logs: list[Path]) -> None:
         self._processes = processes
+        self._logs = logs
         self.addresses = addresses
 
     @property
@@ -29,10 +30,11 @@ class EtcdCluster:
         """Process ids of the members."""
         return [process.pid for process in self._processes]
 
-    @property
-    def ended(self) -> int:
-        """How many members have ended by themselves."""
-        return sum(process.returncode is not None for process in self._processes)
+    def check_alive(self) -> None:
+        """Raises `BenchError` with its last words if a member has ended by itself."""
+        for process, log in zip(self._processes, self._logs, strict=True):
+            if process.returncode is not None:
+                raise BenchError(f"etcd: a member ended while starting{last_words(log)}")
 
     async def stop(self) -> None:
         """Ends every member, by its process id."""
@@ -75,11 +77,11 @@ async def _start_members(binary: EtcdBinary, folder: Path) -> EtcdCluster:
     folder.mkdir(parents=True)  # noqa: ASYNC240 - nothing else runs yet
     ports = free_ports(2 * MEMBERS)
     clients, peers = ports[:MEMBERS], ports[MEMBERS:]
+    logs = [folder / f"m{i}.log" for i in range(MEMBERS)]
     processes = [
-        await start(member_command(binary, folder, member=i, clients=clients, peers=peers), log=folder / f"m{i}.log")
-        for i in range(MEMBERS)
+        await start(member_command(binary, folder, member=i, clients=clients, peers=peers), log=log) for i, log in enumerate(logs)
     ]
-    return EtcdCluster(processes, [f"127.0.0.1:{port}" for port in clients])
+    return EtcdCluster(processes, [f"127.0.0.1:{port}" for port in clients], logs)
 
 
 async def _wait_ready(cluster: EtcdCluster) -> None:
@@ -89,8 +91,7 @@ async def _wait_ready(cluster: EtcdCluster) -> None:
         async with asyncio.timeout(READY_TIMEOUT_S):
             for _ in cluster.addresses:
                 while not await _committed(client):
-                    if cluster.ended:
-                        raise BenchError(f"etcd: {cluster.ended} of {MEMBERS} members ended while starting")
+                    cluster.check_alive()
     except TimeoutError:
         raise BenchError(f"etcd: no leader within {READY_TIMEOUT_S:.0f} s") from None
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.bench.processes import BenchError, read_line, send_signal, start, stop
 
+KV = Path(sys.executable).parent / "kv"
 READY_TIMEOUT_S = 60.0
 
 
@@ -54,16 +55,16 @@ class KvCluster:
             send_signal(self.pids, signal.SIGKILL)
 
 
-async def start_cluster(folder: Path, *, nodes: int) -> KvCluster:
+async def start_cluster(folder: Path, *, nodes: int, command: Path = KV) -> KvCluster:
     """Starts `nodes` nodes with their data below `folder`; returns when `kv dev` says they are ready. Raises `BenchError`."""
-    command = Path(sys.executable).parent / "kv"
-    if not command.exists():
+    if not command.exists():  # noqa: ASYNC240 - nothing else runs yet
         raise BenchError("kvstore: the kv command is not installed in this environment")
     folder.mkdir(parents=True)  # noqa: ASYNC240 - nothing else runs yet
     dev = ["dev", "--nodes", str(nodes), "--base-port", "0", "--data", str(folder / "data"), "-o", "json"]
-    process = await start([str(command), *dev], log=folder / "dev.log", talks=True)
+    log = folder / "dev.log"
+    process = await start([str(command), *dev], log=log, talks=True)
     try:
-        ready = json.loads(await read_line(process, timeout_s=READY_TIMEOUT_S, what="kv dev"))
+        ready = json.loads(await read_line(process, timeout_s=READY_TIMEOUT_S, what="kv dev", log=log))
         return KvCluster(process, ready, command)
     except BaseException:
         await stop(process)

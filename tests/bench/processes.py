@@ -33,13 +33,13 @@ async def start(argv: Sequence[str], *, log: Path, environment: Mapping[str, str
         )
 
 
-async def stop(process: Process) -> bool:
-    """SIGTERM, then SIGKILL after STOP_PATIENCE_S. Returns when the process is gone; False if it had to be killed."""
+async def stop(process: Process, *, patience_s: float = STOP_PATIENCE_S) -> bool:
+    """SIGTERM, then SIGKILL after `patience_s`. Returns when the process is gone; False if it had to be killed."""
     if process.returncode is not None:
         return True
     process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), STOP_PATIENCE_S)
+        await asyncio.wait_for(process.wait(), patience_s)
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -47,16 +47,26 @@ async def stop(process: Process) -> bool:
     return True
 
 
-async def read_line(process: Process, *, timeout_s: float, what: str) -> bytes:
-    """The next line of a process that `talks`. Raises `BenchError` if none comes in time or the process has ended."""
+async def read_line(process: Process, *, timeout_s: float, what: str, log: Path) -> bytes:
+    """The next line of a process that `talks`. Raises `BenchError` if none comes in time or the process has ended.
+
+    The error quotes the end of `log`, because the logs of a run are removed with its data.
+    """
     assert process.stdout is not None, f"{what} was started without pipes"
     try:
         line = await asyncio.wait_for(process.stdout.readline(), timeout_s)
     except TimeoutError:
-        raise BenchError(f"{what}: no answer within {timeout_s:.0f} s") from None
+        raise BenchError(f"{what}: no answer within {timeout_s:.0f} s{last_words(log)}") from None
     if not line:
-        raise BenchError(f"{what}: ended with {await process.wait()}")
+        raise BenchError(f"{what}: ended with {await process.wait()}{last_words(log)}")
     return line
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log as the end of a sentence; nothing if it has none."""
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return f" ({said[-1][-300:]})" if said else ""
 
 
 def free_ports(count: int) -> list[int]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import plyvel
+try:
+    import plyvel
+except ImportError:
+    import plyvel_next as plyvel
 
 from tests.bench.workload import Workload
 

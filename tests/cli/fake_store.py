@@ -8,7 +8,7 @@ from typing import Any
 
 from kvclient.errors import BatchError
 from kvproto.columns import ClusterInfo, Level, MemberInfo, NodeStatus, Receipt
-from kvproto.errors import KvError
+from kvproto.errors import KvError, WrongMode
 
 RECEIPT = Receipt(Level.QUORUM, 2, 3, 3, ("n1", "n2"), ("a", "b"), durable=True, ring_epoch=7, coordinator="n1", server_time_ms=5)
 
@@ -32,6 +32,7 @@ class FakeWritten:
     version: str
     context: bytes
     receipt: Receipt = RECEIPT
+    siblings: int = 1
 
 
 @dataclass
@@ -52,6 +53,8 @@ class FakeNamespace:
 
     async def put(self, key: bytes, value: bytes, **options: Any) -> FakeWritten:
         self._called("put", options, key)
+        if options.get("if_absent") or options.get("if_version") is not None:
+            raise WrongMode("conditions need a linearizable namespace", subject="default")
         ttl_s = options.get("ttl_s")
         return self._write(key, options.get("context"), (value, None if ttl_s is None else self.now_s + ttl_s))
 
@@ -61,7 +64,7 @@ class FakeNamespace:
 
     async def get_many(self, keys: Iterable[bytes], **options: Any) -> Mapping[bytes, FakeEntry]:
         self._called("get_many", options)
-        return self._many({key: self._entry for key in keys})
+        return self._many(dict.fromkeys(keys, self._entry))
 
     async def put_many(self, items: Mapping[bytes, bytes], **options: Any) -> Mapping[bytes, FakeWritten]:
         self._called("put_many", options | {"keys": len(items)})
@@ -109,7 +112,7 @@ class FakeNamespace:
         self.dots += 1
         kept = {dot: value for dot, value in cell.items() if dot not in seen}
         self.cells[key] = kept if cell_value is None else {**kept, self.dots: cell_value}
-        return FakeWritten(_version(self.dots), _context(self.cells[key]), self.receipt)
+        return FakeWritten(_version(self.dots), _context(self.cells[key]), self.receipt, len(self.cells[key]))
 
 
 @dataclass
@@ -117,13 +120,13 @@ class FakeAdmin:
     cluster: ClusterInfo
     statuses: list[list[NodeStatus] | KvError]
 
-    async def status(self) -> list[NodeStatus]:
+    async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
         answer = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if isinstance(answer, KvError):
             raise answer
         return answer
 
-    async def describe(self) -> ClusterInfo:
+    async def describe(self, *, timeout_s: float | None = None) -> ClusterInfo:
         return self.cluster
 
 
@@ -133,11 +136,15 @@ class FakeClient:
     def __init__(self) -> None:
         self.namespaces: dict[str, FakeNamespace] = {}
         self.admin = FakeAdmin(make_cluster(), [[make_status("n1"), make_status("n2"), make_status("n3")]])
-        self.asked_at: list[str] = []
+        self.connected: list[dict[str, Any]] = []
 
-    def connect(self, at: str) -> FakeClient:
-        self.asked_at.append(at)
+    def connect(self, at: str, *, timeout_s: float | None = None, level: str | None = None) -> FakeClient:
+        self.connected.append({"at": at, "timeout_s": timeout_s, "level": level})
         return self
+
+    @property
+    def asked_at(self) -> list[str]:
+        return [options["at"] for options in self.connected]
 
     def namespace(self, name: str) -> FakeNamespace:
         return self.namespaces.setdefault(name, FakeNamespace())

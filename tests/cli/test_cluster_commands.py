@@ -11,7 +11,20 @@ from kvproto.partitions import partition_of, partition_shift
 from tests.cli.conftest import Kv
 from tests.cli.fake_store import FakeClient, make_status
 
-FIELDS = "id address zone state ring_epoch keys hints_pending hints_dropped oldest_hint_s divergent_partitions quarantined version".split()
+FIELDS = [
+    "id",
+    "address",
+    "zone",
+    "state",
+    "ring_epoch",
+    "keys",
+    "hints_pending",
+    "hints_dropped",
+    "oldest_hint_s",
+    "divergent_partitions",
+    "quarantined",
+    "version",
+]
 
 
 def test_status_as_json_has_the_promised_fields_in_order(kv: Kv) -> None:

@@ -239,7 +239,10 @@ def _python(code: str, **environment: str) -> str:
 
 
 def test_help_imports_neither_grpc_nor_rich_nor_the_client() -> None:
-    code = "import sys, json; from kvclient.cli import main, tree; tree._entry_points = dict; main.main(['--help']); print(json.dumps(sorted(sys.modules)))"
+    code = (
+        "import sys, json; from kvclient.cli import main, tree; tree._entry_points = dict; main.main(['--help']);"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     modules = json.loads(_python(code).splitlines()[-1])
     assert "kvclient.cli.tree" in modules
     assert not {"grpc", "rich", "google.protobuf", "uvloop", "kvclient.async_client", "kvclient.cli.data", "hdrh"}.intersection(

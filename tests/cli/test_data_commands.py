@@ -126,12 +126,24 @@ def test_json_and_raw_of_a_write(kv: Kv) -> None:
 def test_what_is_asked_for_reaches_the_client_and_nothing_else(kv: Kv, store: FakeClient) -> None:
     kv("put", "a", "1", "--ttl", "60", "--w", "3", "--context", "MQ==")
     kv("get", "a")
-    kv("get", "a", "--r", "1", "--level", "one", "--explain", "--timeout", "2.5")
-    assert [options for _, options in store.default.calls] == [
-        {"timeout_s": 5.0, "ttl_s": 60.0, "w": 3, "context": b"1"},
-        {"timeout_s": 5.0},
-        {"timeout_s": 2.5, "r": 1, "level": "one", "explain": True},
-    ]
+    kv("get", "a", "--level", "one", "--explain", "--timeout", "2.5")
+    assert [options for _, options in store.default.calls] == [{"ttl_s": 60.0, "w": 3, "context": b"1"}, {}, {"explain": True}]
+    assert store.connected[0] == {"at": "127.0.0.1:7400", "timeout_s": None, "level": None}
+    assert store.connected[2] == {"at": "127.0.0.1:7400", "timeout_s": 2.5, "level": "one"}
+
+
+def test_a_level_beside_a_number_of_replicas_is_refused(kv: Kv, store: FakeClient) -> None:
+    for command in (["get", "a", "--r", "2"], ["put", "a", "1", "--w", "2"], ["del", "a", "--w", "2"]):
+        refused = kv(*command, "--level", "one")
+        assert refused.code == 2
+        assert "give one of them" in refused.stderr
+    assert store.default.calls == []
+
+
+def test_a_write_that_leaves_siblings_says_so(kv: Kv) -> None:
+    _make_siblings(kv, "a")
+    assert kv("put", "a", "third", "--context", "").stderr == "a now has 3 siblings: see kv get a\n"
+    assert kv("put", "a", "all").stderr == ""
 
 
 @pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00"]])
@@ -139,9 +151,9 @@ def test_conditions_need_a_linearizable_namespace(kv: Kv, store: FakeClient, con
     refused = kv("put", "a", "1", *condition, "-o", "json")
     assert refused.code == 2
     assert refused.error["code"] == "WRONG_MODE"
-    assert condition[0] in refused.error["message"]
     assert "linearizable" in refused.error["message"]
-    assert store.default.calls == []
+    assert len(store.default.calls) == 1
+    assert store.default.cells == {}
 
 
 def test_a_context_that_is_no_base64_is_refused(kv: Kv) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def _fill(store: FakeClient, values: dict[bytes, bytes]) -> None:
         store.default.cells[key] = {dot: (value, None)}
 
 
-def _lines(*rows: dict[str, object]) -> bytes:
+def _lines(*rows: Mapping[str, object]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 

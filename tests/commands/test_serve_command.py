@@ -49,7 +49,9 @@ class Served:
 
 def listening_on(config: Path, address: str) -> str:
     """The same node at another address, without http."""
-    return "\n".join([f'listen = "{address}"', *(line for line in config.read_text().splitlines() if line[:4] not in ("list", "http"))])
+    return "\n".join(
+        [f'listen = "{address}"', *(line for line in config.read_text().splitlines() if line[:4] not in ("list", "http"))]
+    )
 
 
 @pytest.fixture

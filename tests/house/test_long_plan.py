@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.house import long_run
 from tests.house.long_plan import Part, Result, Stamps, digest_of, find_pythons, parts_of, read_report, tally, version_of
 
 PART = Part(name="laws", target="tests/laws", tier="long")
@@ -115,3 +116,21 @@ def test_the_tally_names_failures_what_was_not_run_and_absent_pythons() -> None:
         ["sum", "15", "2", "3", "8"],
         ["python", "3.12:", "not", "found", "on", "this", "machine,", "not", "run"],
     ]
+
+
+def test_a_command_that_outlives_its_time_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    """The shell's child shares its session; it would still hold the pipe open if only the shell had been ended."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        code = long_run.run_bounded(["sh", "-c", f"exec 3>'{pipe}'; sleep 300 & wait"], env={}, seconds_max=0.5)
+        assert code == 124
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
+
+
+def test_a_command_within_its_time_gives_its_own_code() -> None:
+    assert long_run.run_bounded(["sh", "-c", "exit $CODE"], env={"CODE": "7"}, seconds_max=60) == 7

@@ -57,8 +57,8 @@ def help_of(*path: str) -> str:
 
 def names_in(help_text: str) -> set[str]:
     """The sub-commands that a help page lists."""
-    _, _, listed = help_text.partition("Commands:")
-    return set(re.findall(r"^\s*[│ ]*([a-z][a-z-]*)\b", listed, re.MULTILINE))
+    _, _, listed = help_text.partition("\nCommands")
+    return set(re.findall(r"^(?:  |│ )([a-z][a-z-]*)\b", listed, re.MULTILINE))
 
 
 def command_path(arguments: tuple[str, ...]) -> tuple[str, ...]:
@@ -122,6 +122,9 @@ def test_a_program_is_known_without_its_folder() -> None:
     assert [command.program for command in split(".venv/bin/kv status && make test")] == ["kv", "make"]
 
 
-def test_sub_commands_are_read_from_plain_and_framed_help_pages() -> None:
-    assert {"get", "put"} <= names_in("Usage: kv\n\nCommands:\n  get   Reads.\n  put   Writes.\n")
+def test_sub_commands_are_read_from_plain_and_from_framed_help_pages() -> None:
+    page = "Usage: kv\n\nCommands:\n  get   Reads, at\n        length.\n\n"
+    page += "Commands of installed packages:\n  dev   Runs.\n\n  Examples:\n    kv x\n"
+    assert names_in(page) == {"get", "dev"}
+    assert names_in("Usage: kv\n╭─\nCommands ─╮\n│ get   Reads. │\n") == {"get"}
     assert names_in("Options:\n  --help  Says so.\n") == set()

@@ -284,24 +284,24 @@ def test_no_other_assignment_of_a_tiny_ring_is_better(change: tuple[list[Member]
 
 @given(tiny_changes())
 def test_no_other_choice_of_coordinators_of_a_tiny_ring_is_better(change: tuple[list[Member], int, Ring]) -> None:
-    """Given the owners: first balance, counting the second partition too many twice and so on, then fewest passed over."""
+    """Given the owners: first balance, counting the second partition too many twice and so on, then fewest unseated."""
     members, replicas, previous = change
     plan = plan_ring(members, partitions=previous.partitions, replicas=replicas, previous=previous, epoch=2)
     shares = fair_shares(members, partitions=previous.partitions, replicas=1)
-    stayed = [[owner for owner in previous.owners_of(p) if owner in plan.owners_of(p)] for p in range(plan.partitions)]
-    heirs = [owners[0] if owners else None for owners in stayed]
+    former = [previous.owners_of(p)[0] for p in range(plan.partitions)]
+    seated = [first if first in plan.owners_of(p) else None for p, first in enumerate(former)]
 
     def cost(firsts: Row) -> tuple[int, int]:
         loads = Counter(firsts)
         outside = [max(math.floor(share) - loads[n], loads[n] - math.ceil(share), 0) for n, share in enumerate(shares)]
-        passed_over = sum(members[node].id != heir for node, heir in zip(firsts, heirs, strict=True) if heir)
-        return sum(k * (k + 1) // 2 for k in outside), passed_over
+        unseated = sum(members[node].id != first for node, first in zip(firsts, seated, strict=True) if first)
+        return sum(k * (k + 1) // 2 for k in outside), unseated
 
     assert cost(tuple(row[0] for row in plan.owners)) == min(map(cost, product(*plan.owners)))
 
 
 def test_a_cycle_that_leaves_one_zone_twice_in_one_partition_is_split_where_it_pays_once() -> None:
-    """Handing both slots of partition 0 out of zone 0 looks like two zones won, but zone 0 is lost: half of the cycle is applied."""
+    """Handing both slots of partition 0 out of zone 0 looks like two zones won, but zone 0 is lost: half the cycle is applied."""
     before: list[set[int]] = [{0, 1}, {2, 3}, {2, 3}]
     slots = _Assignment(
         candidates=[range(4)] * 3,

@@ -9,10 +9,12 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -33,11 +35,28 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def child(name: str, *arguments: object) -> subprocess.Popen[str]:
-    """Starts the program `name`; its standard input and output are pipes."""
-    return subprocess.Popen(
-        command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), bufsize=1
+@contextmanager
+def child(name: str, *arguments: object, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Runs the program `name` beside the test, its standard input and output pipes; it does not outlive the block.
+
+    `before` goes in front of its command line. It has a process group of its own, which is killed as a whole.
+    """
+    line = [*before, *command(name, *arguments)]
+    process = subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), bufsize=1, start_new_session=True
     )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=CHILD_S_MAX)
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """Waits for the next line that a child prints."""
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def answers(name: str, *arguments: object) -> list[object]:

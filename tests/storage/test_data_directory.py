@@ -10,7 +10,7 @@ import pytest
 
 from kvproto.errors import ClusterError, KvError, StorageError, WrongCluster
 from kvstore.storage.directory import CLEAN_NAME, IDENTITY_NAME, LOCK_NAME, DataDirectory, lock_holder, open_directory
-from tests.storage.children import CHILD_S_MAX, child
+from tests.storage.children import CHILD_S_MAX, child, next_line
 
 
 def opened(path: Path, cluster_id: str = "c", node_id: str = "n") -> DataDirectory:
@@ -79,11 +79,8 @@ def test_an_empty_clean_state_is_still_a_clean_stop(tmp_path: Path) -> None:
 
 def test_a_close_without_a_state_and_a_kill_are_unclean_stops(tmp_path: Path) -> None:
     opened(tmp_path / "n").close(b"state")
-    holder = child("hold_directory", tmp_path / "n")
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    holder.kill()
-    holder.communicate(timeout=CHILD_S_MAX)
+    with child("hold_directory", tmp_path / "n") as holder:
+        next_line(holder)
     with opened(tmp_path / "n") as directory:
         assert directory.clean_state is None
 
@@ -130,15 +127,14 @@ def test_a_subdirectory_for_an_engine_is_made_and_kept(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_names_the_holder_and_the_way_out(tmp_path: Path) -> None:
-    holder = child("hold_directory", tmp_path / "n")
-    assert holder.stdout is not None
-    pid = int(holder.stdout.readline())
-    error = refusal(tmp_path / "n")
-    assert f"process {pid}" in error.message
-    assert "kv dev" in error.message
-    assert error.retryable
-    assert lock_holder(tmp_path / "n") == pid
-    holder.communicate("", timeout=CHILD_S_MAX)
+    with child("hold_directory", tmp_path / "n") as holder:
+        pid = int(next_line(holder))
+        error = refusal(tmp_path / "n")
+        assert f"process {pid}" in error.message
+        assert "kv dev" in error.message
+        assert error.retryable
+        assert lock_holder(tmp_path / "n") == pid
+        holder.communicate("", timeout=CHILD_S_MAX)  # the end of its input: it closes
     assert lock_holder(tmp_path / "n") is None
     opened(tmp_path / "n").close()
 
@@ -149,11 +145,8 @@ def test_a_directory_is_in_use_for_the_process_that_has_it_too(tmp_path: Path) -
 
 
 def test_a_kill_frees_the_directory_at_once(tmp_path: Path) -> None:
-    holder = child("hold_directory", tmp_path / "n")
-    assert holder.stdout is not None
-    pid = int(holder.stdout.readline())
-    holder.kill()
-    holder.communicate(timeout=CHILD_S_MAX)
+    with child("hold_directory", tmp_path / "n") as holder:
+        pid = int(next_line(holder))
     assert lock_holder(tmp_path / "n") == pid  # stale, and harmless
     with opened(tmp_path / "n"):
         assert lock_holder(tmp_path / "n") == os.getpid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.storage.children import (
     command,
     damaged_pair,
     environment,
+    next_line,
     small_engine,
     synced_pair,
 )
@@ -42,11 +44,10 @@ def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> No
 
 
 def test_everything_reported_as_synced_survives_sigkill(tmp_path: Path) -> None:
-    writer = child("write_synced", tmp_path / "db")
-    assert writer.stdout is not None
-    reported = [int(writer.stdout.readline()) for _ in range(500)]
-    writer.kill()
-    rest, _ = writer.communicate(timeout=CHILD_S_MAX)
+    with child("write_synced", tmp_path / "db") as writer:
+        reported = [int(next_line(writer)) for _ in range(500)]
+        writer.kill()
+        rest, _ = writer.communicate(timeout=CHILD_S_MAX)
     reported += [int(line) for line in rest.split("\n")[:-1]]  # what follows the last newline was not reported whole
     engine = small_engine(tmp_path / "db")
     assert reported == list(range(len(reported)))
@@ -56,14 +57,29 @@ def test_everything_reported_as_synced_survives_sigkill(tmp_path: Path) -> None:
     engine.close()
 
 
+def test_a_synced_write_reaches_the_medium_before_it_is_reported(tmp_path: Path) -> None:
+    """SIGKILL cannot show this, for the page cache outlives the process: so the system calls themselves are looked at."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("this machine has no strace to see system calls with")
+    trace = ["strace", "-f", "-qq", "-e", "trace=write,fsync,fdatasync", "-e", "signal=none", "-o", str(tmp_path / "calls")]
+    with child("write_synced", tmp_path / "db", before=trace) as writer:
+        reported = [next_line(writer) for _ in range(20)]
+    if reported[0] == "":
+        pytest.skip("this machine does not let a test trace its own child")
+    calls = (tmp_path / "calls").read_text()
+    start = 0
+    for line in reported:
+        report = calls.index(f'write(1, "{line.strip()}', start)
+        assert re.search(r"f(data)?sync\(\d+\) += 0|f(data)?sync resumed>.* = 0", calls[start:report]), line
+        start = report + 1
+
+
 def test_a_second_process_is_refused_while_the_first_has_it_open(tmp_path: Path) -> None:
-    writer = child("write_synced", tmp_path / "db")
-    assert writer.stdout is not None
-    writer.stdout.readline()
-    with pytest.raises(StorageError, match="open in another process"):
-        LevelDbEngine(tmp_path / "db")
-    writer.kill()
-    writer.communicate(timeout=CHILD_S_MAX)
+    with child("write_synced", tmp_path / "db") as writer:
+        next_line(writer)
+        with pytest.raises(StorageError, match="open in another process"):
+            LevelDbEngine(tmp_path / "db")
     LevelDbEngine(tmp_path / "db").close()
 
 

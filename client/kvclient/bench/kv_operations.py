@@ -7,7 +7,7 @@ chosen at random is chosen before the run: an operation only indexes into it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -18,6 +18,7 @@ from kvproto.errors import RecordLost
 FACTORY = "kvclient.bench.kv_operations:open_operations"
 WORKLOADS: Mapping[str, float] = {"put": 0.0, "get": 1.0, "mix": 0.5}  # share of reads
 LOAD_BATCH_KEYS = 1_000
+LOAD_TIMEOUT_S = 30.0
 _CHOICES = 1 << 16
 _MIXER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: numbers of one caller, N apart, still meet every choice
 
@@ -35,38 +36,43 @@ def bench_value(value_bytes: int, seed: int = 0) -> bytes:
 async def load_keys(parameters: Mapping[str, Any]) -> int:
     """Puts every key once; returns how many. Raises what the store raises."""
     value = bench_value(parameters["value_bytes"])
-    async with connection.connect(parameters["at"]) as client:
+    async with _connect(parameters) as client:
         namespace = client.namespace(parameters["namespace"])
         for begin in range(0, parameters["keys"], LOAD_BATCH_KEYS):
             batch = range(begin, min(begin + LOAD_BATCH_KEYS, parameters["keys"]))
-            await namespace.put_many({bench_key(number): value for number in batch}, timeout_s=parameters["load_timeout_s"])
+            await namespace.put_many({bench_key(number): value for number in batch}, timeout_s=LOAD_TIMEOUT_S)
     return int(parameters["keys"])
+
+
+def _connect(parameters: Mapping[str, Any]) -> AbstractAsyncContextManager[connection.Client]:
+    return connection.connect(parameters["at"], timeout_s=parameters["timeout_s"], level=parameters["level"])
 
 
 @asynccontextmanager
 async def open_operations(parameters: Mapping[str, Any]) -> AsyncIterator[Operations]:
-    """The workload's operation on an open client. `parameters`: at, namespace, workload, keys, value_bytes, call (keyword arguments
-    of each operation) and seed. A get that finds nothing raises `RecordLost`: every key was loaded."""
+    """The workload's operation on an open client. `parameters`: at, namespace, timeout_s, level, workload, keys, value_bytes, seed.
+
+    A get that finds nothing raises `RecordLost`: every key was loaded.
+    """
     random = Random(parameters["seed"])
     chosen = [bench_key(random.randrange(parameters["keys"])) for _ in range(_CHOICES)]
     reads = WORKLOADS[parameters["workload"]]
     is_read = bytes(random.random() < reads for _ in range(_CHOICES))
     value = bench_value(parameters["value_bytes"], parameters["seed"])
-    call: dict[str, Any] = parameters["call"]
     mask, mixer = _CHOICES - 1, _MIXER
 
-    async with connection.connect(parameters["at"]) as client:
+    async with _connect(parameters) as client:
         namespace = client.namespace(parameters["namespace"])
         get, put = namespace.get, namespace.put
 
         async def read(i: int) -> None:
             key = chosen[(i * mixer >> 32) & mask]
-            entry = await get(key, **call)
+            entry = await get(key)
             if not entry.found:
                 raise RecordLost(f"{key.decode()} was loaded and is not found")
 
         async def write(i: int) -> None:
-            await put(chosen[(i * mixer >> 32) & mask], value, **call)
+            await put(chosen[(i * mixer >> 32) & mask], value)
 
         async def either(i: int) -> None:
             await (read(i) if is_read[(i * mixer >> 40) & mask] else write(i))

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from kvproto.errors import KvError
 
 Operation = Callable[[int], Awaitable[object]]
+Clock = Callable[[], int]  # monotonic nanoseconds
 Result = TypeVar("Result")
 
 PAUSE_AFTER_ERROR_S = 0.001  # an operation that fails at once must neither starve the loop nor hammer the servers
@@ -71,7 +72,9 @@ class LoopResult:
         return (latency_ns for caller in self.callers for i, latency_ns in caller.numbered() if select(i))
 
 
-async def run_closed_loop(op: Operation, *, in_flight: int, seconds: float, warm_up_s: float = 0.0, first: int = 0) -> LoopResult:
+async def run_closed_loop(
+    op: Operation, *, in_flight: int, seconds: float, warm_up_s: float = 0.0, first: int = 0, clock: Clock = perf_counter_ns
+) -> LoopResult:
     """Keeps `in_flight` operations going for `warm_up_s`, unmeasured, and then for `seconds`; returns when the last one has ended.
 
     A failed operation is counted by its code and its caller goes on. Cancelling ends every caller.
@@ -81,20 +84,20 @@ async def run_closed_loop(op: Operation, *, in_flight: int, seconds: float, warm
     gc.collect()
     gc.freeze()  # the collector need not look at the preloaded data again and again
     try:
-        measure_from_ns = perf_counter_ns() + int(warm_up_s * 1e9)
+        measure_from_ns = clock() + int(warm_up_s * 1e9)
         stop_ns = measure_from_ns + int(seconds * 1e9)
         logs = tuple(CallerLog(first + at, in_flight) for at in range(in_flight))
         async with asyncio.TaskGroup() as group:
             for log in logs:
-                group.create_task(_call(op, log, measure_from_ns, stop_ns), name=f"caller@{log.first}")
+                group.create_task(_call(op, log, measure_from_ns, stop_ns, clock), name=f"caller@{log.first}")
     finally:
         gc.unfreeze()
     return LoopResult(logs, seconds)
 
 
-async def _call(op: Operation, log: CallerLog, measure_from_ns: int, stop_ns: int) -> None:
+async def _call(op: Operation, log: CallerLog, measure_from_ns: int, stop_ns: int, clock: Clock) -> None:
     """One caller. `log.first` becomes the number of its first measured call."""
-    i, step, clock = log.first, log.step, perf_counter_ns
+    i, step = log.first, log.step
     now = clock()
     succeeded = False
     while now < measure_from_ns:
@@ -140,7 +143,7 @@ async def measure_overhead_ns(seconds: float = 0.02) -> float:
 
     log = CallerLog(0, 1)
     begun = perf_counter_ns()
-    await _call(nothing, log, begun, begun + int(seconds * 1e9))
+    await _call(nothing, log, begun, begun + int(seconds * 1e9), perf_counter_ns)
     return (perf_counter_ns() - begun) / len(log.latencies_ns)
 
 

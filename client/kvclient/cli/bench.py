@@ -15,7 +15,6 @@ from kvclient.cli.suggestions import SuggestingGroup
 from kvproto.errors import AvailabilityError, BadRequest
 
 WORKLOADS = ("put", "get", "mix")
-LOAD_TIMEOUT_S = 30.0
 
 
 @click.group(cls=SuggestingGroup, short_help="Measure the cluster under load.")
@@ -65,7 +64,7 @@ def measure(options: Options, settings: dict[str, Any]) -> dict[str, Any]:
     from kvclient.bench.worker import Share
 
     parameters = {name: settings[name] for name in ("workload", "keys", "value_bytes", "seed")}
-    parameters |= {"at": options.at, "namespace": options.namespace, "call": options.call(), "load_timeout_s": LOAD_TIMEOUT_S}
+    parameters |= {"at": options.at, "namespace": options.namespace, "timeout_s": options.timeout_s, "level": options.level}
     if settings["workload"] != "put":
         note(f"loading {settings['keys']:,} keys of {settings['value_bytes']} bytes")
         loop.run(kv_operations.load_keys(parameters))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
@@ -67,6 +67,10 @@ class Written(Protocol):
     def receipt(self) -> Receipt:
         """Who has stored it."""
 
+    @property
+    def siblings(self) -> int:
+        """How many values the key holds now."""
+
 
 class Namespace(Protocol):
     """The operations of one namespace; options are keyword arguments (`level`, `r`, `w`, `timeout_s`, `explain`, …).
@@ -99,10 +103,10 @@ class Namespace(Protocol):
 class Admin(Protocol):
     """What operators ask of the cluster."""
 
-    async def status(self) -> list[NodeStatus]:
-        """Every node's own numbers."""
+    async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
+        """Every node's own numbers; one that does not answer in time is a row too."""
 
-    async def describe(self) -> ClusterInfo:
+    async def describe(self, *, timeout_s: float | None = None) -> ClusterInfo:
         """The ring, and who the cluster is."""
 
 
@@ -117,29 +121,19 @@ class Client(Protocol):
         """The namespace of that name; no I/O."""
 
 
-def connect(at: str) -> AbstractAsyncContextManager[Client]:
-    """A client of the cluster at `at` (`host:port[,…]` or a `kv://` address), closed when the block is left."""
+def connect(at: str, *, timeout_s: float | None = None, level: str | None = None) -> AbstractAsyncContextManager[Client]:
+    """A client of the cluster at `at` (any address or URL the client takes), closed when the block is left. `timeout_s` (for each
+    operation) and `level` are of every operation that says nothing else; None: what the address says, or the client's default."""
     from kvclient import AsyncClient
 
-    return cast(AbstractAsyncContextManager[Client], AsyncClient(at))
+    return AsyncClient(at, timeout_s=timeout_s, level=level)
 
 
 def run(options: Options, work: Callable[[Client], Awaitable[int]]) -> int:
     """Runs one command's work with a client on a fresh event loop; returns the work's exit code, raises what it raises."""
 
     async def with_client() -> int:
-        async with connect(options.at) as client:
+        async with connect(options.at, timeout_s=options.timeout_s, level=options.level) as client:
             return await work(client)
 
     return asyncio.run(with_client())
-
-
-async def within(timeout_s: float, work: Awaitable[Any], *, doing: str) -> Any:
-    """`work`, bounded in time. Raises `DeadlineExceeded` (nothing applied: for requests that only ask)."""
-    from kvproto.errors import DeadlineExceeded
-
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await work
-    except TimeoutError as error:
-        raise DeadlineExceeded(f"no answer within {timeout_s:g} s while {doing}") from error

@@ -13,9 +13,9 @@ from kvclient.cli import connection
 from kvclient.cli.arguments import decode_base64, to_bytes, value_bytes
 from kvclient.cli.exit_codes import ExitCode, exit_code_of, gravest
 from kvclient.cli.options import Options, Output
-from kvclient.cli.output import ErrorPrinter, Printer, note, print_receipt_notes, printable, receipt_row
+from kvclient.cli.output import ErrorPrinter, Printer, note, print_receipt_notes, printable
 from kvclient.cli.rows import entry_row, written_row
-from kvproto.errors import BadRequest, KvError, WrongMode
+from kvproto.errors import BadRequest, KvError
 
 if TYPE_CHECKING:
     from kvclient.cli.connection import Client, Entry, Written
@@ -49,14 +49,13 @@ def put(
     Without a context a put overwrites what the coordinator holds; with the context of a read it supersedes exactly what was read.
     """
     options = Options.of(ctx)
-    if if_absent or if_version is not None:
-        raise _needs_consensus(options.namespace, "--if-absent" if if_absent else "--if-version")
     known = None if context is None else decode_base64(context, what="--context")
+    arguments = options.call(ttl_s=ttl_s, context=known, w=w, if_absent=if_absent or None, if_version=if_version)
     data = value_bytes(value)
 
     async def work(client: Client) -> int:
         namespace = client.namespace(options.namespace)
-        written = await namespace.put(to_bytes(key), data, **options.call(ttl_s=ttl_s, context=known, w=w))
+        written = await namespace.put(to_bytes(key), data, **arguments)
         _print_written(options.output, "stored", to_bytes(key), written)
         return ExitCode.DONE
 
@@ -200,14 +199,8 @@ def _print_written(output: Output, verb: str, key: bytes, written: Written) -> N
         if output is Output.RAW:
             printer.line(written.version)
             return
-        receipt = receipt_row(written.receipt)
-        kept = "on disk" if receipt["durable"] else "in memory"
-        printer.line(f"{verb} {printable(key)} ({len(receipt['acknowledged'])} of {receipt['n']} replicas, {kept})")
-
-
-def _needs_consensus(namespace: str, option: str) -> WrongMode:
-    return WrongMode(
-        f"{option} needs a linearizable namespace (preset pc-ec or pc-el), and {namespace!r} is not one; "
-        f"in an eventual namespace read first and put with --context",
-        subject=namespace,
-    )
+        receipt = written.receipt
+        kept = "on disk" if receipt.durable else "in memory"
+        printer.line(f"{verb} {printable(key)} ({len(receipt.acknowledged)} of {receipt.n} replicas, {kept})")
+    if written.siblings > 1:
+        note(f"{printable(key)} now has {written.siblings} siblings: see kv get {shlex.quote(printable(key))}")

@@ -42,16 +42,14 @@ def dump(ctx: click.Context, target: str, prefix: str, after: str, fresh: bool) 
 
     async def work(client: Client) -> int:
         def scan(behind: bytes) -> AsyncIterator[ScannedEntry]:
-            arguments = options.call(prefix=to_bytes(prefix) or None, after=behind or None)
-            arguments.pop("explain", None)
-            return client.namespace(options.namespace).scan(**arguments)
+            return client.namespace(options.namespace).scan(prefix=to_bytes(prefix), after=behind)
 
         if target == "-":
             await _dump_to_stdout(options, scan(to_bytes(after)))
             return ExitCode.DONE
         if after:
             raise BadRequest("--after is for a dump on stdout; a file continues by itself")
-        cluster = await connection.within(options.timeout_s, client.admin.describe(), doing="asking for the cluster's identity")
+        cluster = await client.admin.describe()
         job = f"dump of {cluster.cluster_id}/{options.namespace} prefix {prefix!r}"
         keys = await _dump_to_file(Path(target), job, scan, fresh=fresh)
         _print_summary(options.output, keys, target)

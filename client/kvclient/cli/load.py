@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS_MAX = 2_000
 BATCH_BYTES_MAX = 4 << 20
+BATCH_TIMEOUT_S = 30.0  # unless --timeout says otherwise: a slow disk is no reason to give a load up
 FINGERPRINT_BYTES = 1 << 16
 
 wall_clock_s: Callable[[], float] = time.time  # only to turn a time of expiry into what is left of it
@@ -84,7 +85,7 @@ class Loader:
 
     def __init__(self, namespace: Namespace, options: Options, note_progress: Callable[[Progress], None] = lambda _: None) -> None:
         self._namespace = namespace
-        self._call = options.call()
+        self._call = {"timeout_s": BATCH_TIMEOUT_S if options.timeout_s is None else options.timeout_s}
         self._note_progress = note_progress
         self.keys = 0
         self.expired = 0
@@ -154,7 +155,7 @@ def batches(stream: IO[bytes], start: Progress, skip_lines: int) -> Iterator[Bat
 
 
 async def _load_file(client: Client, options: Options, path: Path, *, skip: int | None, fresh: bool) -> Loader:
-    cluster = await connection.within(options.timeout_s, client.admin.describe(), doing="asking for the cluster's identity")
+    cluster = await client.admin.describe()
     notes = ProgressFile(path)
     with path.open("rb") as stream:
         job = f"load of {fingerprint(stream)} into {cluster.cluster_id}/{options.namespace}"

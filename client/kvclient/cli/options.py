@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from kvproto.errors import BadRequest
+
 DEFAULT_AT = "127.0.0.1:7400"
 DEFAULT_NAMESPACE = "default"
 DEFAULT_TIMEOUT_S = 5.0
@@ -31,12 +33,12 @@ class Output(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The global options of one invocation. `timeout_s` covers a command's retries and failover; `level` None: the preset's."""
+    """The global options of one invocation. `timeout_s` None: the client's default; `level` None: the namespace's preset."""
 
     at: str = DEFAULT_AT
     namespace: str = DEFAULT_NAMESPACE
     level: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: float | None = None
     output: Output = Output.HUMAN
     explain: bool = False
 
@@ -49,14 +51,22 @@ class Options:
         return cls(**given)
 
     def call(self, **extra: object) -> dict[str, Any]:
-        """Keyword arguments for one call of the client: what was asked for, and nothing that was not."""
-        arguments: dict[str, Any] = {"timeout_s": self.timeout_s}
-        if self.level is not None:
-            arguments["level"] = self.level
-        if self.explain:
-            arguments["explain"] = True
-        arguments.update({name: value for name, value in extra.items() if value is not None})
-        return arguments
+        """Keyword arguments for one operation: what was asked for, and nothing that was not (timeout and level are the client's).
+
+        Raises `BadRequest` for a level beside a number of replicas.
+        """
+        arguments = {name: value for name, value in extra.items() if value is not None}
+        counted = next((name for name in ("r", "w") if name in arguments), None)
+        if counted is not None and self.level is not None:
+            raise BadRequest(
+                f"--level {self.level} and --{counted} {arguments[counted]} both say how many replicas: give one of them"
+            )
+        return arguments | ({"explain": True} if self.explain else {})
+
+    @property
+    def patience_s(self) -> float:
+        """The timeout, for what a command waits for by itself."""
+        return DEFAULT_TIMEOUT_S if self.timeout_s is None else self.timeout_s
 
 
 def _namespace_in_url(at: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,8 +33,7 @@ def scan(ctx: click.Context, prefix: str, start: str | None, end: str | None, li
 
     async def work(client: Client) -> int:
         namespace = client.namespace(options.namespace)
-        arguments = options.call(limit=limit, **bounds)
-        arguments.pop("explain", None)  # of single answers; a scan has none
+        arguments: dict[str, Any] = bounds if limit is None else {**bounds, "limit": limit}
         with Printer(options.output) as printer:
             async for entry in namespace.scan(**arguments):
                 _print_row(printer, entry)

@@ -1,0 +1,113 @@
+"""Rounds of SIGKILL under load: random nodes, up to all of them; every node starts again; nothing acknowledged is lost.
+
+    python -m kvchaos.kill_rounds --rounds 20
+
+One line a round and the counts at the end. Ends with 0, 8 (a promise was broken) or 9 (too little happened to judge).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvchaos.checkers.lost_writes import Verdict, check_lost_writes
+from kvchaos.processes import ProcessPlane
+from kvchaos.workloads import UniqueWrites
+
+WRITERS = 16
+OWN_KEYS = 20
+SHARED_KEYS = 8
+BEFORE_KILL_MIN = 200
+PROGRESS_TIMEOUT_S = 60.0
+READ_BACK_TIMEOUT_S = 30.0
+
+
+@dataclass(slots=True)
+class KillReport:
+    """What a run did and found. `acknowledged_min` is what it had to acknowledge to count as a test at all."""
+
+    seed: int
+    rounds: int = 0
+    kills: list[tuple[str, ...]] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    acknowledged_min: int = 0
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether enough was acknowledged, and somebody killed in every round."""
+        return self.verdict.acknowledged >= self.acknowledged_min and len(self.kills) == self.rounds > 0
+
+    def sentence(self) -> str:
+        """The counts, on one line."""
+        killed = sum(len(victims) for victims in self.kills)
+        return f"seed {self.seed}: {self.rounds} rounds of SIGKILL, {killed} nodes killed: {self.verdict.sentence()}"
+
+
+def choose_victims(nodes: tuple[str, ...], round_number: int, rng: random.Random) -> tuple[str, ...]:
+    """Some nodes, at random; every third round all of them, so that what counts is on disk and not in a survivor."""
+    count = len(nodes) if round_number % 3 == 2 else rng.randint(1, len(nodes))
+    return tuple(sorted(rng.sample(nodes, count)))
+
+
+async def run_kill_rounds(
+    *, rounds: int, seed: int, root: Path, preset: str = "pa-ec", say: Callable[[str], None] = lambda line: None
+) -> KillReport:
+    """Runs the rounds on a new cluster below `root`. Raises `FaultFailed` when a node does not start again."""
+    from kvclient import AsyncClient
+
+    rng = random.Random(seed)
+    report = KillReport(seed, acknowledged_min=rounds * BEFORE_KILL_MIN)
+    async with ProcessPlane(root, preset=preset) as plane, AsyncClient(plane.addresses) as client:
+        load = UniqueWrites(client.namespace("default"), writers=WRITERS, own_keys=OWN_KEYS, shared_keys=SHARED_KEYS, rng=rng)
+        for number in range(rounds):
+            victims = choose_victims(plane.node_ids, number, rng)
+            load.start()
+            await load.acknowledge_more(BEFORE_KILL_MIN + rng.randrange(BEFORE_KILL_MIN), timeout_s=PROGRESS_TIMEOUT_S)
+            await plane.kill(*victims)
+            await plane.restart(*victims)
+            await load.acknowledge_more(BEFORE_KILL_MIN, timeout_s=PROGRESS_TIMEOUT_S)
+            await load.stop()
+            report.rounds += 1
+            report.kills.append(victims)
+            report.verdict = check_lost_writes(load.writes, await load.read_all(timeout_s=READ_BACK_TIMEOUT_S))
+            say(f"round {number + 1}/{rounds}: killed {' '.join(victims)}, all back; {report.verdict.sentence()}")
+            if not report.verdict.is_ok:
+                break
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m kvchaos.kill_rounds", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=None, help="which nodes die when; default: drawn and printed")
+    parser.add_argument("--preset", default="pa-ec")
+    chosen = parser.parse_args(arguments)
+    seed = chosen.seed if chosen.seed is not None else random.SystemRandom().getrandbits(32)
+    with tempfile.TemporaryDirectory(prefix="kv-kill-") as folder:
+        report = asyncio.run(
+            run_kill_rounds(
+                rounds=chosen.rounds,
+                seed=seed,
+                root=Path(folder),
+                preset=chosen.preset,
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+        )
+    print(report.sentence())
+    for kind, found in (("lost", report.verdict.lost), ("applied though refused", report.verdict.applied_though_refused)):
+        for key, value in found[:20]:
+            print(f"{kind}: {key} = {value.decode()}")
+    if not report.verdict.is_ok:
+        return 8
+    return 0 if report.is_conclusive else 9
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""kvclient: the Python client of kvstore. `AsyncClient` and `Client` have the same methods; `Client` blocks.
+
+Everything is imported on first use, so that `import kvclient` costs nothing and pulls in neither asyncio nor grpc.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvclient.async_client import AsyncClient as AsyncClient
+    from kvclient.blocking import Client as Client
+    from kvclient.errors import (
+        AvailabilityError as AvailabilityError,
+    )
+    from kvclient.errors import (
+        BadRequest as BadRequest,
+    )
+    from kvclient.errors import (
+        BatchError as BatchError,
+    )
+    from kvclient.errors import (
+        ClientClosed as ClientClosed,
+    )
+    from kvclient.errors import (
+        ClusterError as ClusterError,
+    )
+    from kvclient.errors import (
+        DeadlineExceeded as DeadlineExceeded,
+    )
+    from kvclient.errors import (
+        ForkedClient as ForkedClient,
+    )
+    from kvclient.errors import (
+        KvError as KvError,
+    )
+    from kvclient.errors import (
+        NodeUnreachable as NodeUnreachable,
+    )
+    from kvclient.errors import (
+        Overloaded as Overloaded,
+    )
+    from kvclient.errors import (
+        QuorumUnreachable as QuorumUnreachable,
+    )
+    from kvclient.errors import (
+        SiblingsError as SiblingsError,
+    )
+    from kvclient.errors import (
+        StorageError as StorageError,
+    )
+    from kvclient.errors import (
+        TooLarge as TooLarge,
+    )
+    from kvclient.errors import (
+        UnknownNamespace as UnknownNamespace,
+    )
+    from kvclient.errors import (
+        UserError as UserError,
+    )
+    from kvclient.errors import (
+        WrongMode as WrongMode,
+    )
+    from kvclient.values import Entry as Entry
+    from kvclient.values import PutResult as PutResult
+    from kvproto.columns import Level as Level
+    from kvproto.columns import Receipt as Receipt
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncClient": "kvclient.async_client",
+    "Client": "kvclient.blocking",
+    "Entry": "kvclient.values",
+    "PutResult": "kvclient.values",
+    "Level": "kvproto.columns",
+    "Receipt": "kvproto.columns",
+}
+_ERRORS = (
+    ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "ForkedClient", "KvError")
+    + ("NodeUnreachable", "Overloaded", "QuorumUnreachable", "SiblingsError", "StorageError", "TooLarge", "UnknownNamespace")
+    + ("UserError", "WrongMode")
+)  # fmt: skip
+
+
+def open(url: str = "", **options: Any) -> Client:  # noqa: A001 - kvclient.open reads as it should; nothing here opens a file
+    """A blocking client of any URL; `options` are those of `Client`."""
+    from kvclient.blocking import Client
+
+    return Client(url, **options)
+
+
+def open_async(url: str = "", **options: Any) -> AsyncClient:
+    """An asyncio client of any URL; `options` are those of `AsyncClient`."""
+    from kvclient.async_client import AsyncClient
+
+    return AsyncClient(url, **options)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name) or ("kvclient.errors" if name in _ERRORS else "")
+    if not home:
+        raise AttributeError(f"module 'kvclient' has no attribute {name!r}")
+    found = getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, *_ERRORS, "__version__", "open", "open_async"])

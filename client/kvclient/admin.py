@@ -1,0 +1,53 @@
+"""What a client can ask about the cluster itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from kvclient.errors import KvError, WrongMode
+from kvclient.node_link import NodeLink
+from kvproto.columns import ClusterInfo, NodeStatus
+
+if TYPE_CHECKING:
+    from kvclient.async_client import AsyncClient
+
+STATE_DEAD = "dead"
+STATUS_TIMEOUT_S = 1.5
+
+
+class AsyncAdmin:
+    """`client.admin`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def describe(self, *, timeout_s: float | None = None) -> ClusterInfo:
+        """The ring, limits and namespaces, asked for now. Raises `AvailabilityError` when no node answers."""
+        await self._client.connect()
+        return await self._client.membership.describe(self._client.timeout_s if timeout_s is None else timeout_s)
+
+    async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
+        """A row a member, in the ring's order. A member that does not answer is a row with state "dead": that is this client's view of
+        it, and its numbers are 0. `timeout_s` is what each is given, 1.5 by default: a row costs a node nothing."""
+        client = self._client
+        await client.connect()
+        patience_s = min(STATUS_TIMEOUT_S, client.timeout_s) if timeout_s is None else timeout_s
+        return list(await asyncio.gather(*(self._status_of(link, patience_s) for link in client.membership.all_links())))
+
+    async def create_namespace(self, name: str, *, preset: str = "pa-ec") -> None:
+        """Namespaces are part of the nodes' configuration: always raises `WrongMode`, saying what to write where."""
+        raise WrongMode(
+            f"namespaces are configured, not created: add [cluster.namespaces.{name}] with preset = {preset!r} to every node.toml "
+            "and restart the nodes",
+            subject=name,
+        )
+
+    async def _status_of(self, link: NodeLink, timeout_s: float) -> NodeStatus:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await link.transport.status()
+        except (KvError, TimeoutError):
+            info = self._client.info
+            zone = next((member.zone for member in info.members if member.id == link.node_id), "")
+            return NodeStatus(link.node_id, link.address, zone, STATE_DEAD, ring_epoch=0, keys=0, version="")

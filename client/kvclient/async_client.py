@@ -1,0 +1,152 @@
+"""The asyncio client: a cluster, or a store inside this process, as one object.
+
+Put together here and nowhere else: target, membership, dispatcher, namespaces. Belongs to the event loop it is first used on. Keys,
+values and errors are as docs/architecture.md describes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from kvclient.admin import AsyncAdmin
+from kvclient.clock import Clock, SystemClock
+from kvclient.contexts import ContextMemory
+from kvclient.dispatcher import Dispatcher
+from kvclient.errors import BadRequest, ClientClosed, ForkedClient
+from kvclient.membership import Membership
+from kvclient.namespace import AsyncNamespace
+from kvclient.request_ids import RequestIds
+from kvclient.target import parse_level, parse_target
+from kvclient.transport import Dial, Transport, dial_grpc, open_embedded
+from kvproto.columns import ClusterInfo, Level
+
+TIMEOUT_S = 5.0
+
+
+class AsyncClient(AsyncNamespace):
+    """A client of a cluster, and by itself its default namespace. Use it as `async with`, or call `close`; connects with the first
+    operation.
+
+    `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `embedded:/path` or `embedded::memory:NAME`.
+    `timeout_s` covers each call as a whole, with retries and failover. `address_map` tells where to reach a node (by id) when that is
+    not the address it advertises. `dial`, `clock` and `rng` are seams for simulation and tests.
+    """
+
+    def __init__(
+        self,
+        target: str = "",
+        *,
+        timeout_s: float | None = None,
+        level: Level | str | None = None,
+        address_map: Mapping[str, str] | None = None,
+        dial: Dial = dial_grpc,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        parsed = parse_target(target)
+        self.timeout_s = _first(timeout_s, parsed.timeout_s, TIMEOUT_S)
+        if self.timeout_s <= 0:
+            raise BadRequest(f"a timeout of {self.timeout_s} s leaves no time", subject="timeout_s")
+        self.target = target
+        self.rng = rng or Random()
+        self.dispatcher: Dispatcher | None = None
+        self.key_bytes_max = 0
+        self.value_bytes_max = 0
+        self.admin = AsyncAdmin(self)
+        self._parsed = parsed
+        self._address_map = dict(address_map or {})
+        self._dial = dial
+        self._ids = RequestIds(clock or SystemClock(), self.rng)
+        self._memory = ContextMemory()
+        self._namespaces: dict[str, AsyncNamespace] = {}
+        self._membership: Membership | None = None
+        self._connecting: asyncio.Lock = asyncio.Lock()
+        self._closed = False
+        self._pid = os.getpid()
+        chosen = parse_level(level) if level is not None else parsed.level
+        super().__init__(self, parsed.namespace, self._memory.namespace(parsed.namespace), chosen)
+        self._namespaces[parsed.namespace] = self
+
+    def namespace(self, name: str) -> AsyncNamespace:
+        """The namespace `name`; no I/O, so an unknown one shows with the first operation."""
+        found = self._namespaces.get(name)
+        if found is None:
+            if not name:
+                raise BadRequest("a namespace has a name", subject="namespace")
+            found = self._namespaces[name] = AsyncNamespace(self, name, self._memory.namespace(name), self._level)
+        return found
+
+    async def connect(self) -> Dispatcher:
+        """Finds a node and learns the ring; every operation does so by itself. Raises `AvailabilityError` when no node answers in time,
+        `ClientClosed`, `ForkedClient`."""
+        if self._closed:
+            raise ClientClosed("the client was closed")
+        if self._pid != os.getpid():
+            raise ForkedClient("the process was forked after this client was made: make one after the fork")
+        async with self._connecting:
+            if self.dispatcher is not None:
+                return self.dispatcher
+            loop = asyncio.get_running_loop()
+            membership = self._make_membership()
+            dispatcher = Dispatcher(membership, self._ids, self.rng)
+            membership.owner = dispatcher
+            try:
+                await membership.connect(loop.time() + self.timeout_s)
+            except BaseException:
+                await membership.close()
+                raise
+            self._membership = membership
+            info = membership.router.info
+            self.key_bytes_max = info.key_bytes_max
+            self.value_bytes_max = info.value_bytes_max
+            self.dispatcher = dispatcher
+            return dispatcher
+
+    @property
+    def membership(self) -> Membership:
+        """The nodes and their links, once connected."""
+        assert self._membership is not None, "connect first"
+        return self._membership
+
+    @property
+    def info(self) -> ClusterInfo:
+        """The ring, limits and namespaces as last learned, once connected."""
+        return self.membership.router.info
+
+    async def close(self) -> None:
+        """Ends operations under way with `ClientClosed` and lets go of every node. Idempotent."""
+        self._closed = True
+        dispatcher, self.dispatcher = self.dispatcher, None
+        if dispatcher is not None:
+            await self.membership.close()
+            dispatcher.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _make_membership(self) -> Membership:
+        if not self._parsed.embedded:
+            return Membership(self._parsed.addresses, self._dial, self._ids, address_map=self._address_map, is_single=False)
+
+        def dial(url: str, _: object) -> Transport:
+            return open_embedded(url)
+
+        return Membership((self._parsed.embedded,), dial, self._ids, address_map={}, is_single=True)
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self.target!r}>"
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)

@@ -1,0 +1,258 @@
+"""A namespace's operations: what users call. Checks arguments, makes shapes, and leaves the rest to the dispatcher.
+
+`get`, `put` and `delete` of one loop turn travel together by themselves; *_many calls are for those who have the keys at hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kvclient.bulk import BulkCall
+from kvclient.conditions import refuse_condition
+from kvclient.contexts import KNOWS_NOTHING, NamespaceContexts
+from kvclient.errors import BadRequest, BatchError, TooLarge
+from kvclient.scanning import scan
+from kvclient.shapes import Shape
+from kvclient.target import parse_level
+from kvclient.values import Entry, PutResult
+from kvproto.columns import Kind, Level, ScanQuery
+
+if TYPE_CHECKING:
+    from kvclient.async_client import AsyncClient
+
+Key = str | bytes
+KeyT = TypeVar("KeyT", str, bytes)
+
+
+class AsyncNamespace:
+    """One namespace of a client. Light; does no I/O until asked for something."""
+
+    def __init__(self, client: AsyncClient, name: str, contexts: NamespaceContexts, level: Level) -> None:
+        self.name = name
+        self._client = client
+        self._contexts = contexts
+        self._level = level
+        self._shapes: dict[tuple[Kind, Level, int, bool, bool], Shape] = {}
+        self._get = self._shape(Kind.GET, None, 0, explain=False)
+        self._put = self._shape(Kind.PUT, None, 0, explain=False)
+        self._put_ttl = self._shape(Kind.PUT, None, 0, explain=False, has_ttl=True)
+        self._delete = self._shape(Kind.DELETE, None, 0, explain=False)
+
+    async def get(
+        self, key: Key, *, level: Level | str | None = None, r: int = 0, timeout_s: float | None = None, explain: bool = False
+    ) -> Entry:
+        """What `key` holds. A missing key is an `Entry` whose `found` is False. Raises `AvailabilityError` within `timeout_s`."""
+        plain = level is None and not r and not explain
+        shape = self._get if plain else self._shape(Kind.GET, level, r, explain=explain)
+        client = self._client
+        dispatcher = client.dispatcher or await client.connect()
+        encoded = key.encode() if isinstance(key, str) else key
+        if not 0 < len(encoded) <= client.key_bytes_max:
+            raise self._bad_key(encoded)
+        found: Entry = await dispatcher.read(shape, encoded, client.timeout_s if timeout_s is None else timeout_s)
+        return found
+
+    async def put(
+        self,
+        key: Key,
+        value: bytes,
+        *,
+        ttl_s: float | None = None,
+        context: bytes | None = None,
+        level: Level | str | None = None,
+        w: int = 0,
+        if_absent: bool = False,
+        if_version: str | None = None,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> PutResult:
+        """Stores `value`. Without a `context` it supersedes what the coordinator holds and what this client was acknowledged; with an
+        entry's context, every sibling that was read; with b"", nothing.
+
+        `ttl_s` 0 never expires, None is the namespace's. Raises `WrongMode` for a condition in a namespace without consensus. An error
+        whose `may_have_applied` is True leaves the outcome unknown.
+        """
+        client = self._client
+        dispatcher = client.dispatcher or await client.connect()
+        if if_absent or if_version is not None:
+            refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
+        plain = level is None and not w and not explain
+        if ttl_s is None:
+            shape = self._put if plain else self._shape(Kind.PUT, level, w, explain=explain)
+            ttl_ms = 0
+        else:
+            shape = self._put_ttl if plain else self._shape(Kind.PUT, level, w, explain=explain, has_ttl=True)
+            ttl_ms = _milliseconds(ttl_s)
+        encoded = key.encode() if isinstance(key, str) else key
+        if not 0 < len(encoded) <= client.key_bytes_max:
+            raise self._bad_key(encoded)
+        if len(value) > client.value_bytes_max:
+            raise self._bad_value(encoded, value)
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        done: PutResult = await dispatcher.write(shape, encoded, value, timeout, _token(context), ttl_ms)
+        return done
+
+    async def delete(
+        self,
+        key: Key,
+        *,
+        context: bytes | None = None,
+        level: Level | str | None = None,
+        w: int = 0,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> PutResult:
+        """Removes what `put` would have replaced. A missing key is no error."""
+        client = self._client
+        dispatcher = client.dispatcher or await client.connect()
+        plain = level is None and not w and not explain
+        shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
+        encoded = key.encode() if isinstance(key, str) else key
+        if not 0 < len(encoded) <= client.key_bytes_max:
+            raise self._bad_key(encoded)
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, _token(context), 0)
+        return done
+
+    async def get_many(
+        self,
+        keys: Iterable[KeyT],
+        *,
+        level: Level | str | None = None,
+        r: int = 0,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> dict[KeyT, Entry]:
+        """An `Entry` for each key, as given. Raises `BatchError` with `.results` and `.errors` when some could not be read."""
+        wanted = list(dict.fromkeys(keys))
+        shape = self._shape(Kind.GET, level, r, explain=explain)
+        return await self._many(shape, wanted, (), 0, timeout_s)
+
+    async def put_many(
+        self,
+        items: Mapping[KeyT, bytes],
+        *,
+        ttl_s: float | None = None,
+        level: Level | str | None = None,
+        w: int = 0,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> dict[KeyT, PutResult]:
+        """Stores every item; no order and no atomicity among them. Raises `BatchError` when some could not be stored."""
+        shape = self._shape(Kind.PUT, level, w, explain=explain, has_ttl=ttl_s is not None)
+        ttl_ms = 0 if ttl_s is None else _milliseconds(ttl_s)
+        return await self._many(shape, list(items), list(items.values()), ttl_ms, timeout_s)
+
+    async def delete_many(
+        self,
+        keys: Iterable[KeyT],
+        *,
+        level: Level | str | None = None,
+        w: int = 0,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> dict[KeyT, PutResult]:
+        """Removes every key. Raises `BatchError` when some could not be removed."""
+        wanted = list(dict.fromkeys(keys))
+        return await self._many(self._shape(Kind.DELETE, level, w, explain=explain), wanted, (), 0, timeout_s)
+
+    async def scan(
+        self,
+        prefix: Key = b"",
+        *,
+        start: Key = b"",
+        end: Key = b"",
+        after: Key = b"",
+        limit: int = 0,
+        level: Level | str | None = None,
+        r: int = 0,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Entry]:
+        """The entries in key order: `start` inclusive, `end` and `after` exclusive, at most `limit` (0: all). `timeout_s` is for each
+        page. Writes that run meanwhile may or may not be seen."""
+        client = self._client
+        if client.dispatcher is None:
+            await client.connect()
+        if limit < 0:
+            raise BadRequest(f"a scan cannot have {limit} entries", actual=limit, subject="limit")
+        shape = self._shape(Kind.GET, level, r, explain=False)
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        query = ScanQuery(
+            namespace=self.name,
+            prefix=_encode(prefix),
+            start=_encode(start),
+            end=_encode(end),
+            after=_encode(after),
+            limit=limit,
+            level=shape.level,
+            r=shape.r,
+            timeout_ms=max(1, int(timeout * 1000)),
+        )
+        async for entry in scan(client.membership, query, timeout, client.rng):
+            yield entry
+
+    async def _many(
+        self, shape: Shape, keys: list[KeyT], values: Iterable[bytes], ttl_ms: int, timeout_s: float | None
+    ) -> dict[KeyT, Any]:
+        client = self._client
+        dispatcher = client.dispatcher or await client.connect()
+        encoded = [_encode(key) for key in keys]
+        held = list(values)
+        for key in encoded:
+            if not 0 < len(key) <= client.key_bytes_max:
+                raise self._bad_key(key)
+        for key, value in zip(encoded, held, strict=False):
+            if len(value) > client.value_bytes_max:
+                raise self._bad_value(key, value)
+        if not encoded:
+            return {}
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + (client.timeout_s if timeout_s is None else timeout_s)
+        call = BulkCall(shape.for_bulk(), encoded, values=held, ttl_ms=ttl_ms, deadline_s=deadline_s, future=loop.create_future())
+        dispatcher.start_bulk(call)
+        await call.future
+        if call.errors:
+            errors = {keys[index]: call.errors[index] for index in sorted(call.errors)}
+            raise BatchError({key: result for key, result in zip(keys, call.results, strict=True) if key not in errors}, errors)
+        return dict(zip(keys, call.results, strict=True))
+
+    def _shape(self, kind: Kind, level: Level | str | None, quorum: int, *, explain: bool, has_ttl: bool = False) -> Shape:
+        asked = self._level if level is None and not quorum else parse_level(level)
+        options = (kind, asked, quorum, explain, has_ttl)
+        shape = self._shapes.get(options)
+        if shape is None:
+            shape = Shape(kind, self.name, self._contexts, level=asked, quorum=quorum, explain=explain, has_ttl=has_ttl)
+            self._shapes[options] = shape
+        return shape
+
+    def _bad_key(self, key: bytes) -> BadRequest | TooLarge:
+        if not key:
+            return BadRequest("a key has at least one byte", subject=self.name)
+        limit = self._client.key_bytes_max
+        return TooLarge(f"a key of {len(key)} bytes; at most {limit}", limit=limit, actual=len(key), subject=self.name)
+
+    def _bad_value(self, key: bytes, value: bytes) -> TooLarge:
+        limit = self._client.value_bytes_max
+        said = f"the value of {key[:64]!r} has {len(value)} bytes; at most {limit}"
+        return TooLarge(said, limit=limit, actual=len(value), subject=self.name)
+
+    def __repr__(self) -> str:
+        return f"<AsyncNamespace {self.name!r}>"
+
+
+def _encode(key: Key) -> bytes:
+    return key.encode() if isinstance(key, str) else key
+
+
+def _token(context: bytes | None) -> bytes | None:
+    """What to send: None is for the client's memory to fill in."""
+    return KNOWS_NOTHING if context == b"" else context
+
+
+def _milliseconds(ttl_s: float) -> int:
+    """At least one for any positive time, so that "soon" never becomes "never"."""
+    if ttl_s < 0:
+        raise BadRequest(f"a time to live of {ttl_s} s lies in the past", subject="ttl_s")
+    return max(1, round(ttl_s * 1000)) if ttl_s else 0

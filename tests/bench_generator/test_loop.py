@@ -1,0 +1,151 @@
+"""The closed loop: how many are in flight, what is measured, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from kvclient.bench.loop import CallerLog, LoopResult, measure_overhead_ns, run, run_closed_loop
+from kvproto.errors import DeadlineExceeded
+
+
+async def test_exactly_so_many_are_in_flight_until_the_end() -> None:
+    now, seen = 0, set()
+
+    async def op(_i: int) -> None:
+        nonlocal now
+        now += 1
+        seen.add(now)
+        await asyncio.sleep(0)
+        now -= 1
+
+    result = await run_closed_loop(op, in_flight=7, seconds=0.05)
+    assert max(seen) == 7
+    assert now == 0
+    assert result.completed > 7
+
+
+async def test_every_call_has_a_number_of_its_own_and_keeps_its_latency() -> None:
+    calls: Counter[int] = Counter()
+
+    async def op(i: int) -> None:
+        calls[i] += 1
+        await asyncio.sleep(0)
+
+    result = await run_closed_loop(op, in_flight=5, seconds=0.03, warm_up_s=0.01, first=1000)
+    assert set(calls.values()) == {1}
+    measured = [i for caller in result.callers for i, _ in caller.numbered()]
+    assert len(measured) == len(set(measured))
+    assert set(measured) <= set(calls)
+    assert min(calls) == 1000
+    assert min(measured) > 1000, "the warm-up is not measured"
+
+
+class Machine:
+    """A clock that only operations move: each takes the next of `durations_ms`, and the last one for ever after."""
+
+    def __init__(self, *durations_ms: int) -> None:
+        self.now_ns = 10**12
+        self._durations_ms = list(durations_ms)
+
+    def clock(self) -> int:
+        return self.now_ns
+
+    async def op(self, _i: int) -> None:
+        duration_ms = self._durations_ms.pop(0) if len(self._durations_ms) > 1 else self._durations_ms[0]
+        self.now_ns += duration_ms * 1_000_000
+
+
+async def test_latencies_are_of_the_operations_selected() -> None:
+    machine = Machine(1, 2, 3, 4)
+    result = await run_closed_loop(machine.op, in_flight=1, seconds=0.010, first=6, clock=machine.clock)
+    assert list(result.latencies_ns()) == [1_000_000, 2_000_000, 3_000_000, 4_000_000]
+    assert list(result.latencies_ns(lambda i: i in {7, 9})) == [2_000_000, 4_000_000]
+
+
+async def test_an_operation_that_ends_after_the_window_counts_for_latency_but_not_for_throughput() -> None:
+    machine = Machine(4)
+    result = await run_closed_loop(machine.op, in_flight=1, seconds=0.010, clock=machine.clock)
+    assert result.completed == 2
+    assert list(result.latencies_ns()) == [4_000_000] * 3
+
+
+async def test_an_operation_begun_in_the_warm_up_and_ended_in_the_window_counts_for_throughput_only() -> None:
+    machine = Machine(7, 6, 3)  # ends at 7, 13, 16, 19 and 22 ms; the window is 10 to 20
+    result = await run_closed_loop(machine.op, in_flight=1, seconds=0.010, warm_up_s=0.010, clock=machine.clock)
+    assert result.completed == 3
+    assert list(result.latencies_ns()) == [3_000_000] * 3
+
+
+async def test_an_operation_longer_than_warm_up_and_window_counts_for_nothing() -> None:
+    machine = Machine(50)
+    result = await run_closed_loop(machine.op, in_flight=1, seconds=0.010, warm_up_s=0.010, clock=machine.clock)
+    assert (result.completed, list(result.latencies_ns())) == (0, [])
+
+
+async def test_failures_are_counted_by_code_and_the_callers_go_on() -> None:
+    async def op(i: int) -> None:
+        if i % 4 == 1:
+            raise DeadlineExceeded("late")
+        if i % 4 == 3:
+            raise ValueError("not of the store")
+        await asyncio.sleep(0)
+
+    result = await run_closed_loop(op, in_flight=3, seconds=0.05)
+    assert set(result.errors) == {"DEADLINE_EXCEEDED", "ValueError"}
+    assert all(i % 2 == 0 for caller in result.callers for i, _ in caller.numbered())
+    assert result.completed > 0
+
+
+async def test_an_operation_that_always_fails_at_once_does_not_starve_the_loop() -> None:
+    async def op(_i: int) -> None:
+        raise DeadlineExceeded("late")
+
+    result = await run_closed_loop(op, in_flight=2, seconds=0.02, warm_up_s=0.01)
+    assert (result.completed, result.ops_per_s) == (0, 0.0)
+    assert 0 < sum(result.errors.values()) <= 2 * 40
+
+
+async def test_cancelling_ends_every_caller() -> None:
+    begun, ended = 0, 0
+    all_begun = asyncio.Event()
+
+    async def op(_i: int) -> None:
+        nonlocal begun, ended
+        begun += 1
+        if begun == 4:
+            all_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    task = asyncio.create_task(run_closed_loop(op, in_flight=4, seconds=60))
+    await all_begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (begun, ended) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"in_flight": 0, "seconds": 1}, {"in_flight": 1, "seconds": 0}, {"in_flight": 1, "seconds": 1, "warm_up_s": -1}]
+)
+async def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
+    async def op(_i: int) -> None:
+        return None
+
+    with pytest.raises(ValueError, match="are needed"):
+        await run_closed_loop(op, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_rate_is_of_the_window() -> None:
+    callers = tuple(CallerLog(at, 2, completed=50 + at) for at in range(2))
+    assert LoopResult(callers, seconds=2.0).ops_per_s == 50.5
+
+
+def test_the_loop_costs_little_beside_an_operation() -> None:
+    """About 300 ns on an idle machine; an operation of the client takes some 20,000. The best of several, for busy machines."""
+    assert min(run(measure_overhead_ns(0.01)) for _ in range(5)) < 3_000

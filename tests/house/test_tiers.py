@@ -1,0 +1,79 @@
+"""The suite's tiers: what each runs, and that an unknown one does not pass for a known one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import part_of
+from tests.house.repository import ROOT
+
+SUITE = """
+import pytest
+from hypothesis import settings
+
+def test_examples():
+    print("examples:", settings().max_examples)
+
+@pytest.mark.long
+def test_long():
+    print("the long one ran")
+"""
+
+
+def run_suite(folder: Path, tier: str) -> subprocess.CompletedProcess[str]:
+    """A suite of two tests under our conftest, in a process of its own."""
+    (folder / "test_suite.py").write_text(SUITE)
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "tests.conftest",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(folder),
+    ]
+    env = {"PATH": "", "PYTHONPATH": str(ROOT), "KV_TIER": tier, "HYPOTHESIS_STORAGE_DIRECTORY": str(folder)}
+    return subprocess.run([*command, str(folder)], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_quick_tier_tries_200_examples_and_leaves_the_long_tests_out(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "quick")
+    assert (done.returncode, "examples: 200" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "1 passed, 1 deselected" in done.stdout
+
+
+def test_the_long_tier_tries_1000_examples_and_runs_the_long_tests(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "long")
+    assert (done.returncode, "examples: 1000" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "the long one ran" in done.stdout
+
+
+def test_an_unknown_tier_ends_the_run(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "thorough")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "quick, long" in done.stderr
+
+
+def test_the_seconds_of_each_part_stand_at_the_end(tmp_path: Path) -> None:
+    assert "seconds of each part (quick tier)" in run_suite(tmp_path, "quick").stdout
+
+
+@pytest.mark.parametrize(
+    ("node_id", "part"),
+    [
+        ("tests/laws/test_merge.py::test_a", "laws"),
+        ("tests/laws/deep/test_merge.py::test_a[x/y]", "laws"),
+        ("tests/test_top.py::test_a", "tests"),
+    ],
+)
+def test_a_test_belongs_to_its_folder_below_tests(node_id: str, part: str) -> None:
+    assert part_of(node_id) == part
