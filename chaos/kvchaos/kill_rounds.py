@@ -24,6 +24,7 @@ WRITERS = 16
 OWN_KEYS = 20
 SHARED_KEYS = 8
 BEFORE_KILL_MIN = 200
+WHILE_DOWN_MIN = 100
 PROGRESS_TIMEOUT_S = 60.0
 READ_BACK_TIMEOUT_S = 30.0
 
@@ -50,9 +51,11 @@ class KillReport:
 
 
 def choose_victims(nodes: tuple[str, ...], round_number: int, rng: random.Random) -> tuple[str, ...]:
-    """Some nodes, at random; every third round all of them, so that what counts is on disk and not in a survivor."""
-    count = len(nodes) if round_number % 3 == 2 else rng.randint(1, len(nodes))
-    return tuple(sorted(rng.sample(nodes, count)))
+    """One node, then two, … then all of them, then one again; which ones is drawn.
+
+    With all of them dead what counts is on disk and not in a survivor; with one dead the others go on without it.
+    """
+    return tuple(sorted(rng.sample(nodes, 1 + round_number % len(nodes))))
 
 
 async def run_kill_rounds(
@@ -61,15 +64,24 @@ async def run_kill_rounds(
     """Runs the rounds on a new cluster below `root`. Raises `FaultFailed` when a node does not start again."""
     from kvclient import AsyncClient
 
-    rng = random.Random(seed)
+    rng = random.Random(f"{seed}/kills")
     report = KillReport(seed, acknowledged_min=rounds * BEFORE_KILL_MIN)
     async with ProcessPlane(root, preset=preset) as plane, AsyncClient(plane.addresses) as client:
-        load = UniqueWrites(client.namespace("default"), writers=WRITERS, own_keys=OWN_KEYS, shared_keys=SHARED_KEYS, rng=rng)
+        load = UniqueWrites(
+            client.namespace("default"),
+            writers=WRITERS,
+            own_keys=OWN_KEYS,
+            shared_keys=SHARED_KEYS,
+            rng=random.Random(f"{seed}/load"),
+        )
         for number in range(rounds):
             victims = choose_victims(plane.node_ids, number, rng)
             load.start()
             await load.acknowledge_more(BEFORE_KILL_MIN + rng.randrange(BEFORE_KILL_MIN), timeout_s=PROGRESS_TIMEOUT_S)
             await plane.kill(*victims)
+            if len(victims) <= len(plane.node_ids) // 2:
+                # A majority goes on: what it acknowledges alone must survive the return of the others.
+                await load.acknowledge_more(WHILE_DOWN_MIN, timeout_s=PROGRESS_TIMEOUT_S)
             await plane.restart(*victims)
             await load.acknowledge_more(BEFORE_KILL_MIN, timeout_s=PROGRESS_TIMEOUT_S)
             await load.stop()

@@ -57,9 +57,16 @@ class ProcessPlane:
 
     async def __aenter__(self) -> ProcessPlane:
         arguments = ("-o", "json", "--nodes", str(self._nodes), "--base-port", "0", "--preset", self._preset)
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command, *arguments, "--data", str(self.root), stdout=asyncio.subprocess.PIPE, start_new_session=True
-        )
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                *arguments,
+                *("--data", str(self.root)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 ready = await self._next_event()
@@ -68,7 +75,7 @@ class ProcessPlane:
             raise
         if ready is None or ready.get("event") != "ready":
             await self._end()
-            raise FaultFailed("kv dev did not become ready")
+            raise FaultFailed(f"kv dev did not become ready: {self.log.read_text(errors='replace').strip()}")
         for row in ready["nodes"]:
             self._remember(row)
         self._reader = asyncio.create_task(self._read_events(), name="kv-dev-events")
@@ -76,6 +83,11 @@ class ProcessPlane:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._end()
+
+    @property
+    def log(self) -> Path:
+        """What `kv dev` writes to stderr."""
+        return self.root / "kv-dev.log"
 
     @property
     def node_ids(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class SinglesPart(Part):
         """Ends what is open and past its deadline; the outcome of a write is unknown."""
         due = [at for at in self._open() if self.operations[at].deadline_s <= now_s]
         for at in self._take(due):
-            self.operations[at].fail(deadline_error(None, may_have_applied=self.shape.writes))
+            self.operations[at].fail(deadline_error(None, was_sent=True, may_have_applied=self.shape.writes))
         self.deadline_s = min((self.operations[at].deadline_s for at in self._open()), default=float("inf"))
 
     def _settle(self, positions: Sequence[int], results: Sequence[Any]) -> None:
@@ -167,7 +167,7 @@ class BulkPart(Part):
         """Ends what is open and past its deadline; the outcome of a write is unknown."""
         due = [at for at in self._open() if self.pieces[bisect_right(self.starts, at) - 1].deadline_s <= now_s]
         for piece, indices, _ in self.by_piece(self._take(due)):
-            piece.call.fail(indices, deadline_error(None, may_have_applied=self.shape.writes))
+            piece.call.fail(indices, deadline_error(None, was_sent=True, may_have_applied=self.shape.writes))
             piece.closed(len(indices))
         still = {bisect_right(self.starts, at) - 1 for at in self._open()}
         self.deadline_s = min((self.pieces[which].deadline_s for which in still), default=float("inf"))

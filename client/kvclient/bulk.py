@@ -116,7 +116,7 @@ class BulkPiece:
 
     def expire(self) -> None:
         """The deadline passed while it waited to be sent."""
-        self.call.fail(self.indices, deadline_error(None, may_have_applied=False))
+        self.call.fail(self.indices, deadline_error(None, was_sent=False))
         self.closed(self.count)
 
     def settle(self, indices: Sequence[int], results: Sequence[Any]) -> None:

@@ -82,7 +82,7 @@ class Dispatcher:
         if self._membership.closed:
             call.fail_waiting(ClientClosed("the client was closed"))
         elif self._loop.time() >= call.deadline_s or call.future.done():
-            call.fail_waiting(deadline_error(None, may_have_applied=False))
+            call.fail_waiting(deadline_error(None, was_sent=False))
         elif call.waiting:
             self._place(call, call.shape, call.waiting.popleft())
 
@@ -261,5 +261,5 @@ def _final(failure: Failure) -> KvError:
     """The error a caller gets: the one that was met, or the deadline's when time ran out before a node could be reached."""
     error = failure.error
     if failure.now_s >= failure.deadline_s and not isinstance(error, DeadlineExceeded):
-        return deadline_error(error, may_have_applied=failure.maybe_applied)
+        return deadline_error(error, was_sent=True, may_have_applied=failure.maybe_applied)
     return error

@@ -52,7 +52,7 @@ class Single:
 
     def expire(self) -> None:
         """The deadline passed while it waited to be sent."""
-        self.fail(deadline_error(self.history.error if self.history else None, may_have_applied=False))
+        self.fail(deadline_error(self.history.error if self.history else None, was_sent=False))
 
     def note(self, error: KvError, link: object) -> None:
         """An attempt through `link` ended with `error`, another will follow."""
@@ -98,15 +98,9 @@ class Write(Single):
         self.request_id = b""
 
 
-def deadline_error(last: KvError | None, *, may_have_applied: bool) -> DeadlineExceeded:
+def deadline_error(last: KvError | None, *, was_sent: bool, may_have_applied: bool = False) -> DeadlineExceeded:
     """The deadline passed; `last` is what the attempt before met, if there was one."""
-    said = (
-        "sent, but not answered in time"
-        if may_have_applied
-        else f"not done in time: {last.message}"
-        if last
-        else "not sent in time"
-    )
-    error = DeadlineExceeded(f"the deadline passed: {said}", may_have_applied=may_have_applied)
+    said = "sent, but not answered in time" if was_sent else "not sent in time"
+    error = DeadlineExceeded(f"the deadline passed: {said}{f' ({last.message})' if last else ''}", may_have_applied=may_have_applied)
     error.__cause__ = last
     return error

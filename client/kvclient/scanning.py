@@ -23,6 +23,7 @@ async def scan(membership: Membership, query: ScanQuery, timeout_s: float, rng: 
     """
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_s
+    is_limited = query.limit > 0
     attempt = 0
     avoid: NodeLink | None = None
     while True:
@@ -38,6 +39,8 @@ async def scan(membership: Membership, query: ScanQuery, timeout_s: float, rng: 
                 if page.keys:
                     attempt = 0
                     query = replace(query, after=page.keys[-1], limit=max(0, query.limit - len(page.keys)))
+                    if is_limited and query.limit == 0:
+                        return
                 if page.error is not None:
                     raise page.error
                 deadline_s = loop.time() + timeout_s

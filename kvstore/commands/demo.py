@@ -97,7 +97,7 @@ def _print_end(stage: Stage, broken: list[str], *, seconds: float) -> None:
     if broken:
         stage.bad(f"{len(broken)} claims did not hold: {'; '.join(broken)}")
     stage.say(f"{seconds:.0f} seconds. All nodes have been stopped and their data removed.")
-    stage.say("Next: kv dev   and in another terminal   kv put greeting hello; kv get greeting")
+    stage.say("Next: kv dev   and beside it   kv put greeting hello; kv get greeting")
 
 
 if __name__ == "__main__":

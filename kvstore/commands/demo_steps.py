@@ -63,7 +63,7 @@ async def load_and_kill(scene: Scene) -> None:
     stage.step(
         f"{total:,} Unicode names, and a node killed in the middle",
         shows=f"{VICTIM} gets SIGKILL at a third and comes back at two thirds; writes need 2 of 3.",
-        how=f"kv load names.jsonl   and meanwhile   kill -9 PID; kv dev restart {VICTIM} --data DIR",
+        how=f"kv load names.jsonl   beside   kill -9 PID; kv dev restart {VICTIM} --data DIR",
     )
     began_s = perf_counter()
     reached = asyncio.Condition()
@@ -132,7 +132,7 @@ async def read_back(scene: Scene) -> None:
     stage, total = scene.stage, len(scene.acknowledged)
     stage.step(
         "Everything acknowledged is read back and compared",
-        shows="An acknowledged write is on the disks of two nodes: a SIGKILL takes nothing away.",
+        shows="An acknowledged write is on the disks of two nodes; SIGKILL takes none away.",
         how="kv dump | sort   beside   sort names.jsonl",
     )
     missing, different = [], []
@@ -183,7 +183,7 @@ async def update_concurrently(scene: Scene, open_client: Callable[[], AsyncClien
     scene.stage.step(
         "A concurrent update",
         shows="Two clients change the same version: both changes are kept, until merged.",
-        how=f"kv -o json get {key}   and twice   kv put {key} VALUE --context ITS_CONTEXT",
+        how=f"kv -o json get {key}   then twice   kv put {key} VALUE --context …",
     )
     async with open_client() as other:
         mine, theirs = await scene.client.get(key), await other.get(key)
@@ -202,7 +202,7 @@ async def measure_latency(scene: Scene) -> None:
     """One operation after the other, drawn."""
     scene.stage.step(
         "Latency, one operation at a time",
-        shows="A put answers when two nodes have synced it to disk, a get when two have answered.",
+        shows="A put ends when two nodes have synced it to disk, a get when two answered.",
         how="kv bench run --workload put --in-flight 1 --seconds 5",
     )
     client, keys = scene.client, list(scene.acknowledged)[:: max(1, len(scene.acknowledged) // SAMPLES)][:SAMPLES]

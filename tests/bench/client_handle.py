@@ -40,6 +40,11 @@ class ClientProcess:
         self._log = log
         self.side = side
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def load(self) -> None:
         """Loads every key. Raises `BenchError`."""
         await self._ask({"do": "load"})

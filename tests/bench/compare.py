@@ -34,6 +34,7 @@ from tests.bench.workload import Workload
 
 SIDES = ("ours", "etcd", "raw")
 LARGE_CLUSTER_NODES = 5
+CORES_OF_OTHERS_MAX = 0.1
 
 
 @dataclass(slots=True)
@@ -98,16 +99,22 @@ class Run:
 
     async def measure_throughput(self, sides: dict[str, throughput.Side], raw: RawLevelDB | None) -> None:
         """The alternating rounds."""
+        contention = throughput.Contention()
         for number in range(self.rounds):
             progress(f"round {number + 1} of {self.rounds}")
-            done = await throughput.measure_round(sides, raw, number=number, seconds=self.seconds, warm_up_s=self.warm_up_s)
+            done = await throughput.measure_round(
+                sides, raw, number=number, seconds=self.seconds, warm_up_s=self.warm_up_s, contention=contention
+            )
             self.notes.extend(done.problems)
             for name, pair in throughput.pairs_of(done).items():
                 self.pairs[name].append(pair)
-        for name, side in sides.items():
-            if side.idle_seconds:
-                share = side.idle_cpu_seconds / side.idle_seconds
-                self.facts[f"idle {name}"] = f"its servers used {share:.1%} of a core while another side was measured"
+        if contention.seconds:
+            idle, others = contention.idle_sides_s / contention.seconds, contention.other_programs_s / contention.seconds
+            self.facts["contention"] = (
+                f"the idle side used {idle:.2f} cores while the other was measured, other programs {others:.2f}"
+            )
+            if others > CORES_OF_OTHERS_MAX:
+                self.notes.append("other programs were busy while this was measured: repeat it on a quiet machine")
 
     async def isolate_three(self, cluster: ours.KvCluster, client: ClientProcess) -> None:
         """The lines of one stalled replica and of a large value, each in as many rounds."""

@@ -39,7 +39,8 @@ async def measure_large_value(client: ClientProcess, *, seconds: float, seed: st
     beside = await client.paced(**load, beside="large", callers=1)
     if not beside.beside_calls:
         raise BenchError("large value: not one put and get of 1 MB was finished beside the load")
-    return Outcome(pair(beside, without), f"{beside.beside_calls / seconds:.1f} puts and gets of 1 MB a second ran beside")
+    ran = f"{beside.beside_calls / seconds:.1f} puts and gets of 1 MB a second ran beside"
+    return Outcome(pair(beside, without), f"{ran}; {failures(beside)}")
 
 
 async def measure_stalled_replica(cluster: KvCluster, client: ClientProcess, *, seconds: float, seed: str, node: int) -> Outcome:
@@ -52,9 +53,9 @@ async def measure_stalled_replica(cluster: KvCluster, client: ClientProcess, *, 
         stalled = await client.paced(**load, seconds=seconds)
     finally:
         cluster.resume()
-    worst = "failed" if noticing.p100_ms is None else f"took {noticing.p100_ms:.0f} ms"
-    failed = sum(noticing.errors.values())
-    return Outcome(pair(stalled, without), f"while it was being noticed the slowest operation {worst}, {failed} failed")
+    worst = "was endless" if noticing.p100_ms is None else f"took {noticing.p100_ms:.0f} ms"
+    noticed = f"while it was being noticed the slowest operation {worst} and {failures(noticing)}"
+    return Outcome(pair(stalled, without), f"{noticed}; after that {failures(stalled)}")
 
 
 async def prepare_slow_keys(cluster: KvCluster, client: ClientProcess) -> str:
@@ -82,7 +83,13 @@ async def measure_slow_key(client: ClientProcess, *, seconds: float, seed: str) 
     without = await client.paced(**load)
     beside = await client.paced(**load, beside="slow", callers=SLOW_CALLERS)
     calls = max(1, beside.beside_calls)
-    return Outcome(pair(beside, without), f"each slow call took {SLOW_CALLERS * seconds / calls * 1_000:.0f} ms on average")
+    waited_ms = SLOW_CALLERS * seconds / calls * 1_000
+    return Outcome(pair(beside, without), f"each slow call took {waited_ms:.0f} ms on average; {failures(beside)}")
+
+
+def failures(figures: Figures) -> str:
+    """How many of the load's operations failed, as a clause."""
+    return f"{sum(figures.errors.values())} of the load failed {figures.errors or ''}".rstrip()
 
 
 def pair(beside: Figures, without: Figures) -> Pair:

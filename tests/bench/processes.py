@@ -91,6 +91,17 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def machine_busy_seconds() -> float:
+    """CPU time that everything on the machine has used so far, idling and waiting for disks left out; 0 where there is no /proc."""
+    try:
+        first = Path("/proc/stat").read_text().partition("\n")[0]
+    except OSError:
+        return 0.0
+    # cpu user nice system idle iowait irq softirq steal guest guest_nice, the last two being part of user and nice.
+    fields = [int(field) for field in first.split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def send_signal(pids: Sequence[int], number: signal.Signals) -> None:
     """Sends `number` to each process that still exists."""
     for pid in pids:

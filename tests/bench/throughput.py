@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tests.bench.client_handle import ClientProcess, Figures
 from tests.bench.lines import REPLICAS, Pair
-from tests.bench.processes import BenchError, cpu_seconds
+from tests.bench.processes import BenchError, cpu_seconds, machine_busy_seconds
 from tests.bench.raw_leveldb import RawLevelDB
 
 
@@ -30,8 +32,32 @@ class Side:
 
     client: ClientProcess
     pids: Sequence[int]
-    idle_seconds: float = 0.0
-    idle_cpu_seconds: float = 0.0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time its servers and its client process have used so far."""
+        return cpu_seconds([*self.pids, self.client.pid])
+
+
+@dataclass(slots=True)
+class Contention:
+    """CPU time that was used beside the side being measured, while one was: by the sides that idle, and by other programs."""
+
+    seconds: float = 0.0
+    idle_sides_s: float = 0.0
+    other_programs_s: float = 0.0
+
+    async def watch(self, side: Side, idle: Sequence[Side], measurement: Awaitable[Figures]) -> Figures:
+        """Awaits `measurement` of `side` and adds up what ran beside it. Raises what the measurement raises."""
+        begin = time.perf_counter()
+        before = [machine_busy_seconds(), side.cpu_seconds, sum(one.cpu_seconds for one in idle), cpu_seconds([os.getpid()])]
+        figures = await measurement
+        after = [machine_busy_seconds(), side.cpu_seconds, sum(one.cpu_seconds for one in idle), cpu_seconds([os.getpid()])]
+        machine, measured, idling, own = (now - then for now, then in zip(after, before, strict=True))
+        self.seconds += time.perf_counter() - begin
+        self.idle_sides_s += idling
+        self.other_programs_s += max(0.0, machine - measured - idling - own)
+        return figures
 
 
 @dataclass(slots=True)
@@ -44,7 +70,7 @@ class Round:
 
 
 async def measure_round(
-    sides: Mapping[str, Side], raw: RawLevelDB | None, *, number: int, seconds: float, warm_up_s: float
+    sides: Mapping[str, Side], raw: RawLevelDB | None, *, number: int, seconds: float, warm_up_s: float, contention: Contention
 ) -> Round:
     """Every load on every side, and raw LevelDB, `seconds` each; within a load both sides get the same operations."""
     done = Round()
@@ -53,17 +79,14 @@ async def measure_round(
     for at, load in enumerate(LOADS):
         for name in sorted(sides, reverse=bool((number + at) % 2)):
             seed = f"{number}/{load.kind}/{load.in_flight}"
-            others = [side for other, side in sides.items() if other != name]
-            cpu = [cpu_seconds(side.pids) for side in others]
+            idle = [side for other, side in sides.items() if other != name]
+            measurement = sides[name].client.closed(
+                kind=load.kind, seed=seed, in_flight=load.in_flight, seconds=seconds, warm_up_s=warm_up_s
+            )
             try:
-                done.figures[name][load] = await sides[name].client.closed(
-                    kind=load.kind, seed=seed, in_flight=load.in_flight, seconds=seconds, warm_up_s=warm_up_s
-                )
+                done.figures[name][load] = await contention.watch(sides[name], idle, measurement)
             except BenchError as problem:
                 done.problems.append(f"{load.kind} at {load.in_flight}: {problem}")
-            for side, before in zip(others, cpu, strict=True):
-                side.idle_seconds += seconds + warm_up_s
-                side.idle_cpu_seconds += cpu_seconds(side.pids) - before
     return done
 
 

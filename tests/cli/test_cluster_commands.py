@@ -108,14 +108,15 @@ def test_status_of_a_cluster_out_of_reach_ends_5(kv: Kv, store: FakeClient) -> N
 def test_ring_shows_each_members_share(kv: Kv) -> None:
     rows = kv("ring", "-o", "json").rows
     assert [(row["id"], row["partitions_first"], row["partitions"], row["share"]) for row in rows] == [
-        ("n1", 3, 5, 0.625),
-        ("n2", 3, 6, 0.75),
-        ("n3", 2, 5, 0.625),
+        ("n1", 3, 5, 0.3125),
+        ("n2", 3, 6, 0.375),
+        ("n3", 2, 5, 0.3125),
     ]
     text = kv("ring").text
     assert "8 partitions, 2 replicas each, ring epoch 7" in text
-    assert "62.5%" in text
+    assert "37.5%" in text
     assert "█" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     assert len(kv("ring", "-o", "raw").text.splitlines()) == 3
 
 

@@ -6,7 +6,7 @@ They know nothing of replication: what is under test is the client. Each node ke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,8 @@ from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_g
 SERVER_TIME_MS = 1_900_000_000_000
 PARTITIONS = 16
 PAGE_KEYS = 10
+
+Write = Callable[[list[GroupReply], int, bool], Awaitable[None]]
 
 
 @dataclass
@@ -113,6 +115,12 @@ class FakeNode:
     async def Exchange(self, requests: AsyncIterator[Any], context: Any) -> None:
         """Answers batches; a held batch does not stop those behind it."""
         tasks: set[asyncio.Task[None]] = set()
+        lock = asyncio.Lock()
+
+        async def write(replies: list[GroupReply], batch_id: int, last: bool) -> None:
+            async with lock:  # gRPC allows one write at a time
+                await context.write(encode_replies(batch_id, replies, last=last, ring_epoch=self.reply_epoch))
+
         try:
             async for request in requests:
                 if self.break_before:
@@ -120,7 +128,7 @@ class FakeNode:
                     return
                 groups = decode_groups(request)
                 self.batches.append([_copy(group) for group in groups])
-                tasks.add(asyncio.create_task(self._answer(request.batch_id, self.batches[-1], context)))
+                tasks.add(asyncio.create_task(self._answer(request.batch_id, self.batches[-1], write)))
                 if self.break_after:
                     self.break_after -= 1
                     await asyncio.gather(*tasks)
@@ -168,7 +176,7 @@ class FakeNode:
         keys = len(self._store.values)
         return encode_status(NodeStatus(self.node_id, self.address, "a", "alive", ring_epoch=1, keys=keys, version="0.1.0"))
 
-    async def _answer(self, batch_id: int, groups: list[OperationGroup], context: Any) -> None:
+    async def _answer(self, batch_id: int, groups: list[OperationGroup], write: Write) -> None:
         receipt = Receipt(needed=1, n=1, n_asked=1, coordinator=self.node_id, ring_epoch=self.reply_epoch)
         if self.hold_everything is not None:
             await self.hold_everything.wait()
@@ -177,7 +185,7 @@ class FakeNode:
         if self.errors:
             error = self.errors.pop(0)
             replies = [GroupReply(group=index, error=error) for index in range(len(groups))]
-            await context.write(encode_replies(batch_id, replies, last=True, ring_epoch=self.reply_epoch))
+            await write(replies, batch_id, True)
         elif self.answer_in_parts:
             for parity in (1, 0):
                 replies = [
@@ -185,10 +193,10 @@ class FakeNode:
                     for index, group in enumerate(groups)
                     if len(group.keys) > parity
                 ]
-                await context.write(encode_replies(batch_id, replies, last=parity == 0, ring_epoch=self.reply_epoch))
+                await write(replies, batch_id, parity == 0)
         else:
             replies = [self._store.answer(index, group, list(range(len(group.keys))), receipt) for index, group in enumerate(groups)]
-            await context.write(encode_replies(batch_id, replies, last=True, ring_epoch=self.reply_epoch))
+            await write(replies, batch_id, True)
 
 
 def _copy(group: OperationGroup) -> OperationGroup:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.house.long_plan import SUPPORTED, Part, Result, Stamps, digest_of, find_pythons, parts_of, read_report, tally
@@ -68,9 +69,9 @@ def run_part(part: Part, pythons: dict[str, Path], seconds_max: float) -> Result
     return read_report(report, seconds=time.monotonic() - begin, ok=code in {0, NO_TESTS})
 
 
-def check_coverage() -> bool:
-    """Adds up what the parts covered and prints the core's uncovered branches; False below the bound."""
-    data = sorted(path for path in (CACHE / "coverage").glob("*") if path.is_file())
+def check_coverage(parts: Iterable[Part]) -> bool:
+    """Adds up what these parts covered and prints the core's uncovered branches; False below the bound."""
+    data = [path for part in parts if (path := CACHE / "coverage" / part.name).is_file()]
     if not data:
         return False
     together = CACHE / "coverage-of-all"
@@ -111,8 +112,8 @@ def main() -> int:
             stamps.write(part, result)
         results[part] = result
 
-    covered = check_coverage() if not options.only else True
-    print("\n--- tally")
+    covered = bool(options.only) or check_coverage(part for part, result in results.items() if result and part.python == "own")
+    print(f"\n--- tally (long tier: Python {own[0]}.{own[1]})")
     print("\n".join(tally(results, [version for version in SUPPORTED if version != own and version not in found])))
     if None in results.values():
         print("the time is over: `make test-long` goes on with what is left")

@@ -3,8 +3,8 @@
 One key, three home replicas, four clients. Puts and deletes overwrite, with or without contexts of earlier reads and puts, or claim
 to know nothing; messages are delayed, lost and duplicated; replicas sync late and crash, losing what was not synced; requests are
 sent again under their id through other replicas. The oracle knows which executions each execution has seen. After every step a
-replica's siblings must be exactly the executions in its history that no other one there has seen, a reader must get each write once,
-no coordinator may execute a write that it has seen, and the final merge must hold every acknowledged execution.
+replica's siblings must be exactly the executions in its history that no other one there has seen, a reader must get each write
+once, no coordinator may execute a write that it has seen, and the final merge must hold every acknowledged execution.
 
     python -m tests.laws.eventual_model SEEDS [PLANT]        PLANT leaves one rule out; `PLANTS` says which
 """
@@ -33,7 +33,6 @@ from kvstore.core.record import (
     unseen,
 )
 from kvstore.core.versions import NOTHING, Context, Record, Sibling, join
-
 from tests.laws.eventual_parts import PLANTS, Broken, Client, Copy, Oracle, Replica, Request, Settings, value_of
 
 STEPS = 120
@@ -52,7 +51,7 @@ class World:
         self.loss, self.crash = self.rng.choice([0, 0.05, 0.3]), self.rng.choice([0, 0.02, 0.05])
         self.usual_share = self.rng.choice([0, 0.5, 0.95])  # of requests that go to the same replica, as a client's do
         self.replicas = [Replica(number, self.rng, settings.plant, self.merged) for number in range(3)]
-        self.clients = [Client(behind_ms) for behind_ms in (0, 0, 3, 25)]
+        self.clients = [Client(behind_ms) for behind_ms in (0, -settings.ahead_ms, 3, 25)]
 
     def check(self, copy: Copy, where: str) -> Copy:
         """`copy`, which says what its history says. Raises `Broken`."""
@@ -254,6 +253,8 @@ class World:
             final = self.check(self.merged(final, replica.durable), "final")
         if not self.acknowledged <= final.seen:
             raise Broken("lost")
+        if final.seen and not self.oracle.maximal(final):
+            raise Broken("everything superseded")
         live, write_of = self.oracle.maximal(final), self.oracle.write_of
         superseded = {write_of[execution] for execution in final.seen - live}
         self.counts["false siblings"] += len({write_of[execution] for execution in live} & superseded)

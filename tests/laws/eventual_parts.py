@@ -1,4 +1,4 @@
-"""The parts of the eventual model (eventual_model.py): replicas that lose what they did not sync, and the oracle of causal histories."""
+"""The parts of the eventual model: replicas that lose what they did not sync, and the oracle of causal histories."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ class Settings:
     plant: str = ""
     retries_max: int = 64
     window_ms: int = 10_000
+    ahead_ms: int = 0  # how fast one client's clock is
 
 
 def value_of(write: int) -> bytes | None:
@@ -122,7 +123,7 @@ class Oracle:
         self.knows: list[frozenset[int]] = []
 
     def note(self, write: int, dot: bytes, told: frozenset[int], base: Copy) -> int:
-        """A new execution, whose author was told of `told`: what it has seen is fixed now, every live execution of a seen write too."""
+        """A new execution, whose author was told of `told`. What it has seen is fixed now: every live execution of a told write."""
         live = self.maximal(base)
         writes = {self.write_of[execution] for execution in live & told}
         self.write_of.append(write)

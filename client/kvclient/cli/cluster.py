@@ -130,7 +130,7 @@ def print_status(output: Output, rows: list[NodeStatus]) -> None:
 
 
 def ring_rows(cluster: ClusterInfo) -> list[dict[str, Any]]:
-    """Each member with the partitions it coordinates by convention (`first`), those it has a replica of, and that as a share."""
+    """Each member with the partitions it coordinates by convention (`first`), those it has a replica of, and its share of all."""
     first, replicas = [0] * len(cluster.members), [0] * len(cluster.members)
     for partition in range(cluster.partitions):
         owners = cluster.preference_list(partition)
@@ -145,7 +145,7 @@ def ring_rows(cluster: ClusterInfo) -> list[dict[str, Any]]:
             "weight": member.weight,
             "partitions": replicas[at],
             "partitions_first": first[at],
-            "share": round(replicas[at] / cluster.partitions, 4),
+            "share": round(replicas[at] / max(1, sum(replicas)), 4),
             "ring_epoch": cluster.ring_epoch,
         }
         for at, member in enumerate(cluster.members)

@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from kvclient.cli.output import console
+from kvclient.cli.options import Output
+from kvclient.cli.output import Printer, console
 
 _STATE_STYLES = {"alive": "green", "slow": "yellow", "suspect": "yellow", "dead": "bold red"}
 _BAR_WIDTH = 30
@@ -29,6 +30,16 @@ def _table(columns: Sequence[tuple[str, str]], title: str | None = None) -> Tabl
     return table
 
 
+def _print(table: Table) -> None:
+    """Without the blanks that fill a table's last column: they are noise in a pipe."""
+    to = console()
+    with to.capture() as captured:
+        to.print(table)
+    with Printer(Output.HUMAN) as printer:
+        for line in captured.get().splitlines():
+            printer.line(line.rstrip())
+
+
 def status_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints a row a node."""
     right = ("epoch", "keys", "hints", "dropped", "oldest", "divergent", "quarantined")
@@ -43,7 +54,7 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             row["id"],
             row["address"],
-            row["zone"],
+            row["zone"] or "-",
             Text(row["state"], style=_STATE_STYLES.get(row["state"], "")),
             str(row["ring_epoch"]),
             f"{row['keys']:,}",
@@ -54,18 +65,18 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> None:
             str(row["quarantined"]),
             row["version"],
         )
-    console().print(table)
+    _print(table)
 
 
 def ring_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
-    """Prints a bar a member; shares are of the partitions of which it has a replica."""
+    """Prints a bar a member; shares are of all replicas of all partitions."""
     left, right = ("node", "address", "zone"), ("first of", "replicas of", "share")
     table = _table([*((name, "left") for name in left), *((name, "right") for name in right), ("", "left")], title=title)
     for row in rows:
         share = Text(bar(row["share"]), style="cyan")
         counts = (str(row["partitions_first"]), str(row["partitions"]), f"{row['share']:.1%}")
-        table.add_row(row["id"], row["address"], row["zone"], *counts, share)
-    console().print(table)
+        table.add_row(row["id"], row["address"], row["zone"] or "-", *counts, share)
+    _print(table)
 
 
 def latency_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
@@ -75,4 +86,4 @@ def latency_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     for row in rows:
         latencies = (f"{row[name] / 1000:.3f}" for name in ("p50_us", "p99_us", "p99_9_us", "max_us"))
         table.add_row(row["kind"], f"{row['ops']:,}", f"{row['ops_per_s']:,.0f}", *latencies)
-    console().print(table)
+    _print(table)
