@@ -106,7 +106,7 @@ class EmbeddedNode:
             config = NodeConfig(node_id=NODE_ID, listen="", data=path, cluster=ClusterConfig(id=NODE_ID, partitions=1))
             self._directory = open_directory(path, cluster_id=NODE_ID, node_id=NODE_ID)
             try:
-                engine = LevelDbEngine(self._directory.path / "data")
+                engine = LevelDbEngine(self._directory.subdirectory("data"))
             except BaseException:
                 self._directory.close()
                 raise

@@ -223,7 +223,7 @@ class Node:
         peers = GrpcPeers(identity, config.peers, clock=clock, ring_of=lambda: (local.view.ring.epoch, local.view.ring.hash))
         self._peers = peers
         engine = LevelDbEngine(
-            directory.path / "data",
+            directory.subdirectory("data"),
             write_buffer_bytes=config.limits.write_buffer_bytes,
             cache_bytes=config.limits.block_cache_bytes,
         )

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvchaos.checkers.lost_writes import Verdict, check_lost_writes
-from kvchaos.processes import ProcessPlane
+from kvchaos.processes import FaultFailed, ProcessPlane, RestartFailed
 from kvchaos.workloads import UniqueWrites
+from kvproto.errors import KvError
 
 WRITERS = 16
 OWN_KEYS = 20
@@ -27,6 +28,9 @@ BEFORE_KILL_MIN = 200
 WHILE_DOWN_MIN = 100
 PROGRESS_TIMEOUT_S = 60.0
 READ_BACK_TIMEOUT_S = 30.0
+VIOLATIONS_SHOWN = 20
+PROMISE_BROKEN = 8
+INCONCLUSIVE = 9
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ def choose_victims(nodes: tuple[str, ...], round_number: int, rng: random.Random
 async def run_kill_rounds(
     *, rounds: int, seed: int, root: Path, preset: str = "pa-ec", say: Callable[[str], None] = lambda line: None
 ) -> KillReport:
-    """Runs the rounds on a new cluster below `root`. Raises `FaultFailed` when a node does not start again."""
+    """Runs the rounds on a new cluster below `root`. Raises `RestartFailed` when a node does not start again."""
     from kvclient import AsyncClient
 
     rng = random.Random(f"{seed}/kills")
@@ -102,23 +106,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="pa-ec")
     chosen = parser.parse_args(arguments)
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().getrandbits(32)
-    with tempfile.TemporaryDirectory(prefix="kv-kill-") as folder:
-        report = asyncio.run(
-            run_kill_rounds(
-                rounds=chosen.rounds,
-                seed=seed,
-                root=Path(folder),
-                preset=chosen.preset,
-                say=lambda line: print(line, file=sys.stderr, flush=True),
-            )
-        )
+    try:
+        report = _run(chosen.rounds, seed, chosen.preset)
+    except RestartFailed as error:
+        print(f"seed {seed}: a node did not start again: {error}")
+        return PROMISE_BROKEN
+    except (FaultFailed, TimeoutError, KvError) as error:
+        print(f"seed {seed}: inconclusive: {type(error).__name__}: {error}")
+        return INCONCLUSIVE
     print(report.sentence())
-    for kind, found in (("lost", report.verdict.lost), ("applied though refused", report.verdict.applied_though_refused)):
-        for key, value in found[:20]:
-            print(f"{kind}: {key} = {value.decode()}")
+    for name, key, value in report.verdict.violations()[:VIOLATIONS_SHOWN]:
+        print(f"{name}: {key} = {value.decode()}")
     if not report.verdict.is_ok:
-        return 8
-    return 0 if report.is_conclusive else 9
+        return PROMISE_BROKEN
+    return 0 if report.is_conclusive else INCONCLUSIVE
+
+
+def _run(rounds: int, seed: int, preset: str) -> KillReport:
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="kv-kill-") as folder:
+        return asyncio.run(run_kill_rounds(rounds=rounds, seed=seed, root=Path(folder), preset=preset, say=say))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ class FaultFailed(Exception):
     """The fault did not take, or the cluster did not answer: a failure of the run, never a pass."""
 
 
+class RestartFailed(FaultFailed):
+    """A node did not start again on the data it had: the store's failure, not the injector's."""
+
+
 @dataclass(frozen=True, slots=True)
 class FaultEvent:
     """One call of the plane; `at_s` is the event loop's time at which it had taken."""
@@ -107,16 +111,22 @@ class ProcessPlane:
     async def kill(self, *nodes: str) -> None:
         """SIGKILL to all of them at one moment; returns when each death has been reported."""
         pids = [self.pid(node) for node in nodes]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(ACTION_TIMEOUT_S):
-            for node, pid in zip(nodes, pids, strict=True):
-                await self._deaths[pid].wait()
-                self._note("kill", node)
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(ACTION_TIMEOUT_S):
+                for node, pid in zip(nodes, pids, strict=True):
+                    await self._deaths[pid].wait()
+                    self._note("kill", node)
+        except (ProcessLookupError, TimeoutError) as error:
+            raise FaultFailed(f"kill {' '.join(nodes)}: {error or 'no death was reported'}") from error
 
     async def restart(self, *nodes: str) -> None:
-        """Starts them again on the data they have; returns when all are ready."""
-        await asyncio.gather(*(self._act("restart", node) for node in nodes))
+        """Starts them again on the data they have; returns when all are ready. Raises `RestartFailed` for one that does not start."""
+        try:
+            await asyncio.gather(*(self._act("restart", node) for node in nodes))
+        except FaultFailed as error:
+            raise RestartFailed(str(error)) from error
 
     async def pause(self, node: str) -> None:
         """SIGSTOP."""

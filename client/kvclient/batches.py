@@ -52,8 +52,8 @@ class Part(ABC):
             self.open_count = 0
             self._settle_all(results)
             return
-        chosen = self._open() if positions is None else list(positions)
         keys = self.group.keys
+        chosen = range(len(keys)) if positions is None else list(positions)  # some may have run out of time meanwhile
         if any(at >= len(keys) for at in chosen):
             raise KvError("a reply names positions its group does not have", limit=len(keys), actual=max(chosen))
         results = self._decode([keys[at] for at in chosen], reply)

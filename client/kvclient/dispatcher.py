@@ -39,6 +39,11 @@ class Dispatcher:
         self._sweeping: asyncio.TimerHandle | None = None
         self._delayed: dict[asyncio.TimerHandle, tuple[Any, tuple[Any, ...]]] = {}
 
+    @property
+    def is_sweeping(self) -> bool:
+        """Whether a timer runs: only while something is queued, in flight or waiting for a retry."""
+        return self._sweeping is not None
+
     # The hot path.
 
     def read(self, shape: Shape, key: bytes, timeout_s: float) -> asyncio.Future[Any]:

@@ -103,13 +103,14 @@ def _print_ready(cluster: LocalCluster, options: DevOptions) -> None:
         print_event({"event": "ready", "nodes": cluster.rows(), "cluster_id": layout.cluster_id, "data": str(layout.root)})
         return
     kept = "kept" if options.data else "removed at the end"
-    click.echo(f"{len(layout.nodes)} nodes are ready, preset {layout.preset}; data in {layout.root} ({kept})")
+    count = "1 node is" if len(layout.nodes) == 1 else f"{len(layout.nodes)} nodes are"
+    click.echo(f"{count} ready, preset {layout.preset}; data in {layout.root} ({kept})")
     for row in cluster.rows():
         click.echo(f"  {row['id']:<4} {row['address']:<21} pid {row['pid']}")
     first = layout.nodes[0].address
     at = "" if first == DEFAULT_ADDRESS else f" --at {first}"
     click.echo(f"Use it    kv{at} put greeting hello")
-    click.echo(f"Break it  kv dev stop n2 --data {layout.root}    (also: restart, pause, resume, wipe)")
+    click.echo(f"Break it  kv dev stop {layout.nodes[-1].id} --data {layout.root}    (also: restart, pause, resume, wipe)")
     click.echo("Ctrl-C ends all nodes.")
 
 

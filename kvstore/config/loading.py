@@ -135,7 +135,6 @@ def _read_limits(table: Table) -> NodeLimits:
         block_cache_bytes=table.integer("block_cache_bytes", default.block_cache_bytes, minimum=MIB, maximum=1 << 40),
         write_buffer_bytes=table.integer("write_buffer_bytes", default.write_buffer_bytes, minimum=MIB, maximum=1 << 30),
         in_flight_max=table.integer("in_flight_max", default.in_flight_max, minimum=1, maximum=1 << 24),
-        peer_queue_max=table.integer("peer_queue_max", default.peer_queue_max, minimum=1, maximum=1 << 24),
     )
     table.finish()
     return limits

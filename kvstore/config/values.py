@@ -104,7 +104,6 @@ class NodeLimits:
     block_cache_bytes: int = 32 * MIB
     write_buffer_bytes: int = 32 * MIB
     in_flight_max: int = 65_536
-    peer_queue_max: int = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kvproto.errors import ClusterError, StorageError, WrongCluster
+from kvproto.errors import ClusterError, StorageError, StoreInUse, WrongCluster
 
 FORMAT = 1
 IDENTITY_NAME = "kvstore.json"
@@ -169,9 +169,8 @@ def _take_lock(place: Path) -> int:
         pid = lock_holder(place)
         os.close(lock)
         who = "this process" if pid == os.getpid() else f"process {pid}" if pid else "another process"
-        raise StorageError(
+        raise StoreInUse(
             f"{place} is in use by {who}: one process at a time; for several, start servers with `kv dev` and connect to them",
-            retryable=True,
             subject=str(place),
         ) from None
     except BaseException:

@@ -194,6 +194,12 @@ class StorageError(KvError):
     code = Code.STORAGE_FAILED
 
 
+class StoreInUse(StorageError):
+    """Another process has the data directory open; the message names its pid."""
+
+    retryable_default = True
+
+
 class RecordLost(StorageError):
     """What was held cannot be verified: neither a value nor "not found" (safety rule 5)."""
 

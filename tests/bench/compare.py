@@ -121,12 +121,13 @@ class Run:
         for number in range(self.rounds):
             progress(f"isolation, round {number + 1} of {self.rounds}")
             seed = f"{number}/isolation"
-            await self.isolate("large-value", isolation.measure_large_value(client, seconds=self.seconds, seed=seed))
             node = number % len(cluster.pids)
             stalled = isolation.measure_stalled_replica(cluster, client, seconds=self.seconds, seed=seed, node=node)
             await self.isolate("stalled-replica", stalled)
             with self.noting():
                 await cluster.wait_converged(timeout_s=isolation.CONVERGE_TIMEOUT_S)
+            # Last: compacting the megabytes it wrote would disturb whatever came after it.
+            await self.isolate("large-value", isolation.measure_large_value(client, seconds=self.seconds, seed=seed))
 
     async def isolate_five(self, stack: AsyncExitStack) -> None:
         """The line of the slow keys, on a cluster of its own. Raises `BenchError`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kvclient.cli import cluster
@@ -48,9 +50,18 @@ def test_status_for_people_has_a_row_a_node_and_no_colour_off_a_terminal(kv: Kv,
     rows = status.text.splitlines()
     assert len(rows) == 3
     assert rows[1].split()[:6] == ["n1", "n1:7400", "a", "alive", "7", "12,345"]
-    assert rows[2].split()[3] == "dead"
+    assert rows[2].split() == ["n2", "n2:7400", "a", "dead", "-", "-", "-", "0.1.0"]
     assert "\x1b" not in status.text
+    assert "dropped" not in status.text
     assert "\x1b[" in kv("status", terminal=True).text
+
+
+def test_trouble_has_columns_and_a_narrow_terminal_cuts_nothing(kv: Kv, store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    store.admin.statuses = [[make_status("n1", hints_dropped=7, oldest_hint_s=61.2, divergent_partitions=5, quarantined=1)]]
+    header, row = kv("status", terminal=True).text.splitlines()
+    assert re.sub("\x1b\\[[0-9;]*m", "", header).split()[-6:] == ["dropped", "oldest", "s", "divergent", "quarantined", "version"]
+    assert row.split()[-5:] == ["7", "61", "5", "1", "0.1.0"]
 
 
 def test_raw_status_is_fields_with_tabs(kv: Kv) -> None:

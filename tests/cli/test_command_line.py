@@ -163,7 +163,8 @@ def test_ctrl_c_ends_130(kv: Kv, store: FakeClient, monkeypatch: pytest.MonkeyPa
         await asyncio.Event().wait()
 
     monkeypatch.setattr(store.default, "get", interrupted)
-    assert kv("get", "k").code == 130
+    stopped = kv("get", "k")
+    assert (stopped.code, stopped.stderr) == (130, "kv: interrupted\n")
     assert kv("get", "k", "-o", "json").error["code"] == "INTERRUPTED"
 
 
@@ -255,6 +256,12 @@ def test_grpc_settings_are_made_unless_the_user_has_made_them() -> None:
     assert _python(code, GRPC_EXPERIMENTS="mine").splitlines()[-1] == "mine"
     unset = f"import os; del os.environ['GRPC_EXPERIMENTS']; {code}"
     assert _python(unset, GRPC_EXPERIMENTS="").splitlines()[-1] == main.GRPC_EXPERIMENTS
+
+
+def test_a_shell_is_given_completions() -> None:
+    code = "from kvclient.cli import main, tree; tree._entry_points = dict; main.main()"
+    asked = {"_KV_COMPLETE": "bash_complete", "COMP_WORDS": "kv st", "COMP_CWORD": "1"}
+    assert _python(code, **asked).split() == ["plain,status"]
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

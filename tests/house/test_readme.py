@@ -22,6 +22,7 @@ KV = Path(sys.executable).parent / "kv"
 PAGE = README.read_text(encoding="utf-8") if README.is_file() else ""
 # Programs that are everybody's; they are not ours to check.
 OTHERS = {
+    ".",
     "cd",
     "git",
     "pip",
@@ -102,6 +103,11 @@ def test_the_readme_calls_no_program_that_nobody_checks() -> None:
 @pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 def test_a_python_block_of_the_readme_compiles(block: str) -> None:
     compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_readme_links_to_files_that_exist() -> None:
+    targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", PAGE)
+    assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
 def test_commands_are_found_in_blocks_behind_pipes_and_between_backticks() -> None:

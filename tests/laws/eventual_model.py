@@ -47,6 +47,7 @@ class World:
         self.oracle = Oracle()
         self.acknowledged: set[int] = set()
         self.sent: list[Request] = []
+        self.late: list[Request] = []  # first attempts that are still on their way
         self.queue: list[tuple[Replica, Copy, Callable[[], None]]] = []
         self.loss, self.crash = self.rng.choice([0, 0.05, 0.3]), self.rng.choice([0, 0.02, 0.05])
         self.usual_share = self.rng.choice([0, 0.5, 0.95])  # of requests that go to the same replica, as a client's do
@@ -90,7 +91,7 @@ class World:
 
     # --- the coordinator ----------------------------------------------------------------------------------------------------------
 
-    def coordinate(self, request: Request, replica: Replica) -> None:
+    def coordinate(self, request: Request, replica: Replica, *, first: bool = False) -> None:
         """What a coordinator does with a request, from known id to minting, and the fan-out of the whole record."""
         context = decode_context(request.token)
         if unseen(replica.latest.record, context) and not self._catch_up(replica, context):
@@ -107,8 +108,9 @@ class World:
                 request, replica, base, execution, known.context, base.past if self.oracle.is_alone(base, execution) else None
             )
             return
-        if self._is_refused(request, base):
+        if self._is_refused(request, base, first=first):
             self.counts["refused: id perhaps forgotten"] += 1
+            self.counts["refused though never executed"] += request.write not in self.oracle.write_of
             return
         if self.oracle.has_seen(base, request.write):
             raise Broken("executed twice by one who had seen it")
@@ -123,12 +125,13 @@ class World:
         self.counts["contexts caught up with"] += 1
         return True
 
-    def _is_refused(self, request: Request, base: Copy) -> bool:
+    def _is_refused(self, request: Request, base: Copy, *, first: bool) -> bool:
         issued_ms = int.from_bytes(request.request_id[:6], "big")
         if base.record is None or self.settings.plant == "nofloor":
             return False
         floor = decode(base.record).floor_ms if self.settings.plant == "nohorizon" else floor_ms(base.record)
-        return issued_ms <= floor or issued_ms < self.now_ms - self.settings.window_ms
+        trusted = first and self.settings.plant == "firsttrusted"
+        return (issued_ms <= floor and not trusted) or issued_ms < self.now_ms - self.settings.window_ms
 
     def _execute(self, request: Request, replica: Replica, context: Context) -> None:
         base, dot, hlc = replica.latest, replica.next_dot(), self.now_ms << 16
@@ -207,11 +210,17 @@ class World:
         request = Request(self.writes, request_id, token, value_of(self.writes), past, client)
         client.waiting.append(request)
         self.sent.append(request)
-        usual = self.rng.random() < self.usual_share
-        self.coordinate(request, self.replicas[0] if usual else self.rng.choice(self.replicas))
+        if self.rng.random() < 0.1:
+            self.late.append(request)
+        else:
+            usual = self.rng.random() < self.usual_share
+            self.coordinate(request, self.replicas[0] if usual else self.rng.choice(self.replicas), first=True)
 
     def retry(self) -> None:
         """A client that got no answer, or an old message that arrives once more, through any replica."""
+        if self.late and self.rng.random() < 0.2:
+            self.coordinate(self.late.pop(self.rng.randrange(len(self.late))), self.rng.choice(self.replicas), first=True)
+            return
         waiting = self.sent if self.rng.random() < 0.2 else [request for client in self.clients for request in client.waiting[-2:]]
         if waiting:
             self.coordinate(self.rng.choice(waiting), self.rng.choice(self.replicas))
@@ -289,7 +298,7 @@ def main() -> None:
     """Prints the tally of SEEDS schedules."""
     plant = sys.argv[2] if len(sys.argv) > 2 else ""
     assert plant in {"", *PLANTS}, f"plants: {', '.join(PLANTS)}"
-    tiny = plant == "nofloor"
+    tiny = plant in {"nofloor", "firsttrusted"}
     broken, total = explore(range(int(sys.argv[1])), Settings(plant, retries_max=2 if tiny else 64))
     where = dict(Counter(broken.values()).most_common())
     first = f", first seed {min(broken)}" if broken else ""

@@ -23,6 +23,7 @@ PLANTS = {
     "unseendots": "the dots of a context are taken for vector rows",
     "nohorizon": "a coordinator forgets that it took a context on trust",
     "nofloor": "an id that may have been forgotten is executed",
+    "firsttrusted": "an id that may have been forgotten is executed if the message says that it is the first attempt",
 }
 
 

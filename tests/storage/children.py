@@ -54,8 +54,7 @@ def child(name: str, *arguments: object, before: Sequence[str] = ()) -> Iterator
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """Waits for the next line that a child prints; empty when it has ended. Not to be mixed with `communicate`, which would miss what
-    is buffered here."""
+    """Waits for the next line that a child prints; empty when it has ended. `communicate` would miss what is buffered here."""
     assert process.stdout is not None
     return process.stdout.readline()
 

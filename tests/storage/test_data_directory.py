@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvproto.errors import ClusterError, KvError, StorageError, WrongCluster
+from kvproto.errors import ClusterError, KvError, StorageError, StoreInUse, WrongCluster
 from kvstore.storage.directory import CLEAN_NAME, IDENTITY_NAME, LOCK_NAME, DataDirectory, lock_holder, open_directory
 from tests.storage.children import CHILD_S_MAX, child, next_line
 
@@ -129,7 +129,7 @@ def test_a_subdirectory_for_an_engine_is_made_and_kept(tmp_path: Path) -> None:
 def test_a_directory_in_use_names_the_holder_and_the_way_out(tmp_path: Path) -> None:
     with child("hold_directory", tmp_path / "n") as holder:
         pid = int(next_line(holder))
-        error = refusal(tmp_path / "n")
+        error = refusal(tmp_path / "n", StoreInUse)
         assert f"process {pid}" in error.message
         assert "kv dev" in error.message
         assert error.retryable
@@ -141,7 +141,7 @@ def test_a_directory_in_use_names_the_holder_and_the_way_out(tmp_path: Path) -> 
 
 def test_a_directory_is_in_use_for_the_process_that_has_it_too(tmp_path: Path) -> None:
     with opened(tmp_path / "n"):
-        assert "in use by this process" in refusal(tmp_path / "n").message
+        assert "in use by this process" in refusal(tmp_path / "n", StoreInUse).message
 
 
 def test_a_kill_frees_the_directory_at_once(tmp_path: Path) -> None:

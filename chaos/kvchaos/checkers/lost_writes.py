@@ -47,7 +47,12 @@ class Verdict:
     @property
     def is_ok(self) -> bool:
         """Whether every promise held."""
-        return not (self.lost or self.applied_though_refused or self.invented)
+        return not self.violations()
+
+    def violations(self) -> list[tuple[str, str, bytes]]:
+        """(what is wrong, key, value) of each."""
+        kinds = {"lost": self.lost, "applied though refused": self.applied_though_refused, "never written": self.invented}
+        return [(name, key, value) for name, found in kinds.items() for key, value in found]
 
     def sentence(self) -> str:
         """One line with the counts."""

@@ -42,6 +42,8 @@ STATUS_FIELDS = (
 def status(ctx: click.Context, wait: str | None) -> int:
     """Show what every node says of itself.
 
+    Dropped hints, the oldest hint's age, divergent partitions and quarantined records have columns where there are any.
+
     Converged: every node is alive, all have the same ring epoch, and no hint and no divergent partition is left.
     """
     options = Options.of(ctx)

@@ -144,12 +144,12 @@ def abandon_stdout() -> ExitCode:
     return ExitCode.DONE
 
 
-def console(*, stderr: bool = False) -> Console:
-    """For tables and bars: as wide as the terminal, or as wide as needed where there is none; plain unless it is one."""
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """For tables and bars: plain unless it is a terminal; `width` None: the terminal's."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else 240)
+    return Console(file=stream, highlight=False, width=width)
 
 
 def to_json(row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ invoked, or for its line in `kv --help`. A command that cannot be loaded never t
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "kv.commands"
+COMPLETE_VARIABLE = "_KV_COMPLETE"  # set by the completion scripts that click generates
 
 # name: (module and attribute, one line of help)
 BUILT_IN: dict[str, tuple[str, str]] = {
@@ -44,11 +46,11 @@ Examples:
 class LazyGroup(SuggestingGroup):
     """The root of the tree: built-in commands by name, then those of other distributions."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command's name, built-in ones first, without importing any."""
         return [*BUILT_IN, *sorted(set(_entry_points()) - set(BUILT_IN))]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported now; None if there is none. Raises `BadRequest` if it cannot be imported."""
         if cmd_name in BUILT_IN:
             module, _, attribute = BUILT_IN[cmd_name][0].partition(":")
@@ -119,7 +121,7 @@ def run(arguments: list[str]) -> int:
     """Runs one command line; returns its exit code. Errors become one sentence on stderr, or one JSON object with `-o json`."""
     errors = output.ErrorPrinter(options.output_asked(arguments))
     try:
-        result: Any = root.main(args=arguments, prog_name="kv", standalone_mode=False)
+        return _invoke(arguments)
     except KvError as error:
         errors.print_error(error)
         return exit_code_of(error)
@@ -137,4 +139,15 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends 1, with its traceback
         errors.print_internal(error)
         return ExitCode.INTERNAL
+
+
+def _invoke(arguments: list[str]) -> int:
+    """What click's own `main` does, but for its way with Ctrl-C, which prints an empty line."""
+    if COMPLETE_VARIABLE in os.environ:
+        root.main(args=arguments, prog_name="kv", complete_var=COMPLETE_VARIABLE)  # answers the shell and ends the process
+    try:
+        with root.make_context("kv", arguments) as context:
+            result: Any = root.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     return result if isinstance(result, int) else ExitCode.DONE

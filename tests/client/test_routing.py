@@ -1,0 +1,85 @@
+"""Which link a key takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from kvclient.routing import Router, addresses_of, choose_fallback
+from kvproto.columns import ClusterInfo, MemberInfo
+from kvproto.partitions import partition_of, partition_shift
+
+
+@dataclass(eq=False)
+class Link:
+    """A link as routing sees it."""
+
+    name: str
+    up: bool = True
+
+
+def ring(members: int, partitions: int = 8, replicas: int = 3) -> ClusterInfo:
+    owners = [(partition + rank) % members for partition in range(partitions) for rank in range(replicas)]
+    return ClusterInfo(
+        cluster_id="c",
+        node_id="n0",
+        version="0",
+        ring_epoch=1,
+        ring_hash=1,
+        partitions=partitions,
+        members=tuple(MemberInfo(f"n{number}", f"host{number}:1") for number in range(members)),
+        owners_per_partition=replicas,
+        owners=b"".join(owner.to_bytes(2, "big") for owner in owners),
+        namespaces=(),
+        key_bytes_max=1,
+        value_bytes_max=1,
+        server_time_ms=0,
+        retry_window_ms=1,
+    )
+
+
+def test_owners_follow_the_ring_s_preference_list() -> None:
+    links = [Link(f"n{number}") for number in range(5)]
+    router = Router(ring(5), links)
+    for number in range(100):
+        key = b"k%d" % number
+        partition = partition_of(key, partition_shift(8))
+        assert router.owners(key) == tuple(links[(partition + rank) % 5] for rank in range(3))
+        assert router.choose(key) is links[partition % 5]
+
+
+def test_one_partition_is_a_ring_too() -> None:
+    link = Link("n0")
+    assert Router(ring(1, partitions=1, replicas=1), [link]).choose(b"any") is link
+
+
+def test_links_and_members_must_match() -> None:
+    with pytest.raises(ValueError, match="2 links for 3 members"):
+        Router(ring(3), [Link("a"), Link("b")])
+
+
+@pytest.mark.parametrize(
+    ("down", "avoid", "expected"),
+    [
+        ("", "", "a"),  # the coordinator by convention
+        ("a", "", "b"),  # then the next owner in order
+        ("", "a", "b"),  # the one that just failed is not asked again at once
+        ("ab", "", "c"),
+        ("abc", "", "d"),  # a stranger forwards
+        ("bc", "a", "d"),
+        ("bcde", "a", "a"),  # nothing else is up: again the one that failed
+        ("abcde", "", "a"),  # nothing is up: the opinion may be wrong
+        ("abcde", "a", "b"),  # and the owners take turns
+        ("abcde", "c", "a"),
+        ("abcde", "d", "a"),
+    ],
+)
+def test_who_is_asked_when_the_first_owner_will_not_do(down: str, avoid: str, expected: str) -> None:
+    links = {name: Link(name, up=name not in down) for name in "abcde"}
+    owners = [links[name] for name in "abc"]
+    assert choose_fallback(owners, list(links.values()), links.get(avoid)).name == expected
+
+
+def test_addresses_are_the_advertised_ones_unless_mapped() -> None:
+    assert addresses_of(ring(2), {"n1": "elsewhere:9"}) == [("n0", "host0:1"), ("n1", "elsewhere:9")]

@@ -1,0 +1,61 @@
+"""Where to connect, as people write it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvclient.errors import BadRequest
+from kvclient.target import DEFAULT_ADDRESS, Target, parse_level, parse_target
+from kvproto.columns import Level
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("", Target((DEFAULT_ADDRESS,))),
+        ("127.0.0.1:7400,127.0.0.1:7410", Target(("127.0.0.1:7400", "127.0.0.1:7410"))),
+        ("a, b:1 ,a", Target(("a:7400", "b:1"))),
+        ("[::1]:7400,[::1]", Target(("[::1]:7400", "[::1]:7400"))),
+        ("kv://h:1", Target(("h:1",))),
+        ("kv://h:1,g:2/users", Target(("h:1", "g:2"), namespace="users")),
+        ("kv://me@h:1/users?level=quorum", Target(("h:1",), namespace="users", level=Level.QUORUM, user="me")),
+        ("kv://me:secret@h/", Target(("h:7400",), user="me")),
+        ("kv://h?timeout=1.5", Target(("h:7400",), timeout_s=1.5)),
+        ("kv://h?timeout=2s&level=one", Target(("h:7400",), timeout_s=2.0, level=Level.ONE)),
+        ("kv://h/a%20b", Target(("h:7400",), namespace="a b")),
+        ("embedded:/var/kv", Target(embedded="embedded:/var/kv")),
+        ("embedded::memory:x", Target(embedded="embedded::memory:x")),
+    ],
+)
+def test_a_target_is_read(text: str, target: Target) -> None:
+    assert parse_target(text) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("http://h:1", "not a scheme"),
+        ("h:port", "not HOST:PORT"),
+        ("h:99999", "not HOST:PORT"),
+        (":7400", "not HOST:PORT"),
+        ("kv://h?levle=one", "did you mean 'level'"),
+        ("kv://h?level=quorom", "did you mean 'quorum'"),
+        ("kv://h?timeout=soon", "not a number of seconds"),
+        ("kv://h?timeout=0", "not a number of seconds"),
+        ("embedded:", "needs a path"),
+    ],
+)
+def test_a_wrong_target_is_refused_with_the_reason(text: str, complaint: str) -> None:
+    with pytest.raises(BadRequest, match=complaint):
+        parse_target(text)
+
+
+def test_levels_have_names_and_the_preset_is_the_default() -> None:
+    assert [parse_level(name) for name in (None, "preset", "one", "quorum", "all", Level.ALL)] == [
+        Level.PRESET,
+        Level.PRESET,
+        Level.ONE,
+        Level.QUORUM,
+        Level.ALL,
+        Level.ALL,
+    ]
