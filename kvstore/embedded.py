@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
-
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.core.page import Page
 from kvstore.node import LocalNode
@@ -45,7 +44,9 @@ class NoPeers:
         """Never asked: there is nobody."""
         raise AssertionError(chunk.node)
 
-    async def page(self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float) -> Page:
+    async def page(
+        self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
+    ) -> Page:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -102,7 +103,7 @@ class EmbeddedNode:
             engine = MemoryEngine()
         else:
             # One node owns everything: partitions only cost seeks in a scan.
-            path = Path(self.url.removeprefix(PREFIX)).expanduser().absolute()
+            path = _path_of(self.url)
             config = NodeConfig(node_id=NODE_ID, listen="", data=path, cluster=ClusterConfig(id=NODE_ID, partitions=1))
             self._directory = open_directory(path, cluster_id=NODE_ID, node_id=NODE_ID)
             try:
@@ -135,18 +136,23 @@ _lock = threading.Lock()
 
 
 def open_embedded(url: str) -> EmbeddedTransport:
-    """The store of `url`, opened or opened once more. Raises `StorageError` when the directory cannot be had, `BadRequest` for a URL
+    """The store of `url`, opened or opened once more. Raises `StorageError` when the directory cannot be had, `BadRequest` for a
+    URL
     that names none."""
     where = url.removeprefix(PREFIX)
     if not url.startswith(PREFIX) or not where or url == MEMORY_PREFIX:
         raise BadRequest(f"{url!r} names no store: embedded:/path or embedded::memory:NAME", subject=url)
-    key = url if url.startswith(MEMORY_PREFIX) else PREFIX + str(Path(where).expanduser().resolve())
+    key = url if url.startswith(MEMORY_PREFIX) else PREFIX + str(_path_of(url))
     with _lock:
         node = _open.get(key)
         if node is None:
             node = _open[key] = EmbeddedNode(key)
         node.opens += 1
     return EmbeddedTransport(key, node)
+
+
+def _path_of(url: str) -> Path:
+    return Path(url.removeprefix(PREFIX)).expanduser().resolve()
 
 
 def _release(key: str, node: EmbeddedNode) -> None:
@@ -221,7 +227,9 @@ class EmbeddedTransport:
 
     def _refusal(self) -> KvError | None:
         if self._pid != os.getpid():
-            return StorageError(f"{self._key} was opened by process {self._pid}, before this one was forked: open it again after the fork")
+            return StorageError(
+                f"{self._key} was opened by process {self._pid}, before this one was forked: open it again after the fork"
+            )
         if self._closed:
             return ShuttingDown(f"{self._key} was closed here", retryable=False)
         return None

@@ -1,7 +1,7 @@
 """Builds one node's objects, in order, and ends them in the opposite one. Decides nothing else.
 
-`LocalNode` is everything that works without a network: engine, commit thread, store, coordinators. `Node` adds the peers and the gRPC
-server. Embedded stores use the first, `kv serve` the second, the simulation the same classes with its own seams.
+`LocalNode` is everything that works without a network: engine, commit thread, store, coordinators. `Node` adds the peers and the
+gRPC server. Embedded stores use the first, `kv serve` the second, the simulation the same classes with its own seams.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
 from kvproto.errors import AvailabilityError, ClusterError, KvError, StorageError, UserError
 from kvproto.link import LinkBounds
-
 from kvstore import __version__
 from kvstore.api.admin import AdminService
 from kvstore.api.key_value import KeyValueService

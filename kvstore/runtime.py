@@ -24,12 +24,12 @@ class SystemClock:
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
-        return time.time_ns() // 1_000_000  # noqa: TID251 - the one place
+        return time.time_ns() // 1_000_000
 
 
 def system_random() -> random.Random:
     """A generator seeded by the system; drawn once per process and passed in."""
-    return random.Random(random.SystemRandom().getrandbits(256))  # noqa: TID251 - the one place
+    return random.Random(random.SystemRandom().getrandbits(256))
 
 
 async def periodic(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -43,11 +43,7 @@ def generate(out: Path) -> list[Path]:
         check=True,
         cwd=ROOT,
     )
-    return [
-        Path(f"kvproto/v1/{name}_pb2{ending}")
-        for name in FILES
-        for ending in (".py", ".pyi", "_grpc.py")
-    ]
+    return [Path(f"kvproto/v1/{name}_pb2{ending}") for name in FILES for ending in (".py", ".pyi", "_grpc.py")]
 
 
 def main() -> int:

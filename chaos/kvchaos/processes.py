@@ -119,10 +119,10 @@ class ProcessPlane:
                     await self._deaths[pid].wait()
                     self._note("kill", node)
         except (ProcessLookupError, TimeoutError) as error:
-            raise FaultFailed(f"kill {' '.join(nodes)}: {error or 'no death was reported'}") from error
+            raise FaultFailed(f"kill {' '.join(nodes)}: {error!r}") from error
 
     async def restart(self, *nodes: str) -> None:
-        """Starts them again on the data they have; returns when all are ready. Raises `RestartFailed` for one that does not start."""
+        """Starts them again on the data they have; returns when all are ready. Raises `RestartFailed` otherwise."""
         try:
             await asyncio.gather(*(self._act("restart", node) for node in nodes))
         except FaultFailed as error:

@@ -32,9 +32,9 @@ class AsyncClient(AsyncNamespace):
     """A client of a cluster, and by itself its default namespace. Use it as `async with`, or call `close`; connects with the first
     operation.
 
-    `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `embedded:/path` or `embedded::memory:NAME`.
-    `timeout_s` covers each call as a whole, with retries and failover. `address_map` tells where to reach a node (by id) when that is
-    not the address it advertises. `dial`, `clock` and `rng` are seams for simulation and tests.
+    `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `embedded:/path` or
+    `embedded::memory:NAME`. `timeout_s` covers each call as a whole, with retries and failover. `address_map` tells where to
+    reach a node (by id) when that is not the address it advertises. `dial`, `clock` and `rng` are seams for simulation and tests.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class AsyncClient(AsyncNamespace):
         return found
 
     async def connect(self) -> Dispatcher:
-        """Finds a node and learns the ring; every operation does so by itself. Raises `AvailabilityError` when no node answers in time,
+        """Finds a node and learns the ring; every operation does so by itself. Raises `AvailabilityError` when no node answers in
+        time,
         `ClientClosed`, `ForkedClient`."""
         if self._closed:
             raise ClientClosed("the client was closed")

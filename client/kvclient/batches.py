@@ -1,8 +1,8 @@
 """What a link has taken becomes groups of columns, and parts of replies become results again.
 
-`form_batch` is called at flush time with the works of one batch and returns one `Part` for each group: single operations of one shape
-together, pieces of *_many calls of one shape together. A part knows which positions are still open, so that whatever ends a batch
-(an answer, an error, a broken connection) settles each operation exactly once.
+`form_batch` is called at flush time with the works of one batch and returns one `Part` for each group: single operations of one
+shape together, pieces of *_many calls of one shape together. A part knows which positions are still open, so that whatever ends a
+batch (an answer, an error, a broken connection) settles each operation exactly once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from kvclient.shapes import Shape
 from kvproto.columns import GroupReply, Kind, OperationGroup
 
 _TIMEOUT_SPREAD = 0.05
-"""Deadlines this near to each other (as a share of what is left) travel as one number, the latest: each side checks its own anyway."""
+"""Deadlines this near to each other (as a share of what is left) travel as one number, the latest: each side checks its own
+anyway."""
 
 OnFailed = Callable[["Part", Sequence[int], KvError], None]
 

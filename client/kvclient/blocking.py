@@ -1,7 +1,8 @@
 """The blocking client: the same methods as `AsyncClient`, for code without an event loop. Safe to use from several threads.
 
-It runs an `AsyncClient` on a loop of its own in a background thread, so that operations of several threads travel in one batch just as
-those of several tasks do. After a fork that thread does not exist: every call then raises `ForkedClient` instead of waiting for ever.
+It runs an `AsyncClient` on a loop of its own in a background thread, so that operations of several threads travel in one batch
+just as those of several tasks do. After a fork that thread does not exist: every call then raises `ForkedClient` instead of
+waiting for ever.
 """
 
 from __future__ import annotations

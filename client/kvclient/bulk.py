@@ -1,7 +1,7 @@
 """A *_many call: one future, columns, and pieces of bounded size that travel as groups of their own.
 
-Pieces are capped so that a large call leaves room for others on each link, and only a few are out at a time so that memory and queues
-stay bounded however many keys the caller brings. Failed keys are gathered and sent again, or end up in `errors`.
+Pieces are capped so that a large call leaves room for others on each link, and only a few are out at a time so that memory and
+queues stay bounded however many keys the caller brings. Failed keys are gathered and sent again, or end up in `errors`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ LINEARIZABLE = "linearizable"
 
 
 def refuse_condition(info: ClusterInfo, namespace: str, condition: str) -> None:
-    """Raises: `UnknownNamespace`, `WrongMode` in an eventual namespace, `UnsupportedProtocol` where the cluster is ahead of this client
+    """Raises: `UnknownNamespace`, `WrongMode` in an eventual namespace, `UnsupportedProtocol` where the cluster is ahead of this
+    client
     (protocol 1 has no conditions)."""
     modes = {space.name: space.mode for space in info.namespaces}
     if namespace not in modes:

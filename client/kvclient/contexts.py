@@ -1,10 +1,10 @@
 """What this client was acknowledged, so that its own next write supersedes it through any coordinator (docs/architecture.md,
 "Writes without a context"; safety rule 14).
 
-Tokens are opaque but for their first byte: 1 says "this is what I read", 2 says "overwrite what you hold, plus this". A bounded memory:
-two generations of plain dictionaries, because an exact LRU would cost more than the rest of a put. When the young generation has
-taken half of the bytes, the old one is forgotten; forgetting only means that a write through a coordinator that missed the
-client's previous one may become a sibling.
+Tokens are opaque but for their first byte: 1 says "this is what I read", 2 says "overwrite what you hold, plus this". A bounded
+memory: two generations of plain dictionaries, because an exact LRU would cost more than the rest of a put. When the young
+generation has taken half of the bytes, the old one is forgotten; forgetting only means that a write through a coordinator that
+missed the client's previous one may become a sibling.
 """
 
 from __future__ import annotations

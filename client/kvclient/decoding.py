@@ -1,7 +1,7 @@
 """Columns of a reply to results, for reads and for writes. The usual case first: one value a key, none expires.
 
-Called by `batches`, once for each part of a reply; `keys` are the keys the part is about, in its order. A reply whose columns do not
-fit together raises `KvError`: what it says cannot be trusted.
+Called by `batches`, once for each part of a reply; `keys` are the keys the part is about, in its order. A reply whose columns do
+not fit together raises `KvError`: what it says cannot be trusted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sends operations, and decides with `retry` what becomes of those that fail. One for each client; belongs to one event loop.
 
-The hot path is `read` and `write`: choose a link, make the operation, queue it. Everything else here is for when something went wrong:
-a link went down, a node refused, the ring changed, a deadline passed. Deadlines are swept every few milliseconds while anything
-is in flight instead of a timer an operation.
+The hot path is `read` and `write`: choose a link, make the operation, queue it. Everything else here is for when something went
+wrong: a link went down, a node refused, the ring changed, a deadline passed. Deadlines are swept every few milliseconds while
+anything is in flight instead of a timer an operation.
 """
 
 from __future__ import annotations

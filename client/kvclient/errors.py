@@ -95,8 +95,8 @@ class BatchError(KvError):
             retryable=all(error.retryable for error in errors.values()),
             may_have_applied=any(error.may_have_applied for error in errors.values()),
         )
-        self.results = dict(results)
-        self.errors = dict(errors)
+        self.results: dict[Any, Any] = dict(results)
+        self.errors: dict[Any, KvError] = dict(errors)
 
 
 def copy_error(error: KvError, *, may_have_applied: bool) -> KvError:

@@ -1,8 +1,8 @@
 """A node behind gRPC: one `Exchange` stream for all batches, opened with the first and again after it broke.
 
-An open stream costs less than half of a unary call even for one operation (docs/performance.md). Replies are matched by batch id. When
-the stream breaks, every batch on it is answered with `NodeUnreachable`, which says for each whether it had been handed to gRPC: if
-not, it was certainly not applied.
+An open stream costs less than half of a unary call even for one operation (docs/performance.md). Replies are matched by batch id.
+When the stream breaks, every batch on it is answered with `NodeUnreachable`, which says for each whether it had been handed to
+gRPC: if not, it was certainly not applied.
 """
 
 from __future__ import annotations

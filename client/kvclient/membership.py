@@ -1,7 +1,8 @@
 """Which nodes there are and how to reach them: the first contact, the links, and the ring when it changes.
 
-A seed is only a contact point: the ring it describes names the members, and each gets one link. The ring is fetched again when a reply
-or a refusal shows that there is a newer one; links to members that stay are kept, those to members that left hand their work over.
+A seed is only a contact point: the ring it describes names the members, and each gets one link. The ring is fetched again when a
+reply or a refusal shows that there is a newer one; links to members that stay are kept, those to members that left hand their
+work over.
 """
 
 from __future__ import annotations
@@ -46,15 +47,21 @@ class Membership:
         return self.router.links
 
     async def connect(self, deadline_s: float) -> None:
-        """Finds a seed that answers and links to every member. Raises `AvailabilityError` when none did by `deadline_s`."""
+        """Finds a seed that answers and links to every member.
+
+        Raises `AvailabilityError` when none did by `deadline_s`, and at once when every seed refuses for good.
+        """
         loop = asyncio.get_running_loop()
-        errors: dict[str, str] = {}
+        errors: dict[str, KvError] = {}
         while True:
             if await self._contact(min(DESCRIBE_TIMEOUT_S, max(0.01, deadline_s - loop.time())), errors):
                 await self._close_spare()
                 return
+            refusals = [error for error in errors.values() if not error.retryable]
+            if len(refusals) == len(self._seeds):
+                raise refusals[0]
             if loop.time() + CONNECT_INTERVAL_S >= deadline_s:
-                said = "; ".join(errors.values()) or "no answer in time"
+                said = "; ".join(error.message for error in errors.values()) or "no answer in time"
                 raise NodeUnreachable(f"no node answers at {', '.join(self._seeds)}: {said}", subject=",".join(self._seeds))
             await asyncio.sleep(CONNECT_INTERVAL_S)
 
@@ -116,33 +123,34 @@ class Membership:
             _, transport = self._spare.popitem()
             await transport.close()
 
-    async def _contact(self, timeout_s: float, errors: dict[str, str]) -> bool:
-        """Asks every seed at once; the first answer counts."""
-        asked = {asyncio.ensure_future(self._describe_seed(seed)): seed for seed in self._seeds}
+    async def _contact(self, timeout_s: float, errors: dict[str, KvError]) -> bool:
+        """Asks every seed at once; the first answer counts. `errors` collects what each seed said otherwise."""
+        asked = [asyncio.ensure_future(self._describe_seed(seed, errors)) for seed in self._seeds]
         try:
             async with asyncio.timeout(timeout_s):
-                for answer in asyncio.as_completed(list(asked)):
-                    try:
-                        info, sent_s, received_s = await answer
-                    except KvError as error:
-                        errors[error.subject] = error.message
-                        continue
-                    self.learn(info, sent_s, received_s)
-                    return True
+                for answer in asyncio.as_completed(asked):
+                    described = await answer
+                    if described is not None:
+                        self.learn(*described)
+                        return True
         except TimeoutError:
-            errors[""] = f"no answer within {timeout_s:.1f} s"
+            silent = [seed for seed, task in zip(self._seeds, asked, strict=True) if not task.done()]
+            errors.update({seed: NodeUnreachable(f"{seed} does not answer", subject=seed) for seed in silent})
         finally:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
         return False
 
-    async def _describe_seed(self, seed: str) -> tuple[ClusterInfo, float, float]:
-        if seed not in self._spare:
-            self._spare[seed] = self._dial(seed, self._ring)
+    async def _describe_seed(self, seed: str, errors: dict[str, KvError]) -> tuple[ClusterInfo, float, float] | None:
         sent_s = self._ids.clock_s()
-        info = await self._spare[seed].describe()
-        return info, sent_s, self._ids.clock_s()
+        try:
+            if seed not in self._spare:
+                self._spare[seed] = self._dial(seed, self._ring)
+            return await self._spare[seed].describe(), sent_s, self._ids.clock_s()
+        except KvError as error:
+            errors[seed] = error
+            return None
 
     async def _refresh(self) -> None:
         try:

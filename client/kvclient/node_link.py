@@ -1,8 +1,9 @@
 """One node as the client uses it: the link that batches, the batches in flight, and the opinion whether it can be reached.
 
-A link never decides what becomes of a failed operation: it hands each back to its owner (`dispatcher`). Its own decisions are when a
-batch's place is free again, and when silence is worth a question: a node that has answered nothing for a while is probed, and only
-when the probe fails as well is what it holds taken elsewhere. So a slow key never costs a link, and a stalled node only a second.
+A link never decides what becomes of a failed operation: it hands each back to its owner (`dispatcher`). Its own decisions are
+when a batch's place is free again, and when silence is worth a question: a node that has answered nothing for a while is probed,
+and only when the probe fails as well is what it holds taken elsewhere. So a slow key never costs a link, and a stalled node only
+a second.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ class NodeLink:
         return bool(self.flights or self._link.queued_count)
 
     def heard(self, replies: Sequence[GroupReply]) -> None:
-        """A reply came. One that says that the node cannot be reached takes the link down first, so that what failed goes elsewhere."""
+        """A reply came. One that says that the node cannot be reached takes the link down first, so that what failed goes
+        elsewhere."""
         for reply in replies:
             if isinstance(reply.error, NodeUnreachable):
                 self.mark_down(reply.error)
@@ -141,7 +143,8 @@ class NodeLink:
         self.up = not self.closed
 
     def free(self, ticket: Ticket) -> None:
-        """The batch's place is free, as of the next turn: by then those who were just answered have queued what they do next, and it
+        """The batch's place is free, as of the next turn: by then those who were just answered have queued what they do next, and
+        it
         leaves as one batch instead of two."""
         if not ticket.released:
             self._loop.call_soon(self._link.release, ticket)

@@ -101,6 +101,8 @@ class Write(Single):
 def deadline_error(last: KvError | None, *, was_sent: bool, may_have_applied: bool = False) -> DeadlineExceeded:
     """The deadline passed; `last` is what the attempt before met, if there was one."""
     said = "sent, but not answered in time" if was_sent else "not sent in time"
-    error = DeadlineExceeded(f"the deadline passed: {said}{f' ({last.message})' if last else ''}", may_have_applied=may_have_applied)
+    error = DeadlineExceeded(
+        f"the deadline passed: {said}{f' ({last.message})' if last else ''}", may_have_applied=may_have_applied
+    )
     error.__cause__ = last
     return error

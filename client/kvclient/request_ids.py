@@ -1,8 +1,8 @@
 """Request ids: what makes a retried write the same write through any coordinator (docs/architecture.md, "Retries").
 
 16 bytes: when it was issued, by the cluster's clock (6 bytes, milliseconds, big-endian), the client's tag (6 random bytes), a
-sequence number (4 bytes). The cluster's clock, because nodes refuse an id issued before their retry window: a client whose own clock
-is wrong must not have its writes refused.
+sequence number (4 bytes). The cluster's clock, because nodes refuse an id issued before their retry window: a client whose own
+clock is wrong must not have its writes refused.
 """
 
 from __future__ import annotations

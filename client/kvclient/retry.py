@@ -2,8 +2,9 @@
 
 Reads are always safe to repeat. A write carries its request id, so that a repetition is the same write through any coordinator,
 as long as the id is younger than the cluster's retry window; after that a write of unknown outcome stays unknown. Errors that a
-node answered with are retried within a budget (a tenth of the traffic, as in gRPC's and Finagle's retry throttling), because retries
-must not multiply the load of a cluster in trouble; failing over from a dead connection is not, since each can do so only once.
+node answered with are retried within a budget (a tenth of the traffic, as in gRPC's and Finagle's retry throttling), because
+retries must not multiply the load of a cluster in trouble; failing over from a dead connection is not, since each can do so only
+once.
 """
 
 from __future__ import annotations

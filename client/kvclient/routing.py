@@ -1,7 +1,7 @@
 """Which link an operation takes (Dynamo, SOSP'07, section 5: a client that knows the ring goes straight to a replica).
 
-The table is made once per ring: for each partition its owners' links in preference order, the coordinator by convention first. Choosing
-is one hash, one shift and two index operations while everything is up; what to do when it is not is decided apart.
+The table is made once per ring: for each partition its owners' links in preference order, the coordinator by convention first.
+Choosing is one hash, one shift and two index operations while everything is up; what to do when it is not is decided apart.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Router(Generic[LinkT]):
 
 
 def choose_fallback(owners: Sequence[LinkT], links: Sequence[LinkT], avoid: object) -> LinkT:
-    """When the first owner will not do. An owner before a stranger (which has to forward), up before down, `avoid` last among equals.
+    """When the first owner will not do. An owner before a stranger (which has to forward), up before down, `avoid` last among
+    equals.
 
     When nothing is up, the owners take turns: the opinion may be wrong, and the caller's deadline bounds the attempt.
     """

@@ -13,8 +13,8 @@ from kvproto.columns import Kind, Level
 class Shape:
     """One set of options.
 
-    `is_bulk` shapes belong to pieces of *_many calls, whose groups are built differently. `has_ttl` keeps puts that name a time to live
-    apart from those that leave it to the namespace, since a column is whole or absent.
+    `is_bulk` shapes belong to pieces of *_many calls, whose groups are built differently. `has_ttl` keeps puts that name a time
+    to live apart from those that leave it to the namespace, since a column is whole or absent.
     """
 
     __slots__ = (

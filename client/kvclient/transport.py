@@ -1,7 +1,7 @@
 """The client's seam to a node: what gRPC, the embedded store and a simulated network each implement.
 
-One `Transport` is one node. Batches are columns (`kvproto.columns`); only the gRPC transport turns them into messages, in-process ones
-pass the very objects. Everything is called from, and answers on, one event loop.
+One `Transport` is one node. Batches are columns (`kvproto.columns`); only the gRPC transport turns them into messages, in-process
+ones pass the very objects. Everything is called from, and answers on, one event loop.
 """
 
 from __future__ import annotations

@@ -8,18 +8,21 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from kvproto import PROTOCOL
 from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
 from kvproto.columns import GroupReply
 from kvproto.errors import BadRequest, KvError, WrongCluster
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
-
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.transport.outbox import Outbox
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
+
+
+END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
 
 class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
@@ -66,7 +69,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             room.release()
 
         try:
-            while (request := await context.read()) is not grpc.aio.EOF:
+            while (request := await context.read()) is not END:
                 await room.acquire()
                 await outbox.room()
                 task = loop.create_task(self._answer(request, outbox))

@@ -8,15 +8,17 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, WrongEpoch
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
-
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
 from kvstore.transport.codec import encode_refusals
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.outbox import Outbox
+
+END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
 
 class PeerService(peer_pb2_grpc.PeerServicer):
@@ -79,7 +81,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         try:
-            while (request := await context.read()) is not grpc.aio.EOF:
+            while (request := await context.read()) is not END:
                 self._handle(request, outbox)
                 await outbox.room()
         finally:
@@ -119,7 +121,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         if (epoch, ring_hash) == (ring.epoch, ring.hash):
             return None
         return WrongEpoch(
-            f"{self._doorkeeper.me.node_id} goes by ring epoch {ring.epoch} ({ring.hash:016x}), the asker by {epoch} ({ring_hash:016x})",
+            f"{self._doorkeeper.me.node_id} goes by ring epoch {ring.epoch} ({ring.hash:016x}), "
+            f"the asker by {epoch} ({ring_hash:016x})",
             limit=ring.epoch,
             actual=epoch,
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import grpc.aio
+from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from kvproto.errors import UserError
 from kvproto.options import SERVER_OPTIONS
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
-
 from kvstore.api.admin import AdminService
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
@@ -23,7 +23,7 @@ class GrpcServer:
     """The node's server on one address; `port` is what was bound."""
 
     def __init__(self, address: str, key_value: KeyValueService, peer: PeerService, admin: AdminService) -> None:
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server = aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         key_value_pb2_grpc.add_KeyValueServicer_to_server(key_value, self._server)
         peer_pb2_grpc.add_PeerServicer_to_server(peer, self._server)
@@ -33,7 +33,9 @@ class GrpcServer:
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise UserError(f"cannot listen on {address}: it is in use, or not an address of this machine", subject=address) from error
+            raise UserError(
+                f"cannot listen on {address}: it is in use, or not an address of this machine", subject=address
+            ) from error
 
     async def start(self) -> None:
         """Accepts connections; health says NOT_SERVING until `serve`."""

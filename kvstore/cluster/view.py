@@ -1,7 +1,7 @@
 """What a node goes by: the ring of the current epoch with everything precomputed, and the namespaces.
 
-Immutable values inside one holder, swapped whole when the epoch changes; coordinators take what they need at the start of a batch and
-never look again. Lookups are tuples by partition.
+Immutable values inside one holder, swapped whole when the epoch changes; coordinators take what they need at the start of a batch
+and never look again. Lookups are tuples by partition.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from kvproto.columns import ClusterInfo, MemberInfo, NamespaceInfo
 from kvproto.errors import UnknownNamespace
-
 from kvstore.core.ring import Ring
 from kvstore.storage.layout import store_key_prefix
 

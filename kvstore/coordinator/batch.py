@@ -1,7 +1,7 @@
 """From a client's group to sub-batches: what is refused, who owns what, which level was asked.
 
-A sub-batch holds operations of one group whose keys have the same home replicas, so that one tally decides them all. Planning is pure
-and per column; the operations of a group that break a rule are answered alone and the others go on.
+A sub-batch holds operations of one group whose keys have the same home replicas, so that one tally decides them all. Planning is
+pure and per column; the operations of a group that break a rule are answered alone and the others go on.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
-from kvproto.errors import BadRequest, KvError, TooLarge
 from xxhash import xxh3_64_intdigest
 
+from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
+from kvproto.errors import BadRequest, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 
 
@@ -138,7 +138,9 @@ def _check_columns(group: OperationGroup) -> None:
     for name, length, allowed in columns:
         if length not in allowed:
             raise BadRequest(
-                f"{name} has length {length}; with {count} keys it must be one of {sorted(set(allowed))}", actual=length, subject=name
+                f"{name} has length {length}; with {count} keys it must be one of {sorted(set(allowed))}",
+                actual=length,
+                subject=name,
             )
 
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
-
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.batch import Limits, SubBatch, plan
 from kvstore.coordinator.get import GetCoordinator
@@ -28,7 +27,7 @@ DEFAULT_TIMEOUT_MS = 5000
 class BatchAnswer:
     """Gathers the replies of one batch: those of one turn of the loop leave together, the one that completes it says so."""
 
-    __slots__ = ("_loop", "_reply", "_replies", "_scheduled", "unanswered")
+    __slots__ = ("_loop", "_replies", "_reply", "_scheduled", "unanswered")
 
     def __init__(self, reply: Reply, operations: int, loop: asyncio.AbstractEventLoop) -> None:
         self._reply = reply

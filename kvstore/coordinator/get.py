@@ -1,7 +1,8 @@
 """A get: our own replica first, digests to the others, merge, reply, then repair.
 
-The others are sent the digest of what we hold and answer only where they differ, so the usual answer of a replica is a few bytes for
-a whole batch. The reply leaves as soon as enough have answered; repair comes after it, because its latency must not reach the client.
+The others are sent the digest of what we hold and answer only where they differ, so the usual answer of a replica is a few bytes
+for a whole batch. The reply leaves as soon as enough have answered; repair comes after it, because its latency must not reach the
+client.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
 from kvproto.errors import KvError, RecordLost
-
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
@@ -127,7 +127,7 @@ class GetCoordinator:
         asked, rest = first, others[first:]
         started_s = loop.time()
         hedge_at_s = started_s + patience.delay_s
-        while not tally.settled:
+        while True:
             answer = await arrivals.next(hedge_at_s if rest else FOREVER)
             if answer is not None:
                 elapsed_s = loop.time() - started_s
@@ -135,17 +135,15 @@ class GetCoordinator:
                 patience.observe(elapsed_s)
                 asked -= 1
                 self._settle(round_, emit)
-            elif arrivals.timed_out:
+            if tally.settled or arrivals.timed_out or (answer is not None and not asked and not rest):
                 return
-            if rest and not tally.settled and (answer is None or not asked or answer.error is not None):
+            if rest and (answer is None or not asked or answer.error is not None):
                 if answer is None:
                     patience.spend()
                     round_.hedged = True
                 self._fetch(round_, rest, arrivals)
                 asked += len(rest)
                 rest = []
-            elif not asked and not tally.settled and not rest:
-                return
 
     def _fetch(self, round_: _Round, nodes: Sequence[str], arrivals: Arrivals) -> None:
         if round_.digests is None:
@@ -178,7 +176,9 @@ class GetCoordinator:
             for position in range(tally.size) if positions is None else positions:
                 columns.add(round_.merged(position), now_ms)
             reply = columns.reply(sub.group_index, sub.original(positions))
-            reply.receipt = receipt(sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged)
+            reply.receipt = receipt(
+                sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged
+            )
             emit(reply, count)
 
     def _give_up(self, round_: _Round, emit: Emit) -> None:
@@ -241,5 +241,3 @@ class _Round:
             if other is not None:
                 record = other if record is None else merge_records(record, other)
         return record
-
-

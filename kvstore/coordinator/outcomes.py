@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from kvproto.columns import GroupReply, Kind, Receipt
 from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
-
 from kvstore.coordinator.batch import SubBatch
 from kvstore.core.quorum import Tally
 
@@ -37,7 +36,8 @@ def receipt(
 
 
 def not_met(sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, applied: bool) -> KvError:
-    """Why the level was not reached: too few can still answer, or too little time. `applied`: our own replica may hold the write."""
+    """Why the level was not reached: too few can still answer, or too little time. `applied`: our own replica may hold the
+    write."""
     received, contacted = tally.received(position), len(tally.targets)
     what = "answer" if sub.group.kind is Kind.GET else "acknowledge"
     if timed_out:

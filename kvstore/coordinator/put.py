@@ -1,7 +1,8 @@
 """A put or delete, from minting to the reply (docs/architecture.md, "Life of a put").
 
-Our own replica mints a dot per operation into its record and the *whole record* goes to the others, together with the local commit
-(safety rule 1). The reply leaves as soon as enough have made it durable; nothing is undone when too few do: such a write is unknown.
+Our own replica mints a dot per operation into its record and the *whole record* goes to the others, together with the local
+commit (safety rule 1). The reply leaves as soon as enough have made it durable; nothing is undone when too few do: such a write
+is unknown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind
 from kvproto.errors import BadRequest, KvError, RecordLost, RetryWindowPassed, TooLarge
-
 from kvstore.coordinator.batch import Limits, SubBatch
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
@@ -34,6 +34,7 @@ from kvstore.core.versions import Context, Sibling
 from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
+from kvstore.transport.peers import FetchChunk
 
 SIBLING_OVERHEAD_BYTES = 160
 
@@ -90,7 +91,7 @@ class PutCoordinator:
         if minted.keys:
             await self._replicate(sub, minted, deadline_s, emit)
 
-    # --- minting: no await between reading the base and staging the record -------------------------------------------------------
+    # --- minting: no await between reading the base and staging the record
 
     def _mint_or_refuse(self, sub: SubBatch, wanted: Sequence[int], emit: Emit) -> MintedColumns | None:
         group = sub.group
@@ -103,8 +104,8 @@ class PutCoordinator:
             emit(GroupReply(sub.group_index, positions=sub.original(wanted), error=error), len(wanted))
             return None
         minted = self._mint(sub, wanted, first)
-        for position, error in minted.refused:
-            emit(GroupReply(sub.group_index, positions=sub.original([position]), error=error), 1)
+        for position, reason in minted.refused:
+            emit(GroupReply(sub.group_index, positions=sub.original([position]), error=reason), 1)
         return minted
 
     def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int) -> MintedColumns:
@@ -205,7 +206,7 @@ class PutCoordinator:
         tag = self._rng.getrandbits(64) & ~0xFFFFFFFF
         return b"".join([stamp + b"\x00\x00" + (tag + index).to_bytes(8, "big") for index in range(count)])
 
-    # --- replicating ---------------------------------------------------------------------------------------------------------------
+    # --- replicating
 
     async def _replicate(self, sub: SubBatch, minted: MintedColumns, deadline_s: float, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
@@ -276,13 +277,14 @@ class PutCoordinator:
             return sub.original(positions)
         return sub.original(minted.positions if positions is None else [minted.positions[at] for at in positions])
 
-    # --- contexts that name what we have not seen ------------------------------------------------------------------------------------
+    # --- contexts that name what we have not seen
 
     async def _run_after_catching_up(self, sub: SubBatch, wanted: list[int], deadline_s: float, emit: Emit) -> None:
         """Merges what the other home replicas hold of these keys into our own records, then mints; dots that nobody reachable has
         seen are then no longer waited for: the write becomes a sibling of them, which loses nothing."""
         loop = asyncio.get_running_loop()
-        arrivals = Arrivals(loop, deadline_s)
+        # Half of the time that is left: the other half is for the write itself.
+        arrivals = Arrivals(loop, (loop.time() + deadline_s) / 2)
         keys = [sub.store_keys[position] for position in wanted]
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
         self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals)
@@ -291,10 +293,8 @@ class PutCoordinator:
             if answer is None:
                 break
             if answer.error is None:
-                found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]  # type: ignore[union-attr]
-                merged: asyncio.Future[None] = loop.create_future()
-                self._store.merge([key for key, _ in found], [record for _, record in found], lambda _e, _r, f=merged: f.set_result(None))  # type: ignore[misc]
-                await merged
+                assert isinstance(answer, FetchChunk)
+                await self._take_in(keys, answer)
         arrivals.close()
         tokens = list(sub.group.contexts)
         original = sub.at()
@@ -307,6 +307,14 @@ class PutCoordinator:
         minted = self._mint_or_refuse(sub, wanted, emit)
         if minted is not None and minted.keys:
             await self._replicate(sub, minted, deadline_s, emit)
+
+    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk) -> None:
+        """Merges what a replica holds differently into our own records; returns when that is durable or failed."""
+        found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
+        merged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        self._store.merge([key for key, _ in found], [record for _, record in found], lambda *_: merged.set_result(None))
+        await merged
 
 
 def _without(context: Context, gone: set[bytes]) -> bytes:
@@ -334,5 +342,3 @@ def _too_many_siblings(count: int, limit: int) -> TooLarge:
 def _note(node: str, error: KvError | None, refused: Sequence[int], elapsed_s: float) -> str:
     said = f"failed: {error.message}" if error is not None else f"refused {len(refused)}" if refused else "stored"
     return f"{node} {said} after {elapsed_s * 1000:.1f} ms"
-
-

@@ -1,7 +1,7 @@
 """After the reply: brings the replicas that a read has seen to be stale up to the merge of what it saw.
 
-Bounded: past `in_flight_max` keys repairs are dropped and counted, they are only a shortcut to what anti-entropy does anyway. A record
-that one replica has lost is replaced only by the merge of what *all* other home replicas hold (safety rule 5).
+Bounded: past `in_flight_max` keys repairs are dropped and counted, they are only a shortcut to what anti-entropy does anyway. A
+record that one replica has lost is replaced only by the merge of what *all* other home replicas hold (safety rule 5).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from kvproto.errors import KvError
-
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.replicas import Replicas
 from kvstore.core.quorum import Tally

@@ -1,7 +1,7 @@
 """Fan-out to the home replicas and their answers in arrival order.
 
-An arrival queue rather than a set of tasks: the fastest answers decide, one slow peer holds up nobody, and the order of answers is the
-order of arrival and nothing else (sets of tasks would make it depend on hashing).
+An arrival queue rather than a set of tasks: the fastest answers decide, one slow peer holds up nobody, and the order of answers
+is the order of arrival and nothing else (sets of tasks would make it depend on hashing).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 
 from kvproto.errors import KvError
-
 from kvstore.transport.peers import FetchChunk, PeerTransport, StoreChunk
 
 
@@ -133,9 +132,9 @@ class Replicas:
 
 
 class Patience:
-    """How long a read waits for those it asked before it asks the others too: the mean time of an answer and four mean deviations,
-    as TCP waits for an acknowledgement (RFC 6298), within bounds. Hedges cost at most `share_max` more fetches; past that budget the
-    longest wait applies ("The Tail at Scale", Dean and Barroso 2013)."""
+    """How long a read waits for those it asked before it asks the others too: the mean time of an answer and four mean
+    deviations, as TCP waits for an acknowledgement (RFC 6298), within bounds. Hedges cost at most `share_max` more fetches; past
+    that budget the longest wait applies ("The Tail at Scale", Dean and Barroso 2013)."""
 
     __slots__ = ("_budget", "_deviation_s", "_mean_s", "share_max")
 

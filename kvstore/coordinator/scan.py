@@ -1,8 +1,8 @@
 """A scan: pages in key order over a whole namespace, merged at the namespace's read level, in bounded memory.
 
-Every node returns its records from a key on, in order; a page is complete up to the smallest key at which one of the answers ends.
-Each partition counts the answers of its own home replicas and needs r of them, so a page stands on whatever set of nodes covers every
-partition r times. Resuming needs nothing but the last key.
+Every node returns its records from a key on, in order; a page is complete up to the smallest key at which one of the answers
+ends. Each partition counts the answers of its own home replicas and needs r of them, so a page stands on whatever set of nodes
+covers every partition r times. Resuming needs nothing but the last key.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from xxhash import xxh3_64_intdigest
 
+from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
+from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, needed
 from kvstore.coordinator.get import Columns
@@ -126,7 +126,13 @@ class ScanCoordinator:
         )
 
     async def _ask_one(
-        self, node: str, space: Space, start: bytes, end: bytes, timeout_s: float, arrived: asyncio.Queue[tuple[str, Page | KvError]]
+        self,
+        node: str,
+        space: Space,
+        start: bytes,
+        end: bytes,
+        timeout_s: float,
+        arrived: asyncio.Queue[tuple[str, Page | KvError]],
     ) -> None:
         try:
             if node == self._me:
@@ -139,7 +145,14 @@ class ScanCoordinator:
             arrived.put_nowait((node, page))
 
     def _page(
-        self, view: RingView, space: Space, query: ScanQuery, keys: list[bytes], records: list[bytes], answered: list[str], left: int
+        self,
+        view: RingView,
+        space: Space,
+        query: ScanQuery,
+        keys: list[bytes],
+        records: list[bytes],
+        answered: list[str],
+        left: int,
     ) -> tuple[ScanPage, int]:
         """The live keys among the merged ones, at most `left` if the query has a limit."""
         now_ms = self._clock.now_ms()

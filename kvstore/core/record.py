@@ -132,7 +132,7 @@ def decode(data: bytes) -> Record:
     return Record(vector, tuple(siblings), retries, int.from_bytes(floor, "big"))
 
 
-# --- contexts -------------------------------------------------------------------------------------------------------------------
+# --- contexts
 
 
 def encode_context(context: Context) -> bytes:
@@ -160,7 +160,7 @@ def decode_context(token: bytes) -> Context:
     return Context(vector, frozenset(dots[rows:]), token[0] == OVERWRITE_PLUS)
 
 
-# --- reading --------------------------------------------------------------------------------------------------------------------
+# --- reading
 
 
 def read_single(record: bytes, now_ms: int) -> tuple[bytes | None, bytes, bytes, int] | None:
@@ -185,7 +185,7 @@ def read_siblings(record: bytes, now_ms: int) -> tuple[list[Sibling], bytes]:
     return live, encode_context(Context(decoded.vector))
 
 
-# --- merging --------------------------------------------------------------------------------------------------------------------
+# --- merging
 
 
 def replaces(new: bytes, held: bytes) -> bool:
@@ -225,7 +225,7 @@ def merge_records(held: bytes, new: bytes) -> bytes:
     return held if merged == held else merged
 
 
-# --- minting --------------------------------------------------------------------------------------------------------------------
+# --- minting
 
 
 def first_record(dot: bytes, request_id: bytes, hlc: int, expires_ms: int, value: bytes | None) -> bytes:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 from kvproto.errors import StorageError
 from kvproto.link import Coalescer, LinkBounds, Ticket
-
 from kvstore.storage.engine import Engine
 
 FOREVER = float("inf")
@@ -105,7 +104,7 @@ class Committer:
                     self._engine.write(pairs, sync=self._sync)
                 except StorageError as error:
                     failure = error
-                except Exception as error:  # an engine that breaks its contract must not take the thread with it
+                except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the thread with it
                     failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
             try:
                 self._loop.call_soon_threadsafe(self._finish, batch, ticket, failure)

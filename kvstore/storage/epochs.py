@@ -1,8 +1,9 @@
 """The node's actor: under which name it mints dots, and how far it may count.
 
-An actor is (node tag, 64 random bits), its counter leased ahead and the lease made durable before it is used up (Riak's actor epochs,
-riak_kv#679). A new epoch is drawn for a new directory, at every start without a clean-shutdown marker, after a quarantined record, and
-whenever a peer remembers a higher lease than this node does (safety rule 2): a dot that was ever minted is never minted again.
+An actor is (node tag, 64 random bits), its counter leased ahead and the lease made durable before it is used up (Riak's actor
+epochs, riak_kv#679). A new epoch is drawn for a new directory, at every start without a clean-shutdown marker, after a
+quarantined record, and whenever a peer remembers a higher lease than this node does (safety rule 2): a dot that was ever minted
+is never minted again.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from kvproto.errors import Overloaded, StorageError
 from xxhash import xxh32_digest
 
+from kvproto.errors import Overloaded, StorageError
 from kvstore.core.versions import ACTOR_BYTES
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.layout import system_key
@@ -27,7 +28,8 @@ def node_tag(node_id: str) -> bytes:
 
 
 class ActorLedger:
-    """Mints counters of the current epoch. `on_renewed` is told (actor, lease) after each durable renewal, so that peers remember."""
+    """Mints counters of the current epoch. `on_renewed` is told (actor, lease) after each durable renewal, so that peers
+    remember."""
 
     def __init__(
         self,

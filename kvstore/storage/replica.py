@@ -1,7 +1,7 @@
 """A replica's answers to its peers: compare, merge, page. Knows no network and no quorum.
 
-Called by the peer service for other nodes, and by the scan coordinator for our own share. Comparisons are answered at once from what
-is durable; merges when they are durable; pages are read off the loop.
+Called by the peer service for other nodes, and by the scan coordinator for our own share. Comparisons are answered at once from
+what is durable; merges when they are durable; pages are read off the loop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from kvproto.errors import KvError, RecordLost, StorageError
-
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
@@ -62,7 +61,9 @@ class Replica:
                 out.records.append(record)
         return out
 
-    def merge(self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]) -> None:
+    def merge(
+        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+    ) -> None:
         """Merges whole records; `done` is called once what they add is durable. Never raises."""
         try:
             self._store.admit(len(store_keys), sum(map(len, records)))

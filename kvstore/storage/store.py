@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kvproto.errors import KvError, RecordLost, StorageError
-
 from kvstore.core.record import DamagedRecord, merge_records, verify
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
@@ -81,7 +80,9 @@ class Store:
         size_bytes = sum([len(record) for _, record in pairs]) + 32 * len(pairs)
         self._committer.submit(Commit(pairs, size_bytes, lambda error: self._committed(pairs, error, done)))
 
-    def merge(self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]) -> None:
+    def merge(
+        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+    ) -> None:
         """Merges whole records from elsewhere, admitted before, and commits what they add; `done` gets the positions refused.
 
         Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
@@ -141,7 +142,9 @@ class Store:
             if damaged and self._committer.failure is None:
                 self._committer.submit(Commit([(quarantine_key(store_key), damaged)], len(damaged), lambda error: None))
             self._on_quarantine(store_key)
-        return RecordLost(f"a record of this node cannot be read ({reason}); another replica has to answer", subject=store_key.hex())
+        return RecordLost(
+            f"a record of this node cannot be read ({reason}); another replica has to answer", subject=store_key.hex()
+        )
 
     def _committed(self, pairs: list[tuple[bytes, bytes]], error: StorageError | None, done: Done) -> None:
         if error is None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from kvproto.codec import decode_error
 from kvproto.errors import Code, KvError
 from kvproto.v1 import peer_pb2
-
 from kvstore.core.page import Page
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
@@ -67,7 +66,12 @@ def answer_fetches(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) ->
 def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool, queue_ms: int = 0) -> peer_pb2.PeerReply:
     """The stores of a batch are durable, but for `refused`."""
     return peer_pb2.PeerReply(
-        batch_id=batch_id, last=last, stored=True, refused=refused, refused_codes=[int(Code.RECORD_LOST)] * len(refused), queue_ms=queue_ms
+        batch_id=batch_id,
+        last=last,
+        stored=True,
+        refused=refused,
+        refused_codes=[int(Code.RECORD_LOST)] * len(refused),
+        queue_ms=queue_ms,
     )
 
 

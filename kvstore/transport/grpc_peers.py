@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from kvproto import PROTOCOL
 from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError
 from kvproto.options import CHANNEL_OPTIONS
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
-
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
@@ -26,6 +26,7 @@ from kvstore.transport.peers import FetchChunk, StoreChunk
 
 HELLO_TIMEOUT_S = 1.0
 REDIAL_S = 0.2
+END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 REFUSED_REDIAL_S = 2.0
 
 
@@ -52,9 +53,9 @@ class GrpcPeers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)
 
-    # --- PeerTransport ---------------------------------------------------------------------------------------------------------------
+    # --- PeerTransport
 
     def store(self, chunk: StoreChunk) -> None:
         """Sends records; `chunk.answered` is called once."""
@@ -64,11 +65,19 @@ class GrpcPeers:
         """Asks for what differs; `chunk.answered` is called once."""
         self._links[chunk.node].submit(chunk)
 
-    async def page(self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float) -> Page:
+    async def page(
+        self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
+    ) -> Page:
         """One page of what `node` holds."""
         epoch, ring_hash = self._ring_of()
         request = peer_pb2.PageRequest(
-            ring_epoch=epoch, ring_hash=ring_hash, namespace=namespace, start=start, end=end, count_max=count_max, bytes_max=bytes_max
+            ring_epoch=epoch,
+            ring_hash=ring_hash,
+            namespace=namespace,
+            start=start,
+            end=end,
+            count_max=count_max,
+            bytes_max=bytes_max,
         )
         stub = peer_pb2_grpc.PeerStub(self._channels[node])
         return decode_page(await self._call(node, stub.Page(request, timeout=timeout_s)))
@@ -97,7 +106,7 @@ class GrpcPeers:
         """(id, state, queued operations) of every peer."""
         return tuple((node, "alive" if link.is_up else "dead", link.queued_count) for node, link in sorted(self._links.items()))
 
-    # --- greeting ----------------------------------------------------------------------------------------------------------------------
+    # --- greeting
 
     async def hello(self, node: str) -> peer_pb2.HelloReply:
         """Greets `node`; raises what it refuses us for, or `AvailabilityError` when it cannot be asked."""
@@ -142,7 +151,7 @@ class GrpcPeers:
         except KvError:
             return None
 
-    # --- one stream -------------------------------------------------------------------------------------------------------------------
+    # --- one stream
 
     async def _keep_open(self, node: str) -> None:
         link = self._links[node]
@@ -168,7 +177,7 @@ class GrpcPeers:
         link.up(outbox)
         log.info("peer_up", peer=node)
         try:
-            while (message := await call.read()) is not grpc.aio.EOF:
+            while (message := await call.read()) is not END:
                 link.receive(message)
         except grpc.aio.AioRpcError as error:
             reason = f"is unreachable ({error.code().name.lower()})"

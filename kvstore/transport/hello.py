@@ -1,7 +1,7 @@
 """Who is who: what nodes tell each other before they work together, and when they refuse to.
 
-Refusals name what differs: another cluster, other cluster settings, another node than expected behind an address, or a second living
-process under one node id. Pure but for the question whether a peer is alive, which the caller answers.
+Refusals name what differs: another cluster, other cluster settings, another node than expected behind an address, or a second
+living process under one node id. Pure but for the question whether a peer is alive, which the caller answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from kvproto import PROTOCOL
 from kvproto.errors import ClusterError, DuplicateNode, KvError, SettingsMismatch, WrongCluster
-
 from kvstore.config import ClusterConfig
 
 
@@ -74,7 +73,8 @@ class Doorkeeper:
             )
         if greeting.node_id not in self.member_ids:
             return ClusterError(
-                f"node {me.node_id} does not know a node {greeting.node_id}: add it to [peers] of every node", subject=greeting.node_id
+                f"node {me.node_id} does not know a node {greeting.node_id}: add it to [peers] of every node",
+                subject=greeting.node_id,
             )
         if await self._is_double(greeting):
             return DuplicateNode(
@@ -98,4 +98,3 @@ class Doorkeeper:
 def remembers_more(remembered: tuple[bytes, int] | None, actor: bytes, lease: int) -> bool:
     """Whether a peer's memory shows that counters beyond ours may have been used: then a new epoch begins."""
     return remembered is not None and (remembered[0] != actor or remembered[1] > lease)
-

@@ -12,7 +12,6 @@ from typing import Protocol
 from kvproto.errors import AvailabilityError, KvError
 from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
-
 from kvstore.runtime import Clock
 from kvstore.transport.codec import answer_fetches, answer_stores, encode_request, reply_error
 from kvstore.transport.peers import FetchChunk, StoreChunk
@@ -35,6 +34,13 @@ class _InFlight:
         self.stores = stores
         self.fetches = fetches
         self.ticket = ticket
+
+    def fail(self, error: KvError) -> None:
+        """Every chunk that is not answered yet gets `error`."""
+        for store in self.stores:
+            store.fail(error)
+        for fetch in self.fetches:
+            fetch.fail(error)
 
 
 class PeerLink:
@@ -99,8 +105,7 @@ class PeerLink:
         for batch in in_flight.values():
             self._coalescer.release(batch.ticket)
             error = self._unreachable(reason, may_have_applied=True)
-            for chunk in (*batch.stores, *batch.fetches):
-                chunk.fail(error)
+            batch.fail(error)
         for chunk in self._coalescer.drain():
             chunk.fail(self._unreachable(reason, may_have_applied=False))
 
@@ -113,8 +118,7 @@ class PeerLink:
         error = reply_error(message)
         if error is not None:
             del self._in_flight[message.batch_id]
-            for chunk in (*batch.stores, *batch.fetches):
-                chunk.fail(error)
+            batch.fail(error)
             return
         if message.fetched:
             fetches, batch.fetches = batch.fetches, []

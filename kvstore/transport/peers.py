@@ -11,12 +11,12 @@ from typing import Protocol
 
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import DeadlineExceeded, KvError
-
 from kvstore.core.page import Page
 
 
 class StoreChunk:
-    """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are durable)."""
+    """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are
+    durable)."""
 
     __slots__ = ("answered", "count", "deadline_s", "error", "keys", "node", "records", "refused", "size_bytes")
 
@@ -53,7 +53,19 @@ class FetchChunk:
     """Keys to compare with what the asker holds: `digests` are 8 bytes a key. Answered with the positions that differ there and
     their records (None: nothing is held), and the positions that are `lost`."""
 
-    __slots__ = ("answered", "count", "deadline_s", "differing", "digests", "error", "keys", "lost", "node", "records", "size_bytes")
+    __slots__ = (
+        "answered",
+        "count",
+        "deadline_s",
+        "differing",
+        "digests",
+        "error",
+        "keys",
+        "lost",
+        "node",
+        "records",
+        "size_bytes",
+    )
 
     def __init__(
         self,
@@ -95,7 +107,9 @@ class PeerTransport(Protocol):
     def fetch(self, chunk: FetchChunk) -> None:
         """Asks for what differs; `chunk.answered` is called once."""
 
-    async def page(self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float) -> Page:
+    async def page(
+        self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
+    ) -> Page:
         """One page of what `node` holds. Raises `KvError`."""
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:

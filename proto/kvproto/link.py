@@ -1,13 +1,13 @@
 """The self-clocking coalescer: one component for the client's link, the peer's link and the commit thread.
 
-At most one partial batch is in flight; whatever is submitted meanwhile leaves together as the next one. No timers and no linger: an
-idle link sends at the end of the current turn of the event loop, a busy one batches by itself (docs/performance.md). A batch that is
-full in count or bytes does not occupy the only slot: further ones may follow until `window_bytes` are in flight, so that one large
-value never holds up small ones. Every bound is in the constructor, and past it `submit` raises `Overloaded`. Work whose deadline has
-passed is dropped before it is sent.
+At most one partial batch is in flight; whatever is submitted meanwhile leaves together as the next one. No timers and no linger:
+an idle link sends at the end of the current turn of the event loop, a busy one batches by itself (docs/performance.md). A batch
+that is full in count or bytes does not occupy the only slot: further ones may follow until `window_bytes` are in flight, so that
+one large value never holds up small ones. Every bound is in the constructor, and past it `submit` raises `Overloaded`. Work whose
+deadline has passed is dropped before it is sent.
 
-The coalescer knows nothing of what it carries: the owner's `send` takes the items of one batch and a ticket, and calls `release` with
-the ticket when the first part of the reply has come (or the commit is done).
+The coalescer knows nothing of what it carries: the owner's `send` takes the items of one batch and a ticket, and calls `release`
+with the ticket when the first part of the reply has come (or the commit is done).
 """
 
 from __future__ import annotations
@@ -210,12 +210,17 @@ class Coalescer(Generic[WorkT]):
         count = size_bytes = 0
         while queue:
             work = queue[0]
-            if batch and (count + work.count > bounds.batch_count_max or size_bytes + work.size_bytes > bounds.batch_bytes_max):
+            is_late = work.deadline_s <= now
+            if (
+                not is_late
+                and batch
+                and (count + work.count > bounds.batch_count_max or size_bytes + work.size_bytes > bounds.batch_bytes_max)
+            ):
                 return batch, size_bytes, True
             queue.popleft()
             self.queued_count -= work.count
             self.queued_bytes -= work.size_bytes
-            if work.deadline_s <= now:
+            if is_late:
                 work.expire()
                 continue
             batch.append(work)

@@ -1,4 +1,4 @@
-"""The workload records what really happened: over a store that keeps everything nothing is lost, over one that forgets it is found."""
+"""The workload records what really happened: nothing is lost in a store that keeps everything, and one that forgets is found."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint
 import click
 import pytest
 
+import kvclient
 from kvclient.cli import exit_codes, main, tree
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.options import Options, Output, output_asked
@@ -166,6 +167,10 @@ def test_ctrl_c_ends_130(kv: Kv, store: FakeClient, monkeypatch: pytest.MonkeyPa
     stopped = kv("get", "k")
     assert (stopped.code, stopped.stderr) == (130, "kv: interrupted\n")
     assert kv("get", "k", "-o", "json").error["code"] == "INTERRUPTED"
+
+
+def test_the_version_is_the_clients(kv: Kv) -> None:
+    assert kv("--version").text == f"kv, version {kvclient.__version__}\n"
 
 
 def test_no_arguments_print_the_help_and_end_2(kv: Kv) -> None:

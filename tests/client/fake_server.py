@@ -17,6 +17,7 @@ from kvproto.codec import decode_groups, decode_scan, encode_cluster, encode_pag
 from kvproto.columns import ClusterInfo, GroupReply, Kind, MemberInfo, NamespaceInfo, NodeStatus, OperationGroup, Receipt, ScanPage
 from kvproto.errors import KvError
 from kvproto.options import SERVER_OPTIONS
+from kvproto.partitions import partition_of, partition_shift
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
 SERVER_TIME_MS = 1_900_000_000_000
@@ -98,9 +99,9 @@ class FakeNode:
     async def start(self) -> None:
         """Listens, on the port of before if there was one."""
         self._server = aio.server(options=SERVER_OPTIONS)
-        register: Any = key_value_pb2_grpc.add_KeyValueServicer_to_server  # type: ignore[no-untyped-call]
+        register: Any = key_value_pb2_grpc.add_KeyValueServicer_to_server
         register(self, self._server)
-        register = admin_pb2_grpc.add_AdminServicer_to_server  # type: ignore[no-untyped-call]
+        register = admin_pb2_grpc.add_AdminServicer_to_server
         register(self, self._server)
         port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
@@ -150,7 +151,9 @@ class FakeNode:
         for first in range(0, len(keys), PAGE_KEYS):
             page = keys[first : first + PAGE_KEYS]
             held = [self._store.values[(query.namespace, key)] for key in page]
-            versions = b"".join(self._store.versions[(query.namespace, key)] * len(values) for key, values in zip(page, held, strict=True))
+            versions = b"".join(
+                self._store.versions[(query.namespace, key)] * len(values) for key, values in zip(page, held, strict=True)
+            )
             error = self.page_errors.pop() if first and self.page_errors else None
             yield encode_page(
                 ScanPage(
@@ -195,7 +198,9 @@ class FakeNode:
                 ]
                 await write(replies, batch_id, parity == 0)
         else:
-            replies = [self._store.answer(index, group, list(range(len(group.keys))), receipt) for index, group in enumerate(groups)]
+            replies = [
+                self._store.answer(index, group, list(range(len(group.keys))), receipt) for index, group in enumerate(groups)
+            ]
             await write(replies, batch_id, True)
 
 
@@ -241,8 +246,6 @@ class FakeCluster:
 
     def owners(self, key: bytes) -> list[FakeNode]:
         """The preference list of `key`."""
-        from kvproto.partitions import partition_of, partition_shift
-
         partition = partition_of(key, partition_shift(PARTITIONS))
         return [self.members[(partition + rank) % len(self.members)] for rank in range(len(self.members))]
 

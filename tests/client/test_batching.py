@@ -50,7 +50,7 @@ async def test_replies_in_parts_reach_those_they_are_for(cluster: FakeCluster, c
     assert [entry.value for entry in entries] == [key.encode() for key in keys]
     many = await client.get_many(keys)
     assert {key: entry.value for key, entry in many.items()} == {key: key.encode() for key in keys}
-    done = await client.put_many({key: b"2" for key in keys})
+    done = await client.put_many(dict.fromkeys(keys, b"2"))
     assert len({result.version for result in done.values()}) == len(keys)
 
 

@@ -73,7 +73,7 @@ async def test_many_keys_that_run_out_of_time_are_each_in_the_error(held: FakeCl
         node.hold.set()
     keys = [f"k{number}" for number in range(50)]
     with pytest.raises(BatchError) as raised:
-        await client.put_many({key: b"v" for key in keys}, timeout_s=0.2)
+        await client.put_many(dict.fromkeys(keys, b"v"), timeout_s=0.2)
     lost = {key for key in keys if held.first_owner(key.encode()) is held.nodes[0]}
     assert set(raised.value.errors) == lost and set(raised.value.results) == set(keys) - lost
     assert all(isinstance(error, DeadlineExceeded) and error.may_have_applied for error in raised.value.errors.values())

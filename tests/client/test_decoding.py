@@ -39,7 +39,9 @@ def test_the_general_path_gives_back_what_was_laid_out(held: list[list[tuple[byt
     )
     entries = decode_entries(keys, reply)
     assert [entry.values for entry in entries] == [[value for value, _ in siblings] for siblings in held]
-    assert [version for entry in entries for version in entry.versions] == [number.to_bytes(20, "big").hex() for number in range(len(flat))]
+    assert [version for entry in entries for version in entry.versions] == [
+        number.to_bytes(20, "big").hex() for number in range(len(flat))
+    ]
     earliest = [min((expiry for _, expiry in siblings if expiry), default=None) for siblings in held]
     assert [entry.expires_at for entry in entries] == earliest
     assert [entry.context for entry in entries] == list(reply.contexts)

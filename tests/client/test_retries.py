@@ -113,11 +113,13 @@ async def test_an_error_keeps_its_numbers_and_each_caller_gets_one_of_its_own(cl
     keys = ["k"] * 5
     errors = await asyncio.gather(*(client.get(key) for key in keys), return_exceptions=True)
     assert len({id(error) for error in errors}) == 5
-    assert all(isinstance(error, QuorumUnreachable) and (error.needed, error.received, error.contacted) == (2, 1, 3) for error in errors)
+    assert all(
+        isinstance(error, QuorumUnreachable) and (error.needed, error.received, error.contacted) == (2, 1, 3) for error in errors
+    )
 
 
 async def test_once_unknown_an_outcome_stays_unknown(cluster: FakeCluster, client: AsyncClient) -> None:
-    """1. The first attempt may have been applied. 2. The retry is refused, certainly not applied. 3. The first one still may have been."""
+    """1. The first attempt may have been applied. 2. The retry is refused, certainly not applied. 3. The first still may have been."""
     first, second, third = cluster.owners(b"k")
     first.errors = [QuorumUnreachable("too few", may_have_applied=True)] * 9
     second.errors = [UnknownNamespace("dropped meanwhile")] * 9

@@ -15,7 +15,7 @@ from kvproto.columns import Level
         ("", Target((DEFAULT_ADDRESS,))),
         ("127.0.0.1:7400,127.0.0.1:7410", Target(("127.0.0.1:7400", "127.0.0.1:7410"))),
         ("a, b:1 ,a", Target(("a:7400", "b:1"))),
-        ("[::1]:7400,[::1]", Target(("[::1]:7400", "[::1]:7400"))),
+        ("[::1]:7410,[::1]", Target(("[::1]:7410", "[::1]:7400"))),
         ("kv://h:1", Target(("h:1",))),
         ("kv://h:1,g:2/users", Target(("h:1", "g:2"), namespace="users")),
         ("kv://me@h:1/users?level=quorum", Target(("h:1",), namespace="users", level=Level.QUORUM, user="me")),

@@ -7,7 +7,6 @@ covers what was never written), so nothing here is drawn but the schedule. It sh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -153,7 +152,9 @@ class Universe:
     def take(self, at: int, record: bytes | None) -> None:
         """Merges a whole record from elsewhere, by the bytes where they can and in general; both must agree."""
         held = self.held[at]
-        if record is None or held is None:
+        if record is None:
+            return
+        if held is None:
             self.store(at, record)
             return
         merged = merge_records(held, record)
@@ -163,12 +164,11 @@ class Universe:
         self.counts["merged by bytes" if by_bytes else "merged in general"] += 1
         self.store(at, merged)
 
-    def store(self, at: int, record: bytes | None) -> None:
+    def store(self, at: int, record: bytes) -> None:
         """Makes `record` what the replica holds."""
+        decode(record).check()
         self.held[at] = record
-        if record is not None:
-            decode(record).check()
-            self.records.append(record)
+        self.records.append(record)
 
 
 def played(ops: list[Op], limits: Limits) -> Universe:
@@ -196,8 +196,8 @@ universes: st.SearchStrategy[Universe] = st.builds(played, st.lists(_ops, max_si
 
 
 @st.composite
-def related_records(draw: Callable[[st.SearchStrategy[int]], int], count: int) -> tuple[Universe, list[bytes]]:
+def related_records(draw: st.DrawFn, count: int) -> tuple[Universe, list[bytes]]:
     """`count` records that some replicas of one universe held, at the same time or not."""
-    universe = draw(universes)  # type: ignore[arg-type, assignment]
-    last = len(universe.records) - 1  # type: ignore[attr-defined]
-    return universe, [universe.records[last - draw(st.integers(0, last))] for _ in range(count)]  # type: ignore[return-value, attr-defined]
+    universe = draw(universes)
+    last = len(universe.records) - 1
+    return universe, [universe.records[last - draw(st.integers(0, last))] for _ in range(count)]

@@ -1,7 +1,7 @@
 """Laws of the coalescer, with a fake `send` on a real event loop.
 
-Nothing is lost, nothing is sent twice, bounds are kept, expired work is never sent, at most one partial batch is in flight, a full one
-passes it, order is kept, and `check` holds after every step.
+Nothing is lost, nothing is sent twice, bounds are kept, expired work is never sent, at most one partial batch is in flight, a full
+one passes it, order is kept, and `check` holds after every step.
 """
 
 from __future__ import annotations
@@ -271,7 +271,10 @@ def _check_laws(sender: Sender) -> None:
     in_flight_bytes = sum(ticket.size_bytes for _, ticket in sender.open)
     assert in_flight_bytes < BOUNDS.window_bytes + 2 * max(BOUNDS.batch_bytes_max, 130)
     for batch in sender.batches:
-        over = sum(item.count for item in batch) > BOUNDS.batch_count_max or sum(item.size_bytes for item in batch) > BOUNDS.batch_bytes_max
+        over = (
+            sum(item.count for item in batch) > BOUNDS.batch_count_max
+            or sum(item.size_bytes for item in batch) > BOUNDS.batch_bytes_max
+        )
         assert not over or len(batch) == 1, "only a single piece of work may be over a cap"
     assert sender.link.queued_count <= max(BOUNDS.queue_count_max, 9)
     assert sender.link.queued_bytes <= max(BOUNDS.queue_bytes_max, 130)

@@ -1,7 +1,7 @@
 """Entry point of `kv`: prepares the process, then hands over to the command tree.
 
 Runs before anything heavy is imported, because gRPC reads its experiments from the environment when it is first loaded. With its
-event engine off a message round trip costs about half (docs/architecture.md, "Performance"); the client *library* never edits its
+event engine off a message round trip costs about half (grpcio 1.85, measured); the client *library* never edits its
 host's environment, so this is the command's business. A value set by the user stands.
 """
 

@@ -1,4 +1,4 @@
-"""Results as the JSON objects that programs read (docs/operations.md, "JSON output"), and back again for `kv load`."""
+"""Results as the JSON objects that programs read (docs/operations.md, "JSON output")."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvclient import __version__
 from kvclient.cli import options, output
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.suggestions import SuggestingGroup
@@ -109,7 +110,7 @@ def _load(entry_point: EntryPoint) -> click.Command:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
-@click.version_option(package_name="kvstore-client", prog_name="kv")
+@click.version_option(__version__, prog_name="kv")
 def root() -> None:
     """A replicated key-value store whose place between consistency and availability is yours to choose."""
 

@@ -1,0 +1,66 @@
+"""The public API as a type checker sees it. Checked by mypy, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import kvclient
+from kvclient import AsyncClient, BatchError, Client, Entry, KvError, Level, PutResult, Receipt
+from kvproto.columns import ClusterInfo, NodeStatus
+
+
+async def check_async() -> None:
+    """The asyncio client."""
+    async with AsyncClient("127.0.0.1:7400,127.0.0.1:7410", timeout_s=2.0, address_map={"n1": "10.0.0.1:7400"}) as client:
+        assert_type(client, AsyncClient)
+        users = client.namespace("users")
+        result = await users.put("alice", b"1", ttl_s=60, level="quorum")
+        assert_type(result, PutResult)
+        assert_type(result.version, str)
+        assert_type(result.context, bytes)
+        assert_type(result.receipt, Receipt)
+        entry = await client.get("alice", level=Level.ONE, timeout_s=1.0, explain=True)
+        assert_type(entry, Entry)
+        assert_type(entry.key, bytes)
+        assert_type(entry.found, bool)
+        assert_type(entry.value, bytes | None)
+        assert_type(entry.values, list[bytes])
+        assert_type(entry.expires_at, float | None)
+        assert_type(await users.put(b"alice", b"2", context=entry.context), PutResult)
+        assert_type(await users.delete("alice", w=2), PutResult)
+        assert_type(await users.get_many(["a", "b"]), dict[str, Entry])
+        assert_type(await users.get_many([b"a"], r=1), dict[bytes, Entry])
+        assert_type(await users.put_many({"a": b"1"}), dict[str, PutResult])
+        assert_type(await users.delete_many(iter(["a"])), dict[str, PutResult])
+        async for found in users.scan(prefix="al", limit=10):
+            assert_type(found, Entry)
+        assert_type(await client.admin.status(), list[NodeStatus])
+        assert_type(await client.admin.describe(), ClusterInfo)
+    assert_type(kvclient.open_async("embedded:/path"), AsyncClient)
+
+
+def check_blocking() -> None:
+    """The blocking client."""
+    with Client("127.0.0.1:7400") as client:
+        assert_type(client, Client)
+        assert_type(client.get("k"), Entry)
+        assert_type(client.namespace("users").put("k", b"v"), PutResult)
+        assert_type(client.get_many(["a"]), dict[str, Entry])
+        for found in client.scan("k"):
+            assert_type(found, Entry)
+        assert_type(client.admin.status(), list[NodeStatus])
+    assert_type(kvclient.open("embedded:/path"), Client)
+
+
+def check_errors(error: BatchError) -> None:
+    """What an error says."""
+    assert_type(error.errors["k"], KvError)
+    assert_type(error.retryable, bool)
+    assert_type(error.may_have_applied, bool)
+
+
+def check_refused(client: Client) -> None:
+    """What a type checker has to refuse: an ignore that is not needed is itself an error."""
+    client.put("k", "text")  # type: ignore[arg-type]
+    client.get(1)  # type: ignore[arg-type]
+    client.put("k", b"v", ttl_s="soon")  # type: ignore[arg-type]
