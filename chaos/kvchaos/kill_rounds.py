@@ -78,24 +78,32 @@ async def run_kill_rounds(
             shared_keys=SHARED_KEYS,
             rng=random.Random(f"{seed}/load"),
         )
-        for number in range(rounds):
-            victims = choose_victims(plane.node_ids, number, rng)
-            load.start()
-            await load.acknowledge_more(BEFORE_KILL_MIN + rng.randrange(BEFORE_KILL_MIN), timeout_s=PROGRESS_TIMEOUT_S)
-            await plane.kill(*victims)
-            if len(victims) <= len(plane.node_ids) // 2:
-                # A majority goes on: what it acknowledges alone must survive the return of the others.
-                await load.acknowledge_more(WHILE_DOWN_MIN, timeout_s=PROGRESS_TIMEOUT_S)
-            await plane.restart(*victims)
-            await load.acknowledge_more(BEFORE_KILL_MIN, timeout_s=PROGRESS_TIMEOUT_S)
-            await load.stop()
-            report.rounds += 1
-            report.kills.append(victims)
-            report.verdict = check_lost_writes(load.writes, await load.read_all(timeout_s=READ_BACK_TIMEOUT_S))
-            say(f"round {number + 1}/{rounds}: killed {' '.join(victims)}, all back; {report.verdict.sentence()}")
-            if not report.verdict.is_ok:
-                break
+        try:
+            for number in range(rounds):
+                victims = choose_victims(plane.node_ids, number, rng)
+                await _run_round(plane, load, victims, BEFORE_KILL_MIN + rng.randrange(BEFORE_KILL_MIN))
+                report.rounds += 1
+                report.kills.append(victims)
+                report.verdict = check_lost_writes(load.writes, await load.read_all(timeout_s=READ_BACK_TIMEOUT_S))
+                say(f"round {number + 1}/{rounds}: killed {' '.join(victims)}, all back; {report.verdict.sentence()}")
+                if not report.verdict.is_ok:
+                    break
+        finally:
+            await load.abort()
     return report
+
+
+async def _run_round(plane: ProcessPlane, load: UniqueWrites, victims: tuple[str, ...], before: int) -> None:
+    """Kills `victims` once `before` writes have been acknowledged, starts them again, and lets the writers go on for a while."""
+    load.start()
+    await load.acknowledge_more(before, timeout_s=PROGRESS_TIMEOUT_S)
+    await plane.kill(*victims)
+    if len(victims) <= len(plane.node_ids) // 2:
+        # A majority goes on: what it acknowledges alone must survive the return of the others.
+        await load.acknowledge_more(WHILE_DOWN_MIN, timeout_s=PROGRESS_TIMEOUT_S)
+    await plane.restart(*victims)
+    await load.acknowledge_more(BEFORE_KILL_MIN, timeout_s=PROGRESS_TIMEOUT_S)
+    await load.stop()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -70,6 +70,13 @@ class UniqueWrites:
         await asyncio.gather(*self._tasks)
         self._tasks = []
 
+    async def abort(self) -> None:
+        """Ends the writers where they stand, when the run has failed anyway; nothing when they are stopped."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
     async def acknowledge_more(self, count: int, *, timeout_s: float) -> None:
         """Returns once `count` more writes have been acknowledged; raises `TimeoutError`, or what a writer died of."""
         target = self.acknowledged + count
@@ -96,8 +103,8 @@ class UniqueWrites:
                     fate = await self._extend_chain(f"own/{number}/{rng.randrange(self._own_keys)}", number)
                 else:
                     fate = await self._modify(f"shared/{rng.randrange(self._shared_keys)}", number)
-                if fate is not Fate.ACKNOWLEDGED:
-                    await asyncio.sleep(PAUSE_AFTER_ERROR_S)  # nobody there: do not spin
+                # Nobody there: do not spin. A store that answers at once: let the others have their turn.
+                await asyncio.sleep(0 if fate is Fate.ACKNOWLEDGED else PAUSE_AFTER_ERROR_S)
         finally:
             async with self._progress:
                 self._progress.notify_all()
@@ -107,6 +114,8 @@ class UniqueWrites:
         chain = self._chains.setdefault(key, [])
         value = self._next_value(number)
         fate = await self._put(key, value, frozenset(chain), context=None)
+        if fate is Fate.ACKNOWLEDGED:
+            chain.clear()  # whoever knows this one knows what it knew
         if fate is not Fate.REFUSED:
             chain.append(value)
         return fate

@@ -28,9 +28,11 @@ class AsyncAdmin:
         return await self._client.membership.describe(self._client.timeout_s if timeout_s is None else timeout_s)
 
     async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
-        """A row a member, in the ring's order. A member that does not answer is a row with state "dead": that is this client's
-        view of
-        it, and its numbers are 0. `timeout_s` is what each is given, 1.5 by default: a row costs a node nothing."""
+        """A row a member, in the ring's order.
+
+        A member that does not answer is a row with state "dead" and zeros for numbers: that is this client's view of it.
+        `timeout_s` is what each member is given, at most 1.5 by default.
+        """
         client = self._client
         await client.connect()
         patience_s = min(STATUS_TIMEOUT_S, client.timeout_s) if timeout_s is None else timeout_s

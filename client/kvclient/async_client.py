@@ -24,17 +24,20 @@ from kvclient.request_ids import RequestIds
 from kvclient.target import parse_level, parse_target
 from kvclient.transport import Dial, Transport, dial_grpc, open_embedded
 from kvproto.columns import ClusterInfo, Level
+from kvproto.link import LinkBounds
 
 TIMEOUT_S = 5.0
 
 
 class AsyncClient(AsyncNamespace):
-    """A client of a cluster, and by itself its default namespace. Use it as `async with`, or call `close`; connects with the first
-    operation.
+    """A client of a cluster, and by itself its default namespace.
+
+    Use it as `async with`, or call `close`; connects with the first operation.
 
     `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `embedded:/path` or
     `embedded::memory:NAME`. `timeout_s` covers each call as a whole, with retries and failover. `address_map` tells where to
-    reach a node (by id) when that is not the address it advertises. `dial`, `clock` and `rng` are seams for simulation and tests.
+    reach a node (by id) when that is not the address it advertises. `bounds` is what may wait and be in flight for each node.
+    `dial`, `clock` and `rng` are seams for simulation and tests.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class AsyncClient(AsyncNamespace):
         timeout_s: float | None = None,
         level: Level | str | None = None,
         address_map: Mapping[str, str] | None = None,
+        bounds: LinkBounds | None = None,
         dial: Dial = dial_grpc,
         clock: Clock | None = None,
         rng: Random | None = None,
@@ -60,6 +64,7 @@ class AsyncClient(AsyncNamespace):
         self.admin = AsyncAdmin(self)
         self._parsed = parsed
         self._address_map = dict(address_map or {})
+        self._bounds = bounds
         self._dial = dial
         self._ids = RequestIds(clock or SystemClock(), self.rng)
         self._memory = ContextMemory()
@@ -82,9 +87,10 @@ class AsyncClient(AsyncNamespace):
         return found
 
     async def connect(self) -> Dispatcher:
-        """Finds a node and learns the ring; every operation does so by itself. Raises `AvailabilityError` when no node answers in
-        time,
-        `ClientClosed`, `ForkedClient`."""
+        """Finds a node and learns the ring; every operation does so by itself.
+
+        Raises `AvailabilityError` when no node answers in time, `ClientClosed`, `ForkedClient`.
+        """
         if self._closed:
             raise ClientClosed("the client was closed")
         if self._pid != os.getpid():
@@ -138,12 +144,12 @@ class AsyncClient(AsyncNamespace):
 
     def _make_membership(self) -> Membership:
         if not self._parsed.embedded:
-            return Membership(self._parsed.addresses, self._dial, self._ids, address_map=self._address_map, is_single=False)
+            return Membership(self._parsed.addresses, self._dial, self._ids, address_map=self._address_map, bounds=self._bounds)
 
         def dial(url: str, _: object) -> Transport:
             return open_embedded(url)
 
-        return Membership((self._parsed.embedded,), dial, self._ids, address_map={}, is_single=True)
+        return Membership((self._parsed.embedded,), dial, self._ids, bounds=self._bounds, is_single=True)
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self.target!r}>"

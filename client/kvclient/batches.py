@@ -21,8 +21,7 @@ from kvclient.shapes import Shape
 from kvproto.columns import GroupReply, Kind, OperationGroup
 
 _TIMEOUT_SPREAD = 0.05
-"""Deadlines this near to each other (as a share of what is left) travel as one number, the latest: each side checks its own
-anyway."""
+"""Deadlines this near to each other (as a share of what is left) travel as one number, the latest: each side checks its own."""
 
 OnFailed = Callable[["Part", Sequence[int], KvError], None]
 

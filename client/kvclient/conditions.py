@@ -9,9 +9,11 @@ LINEARIZABLE = "linearizable"
 
 
 def refuse_condition(info: ClusterInfo, namespace: str, condition: str) -> None:
-    """Raises: `UnknownNamespace`, `WrongMode` in an eventual namespace, `UnsupportedProtocol` where the cluster is ahead of this
-    client
-    (protocol 1 has no conditions)."""
+    """Raises, always.
+
+    `UnknownNamespace`; `WrongMode` in an eventual namespace; `UnsupportedProtocol` where the cluster is ahead of this client, since
+    protocol 1 has no conditions.
+    """
     modes = {space.name: space.mode for space in info.namespaces}
     if namespace not in modes:
         raise UnknownNamespace(f"no namespace {namespace!r}; there are {', '.join(sorted(modes)) or 'none'}", subject=namespace)

@@ -194,7 +194,8 @@ class Dispatcher:
             history = call.histories.get(index)
             by_past.setdefault(history is not None and history.maybe_applied, []).append(index)
         for maybe_before, chosen in by_past.items():
-            request_id = call.request_ids[chosen[0]] if piece.shape.writes else b""
+            ids = filter(None, (call.request_ids[index] for index in chosen)) if piece.shape.writes else ()
+            request_id = min(ids, default=b"")  # the oldest: an id begins with its time
             failure = self._failure(piece.shape, call.deadline_s, error, maybe_before, request_id)
             delay_s = self._decide(failure)
             if delay_s is None:
@@ -246,11 +247,13 @@ class Dispatcher:
     def _sweep(self) -> None:
         """Goes on as long as there is something to watch; an idle client has no timer."""
         now_s = self._loop.time()
-        for link in self._membership.all_links():
-            link.sweep(now_s)
         self._sweeping = None
-        if self._delayed or any(link.busy for link in self._membership.all_links()):
-            self._arm()
+        try:
+            for link in self._membership.all_links():
+                link.sweep(now_s)
+        finally:
+            if self._delayed or any(link.busy for link in self._membership.all_links()):
+                self._arm()
 
     def close(self) -> None:
         """Ends what waits for a retry; the membership, closed before, ends what is queued or in flight."""

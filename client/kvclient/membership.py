@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from kvclient.errors import AvailabilityError, ClientClosed, KvError, NodeUnreachable
 from kvclient.node_link import LinkOwner, NodeLink
@@ -28,13 +29,21 @@ class Membership:
     router: Router[NodeLink]
 
     def __init__(
-        self, seeds: Sequence[str], dial: Dial, ids: RequestIds, *, address_map: Mapping[str, str], is_single: bool
+        self,
+        seeds: Sequence[str],
+        dial: Dial,
+        ids: RequestIds,
+        *,
+        address_map: Mapping[str, str] | None = None,
+        bounds: LinkBounds | None = None,
+        is_single: bool = False,
     ) -> None:
         self.closed = False
         self._seeds = tuple(seeds)
         self._dial = dial
         self._ids = ids
-        self._address_map = address_map
+        self._address_map = address_map or {}
+        self._bounds = bounds
         self._is_single = is_single
         self._ring = Ring(self.refresh)
         self._spare: dict[str, Transport] = {}
@@ -91,18 +100,11 @@ class Membership:
     async def describe(self, timeout_s: float) -> ClusterInfo:
         """The ring as some node knows it now. Raises the last node's `KvError` when none answers."""
         last: KvError = AvailabilityError("no node is known")
-        for link in sorted(self.all_links(), key=lambda link: not link.up):
-            sent_s = self._ids.clock_s()
+        for link in self._promising():
             try:
-                async with asyncio.timeout(min(timeout_s, DESCRIBE_TIMEOUT_S)):
-                    info = await link.transport.describe()
+                return await self._ask(link, timeout_s)
             except KvError as error:
                 last = error
-            except TimeoutError:
-                last = NodeUnreachable(f"{link.address} does not answer", subject=link.address)
-            else:
-                self.learn(info, sent_s, self._ids.clock_s())
-                return info
         raise last
 
     async def close(self) -> None:
@@ -153,16 +155,35 @@ class Membership:
             return None
 
     async def _refresh(self) -> None:
+        """Asks one node after the other until one knows a newer ring: the first to answer may be the one that is behind."""
+        before = self._ring.epoch
         try:
-            await self.describe(DESCRIBE_TIMEOUT_S)
-        except KvError:
-            pass  # nobody answers: the next reply or refusal asks again
+            for link in self._promising():
+                with suppress(KvError):
+                    await self._ask(link, DESCRIBE_TIMEOUT_S)
+                if self._ring.epoch > before:
+                    return
         finally:
             self._refreshing = None
 
+    def _promising(self) -> list[NodeLink]:
+        """Every link, those that are up first."""
+        return sorted(self.all_links(), key=lambda link: not link.up)
+
+    async def _ask(self, link: NodeLink, timeout_s: float) -> ClusterInfo:
+        """What the node of `link` says of the ring; learned, and returned."""
+        sent_s = self._ids.clock_s()
+        try:
+            async with asyncio.timeout(min(timeout_s, DESCRIBE_TIMEOUT_S)):
+                info = await link.transport.describe()
+        except TimeoutError as error:
+            raise NodeUnreachable(f"{link.address} does not answer", subject=link.address) from error
+        self.learn(info, sent_s, self._ids.clock_s())
+        return info
+
     def _open(self, node_id: str, address: str) -> NodeLink:
         transport = self._spare.pop(address, None) or self._dial(address, self._ring)
-        return NodeLink(node_id, address, transport, self.owner)
+        return NodeLink(node_id, address, transport, self.owner, bounds=self._bounds)
 
     def _retire(self, link: NodeLink) -> None:
         error = NodeUnreachable(f"{link.node_id} has left the ring", may_have_applied=True, subject=link.address)

@@ -68,10 +68,10 @@ class AsyncNamespace:
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> PutResult:
-        """Stores `value`. Without a `context` it supersedes what the coordinator holds and what this client was acknowledged;
-        with an
-        entry's context, every sibling that was read; with b"", nothing.
+        """Stores `value`.
 
+        Without a `context` it supersedes what the coordinator holds and what this client was acknowledged; with an entry's context,
+        every sibling that was read; with b"", nothing. Only a context that was read protects from losing someone else's update.
         `ttl_s` 0 never expires, None is the namespace's. Raises `WrongMode` for a condition in a namespace without consensus. An
         error whose `may_have_applied` is True leaves the outcome unknown.
         """
@@ -171,9 +171,10 @@ class AsyncNamespace:
         r: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncIterator[Entry]:
-        """The entries in key order: `start` inclusive, `end` and `after` exclusive, at most `limit` (0: all). `timeout_s` is for
-        each
-        page. Writes that run meanwhile may or may not be seen."""
+        """The entries in key order: `start` inclusive, `end` and `after` exclusive, at most `limit` (0: all).
+
+        `timeout_s` is for each page. Writes that run meanwhile may or may not be seen.
+        """
         client = self._client
         if client.dispatcher is None:
             await client.connect()

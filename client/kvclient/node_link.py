@@ -133,8 +133,7 @@ class NodeLink:
         return bool(self.flights or self._link.queued_count)
 
     def heard(self, replies: Sequence[GroupReply]) -> None:
-        """A reply came. One that says that the node cannot be reached takes the link down first, so that what failed goes
-        elsewhere."""
+        """A reply came. "Cannot be reached" takes the link down first, so that what failed goes elsewhere."""
         for reply in replies:
             if isinstance(reply.error, NodeUnreachable):
                 self.mark_down(reply.error)
@@ -143,9 +142,10 @@ class NodeLink:
         self.up = not self.closed
 
     def free(self, ticket: Ticket) -> None:
-        """The batch's place is free, as of the next turn: by then those who were just answered have queued what they do next, and
-        it
-        leaves as one batch instead of two."""
+        """The batch's place is free, as of the next turn.
+
+        By then those who were just answered have queued what they do next, and it leaves as one batch instead of two.
+        """
         if not ticket.released:
             self._loop.call_soon(self._link.release, ticket)
 
@@ -202,7 +202,7 @@ class NodeLink:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 info = await self.transport.describe()
-        except (KvError, TimeoutError):
+        except (KvError, TimeoutError, ValueError):  # ValueError: what it says cannot be decoded
             return False
         self._owner.learn(info, sent_s, ids.clock_s())
         return True

@@ -53,8 +53,7 @@ class Router(Generic[LinkT]):
 
 
 def choose_fallback(owners: Sequence[LinkT], links: Sequence[LinkT], avoid: object) -> LinkT:
-    """When the first owner will not do. An owner before a stranger (which has to forward), up before down, `avoid` last among
-    equals.
+    """When the first owner will not do: an owner before a stranger (which has to forward), up before down, `avoid` last of all.
 
     When nothing is up, the owners take turns: the opinion may be wrong, and the caller's deadline bounds the attempt.
     """

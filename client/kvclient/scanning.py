@@ -55,8 +55,7 @@ async def scan(membership: Membership, query: ScanQuery, timeout_s: float, rng: 
 
 
 async def _next_page(pages: AsyncIterator[ScanPage], deadline_s: float, address: str) -> ScanPage | None:
-    """The next page, None behind the last. The timeout is set around this one wait: around a `yield` it would cancel the
-    consumer."""
+    """The next page, None behind the last. The timeout is around this one wait: around a `yield` it would cancel the consumer."""
     try:
         async with asyncio.timeout_at(deadline_s):
             return await anext(pages, None)

@@ -74,7 +74,7 @@ def member_command(binary: EtcdBinary, folder: Path, *, member: int, clients: li
 
 
 async def _start_members(binary: EtcdBinary, folder: Path) -> EtcdCluster:
-    folder.mkdir(parents=True)  # noqa: ASYNC240 - nothing else runs yet
+    folder.mkdir(parents=True)
     ports = free_ports(2 * MEMBERS)
     clients, peers = ports[:MEMBERS], ports[MEMBERS:]
     logs = [folder / f"m{i}.log" for i in range(MEMBERS)]

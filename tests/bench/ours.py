@@ -57,9 +57,9 @@ class KvCluster:
 
 async def start_cluster(folder: Path, *, nodes: int, command: Path = KV) -> KvCluster:
     """Starts `nodes` nodes with their data below `folder`; returns when `kv dev` says they are ready. Raises `BenchError`."""
-    if not command.exists():  # noqa: ASYNC240 - nothing else runs yet
+    if not command.exists():
         raise BenchError("kvstore: the kv command is not installed in this environment")
-    folder.mkdir(parents=True)  # noqa: ASYNC240 - nothing else runs yet
+    folder.mkdir(parents=True)
     dev = ["dev", "--nodes", str(nodes), "--base-port", "0", "--data", str(folder / "data"), "-o", "json"]
     log = folder / "dev.log"
     process = await start([str(command), *dev], log=log, talks=True)

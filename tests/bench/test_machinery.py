@@ -173,5 +173,5 @@ def state(pid: int) -> str:
 async def until(condition: object, timeout_s: float = 10.0) -> None:
     assert callable(condition)
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the state of another process has no event
+        while not condition():
             await asyncio.sleep(0.01)

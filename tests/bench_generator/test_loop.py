@@ -9,6 +9,7 @@ import pytest
 
 from kvclient.bench.loop import CallerLog, LoopResult, measure_overhead_ns, run, run_closed_loop
 from kvproto.errors import DeadlineExceeded
+from tests.bench_generator.clocks import Machine, Ticks
 
 
 async def test_exactly_so_many_are_in_flight_until_the_end() -> None:
@@ -21,7 +22,7 @@ async def test_exactly_so_many_are_in_flight_until_the_end() -> None:
         await asyncio.sleep(0)
         now -= 1
 
-    result = await run_closed_loop(op, in_flight=7, seconds=0.05)
+    result = await run_closed_loop(op, in_flight=7, seconds=0.05, clock=Ticks())
     assert max(seen) == 7
     assert now == 0
     assert result.completed > 7
@@ -34,28 +35,13 @@ async def test_every_call_has_a_number_of_its_own_and_keeps_its_latency() -> Non
         calls[i] += 1
         await asyncio.sleep(0)
 
-    result = await run_closed_loop(op, in_flight=5, seconds=0.03, warm_up_s=0.01, first=1000)
+    result = await run_closed_loop(op, in_flight=5, seconds=0.03, warm_up_s=0.01, first=1000, clock=Ticks())
     assert set(calls.values()) == {1}
     measured = [i for caller in result.callers for i, _ in caller.numbered()]
     assert len(measured) == len(set(measured))
     assert set(measured) <= set(calls)
     assert min(calls) == 1000
     assert min(measured) > 1000, "the warm-up is not measured"
-
-
-class Machine:
-    """A clock that only operations move: each takes the next of `durations_ms`, and the last one for ever after."""
-
-    def __init__(self, *durations_ms: int) -> None:
-        self.now_ns = 10**12
-        self._durations_ms = list(durations_ms)
-
-    def clock(self) -> int:
-        return self.now_ns
-
-    async def op(self, _i: int) -> None:
-        duration_ms = self._durations_ms.pop(0) if len(self._durations_ms) > 1 else self._durations_ms[0]
-        self.now_ns += duration_ms * 1_000_000
 
 
 async def test_latencies_are_of_the_operations_selected() -> None:
@@ -93,7 +79,7 @@ async def test_failures_are_counted_by_code_and_the_callers_go_on() -> None:
             raise ValueError("not of the store")
         await asyncio.sleep(0)
 
-    result = await run_closed_loop(op, in_flight=3, seconds=0.05)
+    result = await run_closed_loop(op, in_flight=3, seconds=0.05, clock=Ticks())
     assert set(result.errors) == {"DEADLINE_EXCEEDED", "ValueError"}
     assert all(i % 2 == 0 for caller in result.callers for i, _ in caller.numbered())
     assert result.completed > 0
@@ -103,9 +89,11 @@ async def test_an_operation_that_always_fails_at_once_does_not_starve_the_loop()
     async def op(_i: int) -> None:
         raise DeadlineExceeded("late")
 
-    result = await run_closed_loop(op, in_flight=2, seconds=0.02, warm_up_s=0.01)
+    result = await run_closed_loop(op, in_flight=2, seconds=0.02, warm_up_s=0.01, clock=Ticks())
     assert (result.completed, result.ops_per_s) == (0, 0.0)
-    assert 0 < sum(result.errors.values()) <= 2 * 40
+    mine, other = (sum(caller.errors.values()) for caller in result.callers)
+    assert mine > 5
+    assert abs(mine - other) <= 2, "the callers take turns"
 
 
 async def test_cancelling_ends_every_caller() -> None:

@@ -55,7 +55,7 @@ def test_latencies_out_of_range_are_kept_at_its_ends() -> None:
 
 
 def test_one_process_measures_each_kind_apart() -> None:
-    measured = measure_in_processes(Share(f"{THIS}:yielding", {"fail_each": 5}, 4, 0.05), 1)
+    measured = measure_in_processes(Share(f"{THIS}:yielding", {"fail_each": 5}, 4, 0.3), 1)
     assert set(measured.latencies) == {"even", "odd"}
     assert measured.errors.keys() == {"OVERLOADED"}
     assert 0 < measured.completed <= sum(latencies.count for latencies in measured.latencies.values())
@@ -70,7 +70,7 @@ def test_several_processes_measure_together(monkeypatch: pytest.MonkeyPatch) -> 
         return parts[-1]
 
     monkeypatch.setattr(Measured, "from_row", keep)
-    measured = measure_in_processes(Share(f"{THIS}:yielding", {"fail_each": 5}, 5, 0.1), 2)
+    measured = measure_in_processes(Share(f"{THIS}:yielding", {"fail_each": 5}, 5, 0.5), 2)
     assert len(parts) == 2
     assert measured is parts[0]
     assert measured.completed > parts[1].completed > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +28,11 @@ class OneCopy:
         self.held: dict[str, list[tuple[int, bytes]]] = {}
 
     async def get(self, key: str, *, timeout_s: float) -> Found:
+        await asyncio.sleep(0)
         return Found([value for _, value in self.held.get(key, [])], str(len(self.written.get(key, []))).encode())
 
     async def put(self, key: str, value: bytes, *, context: bytes | None = None, timeout_s: float) -> None:
+        await asyncio.sleep(0)
         everything = self.written.setdefault(key, [])
         covered = len(everything) if context is None else int(context)
         everything.append((len(everything) + 1, value))
@@ -116,3 +119,4 @@ async def test_a_writer_that_dies_of_a_bug_ends_the_run() -> None:
     load.start()
     with pytest.raises(ZeroDivisionError):
         await load.acknowledge_more(1, timeout_s=20)
+    await load.abort()

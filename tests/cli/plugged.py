@@ -12,7 +12,7 @@ ODD = "not a command"
 @click.command()
 @click.pass_context
 def hello(ctx: click.Context) -> None:
-    """Says hello."""
+    """Says hello. Then it ends."""
     options = Options.of(ctx)
     click.echo(f"hello {options.namespace} {options.output}")
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvclient.bench import worker
 from kvclient.bench.histogram import Latencies
 from kvclient.bench.kv_operations import bench_key, bench_value, open_operations
+from kvclient.bench.loop import run_closed_loop
 from kvproto.errors import QuorumUnreachable, RecordLost
+from tests.bench_generator.clocks import Ticks
 from tests.cli.conftest import Kv
 from tests.cli.fake_store import FakeClient
+
+
+@pytest.fixture(autouse=True)
+def a_window_holds_the_same_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "run_closed_loop", partial(run_closed_loop, clock=Ticks(20)))
+
 
 QUICK = ("--seconds", "0.05", "--warm-up", "0.01", "--keys", "50", "--in-flight", "4", "--value-bytes", "10")
 

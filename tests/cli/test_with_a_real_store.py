@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from kvclient.bench import worker
+from kvclient.bench.loop import run_closed_loop
 from kvclient.cli import connection
 from kvstore.embedded import open_embedded
+from tests.bench_generator.clocks import Ticks
 from tests.cli.conftest import Kv, Outcome
 
 _connect = connection.connect
@@ -82,7 +86,8 @@ def test_a_condition_is_refused_with_what_it_needs(kv_here: Kv, condition: list[
     assert kv_here("get", "a").code == 3
 
 
-def test_a_short_benchmark_runs_without_an_error(kv_here: Kv) -> None:
+def test_a_short_benchmark_runs_without_an_error(kv_here: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "run_closed_loop", partial(run_closed_loop, clock=Ticks()))
     options = ("--in-flight", "8", "--seconds", "0.2", "--warm-up", "0.05", "--keys", "100")
     (row,) = kv_here("bench", "run", "--workload", "mix", *options, "-o", "json").rows
     assert row["errors"] == {}

@@ -119,7 +119,7 @@ async def test_an_error_keeps_its_numbers_and_each_caller_gets_one_of_its_own(cl
 
 
 async def test_once_unknown_an_outcome_stays_unknown(cluster: FakeCluster, client: AsyncClient) -> None:
-    """1. The first attempt may have been applied. 2. The retry is refused, certainly not applied. 3. The first still may have been."""
+    """1. The first attempt may have been applied. 2. The retry is refused, certainly not applied. 3. The first still may be."""
     first, second, third = cluster.owners(b"k")
     first.errors = [QuorumUnreachable("too few", may_have_applied=True)] * 9
     second.errors = [UnknownNamespace("dropped meanwhile")] * 9

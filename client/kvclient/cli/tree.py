@@ -1,7 +1,6 @@
 """The command tree, lazy: a command's module is imported when it is invoked, its short help stands here.
 
-Other distributions add commands through the entry-point group `kv.commands`, each a click command; one is loaded when it is
-invoked, or for its line in `kv --help`. A command that cannot be loaded never takes the others down with it.
+Other distributions add commands (`plugins`); one that cannot be loaded never takes the others down with it.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvclient import __version__
-from kvclient.cli import options, output
+from kvclient.cli import options, output, plugins
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.suggestions import SuggestingGroup
-from kvproto.errors import BadRequest, KvError
+from kvproto.errors import KvError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-ENTRY_POINTS = "kv.commands"
 COMPLETE_VARIABLE = "_KV_COMPLETE"  # set by the completion scripts that click generates
 
 # name: (module and attribute, one line of help)
@@ -49,7 +47,7 @@ class LazyGroup(SuggestingGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command's name, built-in ones first, without importing any."""
-        return [*BUILT_IN, *sorted(set(_entry_points()) - set(BUILT_IN))]
+        return [*BUILT_IN, *sorted(set(plugins.find_entry_points()) - set(BUILT_IN))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, imported now; None if there is none. Raises `BadRequest` if it cannot be imported."""
@@ -57,10 +55,10 @@ class LazyGroup(SuggestingGroup):
             module, _, attribute = BUILT_IN[cmd_name][0].partition(":")
             command: click.Command = getattr(import_module(module), attribute)
         else:
-            entry_point = _entry_points().get(cmd_name)
+            entry_point = plugins.find_entry_points().get(cmd_name)
             if entry_point is None:
                 return None
-            command = _load(entry_point)
+            command = plugins.load_command(entry_point)
         if cmd_name not in self.commands:
             self.commands[cmd_name] = options.accept_global_options(command)
         return self.commands[cmd_name]
@@ -75,34 +73,18 @@ class LazyGroup(SuggestingGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `kv --help`; built-in lines come from the table, others from the command itself."""
         rows = [(name, text) for name, (_, text) in BUILT_IN.items()]
-        added = [(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)[len(BUILT_IN) :]]
+        added = [(name, _help_line(entry)) for name, entry in sorted(plugins.find_entry_points().items()) if name not in BUILT_IN]
         for title, lines in (("Commands", rows), ("Commands of installed packages", added)):
             if lines:
                 with formatter.section(title):
                     formatter.write_dl(lines)
 
-    def _short_help(self, ctx: click.Context, name: str) -> str:
-        try:
-            command = self.get_command(ctx, name)
-        except KvError as error:
-            return f"({error.message})"
-        return "" if command is None else command.get_short_help_str(limit=70)
 
-
-def _entry_points() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # 20 ms: only when a name is not built in, or for the list
-
-    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
-
-
-def _load(entry_point: EntryPoint) -> click.Command:
+def _help_line(entry_point: EntryPoint) -> str:
     try:
-        command = entry_point.load()
-    except (ImportError, AttributeError) as error:
-        raise BadRequest(f"the command {entry_point.name!r} ({entry_point.value}) cannot be loaded: {error}") from error
-    if not isinstance(command, click.Command):
-        raise BadRequest(f"the command {entry_point.name!r} ({entry_point.value}) is not a click command")
-    return command
+        return plugins.one_line_of_help(entry_point)
+    except KvError as error:
+        return f"({error.message})"
 
 
 @click.group(

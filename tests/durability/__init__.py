@@ -1,0 +1,1 @@
+"""Proof of fsync: no acknowledgement before the sync that covers it (docs/durability.md)."""
