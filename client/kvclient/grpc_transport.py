@@ -108,6 +108,7 @@ class GrpcTransport:
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
+        self._fail_all(ClientClosed("the client was closed"))  # a stream cancelled before its first step has answered nothing
         await self._channel.close(None)
 
     async def _run_stream(self) -> None:

@@ -17,6 +17,7 @@ from kvclient.request_ids import RequestIds
 from kvclient.routing import Router, addresses_of
 from kvclient.transport import Dial, Ring, Transport
 from kvproto.columns import ClusterInfo
+from kvproto.link import LinkBounds
 
 DESCRIBE_TIMEOUT_S = 1.0
 CONNECT_INTERVAL_S = 0.1

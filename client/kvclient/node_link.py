@@ -67,7 +67,7 @@ class Flight:
         """One part of the answer; after `close` nothing it says counts."""
         if self.closed:
             return
-        self.link.heard(replies)
+        broken = self.link.heard(replies)
         for reply in replies:
             if reply.group >= len(self.parts):
                 continue
@@ -80,6 +80,8 @@ class Flight:
         if not self.heard:
             self.heard = True
             self.link.free(self.ticket)
+        if broken is not None:
+            self.link.mark_down(broken)
         if last:
             self.close(KvError("the node ended a batch without answering all of it", may_have_applied=True))
 
@@ -132,14 +134,18 @@ class NodeLink:
         """Whether anything is queued or in flight."""
         return bool(self.flights or self._link.queued_count)
 
-    def heard(self, replies: Sequence[GroupReply]) -> None:
-        """A reply came. "Cannot be reached" takes the link down first, so that what failed goes elsewhere."""
+    def heard(self, replies: Sequence[GroupReply]) -> NodeUnreachable | None:
+        """A reply came. An error that says "cannot be reached" is returned, and the link is down: what failed goes elsewhere.
+
+        The caller hands the batch's operations back first and calls `mark_down` then, so that they stay ahead of those queued.
+        """
         for reply in replies:
             if isinstance(reply.error, NodeUnreachable):
-                self.mark_down(reply.error)
-                return
+                self.up = False
+                return reply.error
         self._heard_s = self._loop.time()
         self.up = not self.closed
+        return None
 
     def free(self, ticket: Ticket) -> None:
         """The batch's place is free, as of the next turn.
@@ -215,9 +221,10 @@ class NodeLink:
             self._heard_s = self._loop.time()
             return
         error = NodeUnreachable(f"{self.address} has stopped answering", may_have_applied=True, subject=self.address)
-        self.mark_down(error)
+        self.up = False
         for flight in list(self.flights):
             flight.close(error)
+        self.mark_down(error)
 
     async def _probe_until_up(self) -> None:
         interval_s = PROBE_INTERVAL_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -13,6 +15,7 @@ from kvstore.api.admin import AdminService
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
 
+HEALTH_AIO: Any = vars(health)["aio"]  # the type stubs do not know it
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in ((key_value_pb2, "KeyValue"), (peer_pb2, "Peer"), (admin_pb2, "Admin"))
@@ -24,7 +27,7 @@ class GrpcServer:
 
     def __init__(self, address: str, key_value: KeyValueService, peer: PeerService, admin: AdminService) -> None:
         self._server = aio.server(options=SERVER_OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = HEALTH_AIO.HealthServicer()
         key_value_pb2_grpc.add_KeyValueServicer_to_server(key_value, self._server)
         peer_pb2_grpc.add_PeerServicer_to_server(peer, self._server)
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)

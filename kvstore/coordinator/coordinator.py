@@ -16,6 +16,7 @@ from kvstore.coordinator.batch import Limits, SubBatch, plan
 from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
+from kvstore.telemetry import log
 from kvstore.transport.peers import PeerTransport
 
 Reply = Callable[[list[GroupReply], bool], None]
@@ -52,6 +53,33 @@ class BatchAnswer:
         if self._replies:
             replies, self._replies = self._replies, []
             self._reply(replies, self.unanswered == 0)
+
+
+class RoundAnswer:
+    """What one round has told; if it breaks, the rest of its operations are answered all the same."""
+
+    __slots__ = ("_answer", "_left", "_sub", "_told")
+
+    def __init__(self, answer: BatchAnswer, sub: SubBatch) -> None:
+        self._answer = answer
+        self._sub = sub
+        self._told: list[Sequence[int] | None] = []
+        self._left = len(sub.store_keys)
+
+    def emit(self, reply: GroupReply, count: int) -> None:
+        """`reply` answers `count` operations of the round."""
+        self._told.append(reply.positions)
+        self._left -= count
+        self._answer.emit(reply, count)
+
+    def break_off(self, error: KvError) -> None:
+        """Answers whatever is open with `error`."""
+        if not self._left:
+            return
+        told = {position for positions in self._told for position in positions or ()}
+        rest = [position for position in self._sub.at() if position not in told]
+        self._left -= len(rest)
+        self._answer.emit(GroupReply(self._sub.group_index, positions=rest, error=error), len(rest))
 
 
 class Coordinator:
@@ -132,16 +160,25 @@ class Coordinator:
                 answer.emit(reply, len(reply.positions or group.keys) or 1)
             timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
             deadline_s = now_s + timeout_ms / 1000
-            for sub in subs:
-                if not sub.owners.includes_me:
-                    rounds.append(self._forward(sub, deadline_s, answer, hops))
-                elif group.kind is Kind.GET:
-                    rounds.append(self._gets.run(sub, deadline_s, answer.emit))
-                else:
-                    rounds.append(self._puts.run(sub, deadline_s, answer.emit))
+            rounds.extend(self._guarded(sub, deadline_s, answer, hops) for sub in subs)
         return rounds
 
-    async def _forward(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int) -> None:
+    async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int) -> None:
+        """Runs one round. A defect in it is its own: it is logged, its operations are answered as unknown, the others go on."""
+        told = RoundAnswer(answer, sub)
+        reading = sub.group.kind is Kind.GET
+        try:
+            if not sub.owners.includes_me:
+                await self._forward(sub, deadline_s, told, hops)
+            elif reading:
+                await self._gets.run(sub, deadline_s, told.emit)
+            else:
+                await self._puts.run(sub, deadline_s, told.emit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it
+            log.exception("round_failed", kind=sub.group.kind.name, operations=len(sub.store_keys))
+            told.break_off(KvError(f"an internal error of {self._me}: {error!r}", may_have_applied=not reading))
+
+    async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int) -> None:
         """Has a home replica coordinate, the first reachable one of the preference list; the next if it was certainly not asked."""
         count = len(sub.store_keys)
         owners = sub.owners.nodes
@@ -179,7 +216,7 @@ def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
     """The operations of `group` at `positions`, as a group of their own."""
 
     def take(column: Sequence[object]) -> list[object]:
-        return [column[at] for at in positions] if len(column) > 1 or len(group.keys) == 1 else list(column)
+        return [column[at] for at in positions] if len(column) == len(group.keys) else list(column)
 
     ids = group.request_ids
     return OperationGroup(

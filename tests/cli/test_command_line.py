@@ -223,7 +223,7 @@ def test_a_line_of_help_does_not_import_its_command() -> None:
         "main.main(['--help']); print('tests.cli.plugged' in sys.modules)"
     )
     *listed, imported = _python(code).splitlines()
-    assert any(line.split() == ["hello", "Says", "hello"] for line in listed)
+    assert any(line.split() == ["hello", "Says", "hello."] for line in listed)
     assert imported == "False"
 
 
@@ -231,7 +231,7 @@ def test_a_line_of_help_does_not_import_its_command() -> None:
 def test_a_command_that_cannot_be_loaded_leaves_the_others_alone(kv: Kv) -> None:
     listed = kv("--help")
     assert listed.code == 0
-    assert re.search(r"hello +Says hello\n", listed.text)
+    assert re.search(r"hello +Says hello\.\n", listed.text)
     assert "cannot be loaded" in listed.text
     assert "is not a click command" in " ".join(listed.text.split())
     for name in ("broken", "odd"):

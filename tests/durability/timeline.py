@@ -74,7 +74,9 @@ class FileLife:
             self.failed = True
         elif not self.failed:
             before = bisect_right(self._grown, event.begin_ns, key=lambda mark: mark[0])
-            self.syncs.append(Sync(event.end_ns, self._grown[before - 1][1] if before else 0))
+            length = self._grown[before - 1][1] if before else 0
+            # Of two syncs at a time the one that returns last may have begun first; it takes nothing back.
+            self.syncs.append(Sync(event.end_ns, max(length, self.synced_length or 0)))
 
     def durable_ns(self, end: int) -> int | None:
         """When everything below `end` had become durable, None if it never did. For files that only grow."""
@@ -84,7 +86,10 @@ class FileLife:
 
 @dataclass(slots=True)
 class Timeline:
-    """All files of a process, by their last name; `gone` were unlinked or replaced. `directory_syncs`: (begin, end) by path."""
+    """All files of a process that began in an empty directory, by their last name; `gone` were unlinked or replaced.
+
+    `directory_syncs`: (begin, end) by path. `syncs` counts all of them, failed ones too; `failed_ns` is when the first failed.
+    """
 
     files: dict[str, FileLife] = field(default_factory=dict)
     gone: dict[str, FileLife] = field(default_factory=dict)
@@ -154,4 +159,6 @@ def _replay_change(timeline: Timeline, event: Event) -> None:
             timeline.gone[event.path] = life
         else:
             life.renamed_ns = event.end_ns
+            if event.other in files:
+                timeline.gone[event.other] = files[event.other]
             files[event.other] = life

@@ -42,7 +42,8 @@ def one_line_of_help(entry_point: EntryPoint) -> str:
     """The first sentence of the command's docstring; from the loaded command where its source does not show it. Raises `BadRequest`
     where it cannot be loaded either."""
     text = _docstring(entry_point) or load_command(entry_point).help or ""
-    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0]
+    sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0]
+    return sentence.removesuffix(".") + "."
 
 
 def _docstring(entry_point: EntryPoint) -> str | None:

@@ -1,0 +1,104 @@
+"""The gRPC transport by itself: what gRPC's own failures become."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from grpc import aio
+
+from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
+from kvclient.grpc_transport import GrpcTransport
+from kvclient.transport import Ring
+from kvproto.columns import GroupReply, Kind, OperationGroup, ScanQuery
+from tests.client.fake_server import FakeCluster
+
+
+def put(value: bytes = b"v") -> OperationGroup:
+    return OperationGroup(Kind.PUT, "default", [b"k"], values=[value], request_ids=bytes(16))
+
+
+async def exchange(transport: GrpcTransport, *groups: OperationGroup) -> list[GroupReply]:
+    """Sends one batch and gathers all parts of its answer."""
+    done: asyncio.Future[list[GroupReply]] = asyncio.get_running_loop().create_future()
+    parts: list[GroupReply] = []
+
+    def on_reply(replies: list[GroupReply], last: bool) -> None:
+        parts.extend(replies)
+        if last:
+            done.set_result(parts)
+
+    transport.exchange(list(groups), on_reply)
+    async with asyncio.timeout(10):
+        return await done
+
+
+async def error_of(transport: GrpcTransport, *groups: OperationGroup) -> KvError:
+    (reply,) = await exchange(transport, *groups)
+    assert reply.error is not None
+    return reply.error
+
+
+@pytest.fixture
+async def transport(cluster: FakeCluster) -> AsyncIterator[GrpcTransport]:
+    opened = GrpcTransport(cluster.nodes[0].address, Ring(lambda: None))
+    yield opened
+    await opened.close()
+
+
+async def test_a_node_that_is_not_there_was_certainly_not_asked() -> None:
+    transport = GrpcTransport("127.0.0.1:1", Ring(lambda: None))
+    error = await error_of(transport, put())
+    assert isinstance(error, NodeUnreachable) and error.subject == "127.0.0.1:1" and error.retryable
+    with pytest.raises(NodeUnreachable):
+        await transport.describe()
+    with pytest.raises(NodeUnreachable):
+        await transport.status()
+    with pytest.raises(NodeUnreachable):
+        await anext(transport.scan(ScanQuery("default")))
+    await transport.close()
+
+
+async def test_a_stream_that_ends_leaves_what_was_handed_over_unknown(cluster: FakeCluster, transport: GrpcTransport) -> None:
+    cluster.nodes[0].break_before = 1
+    error = await error_of(transport, put())
+    assert isinstance(error, NodeUnreachable) and error.may_have_applied
+    assert (await exchange(transport, put()))[0].error is None, "the next batch opens a new stream"
+
+
+async def test_several_batches_in_flight_get_each_its_own_answer(cluster: FakeCluster, transport: GrpcTransport) -> None:
+    cluster.nodes[0].answer_in_parts = True
+    await asyncio.gather(*(exchange(transport, put(b"%d" % number), put(b"x")) for number in range(30)))
+    assert cluster.store.executions == 1, "all with one request id"
+
+
+async def test_a_batch_larger_than_a_message_is_refused_without_breaking_the_stream(transport: GrpcTransport) -> None:
+    error = await error_of(transport, put(bytes(65 * 1024 * 1024)))
+    assert isinstance(error, TooLarge) and not error.may_have_applied and error.actual > error.limit
+    assert (await exchange(transport, put()))[0].error is None
+
+
+async def test_a_server_that_speaks_something_else_is_no_node() -> None:
+    server = aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    transport = GrpcTransport(f"127.0.0.1:{port}", Ring(lambda: None))
+    with pytest.raises(UnsupportedProtocol):
+        await transport.describe()
+    error = await error_of(transport, put())
+    assert isinstance(error, UnsupportedProtocol) and not error.retryable
+    await transport.close()
+    await server.stop(0)
+
+
+async def test_closing_answers_what_is_open_and_refuses_what_comes_after(cluster: FakeCluster, transport: GrpcTransport) -> None:
+    node = cluster.nodes[0]
+    node.hold = asyncio.Event()
+    waiting = asyncio.create_task(exchange(transport, put()))
+    await asyncio.sleep(0)
+    await transport.close()
+    (reply,) = await waiting
+    assert isinstance(reply.error, ClientClosed)
+    assert isinstance(await error_of(transport, put()), ClientClosed)
+    await transport.close()
