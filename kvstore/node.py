@@ -35,6 +35,7 @@ from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.storage.namespaces import remember_namespaces
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.telemetry import log
@@ -191,7 +192,7 @@ class Node:
         """Opens the data, listens, greets the peers, serves. Raises a `KvError` that says in a sentence why it does not start."""
         config = self.config
         if config.tls is not None:
-            raise UserError("[tls] is not available in this version: listen on loopback, or say insecure = true", subject="tls")
+            raise UserError("[tls] is not available in this version: remove it and listen on loopback, or say insecure = true", subject="tls")
         try:
             await self._build()
         except BaseException:
@@ -226,6 +227,8 @@ class Node:
             write_buffer_bytes=config.limits.write_buffer_bytes,
             cache_bytes=config.limits.block_cache_bytes,
         )
+
+        remember_namespaces(engine, {name: space.id for name, space in config.cluster.namespaces.items()})
 
         def leased(actor: bytes, lease: int) -> None:
             identity.actor, identity.lease = actor, lease

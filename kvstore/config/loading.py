@@ -36,7 +36,8 @@ POLICIES = ("siblings",)
 POLICIES_PLANNED = ("lww", "counter", "set", "map")
 STORAGES = ("disk",)
 STORAGES_PLANNED = ("memory",)
-DURABILITIES = ("fsync", "os")
+DURABILITIES = ("fsync",)
+DURABILITIES_PLANNED = ("os",)
 REPLICAS_MAX = 9
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
@@ -186,7 +187,7 @@ def _read_namespace(table: Table, default: NamespaceConfig) -> NamespaceConfig:
         ttl_s=table.number_or_none("ttl_s", minimum=0.001, maximum=3.2e9),
         policy=table.choice("policy", default.policy, available=POLICIES, planned=POLICIES_PLANNED),
         storage=table.choice("storage", default.storage, available=STORAGES, planned=STORAGES_PLANNED),
-        durability=table.choice("durability", default.durability, available=DURABILITIES),
+        durability=table.choice("durability", default.durability, available=DURABILITIES, planned=DURABILITIES_PLANNED),
     )
     table.finish()
     return namespace

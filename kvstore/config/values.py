@@ -65,7 +65,7 @@ class ClusterConfig:
     value_bytes_max: int = MIB
     siblings_max: int = 100
     retry_window_s: float = 10.0
-    retry_ids_max: int = 8
+    retry_ids_max: int = 32
     zones: Mapping[str, str] = field(default_factory=dict)
     namespaces: Mapping[str, NamespaceConfig] = field(default_factory=lambda: {DEFAULT_NAMESPACE: NamespaceConfig()})
 

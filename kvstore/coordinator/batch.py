@@ -16,6 +16,10 @@ from kvproto.errors import BadRequest, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 
 
+TTL_MS_MAX = 3_200_000_000_000
+"""A hundred years, as in the configuration. An expiry is stored in 64 bits."""
+
+
 @dataclass(slots=True, frozen=True)
 class Limits:
     """What clients may send, in bytes and siblings. Repair and replication are never limited by these."""
@@ -142,6 +146,13 @@ def _check_columns(group: OperationGroup) -> None:
                 actual=length,
                 subject=name,
             )
+    if group.ttls_ms and max(group.ttls_ms) > TTL_MS_MAX:
+        raise BadRequest(
+            f"a time to live of {max(group.ttls_ms)} ms is longer than a hundred years; 0 is for ever",
+            limit=TTL_MS_MAX,
+            actual=max(group.ttls_ms),
+            subject="ttls_ms",
+        )
 
 
 def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:

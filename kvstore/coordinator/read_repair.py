@@ -42,7 +42,6 @@ class ReadRepair:
         """`held` is what we hold, `others` what answered nodes hold differently; nodes that did not answer are left alone."""
         me = self._replicas.me
         stale: dict[str, tuple[list[bytes], list[bytes]]] = {}
-        complete = set(tally.answered) == set(tally.targets)
         for position in sorted({*others, *lost}):
             differing = others.get(position, {})
             merged = held[position]
@@ -53,7 +52,7 @@ class ReadRepair:
                 continue
             store_key = sub.store_keys[position]
             if position in lost:
-                if complete:
+                if tally.received(position) == len(tally.targets) - 1:  # every other home replica vouches for what it holds
                     self._count(1)
                     self._store.repair_lost(store_key, merged, self._done)
                 continue

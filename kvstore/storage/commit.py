@@ -95,10 +95,11 @@ class Committer:
         self._jobs.put((batch, ticket))
 
     def _run(self) -> None:
+        # Kept here as well: a full batch may be queued behind the one that fails, before the loop hears of it.
+        failure: StorageError | None = None
         while (job := self._jobs.get()) is not None:
             batch, ticket = job
             pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
-            failure: StorageError | None = self.failure
             if failure is None:
                 try:
                     self._engine.write(pairs, sync=self._sync)

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from kvproto.errors import KvError, RecordLost, StorageError
+from kvproto.errors import BadRequest, KvError, RecordLost, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
@@ -65,6 +65,9 @@ class Replica:
         self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
     ) -> None:
         """Merges whole records; `done` is called once what they add is durable. Never raises."""
+        if len(store_keys) != len(records):
+            done(BadRequest(f"{len(store_keys)} keys with {len(records)} records"), [])
+            return
         try:
             self._store.admit(len(store_keys), sum(map(len, records)))
         except KvError as error:

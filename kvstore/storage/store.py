@@ -113,8 +113,10 @@ class Store:
             done(None, refused)
 
     def repair_lost(self, store_key: bytes, record: bytes, done: Done) -> None:
-        """Replaces what was lost by `record`, the merge of what all other home replicas hold."""
-        self._quarantined.discard(store_key)
+        """Replaces what was lost by `record`, the merge of what all other home replicas hold. It stays lost until that is durable."""
+        pending = self._pending.get(store_key)
+        if pending is not None:  # accepted before the loss was noticed: not to be taken back
+            record = merge_records(pending, record)
         self.stage(store_key, record)
         self.commit([(store_key, record)], done)
 
@@ -153,6 +155,8 @@ class Store:
                 if pending.get(store_key) is record:
                     del pending[store_key]
                 self._remember(store_key, record)
+            if self._quarantined:
+                self._quarantined.difference_update([store_key for store_key, _ in pairs])
         done(error)
 
     @staticmethod

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(table(proofs))
     honest, *planted = proofs
     caught = all(not proof.synced.is_ok for proof in planted)
-    passed = honest.synced.is_ok and not honest.found.lost
+    passed = honest.synced.is_ok and honest.found.is_ok
     print(f"as released: {'passes' if passed else 'FAILS'}; planted: {'caught' if caught else 'NOT CAUGHT'}")
     return 0 if passed and caught else PROMISE_BROKEN
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
@@ -61,7 +62,8 @@ def zig_compiler(folder: Path) -> tuple[str, ...]:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-q")
             _run([*pip, "--target", scratch, "ziglang"], INSTALL_TIMEOUT_S)
-            os.replace(Path(scratch) / "ziglang", folder / "ziglang")
+            with suppress(OSError):  # another process was quicker
+                os.replace(Path(scratch) / "ziglang", folder / "ziglang")
     return (str(folder / "ziglang" / "zig"), "cc")
 
 

@@ -284,6 +284,15 @@ def test_a_dot_that_is_not_new_is_left_to_the_general_path_which_refuses_it() ->
         mint(base, Sibling(make_dot(A, 8), request(6)), OVERWRITE, cutoff_ms=0, retries_max=64)
 
 
+def test_a_key_that_was_reaped_and_written_anew_takes_nothing_from_those_who_still_remember() -> None:
+    """Its record starts without ids and floor: newer by its dot, but not what a merge with an older copy has to give."""
+    anew = first_record(make_dot(A, 99), request(9), 0, 0, b"v")
+    for held in (chain(request(5)), chain(request(5), request(6)), chain(request(5), NO_REQUEST, NO_REQUEST, retries_max=0)):
+        assert not replaces(anew, held)
+        assert merge_records(held, anew) == merge_records(anew, held) == encode(merge(decode(held), decode(anew)))
+    assert replaces(anew, chain(NO_REQUEST)), "there was nothing to remember"
+
+
 @pytest.mark.parametrize("counter", [1, 255, 2**32 - 1, 2**32, 2**63 - 1])
 def test_counters_compare_as_numbers_at_any_size(counter: int) -> None:
     base = chain(request(5), first_counter=counter)
