@@ -112,7 +112,9 @@ class EmbeddedNode:
                 self._directory.close()
                 raise
         durable = self._directory is not None
-        return LocalNode(config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable)
+        local = LocalNode(config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable)
+        await local.ledger.leased()
+        return local
 
     async def _stop(self) -> None:
         state = await self.local.close()
@@ -133,6 +135,18 @@ class EmbeddedNode:
 
 _open: dict[str, EmbeddedNode] = {}
 _lock = threading.Lock()
+_parents: list[EmbeddedNode] = []
+
+
+def _after_fork() -> None:
+    """In the child: what was open is the parent's. Kept, because closing a database without its threads would wait for ever."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.Lock()
+    _parents.extend(_open.values())
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_embedded(url: str) -> EmbeddedTransport:

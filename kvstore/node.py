@@ -187,6 +187,7 @@ class Node:
         self._server: GrpcServer | None = None
         self._started_s = 0.0
         self._announcing: asyncio.Task[None] | None = None
+        self._greeted = False
 
     async def start(self) -> None:
         """Opens the data, listens, greets the peers, serves. Raises a `KvError` that says in a sentence why it does not start."""
@@ -211,8 +212,10 @@ class Node:
             await self._closed.wait()
             return
         self._stopping = True
-        await self._tear_down()
-        self._closed.set()
+        try:
+            await self._tear_down()
+        finally:
+            self._closed.set()
 
     async def _build(self) -> None:
         config = self.config
@@ -231,8 +234,10 @@ class Node:
         remember_namespaces(engine, {name: space.id for name, space in config.cluster.namespaces.items()})
 
         def leased(actor: bytes, lease: int) -> None:
-            identity.actor, identity.lease = actor, lease
-            self._announce()
+            # Not before we have asked what the peers remember: this would replace it.
+            if self._greeted:
+                identity.actor, identity.lease = actor, lease
+                self._announce()
 
         local = LocalNode(config, engine, peers, clock=clock, rng=rng, on_failure=self._fail, on_lease=leased)
         self._local = local
@@ -246,14 +251,23 @@ class Node:
         )
         await self._server.start()
         await self._greet(peers, local, directory.clean_state)
+        self._greeted = True
+        await local.ledger.leased()
+        if self.failure is not None:
+            raise self.failure
+        # Before the first dot is minted: whoever starts from an older copy of this directory must find us remembered.
+        leased(local.ledger.actor, local.ledger.lease)
+        if self._announcing is not None:
+            await self._announcing
         peers.start()
         local.coordinator.stopped = None
         await self._server.serve()
 
     async def _greet(self, peers: GrpcPeers, local: LocalNode, clean_state: bytes | None) -> None:
-        """Asks every peer whether it works with us, and what it remembers of our leases: only if somebody was asked and nobody
-        remembers more does a clean shutdown's actor epoch go on (safety rule 2)."""
-        answered = False
+        """Asks every peer whether it works with us, and what it remembers of our leases: only if somebody remembers them and nobody
+        remembers more does a clean shutdown's actor epoch go on (safety rule 2). Peers remember in memory: one that has been
+        restarted since knows nothing, and that is no proof of anything."""
+        remembered = False
         more = False
         state = None if clean_state is None else (clean_state[:12], int.from_bytes(clean_state[12:20], "big"), clean_state[20:])
         for reply in (await peers.hello_all()).values():
@@ -261,22 +275,25 @@ class Node:
                 raise reply
             if isinstance(reply, KvError):
                 continue
-            answered = True
             if state is not None and reply.remembered_actor:
+                remembered = True
                 more = more or remembers_more(
                     (reply.remembered_actor, reply.remembered_lease), state[0], int.from_bytes(state[2], "big")
                 )
-        if state is not None and answered and not more:
+        if state is not None and remembered and not more and not local.store.quarantined:
             local.ledger.resume_epoch(state[0], state[1], int.from_bytes(state[2], "big"))
 
     def _announce(self) -> None:
-        """Tells the peers what we have leased; they are told again at every greeting, so a lost one is no loss."""
-        peers = self._peers
-        if peers is None or (self._announcing is not None and not self._announcing.done()):
+        """Tells the peers what we have leased. A peer that cannot be reached is told when its link opens."""
+        peers, local = self._peers, self._local
+        if peers is None or local is None or (self._announcing is not None and not self._announcing.done()):
             return
 
         async def announce() -> None:
-            await peers.hello_all()
+            told = None
+            while told != (now := (local.ledger.actor, local.ledger.lease)):  # renewed again while we were telling
+                told = now
+                await peers.hello_all()
 
         self._announcing = asyncio.get_running_loop().create_task(announce(), name=f"lease@{self.config.node_id}")
 
@@ -307,6 +324,9 @@ class Node:
             self._announcing.cancel()
         if self._peers is not None:
             await self._peers.close()
-        state = await self._local.close() if self._local is not None else None
-        if self._directory is not None:
-            self._directory.close(state)
+        state = None
+        try:
+            state = await self._local.close() if self._local is not None else None
+        finally:
+            if self._directory is not None:
+                self._directory.close(state)

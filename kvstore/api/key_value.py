@@ -32,11 +32,28 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         self._coordinator = coordinator
         self._ring = ring
         self._cluster_id = cluster_id
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def Batch(self, request: key_value_pb2.BatchRequest, context: Any) -> key_value_pb2.BatchReply:
         """One batch, answered when all of it is decided."""
         parts: list[GroupReply] = []
-        await self._execute(request, lambda replies, last: parts.extend(replies))
+        complete = asyncio.Event()
+
+        def reply(replies: list[GroupReply], last: bool) -> None:
+            parts.extend(replies)
+            if last:
+                complete.set()
+
+        # A read that found a stale replica goes on listening after its reply: that must not reach the client.
+        task = asyncio.get_running_loop().create_task(self._execute(request, reply), name="batch")
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        task.add_done_callback(lambda _: complete.set())
+        try:
+            await complete.wait()
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:

@@ -188,22 +188,28 @@ class Coordinator:
             return
         positions = list(sub.at())
         group = _subset(sub.group, positions)
+        reading, unknown = group.kind is Kind.GET, False
         preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
         loop = asyncio.get_running_loop()
         error = QuorumUnreachable("no home replica of the key can be reached", needed=sub.need, contacted=len(owners))
         for node in sorted(preferred, key=lambda node: not self._peers.reachable(node)):
+            left_s = deadline_s - loop.time()
+            group.timeouts_ms = (max(1, int(left_s * 1000)),)
             try:
-                replies = await self._peers.forward(node, group, deadline_s - loop.time())
+                replies = await self._peers.forward(node, group, left_s)
             except KvError as failure:
                 error = failure
-                if failure.may_have_applied and group.kind is not Kind.GET and not group.request_ids:
+                unknown = unknown or failure.may_have_applied
+                if unknown and not reading and not group.request_ids:
                     break  # without a request id a second attempt could be a second write
+                group.attempt += 1
                 continue
             for reply in replies:
                 told = positions if reply.positions is None else [positions[at] for at in reply.positions]
                 reply.group, reply.positions = sub.group_index, told
                 answer.emit(reply, len(told))
             return
+        error.may_have_applied = unknown and not reading  # whoever was asked before the last one counts too
         answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)
 
     def stop(self) -> None:

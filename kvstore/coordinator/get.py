@@ -176,8 +176,9 @@ class GetCoordinator:
             for position in range(tally.size) if positions is None else positions:
                 columns.add(round_.merged(position), now_ms)
             reply = columns.reply(sub.group_index, sub.original(positions))
+            answered = tally.answered if positions is None else tally.answered_for(positions[0])
             reply.receipt = receipt(
-                sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged
+                sub, answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged
             )
             emit(reply, count)
 

@@ -45,6 +45,7 @@ def not_met(sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, appl
         cls: type[KvError] = DeadlineExceeded
     else:
         gone = ", ".join(tally.failed) or "a replica refused"
-        text = f"{received} of the {sub.need} replicas needed can {what} ({contacted} were asked; unreachable: {gone})"
+        able = received + len(tally.waiting)
+        text = f"{able} of the {sub.need} replicas needed can {what} ({contacted} were asked; unreachable: {gone})"
         cls = QuorumUnreachable
     return cls(text, needed=sub.need, received=received, contacted=contacted, may_have_applied=applied)

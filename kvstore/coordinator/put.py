@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind
-from kvproto.errors import BadRequest, KvError, RecordLost, RetryWindowPassed, TooLarge
+from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
 from kvstore.coordinator.batch import Limits, SubBatch
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
@@ -21,16 +21,18 @@ from kvstore.core.hlc import HybridClock
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import (
     Minted,
+    decode,
     decode_context,
     encode_context,
     first_record,
     floor_ms,
+    is_blind,
     known_request,
     mint,
     overwrite,
     unseen,
 )
-from kvstore.core.versions import Context, Sibling
+from kvstore.core.versions import Context, Sibling, covers
 from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
@@ -41,8 +43,10 @@ SIBLING_OVERHEAD_BYTES = 160
 
 @dataclass(slots=True)
 class MintedColumns:
-    """The writes of a sub-batch, minted: parallel to its store keys without the refused ones."""
+    """The writes of a sub-batch, minted: parallel to its store keys without the refused ones. `caught_up`: what the others hold was
+    merged first, and contexts that still name more are taken as they are."""
 
+    caught_up: bool
     keys: list[bytes] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     pairs: list[tuple[bytes, bytes]] = field(default_factory=list)  # those that are new here
@@ -51,7 +55,7 @@ class MintedColumns:
     counts: list[int] = field(default_factory=list)  # siblings held afterwards
     positions: list[int] = field(default_factory=list)  # in the sub-batch
     refused: list[tuple[int, KvError]] = field(default_factory=list)
-    unseen: list[int] = field(default_factory=list)  # contexts name dots that we have to fetch first
+    unseen: list[int] = field(default_factory=list)  # contexts name writes that we have to fetch first
 
 
 class PutCoordinator:
@@ -86,14 +90,23 @@ class PutCoordinator:
         minted = self._mint_or_refuse(sub, range(len(sub.store_keys)), emit)
         if minted is None:
             return
-        if minted.unseen:
-            await self._run_after_catching_up(sub, minted.unseen, deadline_s, emit)
-        if minted.keys:
-            await self._replicate(sub, minted, deadline_s, emit)
+        # What is staged is on its way to the disk before anything is waited for: the next merge may build on it.
+        sent = self._send(sub, minted, deadline_s) if minted.keys else None
+        if sent is None:
+            if minted.unseen:
+                await self._run_after_catching_up(sub, minted.unseen, deadline_s, emit)
+        elif not minted.unseen:
+            await self._collect(sub, minted, sent, emit)
+        else:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._collect(sub, minted, sent, emit))
+                both.create_task(self._run_after_catching_up(sub, minted.unseen, deadline_s, emit))
 
     # --- minting: no await between reading the base and staging the record
 
-    def _mint_or_refuse(self, sub: SubBatch, wanted: Sequence[int], emit: Emit) -> MintedColumns | None:
+    def _mint_or_refuse(
+        self, sub: SubBatch, wanted: Sequence[int], emit: Emit, *, caught_up: bool = False
+    ) -> MintedColumns | None:
         group = sub.group
         try:
             size_bytes = sum(map(len, group.values)) + SIBLING_OVERHEAD_BYTES * len(wanted)
@@ -103,14 +116,14 @@ class PutCoordinator:
             # Refused before anything was minted: certainly not applied.
             emit(GroupReply(sub.group_index, positions=sub.original(wanted), error=error), len(wanted))
             return None
-        minted = self._mint(sub, wanted, first)
+        minted = self._mint(sub, wanted, first, caught_up)
         for position, reason in minted.refused:
             emit(GroupReply(sub.group_index, positions=sub.original([position]), error=reason), 1)
         return minted
 
-    def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int) -> MintedColumns:
+    def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
         group, store = sub.group, self._store
-        out = MintedColumns()
+        out = MintedColumns(caught_up)
         now_ms = self._clock.now_ms()
         hlc = self._hlc.stamp(now_ms)
         cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
@@ -179,22 +192,27 @@ class PutCoordinator:
         self, base: bytes | None, write: Sibling, token: bytes, attempt: int, now_ms: int, out: MintedColumns, position: int
     ) -> Minted | None:
         """Anything but the usual case. None: put aside or refused, and noted in `out`."""
-        known = known_request(base, write.request_id)
-        if known is not None:
-            return known
-        if attempt and base is not None and int.from_bytes(write.request_id[:6], "big") <= floor_ms(base):
-            out.refused.append((position, _too_late(self._retry_window_ms)))
-            return None
         try:
             context = decode_context(token)
+            known = known_request(base, write.request_id, context)
+            if known is not None:
+                return known
+            if attempt and base is not None and int.from_bytes(write.request_id[:6], "big") <= floor_ms(base):
+                out.refused.append((position, _too_late(self._retry_window_ms)))
+                return None
+            if not out.caught_up and _names_more(base, context):
+                out.unseen.append(position)
+                return None
+            if base is not None and covers(decode(base).vector, write.dot):
+                # Somebody's context claimed dots that we had not minted: under this actor the write would be born superseded.
+                self._ledger.begin_epoch()
+                out.refused.append((position, _renamed()))
+                return None
+            cutoff_ms = max(0, now_ms - self._retry_window_ms)
+            minted = mint(base, write, context, cutoff_ms=cutoff_ms, retries_max=self._retry_ids_max)
         except ValueError as error:
             out.refused.append((position, BadRequest(str(error), subject="context")))
             return None
-        if unseen(base, context):
-            out.unseen.append(position)
-            return None
-        cutoff_ms = max(0, now_ms - self._retry_window_ms)
-        minted = mint(base, write, context, cutoff_ms=cutoff_ms, retries_max=self._retry_ids_max)
         if minted.siblings > self._limits.siblings_max:
             out.refused.append((position, _too_many_siblings(minted.siblings, self._limits.siblings_max)))
             return None
@@ -208,13 +226,17 @@ class PutCoordinator:
 
     # --- replicating
 
-    async def _replicate(self, sub: SubBatch, minted: MintedColumns, deadline_s: float, emit: Emit) -> None:
-        loop = asyncio.get_running_loop()
-        arrivals = Arrivals(loop, deadline_s)
-        me, owners = self._replicas.me, sub.owners.nodes
-        tally = Tally(owners, sub.need, len(minted.keys))
-        self._replicas.store_at_others(owners, minted.keys, minted.records, deadline_s, arrivals)
+    def _send(self, sub: SubBatch, minted: MintedColumns, deadline_s: float) -> Arrivals:
+        """Sends the records to the others and to our own disk; where the answers arrive."""
+        arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
+        me = self._replicas.me
+        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals)
         self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)))
+        return arrivals
+
+    async def _collect(self, sub: SubBatch, minted: MintedColumns, arrivals: Arrivals, emit: Emit) -> None:
+        loop = asyncio.get_running_loop()
+        tally = Tally(sub.owners.nodes, sub.need, len(minted.keys))
         notes: list[str] = []
         started_s = loop.time()
         while not tally.settled:
@@ -254,6 +276,7 @@ class PutCoordinator:
             dots = [dots[at] for at in positions]
             contexts = [contexts[at] for at in positions]
             counts = [counts[at] for at in positions]
+        answered = tally.answered if positions is None else tally.answered_for(positions[0])
         now_ms = self._clock.now_ms()
         reply = GroupReply(
             sub.group_index,
@@ -261,7 +284,7 @@ class PutCoordinator:
             counts=() if max(counts) == 1 else counts,
             versions=b"".join(dots),
             contexts=contexts,
-            receipt=receipt(sub, tally.answered, now_ms=now_ms, durable=self._durable, explanation=notes),
+            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable, explanation=notes),
         )
         emit(reply, count)
 
@@ -280,12 +303,15 @@ class PutCoordinator:
     # --- contexts that name what we have not seen
 
     async def _run_after_catching_up(self, sub: SubBatch, wanted: list[int], deadline_s: float, emit: Emit) -> None:
-        """Merges what the other home replicas hold of these keys into our own records, then mints; dots that nobody reachable has
-        seen are then no longer waited for: the write becomes a sibling of them, which loses nothing."""
+        """Merges what the other home replicas hold of these keys into our own records until it covers the contexts, then mints;
+        dots that nobody reachable has seen are then no longer waited for: the write becomes a sibling of them, which loses
+        nothing."""
         loop = asyncio.get_running_loop()
         # Half of the time that is left: the other half is for the write itself.
         arrivals = Arrivals(loop, (loop.time() + deadline_s) / 2)
         keys = [sub.store_keys[position] for position in wanted]
+        tokens, original = list(sub.group.contexts), sub.at()
+        contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
         self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals)
         for _ in others:
@@ -295,26 +321,51 @@ class PutCoordinator:
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
                 await self._take_in(keys, answer)
+                if not any(map(self._is_behind, keys, contexts)):
+                    break  # a stalled peer has nothing more to tell
         arrivals.close()
-        tokens = list(sub.group.contexts)
-        original = sub.at()
-        for position in wanted:
-            context = decode_context(tokens[original[position]])
-            gone = set(unseen(self._store.latest(sub.store_keys[position]), context))
+        for position, context in zip(wanted, contexts, strict=True):
+            gone = self._unseen_here(sub.store_keys[position], context)
             if gone:
                 tokens[original[position]] = _without(context, gone)
-        sub.group.contexts = tokens
-        minted = self._mint_or_refuse(sub, wanted, emit)
+        # A group of its own: the client's may be sent again, and other sub-batches read it.
+        sub = replace(sub, group=replace(sub.group, contexts=tokens))
+        minted = self._mint_or_refuse(sub, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
-            await self._replicate(sub, minted, deadline_s, emit)
+            await self._collect(sub, minted, self._send(sub, minted, deadline_s), emit)
+
+    def _is_behind(self, store_key: bytes, context: Context) -> bool:
+        try:
+            return _names_more(self._store.latest(store_key), context)
+        except RecordLost:
+            return False  # minting will say so
+
+    def _unseen_here(self, store_key: bytes, context: Context) -> set[bytes]:
+        try:
+            return set(unseen(self._store.latest(store_key), context))
+        except RecordLost:
+            return set()
 
     async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk) -> None:
         """Merges what a replica holds differently into our own records; returns when that is durable or failed."""
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
         merged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        self._store.merge([key for key, _ in found], [record for _, record in found], lambda *_: merged.set_result(None))
+        def done(error: KvError | None, refused: list[int]) -> None:
+            if not merged.done():  # the client may have gone away meanwhile; who else waits for this commit must not notice
+                merged.set_result(None)
+
+        try:
+            self._store.admit(len(found), sum([len(record) for _, record in found]))
+        except KvError:
+            return  # minting will be refused for the same reason
+        self._store.merge([key for key, _ in found], [record for _, record in found], done)
         await merged
+
+
+def _names_more(base: bytes | None, context: Context) -> bool:
+    """Whether `context` names writes that `base` has not seen."""
+    return bool(unseen(base, context)) or is_blind(base, context)
 
 
 def _without(context: Context, gone: set[bytes]) -> bytes:
@@ -328,6 +379,10 @@ def _too_late(window_ms: int) -> RetryWindowPassed:
         may_have_applied=True,
         limit=window_ms,
     )
+
+
+def _renamed() -> Overloaded:
+    return Overloaded("this node goes on under a new actor epoch: try again", retry_after_s=0.01, subject="actor-epoch")
 
 
 def _too_many_siblings(count: int, limit: int) -> TooLarge:

@@ -25,7 +25,7 @@ from kvstore.runtime import Clock
 from kvstore.storage.replica import Replica
 from kvstore.transport.peers import PeerTransport
 
-PAGE_KEYS_MAX = 1000
+PAGE_KEYS_MAX = 2000
 PAGE_BYTES_MAX = 1024 * 1024
 
 

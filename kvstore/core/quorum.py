@@ -36,7 +36,7 @@ class Tally:
         self._waiting = set(targets)
         self._answered: list[str] = []
         self._failed: list[str] = []
-        self._refusals: dict[int, int] = {}
+        self._refusals: dict[int, tuple[str, ...]] = {}
         self._open: set[int] | None = None  # None: all of them
 
     def record(self, target: str, refused: Iterable[int] = ()) -> None:
@@ -46,7 +46,7 @@ class Tally:
         self._answered.append(target)
         for position in refused:
             assert 0 <= position < self.size
-            self._refusals[position] = self._refusals.get(position, 0) + 1
+            self._refusals[position] = (*self._refusals.get(position, ()), target)
 
     def fail(self, target: str) -> None:
         """`target` will not answer any of them."""
@@ -74,9 +74,14 @@ class Tally:
         """Who may still answer, in the order of the targets."""
         return tuple(target for target in self.targets if target in self._waiting)
 
+    def answered_for(self, position: int) -> tuple[str, ...]:
+        """Whose answers count for `position`, in arrival order."""
+        refusing = self._refusals.get(position, ())
+        return tuple([target for target in self._answered if target not in refusing])
+
     def received(self, position: int) -> int:
         """How many answers count for `position`."""
-        return len(self._answered) - self._refusals.get(position, 0)
+        return len(self._answered) - len(self._refusals.get(position, ()))
 
     def outcome(self, position: int) -> Outcome:
         """What has become of `position`."""
@@ -91,7 +96,8 @@ class Tally:
         return self._open is not None and not self._open
 
     def settle(self) -> list[tuple[Outcome, list[int] | None]]:
-        """What is newly decided: an outcome and its positions, None for all of them at once."""
+        """What is newly decided: an outcome and its positions, None for all of them at once. Positions that stand together were
+        answered by the same targets."""
         if self._open is None and not self._refusals:
             outcome = self.outcome(0)
             if outcome is Outcome.PENDING:
@@ -100,13 +106,13 @@ class Tally:
             return [(outcome, None)]
         if self._open is None:
             self._open = set(range(self.size))
-        decided: dict[Outcome, list[int]] = {}
+        decided: dict[tuple[Outcome, tuple[str, ...]], list[int]] = {}
         for position in sorted(self._open):
             outcome = self.outcome(position)
             if outcome is not Outcome.PENDING:
-                decided.setdefault(outcome, []).append(position)
+                decided.setdefault((outcome, self._refusals.get(position, ())), []).append(position)
                 self._open.remove(position)
-        return list(decided.items())
+        return [(outcome, positions) for (outcome, _), positions in decided.items()]
 
     def undecided(self) -> list[int] | None:
         """The positions still open, None for all of them."""

@@ -8,6 +8,7 @@ is never minted again.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -44,6 +45,7 @@ class ActorLedger:
         self._rng = rng
         self._on_renewed = on_renewed
         self._renewing = False
+        self._waiting: list[asyncio.Future[None]] = []
         self.actor = b""
         self.counter = 0
         self.lease = 0  # durable: counters up to here may be used
@@ -56,10 +58,21 @@ class ActorLedger:
         self._renew()
 
     def resume_epoch(self, actor: bytes, counter: int, lease: int) -> None:
-        """Goes on where a clean shutdown ended; only when a peer was asked and none remembers a higher lease."""
-        assert len(actor) == ACTOR_BYTES and actor.startswith(self._tag)
-        self.actor, self.counter, self.lease = actor, counter, lease
+        """Goes on behind the lease that a clean shutdown ended with; only when peers were asked and remember no higher one.
+
+        What was left of that lease is not used: the first thing to be durable, and told to the peers, is a higher one. A copy of
+        the directory restored from before this start is then recognised, whatever is minted from here on.
+        """
+        assert len(actor) == ACTOR_BYTES and actor.startswith(self._tag) and counter <= lease
+        self.actor, self.counter, self.lease = actor, lease, lease
         self._renew()
+
+    async def leased(self) -> None:
+        """Returns once there are counters to mint with, or storage has failed: a node that starts need not turn clients away."""
+        while self.lease <= self.counter and self._committer.failure is None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     def reserve(self, count: int) -> int:
         """Takes `count` counters: the first of them; the last is this plus count - 1. Raises `Overloaded` while the lease that
@@ -84,9 +97,18 @@ class ActorLedger:
     def _renewed(self, actor: bytes, lease: int, error: StorageError | None) -> None:
         self._renewing = False
         if error is not None:
+            self._wake()
             return
         if actor == self.actor:
             self.lease = max(self.lease, lease)
             self._on_renewed(actor, lease)
-        elif not self.lease:
-            self._renew()  # a new epoch began meanwhile: its lease is not durable yet
+        elif self.lease <= self.counter:
+            self._renew()  # another epoch began meanwhile: its lease is not durable yet
+        if self.lease > self.counter:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -30,6 +30,7 @@ BLOOM_BITS = 10  # a missing key costs a table read once in a hundred; most firs
 END_MARK = b"\xff" * 16
 """Greater than every key; an empty entry under it ends the map, so that a scan can tell the end from a gap (see `scan`)."""
 
+SCAN_CHUNK_PAIRS_FIRST = 4  # a page over 256 partitions takes a few pairs of each: what it does not take was read for nothing
 SCAN_CHUNK_PAIRS = 256
 SCAN_CHUNK_BYTES = 256 << 10
 
@@ -156,14 +157,15 @@ class LevelDbEngine:
         return self._pairs(cursor, limit)
 
     def _pairs(self, cursor: Any, limit: bytes) -> Iterator[tuple[bytes, bytes]]:
-        more = True
+        more, count_max = True, SCAN_CHUNK_PAIRS_FIRST
         while more:
-            pairs, more = self._next_chunk(cursor, limit)
+            pairs, more = self._next_chunk(cursor, limit, count_max)
             yield from pairs
+            count_max = min(2 * count_max, SCAN_CHUNK_PAIRS)
         cursor.close()
 
-    def _next_chunk(self, cursor: Any, limit: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
-        """Some pairs below `limit`, and whether there may be more. In chunks: the engine can be closed between any two."""
+    def _next_chunk(self, cursor: Any, limit: bytes, count_max: int) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """At most `count_max` pairs below `limit`, and whether there may be more. In chunks: the engine can be closed between any two."""
         pairs: list[tuple[bytes, bytes]] = []
         chunk_bytes = 0
         with self._inside():
@@ -172,7 +174,7 @@ class LevelDbEngine:
                     return pairs, False
                 pairs.append(pair)
                 chunk_bytes += len(pair[1])
-                if chunk_bytes >= SCAN_CHUNK_BYTES or len(pairs) >= SCAN_CHUNK_PAIRS:
+                if chunk_bytes >= SCAN_CHUNK_BYTES or len(pairs) >= count_max:
                     return pairs, True
         raise StorageError(f"the data in {self._path} is damaged: a scan ended before the end of the map", subject=str(self._path))
 

@@ -181,6 +181,14 @@ class GrpcPeers:
                 link.receive(message)
         except grpc.aio.AioRpcError as error:
             reason = f"is unreachable ({error.code().name.lower()})"
+        except asyncio.CancelledError:
+            # grpc.aio says so too when it is the peer that cancelled the stream, which a stopping server does.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            reason = "ended the stream"
+        except ValueError as error:
+            reason = f"sent a reply that does not add up ({error})"
         finally:
             outbox.close()
             writer.cancel()

@@ -1,8 +1,8 @@
 """From a node's timeline and its files: since when each value that the node wrote is durable there.
 
-A value lies in a record of LevelDB's log and is durable once a sync has covered that record; or, later, in a table, durable once the
-table and the edit of the MANIFEST that names it and retires the log are. LevelDB recovers by the very same rule. Read after the
-process has ended and before anything is cut.
+A value lies in a record of LevelDB's log and is durable once a sync has covered that record; or, later, in a table, durable once
+the table and the edit of the MANIFEST that names it and retires the log are. LevelDB recovers by the very same rule. Read after
+the process has ended and before anything is cut.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _MANIFEST = re.compile(r"/MANIFEST-\d+$")
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A value on one node. `durable_ns`: since when, None never. `named_ns`: since when even if a sync of a new file did not make its
-    name durable, which POSIX leaves open."""
+    """A value on one node. `durable_ns`: since when, None never. `named_ns`: since when by the letter of POSIX, which lets a new
+    name of a file be lost until its directory is synced.
+    """
 
     durable_ns: int | None
     named_ns: int | None
@@ -32,7 +33,7 @@ class Copy:
 
 @dataclass(slots=True)
 class NodeEvidence:
-    """What one node had made durable, and when. `bytes_of_log`, `logs`: how much there was to read."""
+    """What one node had made durable, and when; and how much there was to read."""
 
     copies: dict[bytes, Copy]
     logs: int = 0
@@ -61,13 +62,22 @@ def collect(timeline: Timeline, kept: Path) -> NodeEvidence:
         evidence.logs += 1
         number = int(match.group(1))
         moved_ns = min((one.since_ns for one in retired if one.log_number > number), default=None)
-        named_ns = timeline.named_ns(path, life.created_ns)
+        named_ns = _named_ns(timeline, path, life)
         for end, values in _values_of(_content(Path(path), kept)):
             evidence.log_records += 1
             copy = _date(life.durable_ns(end), named_ns, moved_ns)
             for value in values:
                 evidence.copies[value] = _earlier(evidence.copies.get(value), copy)
     return evidence
+
+
+def _named_ns(timeline: Timeline, path: str, log: FileLife) -> int | None:
+    """Since when the directory, as synced, leads to this log: by its own name, and by CURRENT, which LevelDB renames into place."""
+    current = str(Path(path).with_name("CURRENT"))
+    life = timeline.files.get(current)
+    if life is None:
+        return None
+    return timeline.named_ns(path, max(log.created_ns, life.renamed_ns or life.created_ns))
 
 
 def _date(synced_ns: int | None, named_ns: int | None, moved_ns: int | None) -> Copy:

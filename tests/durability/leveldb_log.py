@@ -1,8 +1,8 @@
 """LevelDB's log format, read from outside: the write-ahead log and the list of tables (MANIFEST) are both written in it.
 
-32 KiB blocks; in each, fragments of crc32c u32 (masked) | length u16 | type u8 | bytes, little-endian; a record is one FULL fragment
-or FIRST, MIDDLE…, LAST. A block's last bytes, fewer than a header, are padding. Written from LevelDB's doc/log_format.md and
-doc/impl.md, so that the proof does not rest on the library whose behaviour it judges. Pure.
+32 KiB blocks; in each, fragments of crc32c u32 (masked) | length u16 | type u8 | bytes, little-endian; a record is one FULL
+fragment or FIRST, MIDDLE…, LAST. A block's last bytes, fewer than a header, are padding. Written from the format's description
+(LevelDB's doc/log_format.md), so that the proof does not rest on the library whose behaviour it judges. Pure.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ READ_KEYS = 100
 
 
 class Load:
-    """Callers that write until they are stopped or cancelled. `writes` is everything they tried, `acks` what they were acknowledged."""
+    """Callers that write until cancelled. `writes` is everything they tried, `acks` what they were acknowledged."""
 
     def __init__(self, client: AsyncClient, rng: random.Random) -> None:
         self.acks: list[Ack] = []
@@ -37,7 +37,6 @@ class Load:
         self._rng = rng
         self._attempts: dict[bytes, Write] = {}
         self._chains: dict[str, list[bytes]] = {}
-        self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._progress = asyncio.Event()
 
@@ -61,11 +60,6 @@ class Load:
                 for task in self._tasks:
                     if task.done():
                         task.result()
-
-    async def stop(self) -> None:
-        """Lets each caller end what it has begun."""
-        self._stopping = True
-        await asyncio.gather(*self._tasks)
 
     async def cancel(self) -> None:
         """Ends the callers where they are; what they were waiting for stays unknown."""
@@ -111,8 +105,8 @@ class Load:
                 self._acknowledged(items, results)
 
     def _rounds(self, prefix: str, count: int) -> Iterator[list[str]]:
-        """Keys to write to, `count` at a time, until the callers are told to stop."""
-        while not self._stopping:
+        """Keys to write to, `count` at a time, without end."""
+        while True:
             yield [f"{prefix}/{number}" for number in self._rng.sample(range(KEYS_EACH), count)]
 
     def _begin(self, keys: Collection[str]) -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 """The proof as one procedure: load under the shim, kill everything, check the acknowledgements, cut back, restart, read back.
 
-The test and `python -m tests.durability.prove` run the same `run_proof`, on the real build, on planted ones and with a failing sync.
+The tests and `python -m tests.durability.prove` run the same `run_proof`: on the real build, on planted ones, with a failing sync.
 """
 
 from __future__ import annotations
@@ -73,15 +73,22 @@ class Proof:
 
 
 async def run_proof(
-    root: Path, library: Path, *, acks: int, seed: int, plant: str | None = None, failing: FailingSync | None = None
+    root: Path,
+    library: Path,
+    *,
+    acks: int,
+    seed: int,
+    plant: str | None = None,
+    failing: FailingSync | None = None,
+    tear: bool = False,
 ) -> Proof:
-    """One run on a new cluster of three below `root`, until `acks` writes were acknowledged; with a failing sync, as many again after
-    its node has ended. Raises `TimeoutError` or `KvError` when the cluster does not get that far or cannot be read afterwards."""
+    """One run on a new cluster of three below `root`, until `acks` writes were acknowledged; with a failing sync, as many again
+    after its node has ended. `tear` leaves a random part of what was not synced. Raises `TimeoutError` or `KvError` when the
+    cluster does not get so far or cannot be read afterwards.
+    """
     command = SERVE if plant is None else (sys.executable, "-m", "tests.durability.serve_planted", plant)
     proof = Proof(plant or "as released")
-    cluster = ShimmedCluster(
-        root, library, rng=random.Random(f"{seed}/ports"), command=command, delay_ms=DELAY_MS, failing=failing
-    )
+    cluster = ShimmedCluster(root, library, rng=random.Random(f"{seed}/ports"), command=command, delay_ms=DELAY_MS, failing=failing)
     async with cluster:
         async with AsyncClient(cluster.addresses, rng=random.Random(f"{seed}/client")) as client:
             load = Load(client, random.Random(f"{seed}/load"))
@@ -102,7 +109,7 @@ async def run_proof(
         proof.synced = check_acks(load.acks, copies, w=W)
         if failing is not None and proof.failure is not None:
             proof.failure.failed_ns = proof.timelines[failing.node].failed_ns or 0
-        proof.cut = cluster.cut_back(proof.timelines)
+        proof.cut = cluster.cut_back(proof.timelines, tear=random.Random(f"{seed}/tear") if tear else None)
         await cluster.restart_plain()
         async with AsyncClient(cluster.addresses) as client:
             proof.found = check_lost_writes(load.writes, await load.read_all(client, timeout_s=READ_TIMEOUT_S))

@@ -29,11 +29,24 @@ def main(arguments: list[str] | None = None) -> int:
     proofs = [asyncio.run(_run(plant, chosen.acks, seed)) for plant in (None, *PLANTS)]
     print(f"seed {seed}")
     print(table(proofs))
-    honest, *planted = proofs
-    caught = all(not proof.synced.is_ok for proof in planted)
-    passed = honest.synced.is_ok and honest.found.is_ok
-    print(f"as released: {'passes' if passed else 'FAILS'}; planted: {'caught' if caught else 'NOT CAUGHT'}")
-    return 0 if passed and caught else PROMISE_BROKEN
+    released, *planted = proofs
+    print("; ".join([f"{released.build} {'passes' if passes(released) else 'FAILS'}", *map(_caught, planted)]))
+    return 0 if is_proven(proofs) else PROMISE_BROKEN
+
+
+def passes(proof: Proof) -> bool:
+    """Whether no acknowledgement came too early and everything acknowledged was found; an empty run passes nothing."""
+    return bool(proof.acks) and proof.synced.is_ok and proof.found.is_ok
+
+
+def is_proven(proofs: list[Proof]) -> bool:
+    """Whether the first run, of the release, passes and every other is caught by the order of its events."""
+    released, *planted = proofs
+    return passes(released) and all(not proof.synced.is_ok for proof in planted)
+
+
+def _caught(proof: Proof) -> str:
+    return f"{proof.build} {'NOT CAUGHT' if proof.synced.is_ok else 'is caught'}"
 
 
 async def _run(plant: str | None, acks: int, seed: int) -> Proof:

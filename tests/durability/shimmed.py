@@ -86,11 +86,13 @@ class ShimmedCluster:
         """What each node had made durable and when; the nodes must be down, and not cut back yet."""
         return {place.id: collect(timelines[place.id], _kept(place)) for place in self._layout.nodes}
 
-    def cut_back(self, timelines: Mapping[str, Timeline]) -> CutReport:
-        """Takes from every node's directory what was not synced; the nodes must be down."""
+    def cut_back(self, timelines: Mapping[str, Timeline], *, tear: random.Random | None = None) -> CutReport:
+        """Takes from every node's directory what was not synced, with `tear` not all of it; the nodes must be down."""
         total = CutReport()
         for place in self._layout.nodes:
-            one = apply_cut(place.data, plan_cut(timelines[place.id]))
+            synced, left = plan_cut(timelines[place.id]), plan_cut(timelines[place.id], tear)
+            one = apply_cut(place.data, left)
+            total.torn_bytes += sum(left.values()) - sum(synced.values())
             total.files_cut += one.files_cut
             total.files_removed += one.files_removed
             total.bytes_lost += one.bytes_lost

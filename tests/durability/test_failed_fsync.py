@@ -33,18 +33,20 @@ async def test_one_of_three_nodes_ends_on_a_failed_sync_and_nothing_acknowledged
 ) -> None:
     """The receipts say which nodes acknowledged: what n2 is named for must have been synced by n2, and before its failure. A later
     sync of the same log "succeeds", and counts for nothing here, nor is anything left of it when n2 starts again."""
-    proof = await run_proof(tmp_path, shim, acks=acks, seed=SEED, failing=FailingSync("n2", at, path))
+    proof = await run_proof(tmp_path, shim, acks=acks // 2, seed=SEED, failing=FailingSync("n2", at, path))
     assert_ended_as_promised(proof.failure)
     assert proof.timelines["n2"].failed_ns is not None
     assert [proof.timelines[node].failed_ns for node in ("n1", "n3")] == [None, None]
     assert proof.synced.is_ok, (proof.synced.too_early[:3], proof.synced.claimed_unsynced[:3])
     assert any("n2" in ack.nodes for ack in proof.acks), "it served before"
     served_by_others = [ack for ack in proof.acks if set(ack.nodes) == {"n1", "n3"}]
-    assert len(served_by_others) >= acks, "the cluster went on without it"
+    assert len(served_by_others) >= acks // 2, "the cluster went on without it"
     assert proof.found.is_ok, proof.found.sentence()
 
 
-async def test_a_write_caught_by_a_failed_sync_is_unknown_and_the_node_serves_again_after_its_restart(tmp_path: Path, shim: Path) -> None:
+async def test_a_write_caught_by_a_failed_sync_is_unknown_and_the_node_serves_again_after_its_restart(
+    tmp_path: Path, shim: Path
+) -> None:
     """One node, so that nobody else can acknowledge in its place."""
     failing = FailingSync("n1", 30)
     async with ShimmedCluster(tmp_path, shim, rng=random.Random(SEED), nodes=1, failing=failing) as cluster:

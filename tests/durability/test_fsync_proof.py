@@ -35,6 +35,14 @@ async def test_every_acknowledged_write_was_synced_on_two_nodes_before_and_is_fo
     assert proof.cut.bytes_lost > 0
 
 
+async def test_a_log_that_ends_in_a_torn_record_is_read_up_to_it(tmp_path: Path, shim: Path, acks: int) -> None:
+    """What was not synced may be on the disk in part; that must neither stop a node from starting nor cost what was synced."""
+    proof = await run_proof(tmp_path, shim, acks=acks // 3, seed=SEED, tear=True)
+    assert proof.cut.torn_bytes > 0, "something was written and not synced when the nodes were killed"
+    assert proof.synced.is_ok
+    assert proof.found.is_ok, proof.found.sentence()
+
+
 async def test_a_build_that_leaves_the_sync_out_is_caught_and_loses_acknowledged_writes(
     tmp_path: Path, shim: Path, acks: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -72,6 +73,12 @@ def test_a_cut_leaves_what_was_synced_empties_what_was_only_named_and_removes_th
     assert plan_cut(timeline) == {LOG: 100, "/db/named": 0}
 
 
+def test_a_torn_cut_leaves_some_of_what_was_not_synced_and_all_that_was() -> None:
+    timeline = Story().made().wrote(0, 100).add("fdatasync").wrote(100, 50).timeline
+    lengths = {plan_cut(timeline, Random(seed))[LOG] for seed in range(50)}
+    assert min(lengths) >= 100 and max(lengths) <= 150 and len(lengths) > 10
+
+
 def test_a_truncated_file_is_not_counted_on_beyond_its_new_length() -> None:
     story = Story().made().wrote(0, 100).add("fsync").add("ftruncate", length=10)
     assert plan_cut(story.timeline) == {LOG: 10}
@@ -99,7 +106,9 @@ def test_a_record_that_does_not_fit_the_files_is_refused(tmp_path: Path, name: s
         apply_cut(tmp_path, {str(tmp_path / "short"): 5, str(tmp_path / name): length})
 
 
-def judge(copies: dict[str, Copy], *, at_ns: int = 100, nodes: tuple[str, ...] = ("n1", "n2")) -> tuple[int, list[str], int | None, int]:
+def judge(
+    copies: dict[str, Copy], *, at_ns: int = 100, nodes: tuple[str, ...] = ("n1", "n2")
+) -> tuple[int, list[str], int | None, int]:
     ack = Ack("k", b"v", at_ns, nodes)
     verdict = check_acks([ack], {node: {b"v": copy} for node, copy in copies.items()} | {"idle": {}}, w=2)
     return verdict.violations, [node for _, node in verdict.claimed_unsynced], verdict.margin_ns_min, verdict.resting_on_names

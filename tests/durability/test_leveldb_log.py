@@ -73,6 +73,7 @@ def test_the_list_of_tables_names_each_table_and_the_first_log_that_still_counts
     edits = [edit_of(record.payload) for record in read_log(manifest.read_bytes())]
     named = {number for edit in edits for number in edit.new_tables}
     present = {int(path.stem) for path in (tmp_path / "db").glob("*.ldb")}
-    assert len(present) >= 3 and present <= named
+    assert len(named) >= 3 and named <= present
+    assert all(number > max(named) for number in present - named), "it was closed while it made the last one"
     first_log = max(edit.log_number for edit in edits if edit.log_number is not None)
     assert min(int(path.stem) for path in (tmp_path / "db").glob("*.log")) >= first_log

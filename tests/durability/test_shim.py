@@ -29,8 +29,10 @@ BATCHES = 60
 UNSEEN = {"LOG", "LOCK"}  # LevelDB's messages go through stdio, and its lock file stays empty
 
 
-def run_under(shim: Path, folder: Path, **settings: object) -> tuple[subprocess.CompletedProcess[str], list[Event]]:
-    """Runs the program on folder/db; what it said, and the events."""
+def run_under(
+    shim: Path, folder: Path, program: str = PROGRAM, **settings: object
+) -> tuple[subprocess.CompletedProcess[str], list[Event]]:
+    """Runs the program on folder/db; what it said, and the events. Logs that it unlinks are kept in folder/kept."""
     events, kept = folder / "events.tsv", folder / "kept"
     kept.mkdir()
     env = {
@@ -41,7 +43,7 @@ def run_under(shim: Path, folder: Path, **settings: object) -> tuple[subprocess.
         "KV_SHIM_KEEP": str(kept),
         **{name: str(value) for name, value in settings.items()},
     }
-    command = [sys.executable, "-c", PROGRAM, str(folder.resolve() / "db")]
+    command = [sys.executable, "-c", program, str(folder.resolve() / "db")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     return done, read_events(events)
 

@@ -1,7 +1,7 @@
 """The shim's events of one process, replayed into what a power failure would leave of each file. Pure but for `read_events`.
 
-A sync covers what was written before it began, and counts from the moment it returned. After a failed sync of a file no later sync of
-it counts: the kernel may have dropped the very pages (safety rule 4). Times are CLOCK_MONOTONIC, ns.
+A sync covers what was written before it began, and counts from the moment it returned. After a failed sync of a file no later
+sync of it counts: the kernel may have dropped the very pages (safety rule 4). Times are CLOCK_MONOTONIC, ns.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Timeline:
     last_sync_begin_ns: int = 0
 
     def named_ns(self, path: str, since_ns: int) -> int | None:
-        """When the directory was first synced after `since_ns`: since then the name `path` is durable even by the letter of POSIX."""
+        """When the directory was first synced after `since_ns`: from then on POSIX lets nobody lose the name `path`."""
         syncs = self.directory_syncs.get(os.path.dirname(path), ())
         return next((end for begin, end in syncs if begin >= since_ns), None)
 

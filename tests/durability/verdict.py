@@ -23,13 +23,13 @@ class Ack:
 
 @dataclass(slots=True)
 class SyncVerdict:
-    """The counts. Margins are from the sync that made the W-th copy durable to the acknowledgement; negative: that much too early."""
+    """The counts. Margins are from the W-th copy's becoming durable to the acknowledgement; negative: that much too early."""
 
     checked: int = 0
     too_early: list[Ack] = field(default_factory=list)  # fewer than W durable copies when it was acknowledged
     claimed_unsynced: list[tuple[Ack, str]] = field(default_factory=list)  # named in the receipt, and not durable there by then
     margin_ns_min: int | None = None
-    resting_on_names: int = 0  # fewer than W copies by the letter of POSIX: the name of a new log was not synced by itself yet
+    resting_on_names: int = 0  # fewer than W copies by the letter of POSIX: a new name had not been synced by itself yet
 
     @property
     def is_ok(self) -> bool:

@@ -1,0 +1,1 @@
+"""Coordinators over several nodes in one event loop."""

@@ -1,0 +1,1 @@
+"""The store inside the caller's process."""

@@ -1,0 +1,1 @@
+"""One whole node on real files and sockets."""
