@@ -193,7 +193,9 @@ class Node:
         """Opens the data, listens, greets the peers, serves. Raises a `KvError` that says in a sentence why it does not start."""
         config = self.config
         if config.tls is not None:
-            raise UserError("[tls] is not available in this version: remove it and listen on loopback, or say insecure = true", subject="tls")
+            raise UserError(
+                "[tls] is not available in this version: remove it and listen on loopback, or say insecure = true", subject="tls"
+            )
         try:
             await self._build()
         except BaseException:

@@ -104,9 +104,7 @@ class PutCoordinator:
 
     # --- minting: no await between reading the base and staging the record
 
-    def _mint_or_refuse(
-        self, sub: SubBatch, wanted: Sequence[int], emit: Emit, *, caught_up: bool = False
-    ) -> MintedColumns | None:
+    def _mint_or_refuse(self, sub: SubBatch, wanted: Sequence[int], emit: Emit, *, caught_up: bool = False) -> MintedColumns | None:
         group = sub.group
         try:
             size_bytes = sum(map(len, group.values)) + SIBLING_OVERHEAD_BYTES * len(wanted)

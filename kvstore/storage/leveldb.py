@@ -34,6 +34,10 @@ SCAN_CHUNK_PAIRS_FIRST = 4  # a page over 256 partitions takes a few pairs of ea
 SCAN_CHUNK_PAIRS = 256
 SCAN_CHUNK_BYTES = 256 << 10
 
+NAME_SYNCS = 64
+"""After the directory has changed, so many synced writes sync it too: its time stamp is coarse, and a second change within one tick
+would not show. The writes take longer than a tick together."""
+
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -66,6 +70,9 @@ class LevelDbEngine:
             self._db: Any = self._open(write_buffer_bytes, cache_bytes)
         except plyvel.Error as error:
             raise self._opening_failed(error) from error
+        self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory_changed_ns = 0
+        self._name_syncs_due = 0
         self._mark_end()
         self.get = self._bound_get()
 
@@ -139,9 +146,23 @@ class LevelDbEngine:
                 batch.delete(key)
             try:
                 batch.write()
-            except plyvel.Error as error:
+                if sync:
+                    self._sync_names()
+            except (plyvel.Error, OSError) as error:
                 self._failure = StorageError(self._describe(error), may_have_applied=True, subject=str(self._path))
                 raise self._failure from error
+
+    def _sync_names(self) -> None:
+        """Makes the names of new files durable before what lies in them is acknowledged: LevelDB does so only when it next writes
+        its
+        list of tables, and a log without a name is lost on file systems that order it so."""
+        changed_ns = os.stat(self._directory).st_mtime_ns
+        if changed_ns != self._directory_changed_ns:
+            self._directory_changed_ns = changed_ns
+            self._name_syncs_due = NAME_SYNCS
+        if self._name_syncs_due:
+            os.fsync(self._directory)
+            self._name_syncs_due -= 1
 
     def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Engine.scan`. Where something cannot be read it raises `StorageError` before it gives any key behind the gap.
@@ -165,7 +186,8 @@ class LevelDbEngine:
         cursor.close()
 
     def _next_chunk(self, cursor: Any, limit: bytes, count_max: int) -> tuple[list[tuple[bytes, bytes]], bool]:
-        """At most `count_max` pairs below `limit`, and whether there may be more. In chunks: the engine can be closed between any two."""
+        """At most `count_max` pairs below `limit`, and whether there may be more. In chunks: the engine can be closed between any
+        two."""
         pairs: list[tuple[bytes, bytes]] = []
         chunk_bytes = 0
         with self._inside():
@@ -206,6 +228,9 @@ class LevelDbEngine:
         while self._calls:
             pause.wait(0.001)
         self._db.close()
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
 
     def _describe(self, error: Exception | None) -> str:
         """One sentence on what LevelDB refused, and the way out where there is one."""
@@ -228,5 +253,7 @@ class LevelDbEngine:
 
 
 def _text_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = error.args[0] if error.args else ""
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)

@@ -113,7 +113,8 @@ class Store:
             done(None, refused)
 
     def repair_lost(self, store_key: bytes, record: bytes, done: Done) -> None:
-        """Replaces what was lost by `record`, the merge of what all other home replicas hold. It stays lost until that is durable."""
+        """Replaces what was lost by `record`, the merge of what all other home replicas hold. It stays lost until that is
+        durable."""
         pending = self._pending.get(store_key)
         if pending is not None:  # accepted before the loss was noticed: not to be taken back
             record = merge_records(pending, record)
