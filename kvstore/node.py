@@ -198,8 +198,13 @@ class Node:
             )
         try:
             await self._build()
-        except BaseException:
-            await self._tear_down()
+        except BaseException as error:
+            if not self._stopping:
+                await self._tear_down()
+                raise
+            await self._closed.wait()  # we were stopped while we started; by a failed disk, or by our owner
+            if self.failure is not None:
+                raise self.failure from error
             raise
         self._started_s = asyncio.get_running_loop().time()
         log.info("node_ready", node=config.node_id, address=config.listen, cluster=config.cluster.id, peers=len(config.peers))
@@ -232,8 +237,11 @@ class Node:
             write_buffer_bytes=config.limits.write_buffer_bytes,
             cache_bytes=config.limits.block_cache_bytes,
         )
-
-        remember_namespaces(engine, {name: space.id for name, space in config.cluster.namespaces.items()})
+        try:
+            remember_namespaces(engine, {name: space.id for name, space in config.cluster.namespaces.items()})
+        except BaseException:
+            engine.close()
+            raise
 
         def leased(actor: bytes, lease: int) -> None:
             # Not before we have asked what the peers remember: this would replace it.

@@ -13,6 +13,13 @@ import structlog
 log: Any = structlog.get_logger("kvstore")
 
 
+def _renderer(as_json: bool) -> Any:
+    """Tracebacks come without the values of local variables: those are users' keys and values."""
+    if as_json:
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+
 def configure_logging(*, json: bool | None = None, node_id: str = "") -> None:
     """Sends events to stderr: as JSON lines, or coloured on a terminal (`json` None decides by that)."""
     as_json = not sys.stderr.isatty() if json is None else json
@@ -22,7 +29,7 @@ def configure_logging(*, json: bool | None = None, node_id: str = "") -> None:
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+            _renderer(as_json),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

@@ -15,7 +15,6 @@ from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, Namespace
 from kvproto.errors import BadRequest, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 
-
 TTL_MS_MAX = 3_200_000_000_000
 """A hundred years, as in the configuration. An expiry is stored in 64 bits."""
 

@@ -111,6 +111,9 @@ class Coordinator:
 
     async def execute(self, groups: Sequence[OperationGroup], reply: Reply, *, hops: int = 0) -> None:
         """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent."""
+        if not groups:
+            reply([], True)
+            return
         loop = asyncio.get_running_loop()
         operations = sum([max(1, len(group.keys)) for group in groups])
         answer = BatchAnswer(reply, operations, loop)

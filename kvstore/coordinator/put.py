@@ -349,7 +349,7 @@ class PutCoordinator:
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
         merged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def done(error: KvError | None, refused: list[int]) -> None:
+        def done(*_: object) -> None:
             if not merged.done():  # the client may have gone away meanwhile; who else waits for this commit must not notice
                 merged.set_result(None)
 

@@ -79,8 +79,6 @@ class ScanCoordinator:
             for key, record in zip(answer.page.keys, answer.page.records, strict=True):
                 if horizon is not None and key > horizon:
                     break
-                if not verify(record):
-                    continue
                 held = merged.get(key)
                 merged[key] = record if held is None else merge_records(held, record)
         if horizon is not None:
@@ -142,7 +140,7 @@ class ScanCoordinator:
         except KvError as error:
             arrived.put_nowait((node, error))
         else:
-            arrived.put_nowait((node, page))
+            arrived.put_nowait((node, page if node == self._me else _verified(page)))
 
     def _page(
         self,
@@ -184,6 +182,16 @@ class ScanCoordinator:
             receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable),
         )
         return page, len(shown)
+
+
+def _verified(page: Page) -> Page:
+    """`page` with what was damaged on its way among the lost keys: it is unknown, not absent (safety rule 5)."""
+    damaged = [key for key, record in zip(page.keys, page.records, strict=True) if not verify(record)]
+    if not damaged:
+        return page
+    sound = [(key, record) for key, record in zip(page.keys, page.records, strict=True) if key not in damaged]
+    keys, records = [key for key, _ in sound], [record for _, record in sound]
+    return Page(keys, records, page.more, sorted([*page.lost, *damaged]))
 
 
 def _end(query: ScanQuery) -> bytes:

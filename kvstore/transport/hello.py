@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from kvproto import PROTOCOL
-from kvproto.errors import ClusterError, DuplicateNode, KvError, SettingsMismatch, WrongCluster
+from kvproto.errors import DuplicateNode, KvError, SettingsMismatch, WrongCluster
 from kvstore.config import ClusterConfig
 
 
@@ -53,7 +53,8 @@ class Doorkeeper:
     leases: dict[str, tuple[bytes, int]] = field(default_factory=dict)
 
     async def admit(self, greeting: Greeting) -> KvError | None:
-        """Why `greeting`'s sender is refused, or None. An admitted sender's lease is remembered."""
+        """Why `greeting`'s sender is refused, or None. An admitted sender's lease is remembered. Each refusal is of a type that
+        the wire keeps: a plain `ClusterError` would arrive as "unavailable", and the sender would try again for ever."""
         me = self.me
         if greeting.cluster_id != me.cluster.id:
             return WrongCluster(
@@ -61,7 +62,7 @@ class Doorkeeper:
                 subject=me.cluster.id,
             )
         if greeting.expects and greeting.expects != me.node_id:
-            return ClusterError(
+            return SettingsMismatch(
                 f"this is node {me.node_id}, not {greeting.expects}: correct the address of {greeting.expects} in [peers]",
                 subject=greeting.expects,
             )
@@ -72,7 +73,7 @@ class Doorkeeper:
                 subject=greeting.node_id,
             )
         if greeting.node_id not in self.member_ids:
-            return ClusterError(
+            return SettingsMismatch(
                 f"node {me.node_id} does not know a node {greeting.node_id}: add it to [peers] of every node",
                 subject=greeting.node_id,
             )

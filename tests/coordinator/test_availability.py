@@ -11,12 +11,11 @@ from kvproto.codec import decode_replies, encode_batch
 from kvproto.columns import Kind, OperationGroup
 from kvproto.errors import AvailabilityError, Code, DeadlineExceeded, NotOwner, Overloaded, QuorumUnreachable, StorageError
 from kvstore.config import ClusterConfig, NodeLimits
-from tests.support.cluster import ALL, ONE, Cluster, gets, puts, request_id
+from tests.support.cluster import ALL, LONG, ONE, Cluster, Options, gets, puts, request_id
 from tests.support.engines import GatedEngine
 from tests.support.waiting import turns, until
 
-LONG = {"timeouts_ms": [3_600_000]}  # so long that a test which waits for it fails
-SHORT = {"timeouts_ms": [60]}
+SHORT: Options = {"timeouts_ms": [60]}
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ async def test_a_write_whose_deadline_passes_is_unknown_and_a_read_is_not(cluste
     assert isinstance(put.error, DeadlineExceeded) and put.error.may_have_applied
     assert isinstance(got.error, DeadlineExceeded) and not got.error.may_have_applied
     for error in (put.error, got.error):
-        assert (error.needed, error.received, error.contacted) == (2, 1, 3)
+        assert (error.needed, error.contacted) == (2, 3) and error.received <= 1
 
 
 async def test_a_write_that_missed_its_deadline_may_well_have_happened(cluster: Cluster) -> None:
@@ -93,7 +92,7 @@ async def test_peers_that_answer_with_errors_count_as_unreachable(cluster: Clust
     for other in ("n2", "n3"):
         cluster.wire("n1", other).error = StorageError("disk on fire")
     told = await cluster.put("n1", b"k", b"v", **LONG)
-    assert isinstance(told.error, QuorumUnreachable) and told.error.received == 1 and told.error.may_have_applied
+    assert isinstance(told.error, QuorumUnreachable) and told.error.received <= 1 and told.error.may_have_applied
     assert isinstance((await cluster.get("n1", b"k", **LONG)).error, QuorumUnreachable)
 
 
@@ -188,7 +187,7 @@ async def test_a_node_that_owns_nothing_of_a_key_has_an_owner_coordinate() -> No
             told, owners = answer[position], cluster.owners(key)
             assert told.error is None and told.receipt is not None
             assert told.receipt.coordinator in owners and set(told.receipt.acknowledged) <= set(owners)
-            assert ("n1" == told.receipt.coordinator) is ("n1" in owners)
+            assert (told.receipt.coordinator == "n1") is ("n1" in owners)
             assert not any(cluster.held(node, key) for node in cluster.ids if node not in owners), "only home replicas store it"
         answer = await cluster.run("n5", gets(*keys))
         assert [answer[at].value for at in range(40)] == [b"v" + key for key in keys]
@@ -266,7 +265,9 @@ async def test_past_its_bound_a_node_is_overloaded_and_certainly_did_nothing() -
         assert cluster.members["n1"].local.coordinator.overloaded == 2
         cluster.resume("n2")
         await first.complete()
-        assert (await cluster.run("n1", puts(dict.fromkeys([b"%d" % at for at in range(9)], b"v"))))[8].error is None, "alone it fits"
+        assert (await cluster.run("n1", puts(dict.fromkeys([b"%d" % at for at in range(9)], b"v"))))[8].error is None, (
+            "alone it fits"
+        )
         await until(lambda: cluster.members["n1"].local.coordinator.in_flight == 0)
 
 
@@ -286,7 +287,9 @@ async def test_a_client_that_goes_away_leaves_nothing_in_flight(cluster: Cluster
 async def test_a_node_that_shuts_down_refuses_and_is_retryable(cluster: Cluster) -> None:
     cluster.members["n1"].local.coordinator.stop()
     answer = await cluster.run("n1", puts({b"k": b"v"}), OperationGroup(Kind.DELETE, "default", [b"a", b"b"]))
-    assert all(told.error is not None and told.error.code is Code.SHUTTING_DOWN and told.error.retryable for told in answer.told.values())
+    assert all(
+        told.error is not None and told.error.code is Code.SHUTTING_DOWN and told.error.retryable for told in answer.told.values()
+    )
     assert len(answer.told) == 3
 
 

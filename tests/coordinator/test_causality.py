@@ -12,12 +12,11 @@ from kvproto.errors import BadRequest, Overloaded, RetryWindowPassed, StorageErr
 from kvstore.config import ClusterConfig
 from kvstore.core.record import EXACT, OVERWRITE_PLUS, decode, encode_context
 from kvstore.core.versions import Context
-from tests.support.cluster import ALL, ONE, Cluster, puts, request_id
+from tests.support.cluster import ALL, LONG, ONE, Cluster, puts, request_id
 from tests.support.engines import GatedEngine
 from tests.support.waiting import turns, until
 
 NOTHING = encode_context(Context())
-LONG = {"timeouts_ms": [3_600_000]}
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ async def test_bug_what_was_staged_beside_a_context_to_catch_up_with_waited_unco
         mine = await cluster.put("n1", b"k", b"mine", context=NOTHING)
         cluster.stall("n1")
         cluster.wire("n3", "n2").hold()
-        group = OperationGroup(Kind.PUT, "default", [b"a", b"k"], [b"1", b"2"], contexts=[b"", mine.context], **LONG)  # type: ignore[arg-type]
+        group = OperationGroup(Kind.PUT, "default", [b"a", b"k"], [b"1", b"2"], contexts=[b"", mine.context], **LONG)
         answer = cluster.start("n3", group)
         await until(lambda: cluster.held("n3", b"a"))
         assert not answer.told
@@ -166,15 +165,15 @@ async def test_bug_a_client_that_left_while_its_write_caught_up_broke_the_commit
         cluster.isolate("n3")
         mine = await cluster.put("n1", b"k", b"mine", context=NOTHING)
         cluster.rejoin("n3")
-        member = cluster.members["n3"]
-        assert isinstance(member.engine, GatedEngine)
-        member.engine.hold()
-        writes = len(member.engine.batches)
+        engine = cluster.members["n3"].engine
+        assert isinstance(engine, GatedEngine)
+        engine.hold()
+        writes = len(engine.batches)
         answer = cluster.start("n3", puts({b"k": b"next"}, contexts=[mine.context], **LONG))
-        await until(lambda: len(member.engine.batches) > writes)
+        await until(lambda: len(engine.batches) > writes)
         answer.task.cancel()  # type: ignore[union-attr]
         await asyncio.gather(answer.task, return_exceptions=True)  # type: ignore[arg-type]
-        member.engine.release()
+        engine.release()
         assert (await cluster.put("n3", b"j", b"v", **ALL)).error is None
         assert not cluster.defects
 

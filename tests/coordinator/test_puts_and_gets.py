@@ -8,7 +8,7 @@ import pytest
 
 from kvproto.columns import Kind, Level, OperationGroup
 from kvproto.errors import BadRequest, TooLarge, UnknownNamespace
-from tests.support.cluster import ALL, ONE, QUORUM, Cluster, gets, puts
+from tests.support.cluster import ALL, ONE, QUORUM, Cluster, Options, gets, puts
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ async def test_deleting_a_missing_key_succeeds(cluster: Cluster) -> None:
 
 
 async def test_a_batch_with_refused_operations_executes_the_others(cluster: Cluster) -> None:
-    answer = await cluster.run("n1", puts({b"a": b"1", b"": b"2", b"b" * 5000: b"3", b"c": b"x" * (1 << 20), b"d": b"y" * ((1 << 20) + 1)}))
+    answer = await cluster.run(
+        "n1", puts({b"a": b"1", b"": b"2", b"b" * 5000: b"3", b"c": b"x" * (1 << 20), b"d": b"y" * ((1 << 20) + 1)})
+    )
     assert answer[0].error is None and answer[3].error is None
     empty, long, big = answer[1].error, answer[2].error, answer[4].error
     assert isinstance(empty, BadRequest) and empty.subject == "key"
@@ -82,7 +84,9 @@ async def test_a_group_without_keys_is_refused(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("kind", "letter"), [(Kind.GET, "r"), (Kind.PUT, "w"), (Kind.DELETE, "w")])
 @pytest.mark.parametrize("asked", [0, 4, 1000])
-async def test_r_or_w_of_nothing_or_above_n_is_refused_with_the_numbers(cluster: Cluster, kind: Kind, letter: str, asked: int) -> None:
+async def test_r_or_w_of_nothing_or_above_n_is_refused_with_the_numbers(
+    cluster: Cluster, kind: Kind, letter: str, asked: int
+) -> None:
     values = [b"v"] if kind is Kind.PUT else ()
     group = OperationGroup(kind, "default", [b"k"], values, level=Level.EXPLICIT, **{letter: asked})  # type: ignore[arg-type]
     error = (await cluster.run("n1", group))[0].error
@@ -93,7 +97,7 @@ async def test_r_or_w_of_nothing_or_above_n_is_refused_with_the_numbers(cluster:
 @pytest.mark.parametrize(
     ("options", "needed"), [({}, 2), (ONE, 1), (QUORUM, 2), (ALL, 3), ({"level": Level.EXPLICIT, "r": 3, "w": 3}, 3)]
 )
-async def test_receipts_say_which_level_was_asked_and_who_answered(cluster: Cluster, options: dict[str, object], needed: int) -> None:
+async def test_receipts_say_which_level_was_asked_and_who_answered(cluster: Cluster, options: Options, needed: int) -> None:
     for told in (await cluster.put("n1", b"k", b"v", **options), await cluster.get("n1", b"k", **options)):
         receipt = told.receipt
         assert receipt is not None

@@ -8,11 +8,9 @@ import pytest
 
 from kvproto.errors import QuorumUnreachable, RecordLost, StorageError
 from kvstore.storage.layout import quarantine_key
-from tests.support.cluster import ALL, ONE, Cluster, gets, puts
+from tests.support.cluster import ALL, LONG, ONE, Cluster, gets, puts
 from tests.support.engines import RottingEngine, rotten
 from tests.support.waiting import until
-
-LONG = {"timeouts_ms": [3_600_000]}
 
 
 @pytest.fixture
@@ -140,7 +138,7 @@ async def test_bug_a_lost_record_was_repaired_although_another_replica_had_lost_
     damage(cluster, "n1", b"k")
     damage(cluster, "n2", b"k")
     told = await cluster.get("n1", b"k", **LONG)
-    assert isinstance(told.error, QuorumUnreachable) and told.error.received == 1
+    assert isinstance(told.error, QuorumUnreachable) and told.error.received <= 1
     await until(lambda: cluster.members["n1"].local.coordinator.in_flight == 0)
     assert quarantined(cluster, "n1") == quarantined(cluster, "n2") == 1
     assert isinstance((await cluster.get("n2", b"k", **LONG)).error, QuorumUnreachable)
@@ -188,7 +186,7 @@ async def test_a_damaged_record_from_a_peer_is_no_answer(cluster: Cluster) -> No
         member = cluster.members[node]
         member.local.store._cache[cluster.store_key(b"k")] = rotten(cluster.held(node, b"k") or b"")
     told = await cluster.get("n1", b"k", **LONG)
-    assert isinstance(told.error, QuorumUnreachable) and told.error.received == 1
+    assert isinstance(told.error, QuorumUnreachable) and told.error.received <= 1
     for node in ("n2", "n3"):
         cluster.members[node].local.store._cache[cluster.store_key(b"k")] = cluster.held(node, b"k") or b""
 

@@ -154,11 +154,10 @@ async def test_peers_hear_of_every_renewal_also_of_one_that_came_while_they_were
     for _ in range(4):
         ledger.reserve(LEASE // 2 + 1)
         await until(lambda: ledger.lease - ledger.counter >= LEASE // 2)
-    await until(lambda: leases(nodes, "n2").get("n1") == (ledger.actor, ledger.lease))
-
-
-def leases(nodes: Nodes, node: str) -> dict[str, tuple[bytes, int]]:
-    """What `node` remembers of the others' leases."""
-    doorkeeper = nodes.running[node]._doorkeeper
-    assert doorkeeper is not None
-    return doorkeeper.leases
+    announcing = nodes.running["n1"]._announcing
+    assert announcing is not None
+    await announcing
+    peers = nodes.running["n1"]._peers
+    assert peers is not None
+    reply = await peers.hello("n2")
+    assert (reply.remembered_actor, reply.remembered_lease) == (ledger.actor, ledger.lease)

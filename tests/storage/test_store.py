@@ -321,7 +321,9 @@ async def test_bug_a_repair_took_back_a_write_accepted_before_the_loss_was_notic
 
 async def test_pages_are_cut_by_count_and_by_bytes_and_say_that_there_is_more(rotting: Rig) -> None:
     for at in range(10):
-        await rotting.merged((PREFIX + b"%d" % at, encode(Record({b"a" * 12: 1}, (Sibling(make_dot(b"a" * 12, 1), value=bytes(100)),)))))
+        await rotting.merged(
+            (PREFIX + b"%d" % at, encode(Record({b"a" * 12: 1}, (Sibling(make_dot(b"a" * 12, 1), value=bytes(100)),))))
+        )
     page = await rotting.replica.page(1, b"2", b"8", 3, 1 << 20)
     assert (page.keys, page.more) == ([b"2", b"3", b"4"], True)
     page = await rotting.replica.page(1, b"2", b"8", 100, 1)

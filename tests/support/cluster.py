@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from kvproto.codec import decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
@@ -118,7 +119,13 @@ class WirePeers:
         await self._travel(self.me, node)
         epoch, ring_hash = self._ring_of()
         request = peer_pb2.PageRequest(
-            ring_epoch=epoch, ring_hash=ring_hash, namespace=namespace, start=start, end=end, count_max=count_max, bytes_max=bytes_max
+            ring_epoch=epoch,
+            ring_hash=ring_hash,
+            namespace=namespace,
+            start=start,
+            end=end,
+            count_max=count_max,
+            bytes_max=bytes_max,
         )
         reply = await self.cluster.members[node].peer_service.Page(
             peer_pb2.PageRequest.FromString(request.SerializeToString()), None
@@ -327,17 +334,17 @@ class Cluster:
     async def run(self, node: str, *groups: OperationGroup) -> Answer:
         return await self.start(node, *groups).complete()
 
-    async def put(self, node: str, key: bytes, value: bytes, *, context: bytes = b"", **options: object) -> Told:
+    async def put(self, node: str, key: bytes, value: bytes, *, context: bytes = b"", **options: Any) -> Told:
         return (await self.run(node, puts({key: value}, contexts=[context] if context else (), **options)))[0]
 
-    async def delete(self, node: str, key: bytes, **options: object) -> Told:
-        return (await self.run(node, OperationGroup(Kind.DELETE, "default", [key], **options)))[0]  # type: ignore[arg-type]
+    async def delete(self, node: str, key: bytes, **options: Any) -> Told:
+        return (await self.run(node, OperationGroup(Kind.DELETE, "default", [key], **options)))[0]
 
-    async def get(self, node: str, key: bytes, **options: object) -> Told:
+    async def get(self, node: str, key: bytes, **options: Any) -> Told:
         return (await self.run(node, gets(key, **options)))[0]
 
-    async def scan(self, node: str, **options: object) -> list[ScanPage]:
-        query = ScanQuery("default", **options)  # type: ignore[arg-type]
+    async def scan(self, node: str, **options: Any) -> list[ScanPage]:
+        query = ScanQuery("default", **options)
         return [page async for page in self.members[node].local.coordinator.scan(query)]
 
     # --- looking inside
@@ -383,14 +390,14 @@ async def peers_incarnation(node: str) -> int | None:
     return None
 
 
-def puts(pairs: dict[bytes, bytes], **options: object) -> OperationGroup:
+def puts(pairs: dict[bytes, bytes], **options: Any) -> OperationGroup:
     """A group that puts `pairs`."""
-    return OperationGroup(Kind.PUT, "default", list(pairs), list(pairs.values()), **options)  # type: ignore[arg-type]
+    return OperationGroup(Kind.PUT, "default", list(pairs), list(pairs.values()), **options)
 
 
-def gets(*keys: bytes, **options: object) -> OperationGroup:
+def gets(*keys: bytes, **options: Any) -> OperationGroup:
     """A group that gets `keys`."""
-    return OperationGroup(Kind.GET, "default", list(keys), **options)  # type: ignore[arg-type]
+    return OperationGroup(Kind.GET, "default", list(keys), **options)
 
 
 def request_id(clock: ManualClock, tag: int, *, age_s: float = 0.0) -> bytes:
@@ -398,6 +405,11 @@ def request_id(clock: ManualClock, tag: int, *, age_s: float = 0.0) -> bytes:
     return (clock.time_ms - int(age_s * 1000)).to_bytes(6, "big") + tag.to_bytes(10, "big")
 
 
-ONE = {"level": Level.ONE}
-QUORUM = {"level": Level.QUORUM}
-ALL = {"level": Level.ALL}
+Options = dict[str, Any]
+"""Options of an operation, by their names in `OperationGroup`."""
+
+ONE: Options = {"level": Level.ONE}
+QUORUM: Options = {"level": Level.QUORUM}
+ALL: Options = {"level": Level.ALL}
+LONG: Options = {"timeouts_ms": [3_600_000]}
+"""So long that a test which waits for it fails."""

@@ -12,7 +12,8 @@ PATIENCE_S = 10.0
 
 
 class GatedEngine(MemoryEngine):
-    """Writes pass a gate (`hold`, `release`), and fail once `fail_next` was called; `batches` holds the pairs of each that was tried."""
+    """Writes pass a gate (`hold`, `release`), and one fails once `fail_next` was called. `batches`: the pairs of each that was
+    tried."""
 
     def __init__(self) -> None:
         super().__init__(crashable=True)
