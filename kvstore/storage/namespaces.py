@@ -32,8 +32,8 @@ def remember_namespaces(engine: Engine, ids: Mapping[str, int]) -> None:
     for name, number in sorted(ids.items()):
         if names.get(number, name) != name:
             raise ClusterError(
-                f"id {number} belongs to namespace {names[number]!r} in this data directory, the configuration gives it to {name!r}: "
-                f"say another id in [cluster.namespaces.{name}] on every node",
+                f"id {number} belongs to namespace {names[number]!r} in this data directory, "
+                f"the configuration gives it to {name!r}: say another id in [cluster.namespaces.{name}] on every node",
                 subject=name,
             )
     if not set(ids) <= set(remembered):
