@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 STDIN = 0
 COLLECT_AFTER = (100_000, 50, 50)
-"""Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes thousands of
+"""Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes
+thousands of
 tuples that no cycle holds; looking at them after every 700 took a tenth of a node's time under load."""
 
 
