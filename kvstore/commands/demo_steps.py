@@ -179,7 +179,7 @@ async def scan_prefix(scene: Scene) -> None:
 
 async def update_concurrently(scene: Scene, open_client: Callable[[], AsyncClient]) -> None:
     """Two clients change what they both have read; nothing is lost, and a third write merges."""
-    key = LOOKUPS[0] if LOOKUPS[0] in scene.acknowledged else next(iter(scene.acknowledged))
+    key = LOOKUPS[0] if LOOKUPS[0] in scene.acknowledged else min(scene.acknowledged, key=lambda name: (len(name), name))
     scene.stage.step(
         "A concurrent update",
         shows="Two clients change the same version: both changes are kept, until merged.",
