@@ -19,7 +19,7 @@ from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown,
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.core.page import Page
 from kvstore.node import LocalNode
-from kvstore.runtime import SystemClock, system_random
+from kvstore.runtime import SystemClock, new_event_loop, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
@@ -74,7 +74,7 @@ class EmbeddedNode:
         self.url = url
         self.opens = 0
         self.failure: StorageError | None = None
-        self.loop = _new_loop()
+        self.loop = new_event_loop()
         self._directory: DataDirectory | None = None
         self._thread = threading.Thread(target=self.loop.run_forever, name=url, daemon=True)
         self._thread.start()
@@ -247,11 +247,3 @@ class EmbeddedTransport:
         if self._closed:
             return ShuttingDown(f"{self._key} was closed here", retryable=False)
         return None
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # no uvloop on this platform: the standard loop does the same, slower
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

@@ -1,4 +1,4 @@
-"""The four seams' production side: wall and monotonic time, randomness, and periodic work. Everything else is handed these.
+"""The four seams' production side: wall time, randomness, the event loop. Everything else is handed these.
 
 The only module of the server that may read a clock or the system's randomness (ruff TID251): simulation passes its own.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 
@@ -32,8 +31,10 @@ def system_random() -> random.Random:
     return random.Random(random.SystemRandom().getrandbits(256))
 
 
-async def periodic(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Runs `work` again and again, `interval_s` after it last ended, until cancelled. The owner names the task and ends it."""
-    while True:
-        await asyncio.sleep(interval_s)
-        await work()
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it can be had, else the standard one: the same behaviour, slower."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from kvproto.errors import KvError
+from kvproto.options import EVENT_ENGINE_OFF
 from kvstore.commands.demo_data import first_characters
 from kvstore.commands.demo_steps import (
     Scene,
@@ -27,10 +28,9 @@ from kvstore.commands.demo_steps import (
 from kvstore.commands.local_cluster import LocalCluster
 from kvstore.commands.local_layout import plan_layout
 from kvstore.commands.outcomes import Exit, exit_code, report_error
-from kvstore.commands.serve import GRPC_EXPERIMENTS, new_loop
 from kvstore.commands.stage import Stage
 from kvstore.commands.waiting import STOP_SIGNALS, done_before, stop_on_signals
-from kvstore.runtime import system_random
+from kvstore.runtime import new_event_loop, system_random
 
 NAMES_MIN = 1_000
 
@@ -39,11 +39,11 @@ NAMES_MIN = 1_000
 @click.option("--names", type=click.IntRange(min=NAMES_MIN), help="Store only so many names. Default: all, about 150,000.")
 def demo(names: int | None) -> None:
     """Show what the store does: real data, a killed node, siblings, latency. Under 90 seconds; leaves nothing running."""
-    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
+    os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
     # Children are exec'ed at once; without this gRPC would complain on the screen about every node started while it is in use.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        with asyncio.Runner(loop_factory=new_loop()) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             code: int = runner.run(run_demo(Stage(), names=names))
     except KvError as error:
         report_error(error, output="human")

@@ -11,23 +11,23 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from kvproto.errors import KvError, UserError
+from kvproto.options import EVENT_ENGINE_OFF
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
 from kvstore.commands.waiting import done_before, stop_on_signals
 from kvstore.config import NodeConfig, load_config
+from kvstore.runtime import new_event_loop
 from kvstore.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from kvstore.node import Node
 
-GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 STDIN = 0
 COLLECT_AFTER = (100_000, 50, 50)
 """Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes
@@ -41,7 +41,7 @@ tuples that no cycle holds; looking at them after every 700 took a tenth of a no
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
 def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None:
     """Run one node. Stops cleanly on SIGINT and SIGTERM; ends with 2 when it refuses to start."""
-    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
+    os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
     chosen = chosen_output(output)
     try:
         config = load_config(config_path)
@@ -52,7 +52,7 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
     configure_logging(node_id=config.node_id)
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    with asyncio.Runner(loop_factory=new_loop()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code = runner.run(run_node(config, config_path=config_path, output=chosen, stop_with_parent=stop_with_parent))
     sys.exit(code)
 
@@ -83,15 +83,6 @@ def _refuse_taken_ports(config: NodeConfig) -> None:
         reason = why_not_listen(address) if address else None
         if reason:
             raise UserError(f"{config.node_id} cannot start: {reason} ({key})", subject=address)
-
-
-def new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes an event loop here: uvloop's where there is one."""
-    try:
-        import uvloop  # absent on Windows
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 def _stop_with_parent(asked_to_stop: asyncio.Event) -> None:

@@ -151,6 +151,7 @@ class PutCoordinator:
                 out.refused.append((position, error))
                 continue
             record: bytes | None = None
+            fresh = True
             if base is None:
                 if not token:
                     record = first_record(dot, request_id, hlc, expires_ms, value)
@@ -169,17 +170,12 @@ class PutCoordinator:
                 result = self._mint_general(base, write, token, group.attempt, now_ms, out, position)
                 if result is None:
                     continue
-                record, dot = result.record, result.dot
+                record, dot, fresh = result.record, result.dot, result.fresh
                 out.contexts.append(result.context)
                 out.counts.append(result.siblings)
-                if not result.fresh:
-                    out.keys.append(store_key)
-                    out.records.append(record)
-                    out.dots.append(dot)
-                    out.positions.append(position)
-                    continue
-            pending(store_key, record)
-            out.pairs.append((store_key, record))
+            if fresh:
+                pending(store_key, record)
+                out.pairs.append((store_key, record))
             out.keys.append(store_key)
             out.records.append(record)
             out.dots.append(dot)

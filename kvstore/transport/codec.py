@@ -63,7 +63,7 @@ def answer_fetches(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) ->
         chunk.answered(chunk)
 
 
-def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool, queue_ms: int = 0) -> peer_pb2.PeerReply:
+def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool) -> peer_pb2.PeerReply:
     """The stores of a batch are durable, but for `refused`."""
     return peer_pb2.PeerReply(
         batch_id=batch_id,
@@ -71,7 +71,6 @@ def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool, queue_
         stored=True,
         refused=refused,
         refused_codes=[int(Code.RECORD_LOST)] * len(refused),
-        queue_ms=queue_ms,
     )
 
 

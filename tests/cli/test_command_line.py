@@ -15,12 +15,13 @@ import click
 import pytest
 
 import kvclient
-from kvclient.cli import exit_codes, main, plugins, tree
+from kvclient.cli import exit_codes, plugins, tree
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.options import Options, Output, output_asked
 from kvclient.errors import BatchError, SiblingsError
 from kvproto import errors
 from kvproto.errors import KvError
+from kvproto.options import EVENT_ENGINE_OFF
 from tests.cli.conftest import Kv
 from tests.cli.fake_store import FakeClient
 
@@ -273,7 +274,7 @@ def test_grpc_settings_are_made_unless_the_user_has_made_them() -> None:
     code = "import os; from kvclient.cli import main; main.main(['--version']); print(os.environ['GRPC_EXPERIMENTS'])"
     assert _python(code, GRPC_EXPERIMENTS="mine").splitlines()[-1] == "mine"
     unset = f"import os; del os.environ['GRPC_EXPERIMENTS']; {code}"
-    assert _python(unset, GRPC_EXPERIMENTS="").splitlines()[-1] == main.GRPC_EXPERIMENTS
+    assert _python(unset, GRPC_EXPERIMENTS="").splitlines()[-1] == EVENT_ENGINE_OFF
 
 
 def test_a_shell_is_given_completions() -> None:

@@ -17,8 +17,9 @@ import pytest
 
 from kvclient.cli.exit_codes import ExitCode
 from kvproto.errors import KvError, StorageError, UserError
+from kvproto.options import EVENT_ENGINE_OFF
 from kvstore.commands.outcomes import Exit
-from kvstore.commands.serve import GRPC_EXPERIMENTS, run_node
+from kvstore.commands.serve import run_node
 from kvstore.config import NodeConfig
 from tests.commands.conftest import plan
 
@@ -141,7 +142,7 @@ def test_grpcs_event_engine_is_off_unless_the_user_chose(config: Path) -> None:
         "try: serve()\n"
         "except SystemExit: print(os.environ['GRPC_EXPERIMENTS'])\n"
     )
-    for environment, expected in (({}, GRPC_EXPERIMENTS), ({"GRPC_EXPERIMENTS": "mine"}, "mine")):
+    for environment, expected in (({}, EVENT_ENGINE_OFF), ({"GRPC_EXPERIMENTS": "mine"}, "mine")):
         done = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,

@@ -11,12 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
+from kvproto.options import EVENT_ENGINE_OFF
 
 
 def prepare_environment() -> None:
     """Sets what gRPC reads at import, unless the user has set it."""
-    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
+    os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
