@@ -18,8 +18,9 @@ from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup,
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.core.page import Page
+from kvstore.event_loop import new_event_loop
 from kvstore.node import LocalNode
-from kvstore.runtime import SystemClock, new_event_loop, system_random
+from kvstore.runtime import SystemClock, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine

@@ -1,11 +1,10 @@
-"""The four seams' production side: wall time, randomness, the event loop. Everything else is handed these.
+"""The four seams' production side: wall time and randomness. Everything else is handed these.
 
 The only module of the server that may read a clock or the system's randomness (ruff TID251): simulation passes its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from typing import Protocol
@@ -29,12 +28,3 @@ class SystemClock:
 def system_random() -> random.Random:
     """A generator seeded by the system; drawn once per process and passed in."""
     return random.Random(random.SystemRandom().getrandbits(256))
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it can be had, else the standard one: the same behaviour, slower."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

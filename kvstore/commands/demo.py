@@ -30,7 +30,8 @@ from kvstore.commands.local_layout import plan_layout
 from kvstore.commands.outcomes import Exit, exit_code, report_error
 from kvstore.commands.stage import Stage
 from kvstore.commands.waiting import STOP_SIGNALS, done_before, stop_on_signals
-from kvstore.runtime import new_event_loop, system_random
+from kvstore.event_loop import new_event_loop
+from kvstore.runtime import system_random
 
 NAMES_MIN = 1_000
 

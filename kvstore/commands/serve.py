@@ -22,7 +22,7 @@ from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_opt
 from kvstore.commands.ports import why_not_listen
 from kvstore.commands.waiting import done_before, stop_on_signals
 from kvstore.config import NodeConfig, load_config
-from kvstore.runtime import new_event_loop
+from kvstore.event_loop import new_event_loop
 from kvstore.telemetry import configure_logging
 
 if TYPE_CHECKING:
