@@ -190,7 +190,8 @@ async def update_concurrently(scene: Scene, open_client: Callable[[], AsyncClien
         await scene.client.put(key, b"Ada was here", context=mine.context)
         await other.put(key, b"Grace was here", context=theirs.context)
     both = await scene.client.get(key)
-    for number, value in enumerate(both.values, start=1):
+    # Sorted by value: siblings come in the order of their dots, and two coordinators' dots in no order a reader could expect.
+    for number, value in enumerate(sorted(both.values), start=1):
         scene.stage.say(f"sibling {number}: {value.decode()}")
     scene.check(sorted(both.values) == [b"Ada was here", b"Grace was here"], "both updates are there, neither has won by luck")
     await scene.client.put(key, b"Ada and Grace were here", context=both.context)
