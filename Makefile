@@ -28,12 +28,13 @@ help:
 
 install: $(INSTALLED)
 
-# Anew when a pin or a description changed. An environment whose interpreter is gone is made again.
+# Anew when a pin or a description changed. An environment whose interpreter is gone is made again. The pins are complete, so nothing is
+# left to resolve: pip's resolver would look at newer releases first, and fails at one that has no hash (name[extra] beside a pin).
 $(INSTALLED): requirements-dev.txt $(DESCRIPTIONS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'kvstore needs Python 3.11 or newer; choose one with PYTHON=python3.12' >&2; exit 2; }
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install -q --require-hashes -r requirements-dev.txt
+	$(PIP) install -q --require-hashes --no-deps -r requirements-dev.txt
 	$(PIP) install -q --no-deps --no-build-isolation -e proto -e client -e . -e chaos
 	@touch $@
 
