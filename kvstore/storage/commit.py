@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from kvproto.errors import StorageError
 from kvproto.link import Coalescer, LinkBounds, Ticket
@@ -53,7 +54,7 @@ class Committer:
         self._sync = sync
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[tuple[list[Commit], Ticket] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[list[Commit], Ticket, Callable[[], None]] | None] = queue.SimpleQueue()
         self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds, eager=True)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._drained: asyncio.Event = asyncio.Event()
@@ -92,17 +93,23 @@ class Committer:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
-        self._jobs.put((batch, ticket))
+        pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+        self._jobs.put((batch, ticket, self._prepared(pairs)))
+
+    def _prepared(self, pairs: Pairs) -> Callable[[], None]:
+        try:
+            return self._engine.prepare(pairs, sync=self._sync)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the commit's to fail with, in its turn
+            return partial(_raise, error)
 
     def _run(self) -> None:
         # Kept here as well: a full batch may be queued behind the one that fails, before the loop hears of it.
         failure: StorageError | None = None
         while (job := self._jobs.get()) is not None:
-            batch, ticket = job
-            pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+            batch, ticket, write = job
             if failure is None:
                 try:
-                    self._engine.write(pairs, sync=self._sync)
+                    write()
                 except StorageError as error:
                     failure = error
                 except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the thread with it
@@ -134,3 +141,7 @@ class Committer:
         for commit in waiting:
             commit.done(failure)
         self._on_failure(failure)
+
+
+def _raise(error: Exception) -> None:
+    raise error
