@@ -23,6 +23,7 @@ from kvstore.config import NodeConfig
 from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
@@ -105,20 +106,19 @@ class LocalNode:
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
         self.repair = ReadRepair(self.store, replicas)
+        minter = Minter(
+            store=self.store,
+            ledger=self.ledger,
+            clock=clock,
+            rng=rng,
+            limits=limits,
+            retry_window_ms=int(cluster.retry_window_s * 1000),
+            retry_ids_max=cluster.retry_ids_max,
+        )
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
-            puts=PutCoordinator(
-                store=self.store,
-                ledger=self.ledger,
-                replicas=replicas,
-                clock=clock,
-                rng=rng,
-                limits=limits,
-                retry_window_ms=int(cluster.retry_window_s * 1000),
-                retry_ids_max=cluster.retry_ids_max,
-                durable=durable,
-            ),
+            puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,

@@ -14,7 +14,7 @@ from kvproto.errors import KvError, WrongEpoch
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
-from kvstore.transport.codec import encode_refusals
+from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.outbox import Outbox
 
@@ -114,7 +114,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                 else:
                     outbox.send(encode_refusals(batch_id, refused, last=True))
 
-            self._replica.merge(stores, request.store_records, done)
+            records = list(request.store_records)
+            self._replica.merge(list(stores), records, done, intact=is_intact(request, records))
 
     def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
         ring = self._ring.view.ring

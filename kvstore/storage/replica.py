@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from kvproto.errors import BadRequest, KvError, RecordLost, StorageError
+from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
@@ -42,29 +42,27 @@ class Replica:
     def compare(self, store_keys: Sequence[bytes], digests: bytes) -> Compared:
         """Where our durable records differ from `digests`, 8 bytes a key."""
         out = Compared()
-        durable = self._store.durable
-        at = 0
-        for position, store_key in enumerate(store_keys):
-            theirs = digests[at : at + DIGEST_BYTES]
-            at += DIGEST_BYTES
-            try:
-                record = durable(store_key)
-            except RecordLost:
-                out.lost.append(position)
-                continue
-            if record is None:
-                if theirs != NO_DIGEST:
-                    out.differing.append(position)
-                    out.records.append(b"")
-            elif digest(record) != theirs:
+        records, out.lost = self._store.durable_all(store_keys)
+        ours = b"".join([NO_DIGEST if record is None else digest(record) for record in records])
+        if ours == digests and not out.lost:
+            return out
+        lost = set(out.lost)
+        for position, record in enumerate(records):
+            at = position * DIGEST_BYTES
+            if position not in lost and ours[at : at + DIGEST_BYTES] != digests[at : at + DIGEST_BYTES]:
                 out.differing.append(position)
-                out.records.append(record)
+                out.records.append(record or b"")
         return out
 
     def merge(
-        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+        self,
+        store_keys: Sequence[bytes],
+        records: Sequence[bytes],
+        done: Callable[[KvError | None, list[int]], None],
+        *,
+        intact: bool = False,
     ) -> None:
-        """Merges whole records; `done` is called once what they add is durable. Never raises."""
+        """Merges whole records; `done` is called once what they add is durable. Never raises. `intact` as in `Store.merge`."""
         if len(store_keys) != len(records):
             done(BadRequest(f"{len(store_keys)} keys with {len(records)} records"), [])
             return
@@ -73,7 +71,7 @@ class Replica:
         except KvError as error:
             done(error, [])
             return
-        self._store.merge(store_keys, records, done)
+        self._store.merge(store_keys, records, done, intact=intact)
 
     async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
         """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here."""

@@ -43,7 +43,8 @@ def main() -> None:
     def prepare(engine: LevelDbEngine, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
         return partial(write, engine, puts, sync=sync)
 
-    LevelDbEngine.write, LevelDbEngine.prepare = write, prepare  # type: ignore[method-assign]
+    LevelDbEngine.write = write  # type: ignore[method-assign]
+    LevelDbEngine.prepare = prepare  # type: ignore[method-assign, assignment]
     serve()
 
 
