@@ -7,13 +7,12 @@ sync is never retried (safety rule 4): every waiter and every later commit gets 
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from kvproto.errors import StorageError
 from kvproto.link import Coalescer, LinkBounds, Ticket
+from kvstore.runtime import StartWorker, ThreadWorker, Worker
 from kvstore.storage.engine import Engine
 
 FOREVER = float("inf")
@@ -38,6 +37,9 @@ class Commit:
         raise AssertionError("commits have no deadline")
 
 
+Job = tuple[list[Commit], Ticket, Callable[[], None]]
+
+
 class Committer:
     """Owns the commit thread of one engine. Belongs to one event loop."""
 
@@ -49,20 +51,21 @@ class Committer:
         on_failure: Callable[[StorageError], None],
         bounds: LinkBounds | None = None,
         name: str = "commit",
+        start_worker: StartWorker = ThreadWorker,
     ) -> None:
         self._engine = engine
         self._sync = sync
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[tuple[list[Commit], Ticket, Callable[[], None]] | None] = queue.SimpleQueue()
         self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds, eager=True)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._drained: asyncio.Event = asyncio.Event()
         self._pending = 0
         self.failure: StorageError | None = None
         self.commits = 0
         self.records = 0
-        self._thread.start()
+        # The worker's own: a full batch may be queued behind the one that fails, before the loop hears of it.
+        self._write_failure: StorageError | None = None
+        self._worker: Worker[Job] = start_worker(self._write, name)
 
     @property
     def queued_count(self) -> int:
@@ -89,12 +92,18 @@ class Committer:
         while self._pending and self.failure is None:
             self._drained.clear()
             await self._drained.wait()
-        self._jobs.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._worker.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._worker.join)
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        self._coalescer.check()
+        assert self._pending >= 0, "a commit was answered twice"
+        assert self._pending or not self._coalescer.queued_count, "what is queued is pending"
 
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
         pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
-        self._jobs.put((batch, ticket, self._prepared(pairs)))
+        self._worker.put((batch, ticket, self._prepared(pairs)))
 
     def _prepared(self, pairs: Pairs) -> Callable[[], None]:
         try:
@@ -102,22 +111,21 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the commit's to fail with, in its turn
             return partial(_raise, error)
 
-    def _run(self) -> None:
-        # Kept here as well: a full batch may be queued behind the one that fails, before the loop hears of it.
-        failure: StorageError | None = None
-        while (job := self._jobs.get()) is not None:
-            batch, ticket, write = job
-            if failure is None:
-                try:
-                    write()
-                except StorageError as error:
-                    failure = error
-                except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the thread with it
-                    failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
+    def _write(self, job: Job) -> bool:
+        """One batch, on the worker. Whether there is somebody left to work for."""
+        batch, ticket, write = job
+        if self._write_failure is None:
             try:
-                self._loop.call_soon_threadsafe(self._finish, batch, ticket, failure)
-            except RuntimeError:  # the loop was closed without waiting for us: nobody is left to tell
-                return
+                write()
+            except StorageError as error:
+                self._write_failure = error
+            except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the worker with it
+                self._write_failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
+        try:
+            self._loop.call_soon_threadsafe(self._finish, batch, ticket, self._write_failure)
+        except RuntimeError:  # the loop was closed without waiting for us: nobody is left to tell
+            return False
+        return True
 
     def _finish(self, batch: list[Commit], ticket: Ticket, failure: StorageError | None) -> None:
         self._pending -= len(batch)
