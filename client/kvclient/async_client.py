@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ from kvclient.admin import AsyncAdmin
 from kvclient.clock import Clock, SystemClock
 from kvclient.contexts import ContextMemory
 from kvclient.dispatcher import Dispatcher
-from kvclient.errors import BadRequest, ClientClosed, ForkedClient
+from kvclient.errors import BadRequest, ClientClosed, ForkedClient, NodeUnreachable
 from kvclient.membership import Membership
 from kvclient.namespace import AsyncNamespace
 from kvclient.request_ids import RequestIds
@@ -86,8 +87,8 @@ class AsyncClient(AsyncNamespace):
             found = self._namespaces[name] = AsyncNamespace(self, name, self._memory.namespace(name), self._level)
         return found
 
-    async def connect(self) -> Dispatcher:
-        """Finds a node and learns the ring; every operation does so by itself.
+    async def connect(self, timeout_s: float | None = None) -> Dispatcher:
+        """Finds a node and learns the ring; every operation does so by itself, within its own timeout.
 
         Raises `AvailabilityError` when no node answers in time, `ClientClosed`, `ForkedClient`.
         """
@@ -95,15 +96,21 @@ class AsyncClient(AsyncNamespace):
             raise ClientClosed("the client was closed")
         if self._pid != os.getpid():
             raise ForkedClient("the process was forked after this client was made: make one after the fork")
-        async with self._connecting:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + (self.timeout_s if timeout_s is None else timeout_s)
+        async with AsyncExitStack() as stack:
+            try:  # somebody else may be connecting, with more time than we have
+                async with asyncio.timeout_at(deadline_s):
+                    await stack.enter_async_context(self._connecting)
+            except TimeoutError as error:
+                raise NodeUnreachable(f"no node has answered at {self.target} in time", subject=self.target) from error
             if self.dispatcher is not None:
                 return self.dispatcher
-            loop = asyncio.get_running_loop()
             membership = self._make_membership()
             dispatcher = Dispatcher(membership, self._ids, self.rng)
             membership.owner = dispatcher
             try:
-                await membership.connect(loop.time() + self.timeout_s)
+                await membership.connect(deadline_s)
             except BaseException:
                 await membership.close()
                 raise
@@ -113,6 +120,13 @@ class AsyncClient(AsyncNamespace):
             self.value_bytes_max = info.value_bytes_max
             self.dispatcher = dispatcher
             return dispatcher
+
+    async def connect_within(self, timeout_s: float) -> tuple[Dispatcher, float]:
+        """`connect` as the beginning of an operation that may take `timeout_s`; what is left of that comes with it."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        dispatcher = await self.connect(timeout_s)
+        return dispatcher, max(0.0, deadline_s - loop.time())
 
     @property
     def membership(self) -> Membership:

@@ -47,11 +47,14 @@ class AsyncNamespace:
         plain = level is None and not r and not explain
         shape = self._get if plain else self._shape(Kind.GET, level, r, explain=explain)
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await client.connect_within(timeout)
         encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
-        found: Entry = await dispatcher.read(shape, encoded, client.timeout_s if timeout_s is None else timeout_s)
+        found: Entry = await dispatcher.read(shape, encoded, timeout)
         return found
 
     async def put(
@@ -76,7 +79,10 @@ class AsyncNamespace:
         error whose `may_have_applied` is True leaves the outcome unknown.
         """
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await client.connect_within(timeout)
         if if_absent or if_version is not None:
             refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
         plain = level is None and not w and not explain
@@ -91,7 +97,6 @@ class AsyncNamespace:
             raise self._bad_key(encoded)
         if len(value) > client.value_bytes_max:
             raise self._bad_value(encoded, value)
-        timeout = client.timeout_s if timeout_s is None else timeout_s
         done: PutResult = await dispatcher.write(shape, encoded, value, timeout, _token(context), ttl_ms)
         return done
 
@@ -107,13 +112,15 @@ class AsyncNamespace:
     ) -> PutResult:
         """Removes what `put` would have replaced. A missing key is no error."""
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await client.connect_within(timeout)
         plain = level is None and not w and not explain
         shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
         encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
-        timeout = client.timeout_s if timeout_s is None else timeout_s
         done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, _token(context), 0)
         return done
 
@@ -176,12 +183,12 @@ class AsyncNamespace:
         `timeout_s` is for each page. Writes that run meanwhile may or may not be seen.
         """
         client = self._client
+        timeout = client.timeout_s if timeout_s is None else timeout_s
         if client.dispatcher is None:
-            await client.connect()
+            await client.connect(timeout)
         if limit < 0:
             raise BadRequest(f"a scan cannot have {limit} entries", actual=limit, subject="limit")
         shape = self._shape(Kind.GET, level, r, explain=False)
-        timeout = client.timeout_s if timeout_s is None else timeout_s
         query = ScanQuery(
             namespace=self.name,
             prefix=_encode(prefix),
@@ -200,7 +207,10 @@ class AsyncNamespace:
         self, shape: Shape, keys: list[KeyT], values: Iterable[bytes], ttl_ms: int, timeout_s: float | None
     ) -> dict[KeyT, Any]:
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await client.connect_within(timeout)
         encoded = [_encode(key) for key in keys]
         held = list(values)
         for key in encoded:
@@ -212,7 +222,7 @@ class AsyncNamespace:
         if not encoded:
             return {}
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + (client.timeout_s if timeout_s is None else timeout_s)
+        deadline_s = loop.time() + timeout
         call = BulkCall(shape.for_bulk(), encoded, values=held, ttl_ms=ttl_ms, deadline_s=deadline_s, future=loop.create_future())
         dispatcher.start_bulk(call)
         await call.future

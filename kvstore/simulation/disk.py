@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Generic
@@ -164,6 +165,10 @@ class SimEngine:
         if self._disk.unreadable and key in self._disk.unreadable:
             raise StorageError("Input/output error", subject=self._path)
         return self._memory.get(key)
+
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+        """See `Engine.prepare`. There is nothing to gather."""
+        return partial(self.write, puts, sync=sync)
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
         """See `Engine.write`."""
