@@ -315,6 +315,11 @@ class Node:
         leased(local.ledger.actor, local.ledger.lease)
         if self._announcing is not None:
             await self._announcing
+        # From here on nothing waits. Whoever stopped us meanwhile, or whatever failed, has the last word.
+        if self.failure is not None:
+            raise self.failure
+        if self._stopping:
+            raise ShuttingDown(f"{config.node_id} was stopped while it started", subject=config.node_id)
         peers.start()
         local.coordinator.stopped = None
         await self._server.serve()
