@@ -95,8 +95,9 @@ def test_bug_a_node_that_was_stopped_while_it_greeted_its_peers_told_its_owner_t
 
 
 def test_bug_a_node_that_was_stopped_while_its_first_lease_was_written_began_to_serve_all_the_same() -> None:
-    """1. n1 starts; its first lease is long in being written. 2. Its owner stops it, which closes the links and waits for the write.
-    3. With the lease there, the start went on where it was: it dialled the peers, took requests again, and left its tasks behind."""
+    """1. n1 starts; its first lease is long in being written. 2. Its owner stops it, which closes the links and waits for the
+    write. 3. With the lease there, the start went on where it was: it dialled the peers, took requests again, and left its tasks
+    behind."""
 
     async def scenario(world: World) -> None:
         await world.start("n2")
