@@ -1,7 +1,7 @@
 """A byte-bounded cache of recent durable records, filled a commit at a time: a few calls into C for all of its records.
 
-First in, first out: a record that is written again keeps the place of the one it replaces. An `OrderedDict`, because the oldest key of
-a plain dict is found behind the holes of all that were dropped before it.
+First in, first out: a record that is written again keeps the place of the one it replaces. An `OrderedDict`, because the oldest key
+of a plain dict is found behind the holes of all that were dropped before it.
 """
 
 from __future__ import annotations
