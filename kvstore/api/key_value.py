@@ -13,10 +13,10 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
 from kvproto.columns import GroupReply
 from kvproto.errors import BadRequest, KvError, WrongCluster
+from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.coordinator import Coordinator
-from kvstore.transport.outbox import Outbox
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
@@ -58,13 +58,12 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered."""
-        outbox: Outbox[key_value_pb2.BatchReply] = Outbox()
+        outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="exchange-reader")
         try:
-            while (message := await outbox.next()) is not None:
-                await context.write(message)
+            await outbox.written()
         finally:
-            outbox.close()
+            outbox.abort()
             reader.cancel()
 
     async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:

@@ -11,12 +11,12 @@ import grpc.aio
 
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, WrongEpoch
+from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
 from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
-from kvstore.transport.outbox import Outbox
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
@@ -57,13 +57,12 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Fetches are answered at once, stores when they are durable: a reply in two parts."""
-        outbox: Outbox[peer_pb2.PeerReply] = Outbox()
+        outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
         try:
-            while (message := await outbox.next()) is not None:
-                await context.write(message)
+            await outbox.written()
         finally:
-            outbox.close()
+            outbox.abort()
             reader.cancel()
 
     async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:

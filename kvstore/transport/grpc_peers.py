@@ -13,13 +13,13 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError
+from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Identity
-from kvstore.transport.outbox import Outbox
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
@@ -180,10 +180,10 @@ class GrpcPeers:
             await asyncio.sleep(pause_s)
 
     async def _run_stream(self, node: str, link: PeerLink) -> None:
-        outbox: Outbox[peer_pb2.PeerRequest] = Outbox()
         call = peer_pb2_grpc.PeerStub(self._channels[node]).Exchange()
+        # What a write raises needs no telling: the reader sees the same end, and says why.
+        outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
         reason = "closed the connection"
-        writer = asyncio.get_running_loop().create_task(_write(call, outbox), name=f"writer@{node}")
         link.up(outbox)
         log.info("peer_up", peer=node)
         try:
@@ -200,8 +200,7 @@ class GrpcPeers:
         except ValueError as error:
             reason = f"sent a reply that does not add up ({error})"
         finally:
-            outbox.close()
-            writer.cancel()
+            outbox.abort()
             call.cancel()
             link.down(reason)
             log.info("peer_down", peer=node, reason=reason)
@@ -213,11 +212,3 @@ class GrpcPeers:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineExceeded(f"{node} did not answer in time", may_have_applied=True, subject=node) from error
             raise AvailabilityError(f"{node} is unreachable: {error.details()}", may_have_applied=True, subject=node) from error
-
-
-async def _write(call: Any, outbox: Outbox[peer_pb2.PeerRequest]) -> None:
-    try:
-        while (message := await outbox.next()) is not None:
-            await call.write(message)
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        pass  # the reader sees the same end, and says why
