@@ -15,7 +15,7 @@ from kvproto.columns import GroupReply
 from kvproto.errors import KvError, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.minting import MintedColumns, Minter, names_more
-from kvstore.coordinator.outcomes import Emit, not_met, receipt
+from kvstore.coordinator.outcomes import Emit, not_met, out_of_reach, receipt
 from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import decode_context, encode_context, unseen
@@ -36,7 +36,14 @@ class PutCoordinator:
         self._durable = durable
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
-        """Executes the sub-batch and emits a reply for each of its operations, in parts as they are decided."""
+        """Executes the sub-batch and emits a reply for each of its operations, in parts as they are decided.
+
+        What cannot reach its level as far as we know is refused before anything is written: certainly not applied, and at no cost.
+        """
+        gone = self._replicas.unreachable(sub.owners.nodes)
+        if len(sub.owners.nodes) - len(gone) < sub.need:
+            emit(GroupReply(sub.group_index, positions=sub.original(None), error=out_of_reach(sub, gone)), len(sub.store_keys))
+            return
         minted = self._mint_or_refuse(sub, range(len(sub.store_keys)), emit)
         if minted is None:
             return
