@@ -123,6 +123,16 @@ def test_nodes_are_acted_on_from_another_process(dev: Dev) -> None:
     assert not is_alive(row["pid"])
 
 
+def test_bug_a_node_that_did_not_start_was_told_as_unavailable_to_another_process(dev: Dev) -> None:
+    """`kv dev` itself ends with 2 then; who had asked for the restart ended with 5 and was told to try again."""
+    (Path(dev.ready["nodes"][0]["data"]) / "refuse").touch()
+    done = act("restart", "n1", "--data", dev.ready["data"], "-o", "json")
+    assert done.returncode == 2
+    error = json.loads(done.stderr)["error"]
+    assert (error["code"], error["retryable"]) == ("CLUSTER_REFUSED", False)
+    assert "n1 did not start: kv: the disk is on holiday" in error["message"]
+
+
 def test_a_second_command_on_the_same_directory_is_refused(dev: Dev) -> None:
     second = act("--base-port", "0", "--data", dev.ready["data"])
     assert second.returncode == 2
