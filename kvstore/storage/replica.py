@@ -20,14 +20,16 @@ from kvstore.storage.store import Store
 
 
 class Compared:
-    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions."""
+    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions. `rest_from`:
+    the first position that was not looked at, because the records had filled their bytes; 0: all were."""
 
-    __slots__ = ("differing", "lost", "records")
+    __slots__ = ("differing", "lost", "records", "rest_from")
 
     def __init__(self) -> None:
         self.differing: list[int] = []
         self.records: list[bytes] = []
         self.lost: list[int] = []
+        self.rest_from = 0
 
 
 class Replica:
@@ -39,11 +41,12 @@ class Replica:
         self._partitions = partitions
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
 
-    def compare(self, store_keys: Sequence[bytes], digests: bytes) -> Compared:
-        """Where our durable records differ from `digests`, 8 bytes a key."""
+    def compare(self, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int) -> Compared:
+        """Where our durable records differ from `digests`, 8 bytes a key: all of them, or as many as `bytes_max` holds and at least
+        one. A record of more than `record_bytes_max` cannot be sent at all and counts as lost."""
         out = Compared()
         durable = self._store.durable
-        at = 0
+        at = size_bytes = 0
         for position, store_key in enumerate(store_keys):
             theirs = digests[at : at + DIGEST_BYTES]
             at += DIGEST_BYTES
@@ -57,6 +60,13 @@ class Replica:
                     out.differing.append(position)
                     out.records.append(b"")
             elif digest(record) != theirs:
+                if len(record) > record_bytes_max:
+                    out.lost.append(position)
+                    continue
+                size_bytes += len(record)
+                if size_bytes > bytes_max and out.records:
+                    out.rest_from = position
+                    break
                 out.differing.append(position)
                 out.records.append(record)
         return out
