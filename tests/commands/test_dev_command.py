@@ -23,10 +23,9 @@ TIMEOUT_S = 30
 class Dev:
     """A running `kv dev -o json`; its lines are read in order."""
 
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*FAKE_DEV, "-o", "json", "--base-port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def __init__(self, *arguments: str, stdin: int | None = None) -> None:
+        command = [*FAKE_DEV, "-o", "json", "--base-port", "0", *arguments]
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.ready = self.event()
 
     def event(self) -> dict[str, Any]:
@@ -74,6 +73,13 @@ def test_the_ready_line_is_the_contracts(dev: Dev, tmp_path: Path) -> None:
 def test_a_signal_ends_every_node_and_the_command_cleanly(dev: Dev, number: signal.Signals) -> None:
     code, err = dev.end(number)
     assert (code, err) == (0, "")
+    assert not [pid for pid in dev.pids() if is_alive(pid)]
+
+
+def test_a_cluster_ends_cleanly_when_whoever_started_it_is_gone(tmp_path: Path) -> None:
+    dev = Dev("--data", str(tmp_path / "cluster"), "--stop-with-parent", stdin=subprocess.PIPE)
+    dev.process.communicate(timeout=TIMEOUT_S)  # closes its standard input and nothing else
+    assert dev.process.returncode == 0
     assert not [pid for pid in dev.pids() if is_alive(pid)]
 
 
