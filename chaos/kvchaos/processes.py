@@ -66,7 +66,8 @@ class ProcessPlane:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 *arguments,
-                *("--data", str(self.root)),
+                *("--data", str(self.root), "--stop-with-parent"),
+                stdin=asyncio.subprocess.PIPE,  # ends with us, however we end
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,

@@ -17,6 +17,7 @@ from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
 from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
+from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
@@ -56,7 +57,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
-        """Fetches are answered at once, stores when they are durable: a reply in two parts."""
+        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts."""
         outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
         try:
@@ -94,12 +95,13 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return
         stores = request.store_keys
         if request.fetch_keys:
-            found = self._replica.compare(request.fetch_keys, request.fetch_digests)
+            found = self._replica.compare(request.fetch_keys, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
             outbox.send(
                 peer_pb2.PeerReply(
                     batch_id=batch_id,
                     last=not stores,
-                    fetched=True,
+                    fetched=not found.rest_from,
+                    fetched_below=found.rest_from,
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,

@@ -20,14 +20,16 @@ from kvstore.storage.store import Store
 
 
 class Compared:
-    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions."""
+    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions. `rest_from`:
+    the first position that was not looked at, because the records had filled their bytes; 0: all were."""
 
-    __slots__ = ("differing", "lost", "records")
+    __slots__ = ("differing", "lost", "records", "rest_from")
 
     def __init__(self) -> None:
         self.differing: list[int] = []
         self.records: list[bytes] = []
         self.lost: list[int] = []
+        self.rest_from = 0
 
 
 class Replica:
@@ -39,17 +41,27 @@ class Replica:
         self._partitions = partitions
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
 
-    def compare(self, store_keys: Sequence[bytes], digests: bytes) -> Compared:
-        """Where our durable records differ from `digests`, 8 bytes a key."""
+    def compare(self, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int) -> Compared:
+        """Where our durable records differ from `digests`, 8 bytes a key: all of them, or as many as `bytes_max` holds and at least
+        one. A record of more than `record_bytes_max` cannot be sent at all and counts as lost."""
         out = Compared()
         records, out.lost = self._store.durable_all(store_keys)
         ours = b"".join([NO_DIGEST if record is None else digest(record) for record in records])
         if ours == digests and not out.lost:
             return out
-        lost = set(out.lost)
+        lost, size_bytes = set(out.lost), 0
         for position, record in enumerate(records):
             at = position * DIGEST_BYTES
             if position not in lost and ours[at : at + DIGEST_BYTES] != digests[at : at + DIGEST_BYTES]:
+                size = len(record or b"")
+                if size > record_bytes_max:
+                    out.lost.append(position)
+                    continue
+                size_bytes += size
+                if size_bytes > bytes_max and out.records:
+                    out.rest_from = position
+                    out.lost = [one for one in out.lost if one < position]
+                    break
                 out.differing.append(position)
                 out.records.append(record or b"")
         return out
