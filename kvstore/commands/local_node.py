@@ -19,7 +19,7 @@ from enum import Enum
 from kvproto.errors import ClusterError, UserError
 from kvstore.commands.local_layout import NodePlace
 
-SERVE: tuple[str, ...] = (sys.executable, "-m", "kvstore.commands.serve")
+SERVE: tuple[str, ...] = (sys.executable, "-P", "-m", "kvstore.commands.serve")  # -P: never from a folder the user stands in
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 15.0
 LOG_TAIL_BYTES = 4096
