@@ -24,7 +24,6 @@ from kvstore.commands.serve import run_node
 from kvstore.config import NodeConfig
 from tests.commands.conftest import plan
 
-SERVE = (sys.executable, "-m", "kvstore.commands.serve")
 TIMEOUT_S = 30
 
 
