@@ -12,14 +12,15 @@ from kvchaos.checkers.executions import check_executions
 from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
-from kvchaos.checkers.siblings import check_siblings
+from kvchaos.checkers.siblings import UNREAD, check_siblings
 from kvchaos.checkers.strict import check_strict
 from kvchaos.checkers.violations import Violation
 from kvchaos.history import History, calls_of
 
 PROMISES = {
     "invented": "nothing is read that was not written",
-    "siblings": "at rest the siblings are exactly the maximal concurrent writes: nothing lost, nothing back",
+    "siblings": "at rest the siblings are exactly the maximal concurrent writes: nothing acknowledged is lost, nothing is back",
+    "reads": "at rest what was read is there or superseded: needs that no copy was taken away",
     "answers": "what an answer had seen stays seen: needs that no copy was taken away",
     "strict": "strict quorum reads are regular: needs that no copy was taken away",
     "accumulated": "sets and counters keep every acknowledged addition",
@@ -39,7 +40,8 @@ def judge(history: History) -> list[Violation]:
     preset = {"r": int(header.get("r", n // 2 + 1)), "w": int(header.get("w", n // 2 + 1))}
     checks: dict[str, Callable[[], list[Violation]]] = {
         "invented": lambda: check_invented(stories),
-        "siblings": lambda: check_siblings(stories),
+        "siblings": lambda: [found for found in check_siblings(stories) if found.promise != UNREAD],
+        "reads": lambda: [found for found in check_siblings(stories) if found.promise == UNREAD],
         "answers": lambda: check_answers(stories),
         "strict": lambda: check_strict(stories, n),
         "accumulated": lambda: check_accumulated(stories),
