@@ -132,7 +132,7 @@ class PeerLink:
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
         self._coalescer.check()
-        assert self._stream is not None or not (self._in_flight or self._coalescer.queued_count), "work waits on a link that is down"
+        assert self._stream is not None or not (self._in_flight or self._coalescer.queued_count), "work on a link that is down"
 
     def _send(self, chunks: list[StoreChunk | FetchChunk], ticket: Ticket) -> None:
         stream = self._stream
