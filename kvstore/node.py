@@ -239,6 +239,10 @@ class Node:
         """What works without a network, once it is built; for tests and simulation."""
         return self._local
 
+    def link_states(self) -> tuple[tuple[str, str, int], ...]:
+        """(id, state, queued operations) of every peer, as this node sees its links."""
+        return self._peers.states() if self._peers is not None else ()
+
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""
         if self._local is not None:

@@ -18,6 +18,7 @@ class Event:
     at_ns: int
     kind: str
     facts: dict[str, Any]
+    payload: object = None
 
     def __str__(self) -> str:
         return f"{self.at_ns / 1e9:12.6f} {self.kind:<10} " + " ".join(f"{name}={value}" for name, value in self.facts.items())
@@ -34,16 +35,16 @@ class EventLog:
         self._hash = xxh3_128()
         self._lines: list[str] = []
 
-    def add(self, at_ns: int, kind: str, **facts: Any) -> None:
-        """`kind` happened at `at_ns` of the loop's time; the values of `facts` have a `repr` that is the same in every process."""
+    def add(self, at_ns: int, kind: str, payload: object = None, /, **facts: Any) -> None:
+        """`kind` happened at `at_ns` of the loop's time; the values of `facts` have a `repr` that is the same in every process.
+        `payload` is kept for readers and not part of the digest."""
         self.count += 1
         lines = self._lines
         lines.append(f"{at_ns} {kind} {facts}")
         if len(lines) >= LINES_AT_ONCE:
-            self._hash.update("\n".join(lines))
-            lines.clear()
+            self._flush()
         if self.is_kept or self.listeners:
-            event = Event(at_ns, kind, facts)
+            event = Event(at_ns, kind, facts, payload)
             if self.is_kept:
                 self.kept.append(event)
             for listener in self.listeners:
@@ -52,6 +53,10 @@ class EventLog:
     @property
     def digest(self) -> str:
         """Of everything added so far."""
-        self._hash.update("\n".join(self._lines))
-        self._lines.clear()
+        self._flush()
         return self._hash.hexdigest()
+
+    def _flush(self) -> None:
+        if self._lines:
+            self._hash.update("\n".join(self._lines) + "\n")
+            self._lines.clear()

@@ -354,7 +354,7 @@ def _awaited(task: SimTask) -> str:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is None:
             break
-        steps.append(f"{frame.f_code.co_qualname if sys.version_info >= (3, 11) else frame.f_code.co_name}:{frame.f_lineno}")
+        steps.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     waits = getattr(task, "_fut_waiter", None)
     return f"in {' > '.join(steps) or '?'}" + (f" for {type(waits).__name__}" if waits is not None else " is ready")
