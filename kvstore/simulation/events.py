@@ -58,5 +58,5 @@ class EventLog:
 
     def _flush(self) -> None:
         if self._lines:
-            self._hash.update("\n".join(self._lines) + "\n")
+            self._hash.update(("\n".join(self._lines) + "\n").encode())
             self._lines.clear()

@@ -37,6 +37,10 @@ class OutOfTime(AssertionError):
     """The run went on past its limit of virtual time, or for ever at one moment."""
 
 
+class Defect(AssertionError):
+    """An exception that nobody caught: in a callback, a task, a handler, a round."""
+
+
 class SimTask(asyncio.Task[Any]):
     """A task that knows its process and hashes alike in every run."""
 
@@ -127,6 +131,8 @@ class SimLoop(asyncio.AbstractEventLoop):
             process.is_queued = False
             self._turn(process)
             self.turns += 1
+            if self.defects:
+                raise Defect("\n".join(self.defects))
             if self.now_ns != moment_ns:
                 moment_ns, turns_here = self.now_ns, 0
             turns_here += 1
