@@ -29,12 +29,11 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
-from kvstore.runtime import Clock, SystemClock, system_random
+from kvstore.runtime import Clock, StartWorker, ThreadWorker
+from kvstore.seams import Directory, ProductionSeams, Seams
 from kvstore.storage.commit import Committer
-from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
-from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.namespaces import remember_namespaces
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
@@ -85,6 +84,7 @@ class LocalNode:
         on_failure: Callable[[StorageError], None],
         on_lease: Callable[[bytes, int], None] = lambda actor, lease: None,
         durable: bool = True,
+        start_worker: StartWorker = ThreadWorker,
     ) -> None:
         cluster, me = config.cluster, config.node_id
         self.config = config
@@ -93,7 +93,9 @@ class LocalNode:
         self.view = build_view(config)
         self.ring = RingHolder(self.view)
         queue = LinkBounds(queue_count_max=config.limits.in_flight_max * 4)
-        self.committer = Committer(engine, sync=durable, on_failure=on_failure, bounds=queue, name=f"commit@{me}")
+        self.committer = Committer(
+            engine, sync=durable, on_failure=on_failure, bounds=queue, name=f"commit@{me}", start_worker=start_worker
+        )
         self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease)
         self.store = Store(
             engine,
@@ -157,6 +159,13 @@ class LocalNode:
             uptime_s=uptime_s,
         )
 
+    def check(self) -> None:
+        """Asserts the invariants of every state machine; for tests and simulation."""
+        self.store.check()
+        self.committer.check()
+        self.coordinator.check()
+        self.ledger.check()
+
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
         self.coordinator.stop()
@@ -174,14 +183,15 @@ class LocalNode:
 
 
 class Node:
-    """One node of a cluster: a process's worth of it."""
+    """One node of a cluster: a process's worth of it. `seams` is where it meets the world; the machine's, if none are given."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, seams: Seams | None = None) -> None:
         self.config = config
+        self._seams = seams or ProductionSeams()
         self.failure: KvError | None = None
         self._closed = asyncio.Event()
         self._stopping = False
-        self._directory: DataDirectory | None = None
+        self._directory: Directory | None = None
         self._local: LocalNode | None = None
         self._peers: GrpcPeers | None = None
         self._server: GrpcServer | None = None
@@ -224,15 +234,37 @@ class Node:
         finally:
             self._closed.set()
 
+    @property
+    def local(self) -> LocalNode | None:
+        """What works without a network, once it is built; for tests and simulation."""
+        return self._local
+
+    def link_states(self) -> tuple[tuple[str, str, int], ...]:
+        """(id, state, queued operations) of every peer, as this node sees its links."""
+        return self._peers.states() if self._peers is not None else ()
+
+    def check(self) -> None:
+        """Asserts the invariants of every state machine; for tests and simulation."""
+        if self._local is not None:
+            self._local.check()
+        if self._peers is not None:
+            self._peers.check()
+
     async def _build(self) -> None:
-        config = self.config
-        clock, rng = SystemClock(), system_random()
-        directory = open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
+        config, seams = self.config, self._seams
+        clock, rng = seams.clock, seams.rng
+        directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
         self._directory = directory
         identity = Identity(config.node_id, rng.getrandbits(64), config.cluster, config.advertise, config.zone)
-        peers = GrpcPeers(identity, config.peers, clock=clock, ring_of=lambda: (local.view.ring.epoch, local.view.ring.hash))
+        peers = GrpcPeers(
+            identity,
+            config.peers,
+            clock=clock,
+            ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
+            channel=seams.channel,
+        )
         self._peers = peers
-        engine = LevelDbEngine(
+        engine = seams.open_engine(
             directory.subdirectory("data"),
             write_buffer_bytes=config.limits.write_buffer_bytes,
             cache_bytes=config.limits.block_cache_bytes,
@@ -249,11 +281,21 @@ class Node:
                 identity.actor, identity.lease = actor, lease
                 self._announce()
 
-        local = LocalNode(config, engine, peers, clock=clock, rng=rng, on_failure=self._fail, on_lease=leased)
+        local = LocalNode(
+            config,
+            engine,
+            peers,
+            clock=clock,
+            rng=rng,
+            on_failure=self._fail,
+            on_lease=leased,
+            start_worker=seams.start_worker,
+        )
         self._local = local
         local.coordinator.stopped = AvailabilityError(f"{config.node_id} is starting", subject=config.node_id)
         doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
         self._server = GrpcServer(
+            seams.server(),
             config.listen,
             KeyValueService(local.coordinator, local.ring, config.cluster.id),
             PeerService(local.replica, local.ring, doorkeeper),

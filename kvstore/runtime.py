@@ -1,4 +1,4 @@
-"""The four seams' production side: wall time and randomness. Everything else is handed these.
+"""The seams' production side that storage needs: wall time, randomness, worker threads. Everything else is handed these.
 
 The only module of the server that may read a clock or the system's randomness (ruff TID251): simulation passes its own.
 """
@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Protocol
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Generic, Protocol, TypeVar
+
+JobT = TypeVar("JobT")
+JobT_contra = TypeVar("JobT_contra", contravariant=True)
 
 
 class Clock(Protocol):
@@ -23,6 +29,40 @@ class SystemClock:
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return time.time_ns() // 1_000_000
+
+
+class Worker(Protocol[JobT_contra]):
+    """Does jobs off the event loop, one after the other, in the order in which they were put."""
+
+    def put(self, job: JobT_contra | None) -> None:
+        """Queues `job`; None ends the worker behind what was put before."""
+
+    def join(self) -> None:
+        """Returns once the worker has ended. Blocks: not to be called on the event loop."""
+
+
+class StartWorker(Protocol):
+    """Starts a worker that calls `work` with each job until it returns False or the worker is told to end."""
+
+    def __call__(self, work: Callable[[JobT], bool], name: str) -> Worker[JobT]:
+        """Starts it."""
+
+
+class ThreadWorker(Generic[JobT]):
+    """A `Worker` that is a thread of its own, a daemon: it holds nothing that a process could end without losing."""
+
+    def __init__(self, work: Callable[[JobT], bool], name: str) -> None:
+        jobs: SimpleQueue[JobT | None] = SimpleQueue()
+        self.put = jobs.put
+        self._thread = Thread(target=_do_all, args=(jobs, work), name=name, daemon=True)
+        self.join = self._thread.join
+        self._thread.start()
+
+
+def _do_all(jobs: SimpleQueue[JobT | None], work: Callable[[JobT], bool]) -> None:
+    while (job := jobs.get()) is not None:
+        if not work(job):
+            return
 
 
 def system_random() -> random.Random:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -39,13 +39,18 @@ class _Sent:
         self.handed_over = False
 
 
+def open_channel(address: str) -> Any:
+    """A `grpc.aio.Channel` to `address`; the seam at which simulation puts its own."""
+    return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+
 class GrpcTransport:
     """One node, one channel, one stream."""
 
-    def __init__(self, address: str, ring: Ring) -> None:
+    def __init__(self, address: str, ring: Ring, *, channel: Callable[[str], Any] = open_channel) -> None:
         self._address = address
         self._ring = ring
-        self._channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = channel(address)
         self._key_value: Any = key_value_pb2_grpc.KeyValueStub(self._channel)
         self._admin: Any = admin_pb2_grpc.AdminStub(self._channel)
         self._batches: dict[int, _Sent] = {}

@@ -174,6 +174,11 @@ class NodeLink:
             if now_s - silent_since_s >= STALL_S:
                 self._probe = self._loop.create_task(self._probe_once(), name=f"probe {self.address}")
 
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        self._link.check()
+        assert all(not flight.closed for flight in self.flights), "a batch that has ended is still counted as in flight"
+
     async def close(self, error: KvError) -> None:
         """Ends everything here with `error`."""
         self.closed = True

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from kvproto.errors import UserError
-from kvproto.options import SERVER_OPTIONS
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.api.admin import AdminService
 from kvstore.api.key_value import KeyValueService
@@ -23,10 +21,10 @@ SERVICES = tuple(
 
 
 class GrpcServer:
-    """The node's server on one address; `port` is what was bound."""
+    """The node's services on `server`, a `grpc.aio.Server`, at one address; `port` is what was bound."""
 
-    def __init__(self, address: str, key_value: KeyValueService, peer: PeerService, admin: AdminService) -> None:
-        self._server = aio.server(options=SERVER_OPTIONS)
+    def __init__(self, server: Any, address: str, key_value: KeyValueService, peer: PeerService, admin: AdminService) -> None:
+        self._server = server
         self._health = HEALTH_AIO.HealthServicer()
         key_value_pb2_grpc.add_KeyValueServicer_to_server(key_value, self._server)
         peer_pb2_grpc.add_PeerServicer_to_server(peer, self._server)

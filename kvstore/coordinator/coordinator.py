@@ -138,6 +138,10 @@ class Coordinator:
         """Pages of live keys in order; a failure is the last page."""
         return self._scans.run(query)
 
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        assert self.in_flight >= 0, "an operation ended twice"
+
     def _refusal(self, operations: int) -> KvError | None:
         if self.stopped is not None:
             return self.stopped

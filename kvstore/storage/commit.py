@@ -7,12 +7,11 @@ sync is never retried (safety rule 4): every waiter and every later commit gets 
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable, Sequence
 
 from kvproto.errors import StorageError
 from kvproto.link import Coalescer, LinkBounds, Ticket
+from kvstore.runtime import StartWorker, ThreadWorker, Worker
 from kvstore.storage.engine import Engine
 
 FOREVER = float("inf")
@@ -48,20 +47,21 @@ class Committer:
         on_failure: Callable[[StorageError], None],
         bounds: LinkBounds | None = None,
         name: str = "commit",
+        start_worker: StartWorker = ThreadWorker,
     ) -> None:
         self._engine = engine
         self._sync = sync
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[tuple[list[Commit], Ticket] | None] = queue.SimpleQueue()
         self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds, eager=True)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._drained: asyncio.Event = asyncio.Event()
         self._pending = 0
         self.failure: StorageError | None = None
         self.commits = 0
         self.records = 0
-        self._thread.start()
+        # The worker's own: a full batch may be queued behind the one that fails, before the loop hears of it.
+        self._write_failure: StorageError | None = None
+        self._worker: Worker[tuple[list[Commit], Ticket]] = start_worker(self._write, name)
 
     @property
     def queued_count(self) -> int:
@@ -88,29 +88,34 @@ class Committer:
         while self._pending and self.failure is None:
             self._drained.clear()
             await self._drained.wait()
-        self._jobs.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._worker.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._worker.join)
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        self._coalescer.check()
+        assert self._pending >= 0, "a commit was answered twice"
+        assert self._pending or not self._coalescer.queued_count, "what is queued is pending"
 
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
-        self._jobs.put((batch, ticket))
+        self._worker.put((batch, ticket))
 
-    def _run(self) -> None:
-        # Kept here as well: a full batch may be queued behind the one that fails, before the loop hears of it.
-        failure: StorageError | None = None
-        while (job := self._jobs.get()) is not None:
-            batch, ticket = job
-            pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
-            if failure is None:
-                try:
-                    self._engine.write(pairs, sync=self._sync)
-                except StorageError as error:
-                    failure = error
-                except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the thread with it
-                    failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
+    def _write(self, job: tuple[list[Commit], Ticket]) -> bool:
+        """One batch, on the worker. Whether there is somebody left to work for."""
+        batch, ticket = job
+        pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+        if self._write_failure is None:
             try:
-                self._loop.call_soon_threadsafe(self._finish, batch, ticket, failure)
-            except RuntimeError:  # the loop was closed without waiting for us: nobody is left to tell
-                return
+                self._engine.write(pairs, sync=self._sync)
+            except StorageError as error:
+                self._write_failure = error
+            except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the worker with it
+                self._write_failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
+        try:
+            self._loop.call_soon_threadsafe(self._finish, batch, ticket, self._write_failure)
+        except RuntimeError:  # the loop was closed without waiting for us: nobody is left to tell
+            return False
+        return True
 
     def _finish(self, batch: list[Commit], ticket: Ticket, failure: StorageError | None) -> None:
         self._pending -= len(batch)

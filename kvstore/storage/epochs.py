@@ -86,6 +86,11 @@ class ActorLedger:
         self.counter = last
         return first
 
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        assert self.actor.startswith(self._tag) and len(self.actor) == ACTOR_BYTES
+        assert self.counter <= self.lease, "a counter was used before its lease was durable"
+
     def _renew(self, count: int = 0) -> None:
         if self._renewing or self._committer.failure is not None:
             return

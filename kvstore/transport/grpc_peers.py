@@ -13,7 +13,6 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError
-from kvproto.options import CHANNEL_OPTIONS
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
@@ -31,14 +30,20 @@ REFUSED_REDIAL_S = 2.0
 
 
 class GrpcPeers:
-    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now."""
+    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address."""
 
     def __init__(
-        self, identity: Identity, addresses: Mapping[str, str], *, clock: Clock, ring_of: Callable[[], tuple[int, int]]
+        self,
+        identity: Identity,
+        addresses: Mapping[str, str],
+        *,
+        clock: Clock,
+        ring_of: Callable[[], tuple[int, int]],
+        channel: Callable[[str], Any],
     ) -> None:
         self._identity = identity
         self._ring_of = ring_of
-        self._channels = {node: grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) for node, address in addresses.items()}
+        self._channels = {node: channel(address) for node, address in addresses.items()}
         self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of) for node in addresses}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,6 +110,11 @@ class GrpcPeers:
     def states(self) -> tuple[tuple[str, str, int], ...]:
         """(id, state, queued operations) of every peer."""
         return tuple((node, "alive" if link.is_up else "dead", link.queued_count) for node, link in sorted(self._links.items()))
+
+    def check(self) -> None:
+        """Asserts the invariants of every link; for tests and simulation."""
+        for link in self._links.values():
+            link.check()
 
     # --- greeting
 

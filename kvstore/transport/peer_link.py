@@ -129,6 +129,11 @@ class PeerLink:
         if message.last:
             self._in_flight.pop(message.batch_id, None)
 
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        self._coalescer.check()
+        assert self._stream is not None or not (self._in_flight or self._coalescer.queued_count), "work on a link that is down"
+
     def _send(self, chunks: list[StoreChunk | FetchChunk], ticket: Ticket) -> None:
         stream = self._stream
         if stream is None:  # it broke between the flush being scheduled and now

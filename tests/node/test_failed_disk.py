@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvproto.errors import StorageError
-from kvstore import node as node_module
+from kvstore import seams
 from kvstore.node import Node
 from kvstore.storage.directory import CLEAN_NAME
 from kvstore.storage.epochs import ACTOR_KEY
@@ -37,7 +37,7 @@ class FailingEngine(LevelDbEngine):
 
 @pytest.fixture
 async def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
-    monkeypatch.setattr(node_module, "LevelDbEngine", FailingEngine)
+    monkeypatch.setattr(seams, "LevelDbEngine", FailingEngine)
     FailingEngine.fail_next = FailingEngine.failed = False
     FailingEngine.fail_key, FailingEngine.writes_after = b"", 0
     async with Nodes(tmp_path) as nodes:

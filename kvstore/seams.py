@@ -1,0 +1,77 @@
+"""Where a node meets the world: time, chance, disk, network and threads, as one object chosen when the node is made.
+
+Production is here; the simulated world (kvstore/simulation/) brings its own and starts the very same `Node`. Nothing below asks
+which of the two it was given.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc.aio
+
+from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
+from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random
+from kvstore.storage.directory import DataDirectory, open_directory
+from kvstore.storage.engine import Engine
+from kvstore.storage.leveldb import LevelDbEngine
+
+
+class Directory(Protocol):
+    """An open data directory (contract: storage/directory.py)."""
+
+    @property
+    def clean_state(self) -> bytes | None:
+        """What the last clean stop left, if nothing was opened since."""
+
+    def subdirectory(self, name: str) -> Path:
+        """A place in it for one engine."""
+
+    def close(self, clean_state: bytes | None = None) -> None:
+        """Lets go of it, with the marker of a clean stop if a state is given."""
+
+
+class Seams(Protocol):
+    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would."""
+
+    clock: Clock
+    rng: random.Random
+    start_worker: StartWorker
+    channel: Callable[[str], Any]
+    server: Callable[[], Any]
+
+    def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> Directory:
+        """Takes the data directory for this process; raises as storage/directory.py says."""
+
+    def open_engine(self, path: Path, *, write_buffer_bytes: int, cache_bytes: int) -> Engine:
+        """Opens the engine at a place within the data directory. Raises `StorageError`."""
+
+
+class ProductionSeams:
+    """The machine: its clock, its randomness, LevelDB, gRPC, threads."""
+
+    def __init__(self) -> None:
+        self.clock: Clock = SystemClock()
+        self.rng = system_random()
+        self.start_worker: StartWorker = ThreadWorker
+        self.channel: Callable[[str], Any] = _open_channel
+        self.server: Callable[[], Any] = _make_server
+
+    def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> DataDirectory:
+        """See `Seams.open_directory`."""
+        return open_directory(path, cluster_id=cluster_id, node_id=node_id)
+
+    def open_engine(self, path: Path, *, write_buffer_bytes: int, cache_bytes: int) -> Engine:
+        """See `Seams.open_engine`."""
+        return LevelDbEngine(path, write_buffer_bytes=write_buffer_bytes, cache_bytes=cache_bytes)
+
+
+def _open_channel(address: str) -> Any:
+    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+
+def _make_server() -> Any:
+    return grpc.aio.server(options=SERVER_OPTIONS)
