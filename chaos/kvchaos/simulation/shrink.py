@@ -1,8 +1,8 @@
 """Delta debugging over schedules: the smallest that can be found, in a bounded number of runs, which still breaks the same promise.
 
 Leaves out faults, operations, clients and nodes, then puts settings back to the plainest. A candidate that asks for more than the
-store promises (`is_fair`) is not tried. Pure: whoever calls it runs the candidates (Zeller, "Simplifying and Isolating Failure-Inducing Input",
-2002).
+store promises (`is_fair`) is not tried (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002). Pure:
+whoever calls it runs the candidates.
 """
 
 from __future__ import annotations
