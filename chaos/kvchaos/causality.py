@@ -174,7 +174,7 @@ class KeyStory:
         call = self.writes[name]
         told = set(call.knew)
         if not certain:
-            told |= set(call.invoke.facts.get("meant", ()))
+            told |= {*call.invoke.facts.get("meant", ()), *call.fact("meant", ())}
         if call.overwrites:
             for execution in self.by_write.get(name, ()):
                 if not certain or self.final is None or covers(self.final_vector, execution.version):

@@ -98,8 +98,8 @@ class World:
             return result
 
         with ExitStack() as stack:
-            stack.callback(self.loop.end)
             stack.enter_context(caught_logs(self._take_log))
+            stack.callback(self.loop.end)
             return self.loop.run(main())
 
     def random(self, name: str) -> Random:

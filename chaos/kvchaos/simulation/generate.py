@@ -13,7 +13,8 @@ from random import Random
 from typing import Any
 
 from kvchaos.checkers.judge import PROMISES
-from kvchaos.simulation.schedule import FAULTS, LOSES_COPIES, Fault, Operation, Schedule
+from kvchaos.operations import Operation
+from kvchaos.simulation.schedule import FAULTS, LOSES_COPIES, Fault, Schedule
 
 NODES = ((1, 2), (2, 3), (3, 30), (4, 4), (5, 8), (6, 1), (7, 2))
 FAULT_SHARE = 0.3

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from kvchaos.operations import Operation
+
 FAULTS = {
     "cut": "source, target: nothing passes one way",
     "partition": "groups: nothing passes between the groups of nodes; clients reach all",
@@ -47,24 +49,6 @@ class Fault:
     kind: str
     args: Mapping[str, Any] = field(default_factory=dict)
     for_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What a process does, not before `at_ms` and not before it is done with its previous one.
-
-    `f`: get, put, delete, add or increment. `context` of a put or delete: "none" (overwrite), "empty" (I know nothing), "read" (of
-    the process's last read of the key) or "own" (of its last acknowledged write of it); the last two are "empty" where there is
-    none. `level`: preset, one, quorum, all, or a number. `name` is the id of its write.
-    """
-
-    process: int
-    at_ms: int
-    f: str
-    key: str
-    name: str
-    context: str = "none"
-    level: str = "preset"
 
 
 @dataclass(frozen=True, slots=True)
