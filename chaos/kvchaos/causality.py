@@ -47,13 +47,14 @@ def covers(vector: Mapping[str, int], version: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One minting: which write (None: a delete of which no more is known), under which version, by whom, over which live siblings
-    (versions; None where the record it was built on was never seen)."""
+    """One minting: which write (None: a delete of which no more is known), under which version, for which request, by whom, over
+    which live siblings (versions; None where the record it was built on was never seen)."""
 
     write: str | None
     version: str
     node: str
     base: tuple[str, ...] | None
+    request: str = ""
 
 
 def executions_of(events: Iterable[Event]) -> dict[str, list[Execution]] | None:
@@ -64,15 +65,14 @@ def executions_of(events: Iterable[Event]) -> dict[str, list[Execution]] | None:
         if event.f == "watch":
             watched = True
         elif event.f == "execute":
-            base = event.value["base"]
-            execution = Execution(
-                event.value["write"], event.value["version"], event.node or "", None if base is None else tuple(base)
-            )
+            value = event.value
+            base = None if value["base"] is None else tuple(value["base"])
+            execution = Execution(value["write"], value["version"], event.node or "", base, value.get("request", ""))
             found[event.key or ""].append(execution)
     return dict(found) if watched else None
 
 
-@dataclass(slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class _Knowledge:
     """What one write knew for certain, what it may have known besides, and until when it may have met anything at all."""
 
@@ -94,11 +94,16 @@ class KeyStory:
 
     @cached_property
     def by_write(self) -> dict[str, list[Execution]]:
-        """The executions of each write. A delete is known by the version it was acknowledged with."""
+        """The executions of each write. Those of a delete are known by the version it was acknowledged with, and by its request."""
         deletes = {str(call.fact("version")): name for name, call in self.writes.items() if call.f == "delete" and call.is_ok}
+        requests = {
+            execution.request: deletes[execution.version]
+            for execution in self.executions or ()
+            if execution.request and execution.version in deletes
+        }
         found: defaultdict[str, list[Execution]] = defaultdict(list)
         for execution in self.executions or ():
-            name = execution.write if execution.write is not None else deletes.get(execution.version)
+            name = execution.write or deletes.get(execution.version) or requests.get(execution.request)
             if name is not None:
                 found[name].append(execution)
         return dict(found)

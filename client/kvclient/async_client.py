@@ -17,7 +17,7 @@ from kvclient.admin import AsyncAdmin
 from kvclient.clock import Clock, SystemClock
 from kvclient.contexts import ContextMemory
 from kvclient.dispatcher import Dispatcher
-from kvclient.errors import BadRequest, ClientClosed, ForkedClient
+from kvclient.errors import BadRequest, ClientClosed, ForkedClient, NodeUnreachable
 from kvclient.membership import Membership
 from kvclient.namespace import AsyncNamespace
 from kvclient.request_ids import RequestIds
@@ -86,8 +86,8 @@ class AsyncClient(AsyncNamespace):
             found = self._namespaces[name] = AsyncNamespace(self, name, self._memory.namespace(name), self._level)
         return found
 
-    async def connect(self) -> Dispatcher:
-        """Finds a node and learns the ring; every operation does so by itself.
+    async def connect(self, timeout_s: float | None = None) -> Dispatcher:
+        """Finds a node and learns the ring within `timeout_s`, by default the client's; every operation does so by itself.
 
         Raises `AvailabilityError` when no node answers in time, `ClientClosed`, `ForkedClient`.
         """
@@ -95,15 +95,20 @@ class AsyncClient(AsyncNamespace):
             raise ClientClosed("the client was closed")
         if self._pid != os.getpid():
             raise ForkedClient("the process was forked after this client was made: make one after the fork")
-        async with self._connecting:
+        deadline_s = asyncio.get_running_loop().time() + (self.timeout_s if timeout_s is None else timeout_s)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._connecting.acquire()
+        except TimeoutError:  # somebody else who has more time is at it
+            raise NodeUnreachable(f"no node of {self.target!r} has answered yet", subject=self.target) from None
+        try:
             if self.dispatcher is not None:
                 return self.dispatcher
-            loop = asyncio.get_running_loop()
             membership = self._make_membership()
             dispatcher = Dispatcher(membership, self._ids, self.rng)
             membership.owner = dispatcher
             try:
-                await membership.connect(loop.time() + self.timeout_s)
+                await membership.connect(deadline_s)
             except BaseException:
                 await membership.close()
                 raise
@@ -113,6 +118,8 @@ class AsyncClient(AsyncNamespace):
             self.value_bytes_max = info.value_bytes_max
             self.dispatcher = dispatcher
             return dispatcher
+        finally:
+            self._connecting.release()
 
     @property
     def membership(self) -> Membership:

@@ -21,6 +21,7 @@ from kvproto.columns import Kind, Level, ScanQuery
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
+    from kvclient.dispatcher import Dispatcher
 
 Key = str | bytes
 KeyT = TypeVar("KeyT", str, bytes)
@@ -47,11 +48,14 @@ class AsyncNamespace:
         plain = level is None and not r and not explain
         shape = self._get if plain else self._shape(Kind.GET, level, r, explain=explain)
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await self._connect(timeout)
         encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
-        found: Entry = await dispatcher.read(shape, encoded, client.timeout_s if timeout_s is None else timeout_s)
+        found: Entry = await dispatcher.read(shape, encoded, timeout)
         return found
 
     async def put(
@@ -76,7 +80,10 @@ class AsyncNamespace:
         error whose `may_have_applied` is True leaves the outcome unknown.
         """
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await self._connect(timeout)
         if if_absent or if_version is not None:
             refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
         plain = level is None and not w and not explain
@@ -91,7 +98,6 @@ class AsyncNamespace:
             raise self._bad_key(encoded)
         if len(value) > client.value_bytes_max:
             raise self._bad_value(encoded, value)
-        timeout = client.timeout_s if timeout_s is None else timeout_s
         done: PutResult = await dispatcher.write(shape, encoded, value, timeout, _token(context), ttl_ms)
         return done
 
@@ -107,13 +113,15 @@ class AsyncNamespace:
     ) -> PutResult:
         """Removes what `put` would have replaced. A missing key is no error."""
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await self._connect(timeout)
         plain = level is None and not w and not explain
         shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
         encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
-        timeout = client.timeout_s if timeout_s is None else timeout_s
         done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, _token(context), 0)
         return done
 
@@ -200,7 +208,10 @@ class AsyncNamespace:
         self, shape: Shape, keys: list[KeyT], values: Iterable[bytes], ttl_ms: int, timeout_s: float | None
     ) -> dict[KeyT, Any]:
         client = self._client
-        dispatcher = client.dispatcher or await client.connect()
+        timeout = client.timeout_s if timeout_s is None else timeout_s
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await self._connect(timeout)
         encoded = [_encode(key) for key in keys]
         held = list(values)
         for key in encoded:
@@ -212,7 +223,7 @@ class AsyncNamespace:
         if not encoded:
             return {}
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + (client.timeout_s if timeout_s is None else timeout_s)
+        deadline_s = loop.time() + timeout
         call = BulkCall(shape.for_bulk(), encoded, values=held, ttl_ms=ttl_ms, deadline_s=deadline_s, future=loop.create_future())
         dispatcher.start_bulk(call)
         await call.future
@@ -220,6 +231,13 @@ class AsyncNamespace:
             errors = {keys[index]: call.errors[index] for index in sorted(call.errors)}
             raise BatchError({key: result for key, result in zip(keys, call.results, strict=True) if key not in errors}, errors)
         return dict(zip(keys, call.results, strict=True))
+
+    async def _connect(self, timeout_s: float) -> tuple[Dispatcher, float]:
+        """What every operation goes through, and what is left of its time: connecting is part of the call."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        dispatcher = await self._client.connect(timeout_s)
+        return dispatcher, max(0.0, timeout_s - (loop.time() - began_s))
 
     def _shape(self, kind: Kind, level: Level | str | None, quorum: int, *, explain: bool, has_ttl: bool = False) -> Shape:
         asked = self._level if level is None and not quorum else parse_level(level)

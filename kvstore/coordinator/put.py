@@ -224,7 +224,8 @@ class PutCoordinator:
         """Sends the records to the others and to our own disk; where the answers arrive."""
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
         me = self._replicas.me
-        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals)
+        ring_hash = sub.view.ring.hash
+        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals, ring_hash)
         self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)))
         return arrivals
 
@@ -307,7 +308,7 @@ class PutCoordinator:
         tokens, original = list(sub.group.contexts), sub.at()
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
-        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals)
+        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash)
         for _ in others:
             answer = await arrivals.next()
             if answer is None:

@@ -98,7 +98,7 @@ class Machine:
         node = self.node = Node(self._config, SimSeams(self, process, rng))
         world.event("start", node=self.name, life=self.lives)
         try:
-            await self._in_process(process, node.start())
+            await self._in_process(process, node.start(), f"start@{self.name}")
         except KvError:
             self._end(process)
             raise
@@ -112,9 +112,10 @@ class Machine:
         assert process is not None and node is not None, f"{self.name} does not run"
         self.world.event("stop", node=self.name)
         try:
-            await self._in_process(process, node.stop())
+            await self._in_process(process, node.stop(), f"stop@{self.name}")
         finally:
-            left = [task for task in self.world.loop.tasks_of(process) if not task.get_name().startswith(("exit@", "stop@"))]
+            own = ("exit@", "start@", "stop@")
+            left = [task for task in self.world.loop.tasks_of(process) if not task.get_name().startswith(own)]
             if process.is_alive and left and sys.exc_info()[0] is None:
                 waiting = self.world.loop.describe_waiting()
                 self._end(process)
@@ -145,13 +146,16 @@ class Machine:
             if not waiter.done():
                 waiter.set_exception(Killed(f"{self.name} was killed"))
 
-    async def _in_process(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+    async def _in_process(self, process: Process, work: Coroutine[Any, Any, None], name: str) -> None:
         """Runs `work` in `process` and waits for it here, but not beyond the end of the process."""
         over: asyncio.Future[None] = self.world.loop.create_future()
-        task = process.spawn(work)
+        task = process.spawn(work, name=name)
 
         def tell(task: asyncio.Task[None]) -> None:
             if over.done():
+                return
+            if task.cancelled():  # it was stopped while it started
+                over.set_exception(Killed(f"{self.name} was stopped"))
                 return
             error = task.exception()
             if error is None:

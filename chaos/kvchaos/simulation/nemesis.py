@@ -35,6 +35,7 @@ class Nemesis:
         self._undo: dict[int, tuple[Fault, Undo]] = {}
         self._tasks: list[Any] = []
         self._backups: dict[int, Backup] = {}
+        self._stopping: set[str] = set()
         self._is_over = False
 
     async def run(self) -> None:
@@ -149,8 +150,9 @@ class Nemesis:
         return self._do_crash(number, nodes, silent=True)
 
     def _do_stop(self, number: int, node: str) -> Undo | None:
-        if node not in self._world.running or self._world.process(node).is_paused:
+        if node not in self._world.running or self._world.process(node).is_paused or node in self._stopping:
             return None
+        self._stopping.add(node)
         self._spawn(self._stop(node))
         return lambda: self._start_soon(node)
 
@@ -193,7 +195,8 @@ class Nemesis:
         return undo
 
     def _do_flip(self, number: int, node: str) -> Undo | None:
-        return None if self._world.disk(node).flip_bit() is None else _nothing
+        is_up = node in self._world.running
+        return None if not is_up or self._world.disk(node).flip_bit() is None else _nothing
 
     # --- clocks and rings
 
@@ -231,6 +234,8 @@ class Nemesis:
     async def _start(self, node: str) -> bool:
         """Whether it runs afterwards."""
         world = self._world
+        while node in self._stopping:
+            await world.sleep(0.01)
         if node in world.running:
             return True
         self._recorder.fault("start", {"node": node})
@@ -249,6 +254,8 @@ class Nemesis:
             await self._world.stop(node)
         except (KvError, Killed) as error:
             self._recorder.fault("not stopped", {"node": node, "error": str(error)})
+        finally:
+            self._stopping.discard(node)
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from kvchaos.simulation.schedule import Schedule
 from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, Level, OperationGroup
+from kvproto.errors import RecordLost
 from kvstore.core.record import digest
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.world import World
@@ -126,9 +127,18 @@ class Rest:
     def _holds(self, name: str) -> dict[str, str]:
         if not self._world.running:
             return {}
-        held = self._world.disk(name).held()
-        found = {key: held.get(self._store_key(key)) for key in self._schedule.keys if name in self._owners(key)}
-        return {key: "" if record is None else digest(record).hex() for key, record in found.items()}
+        keys = [key for key in self._schedule.keys if name in self._owners(key)]
+        return {key: self._digest(name, self._store_key(key)) for key in keys}
+
+    def _digest(self, name: str, store_key: bytes) -> str:
+        """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""
+        if name not in self._world.running or self._world.node(name).local is None:
+            return "down"
+        try:
+            record = self._world.local(name).store.durable(store_key)
+        except RecordLost:
+            return "lost"
+        return "" if record is None else digest(record).hex()
 
     def _agree(self) -> bool:
         held: dict[str, set[str]] = {}
