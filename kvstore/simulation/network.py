@@ -1,7 +1,7 @@
 """The simulated network: what TCP shows of a bad network, and when each end of a connection learns of it.
 
 A connection is an ordered stream each way. What is lost costs a retransmission and never a gap; a link that is cut or stalled holds
-what is sent over it, and after a few seconds keepalive ends the connections across it (options.py; measured in docs/performance.md).
+what is sent over it, and after a few seconds keepalive ends the connections across it (kvproto/options.py).
 What an ended connection had on its way may still arrive later, in order and behind it the end: a request that its sender has given
 up is executed then. Across connections nothing is ordered. Frames are opaque here: channel.py and server.py make sense of them.
 """
@@ -301,7 +301,7 @@ class Network:
                 watch(end)
 
     def reset(self, left: str, right: str) -> int:
-        """Every connection between the two is reset: what is on its way is lost, and both ends know at once. How many there were."""
+        """Every connection between the two is reset: what is on its way is lost, both ends know at once. How many ends."""
         between = {(left, right), (right, left)}
         ends = [end for end in self._ends if (end.link.source, end.link.target) in between]
         for end in ends:

@@ -1,7 +1,7 @@
 """A `grpc.aio.Server` of the simulated world: what the generated `add_…Servicer_to_server` and the services use of it.
 
-Each connection is a session with calls of its own; a handler is a task, cancelled when its client cancels, its deadline passes or the
-connection is lost, as grpc.aio does.
+Each connection is a session with calls of its own; a handler is a task, cancelled when its client cancels, its deadline passes or
+the connection is lost, as grpc.aio does.
 """
 
 from __future__ import annotations
