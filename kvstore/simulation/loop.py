@@ -79,6 +79,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.turns = 0
         self.after_turns: Callable[[], None] | None = None
         self.turns_between = 1000
+        self.remains: list[SimTask] = []  # of killed processes: kept, so that nothing of them is run by being freed
         self.defects: list[str] = []  # exceptions that nobody caught
         self.thread_delay_ns = 0  # how long `call_soon_threadsafe` takes; set by a worker while it works
         self.next_serial = count(1).__next__
@@ -96,8 +97,11 @@ class SimLoop(asyncio.AbstractEventLoop):
     # --- running
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs `work` in the world's process to its end. Raises `Deadlock`, `OutOfTime`, or what `work` raises."""
-        assert not self._is_running, "one run at a time"
+        """Runs `work` in the world's process to its end, and ends the world with it: a loop runs once.
+
+        Raises `Deadlock`, `OutOfTime`, `Defect`, or what `work` raises.
+        """
+        assert not self._is_running and not self._is_over, "a loop runs once"
         asyncio_events._set_running_loop(self)  # noqa: SLF001 - what every event loop has to do
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=self._asyncgens.add, finalizer=self._finalize_asyncgen)
@@ -111,6 +115,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             return result
         finally:
             self._is_running = False
+            self._end()
             sys.set_asyncgen_hooks(*hooks)
             asyncio_events._set_running_loop(None)  # noqa: SLF001
             if collected:
@@ -331,8 +336,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         paused = [f"  {task.process.name} is paused" for task in self.tasks_of() if task.process.is_paused]
         return "\n".join([*lines, *dict.fromkeys(paused)]) or "  no task is left"
 
-    def end(self) -> None:
-        """Ends the world: nothing is scheduled any more, and what is left of tasks is closed without effect."""
+    def _end(self) -> None:
+        """Nothing is scheduled any more, and what is left of tasks is closed without effect."""
         tasks = self.tasks_of()
         self._is_over = True
         self._heap.clear()

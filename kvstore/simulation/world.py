@@ -22,7 +22,6 @@ process "world" and may call clients from there; workloads that a pause of their
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import ExitStack
 from random import Random
 from typing import Any, TypeVar
 
@@ -97,9 +96,7 @@ class World:
             await self.close()
             return result
 
-        with ExitStack() as stack:
-            stack.callback(self.loop.end)
-            stack.enter_context(caught_logs(self._take_log))
+        with caught_logs(self._take_log):
             return self.loop.run(main())
 
     def random(self, name: str) -> Random:
