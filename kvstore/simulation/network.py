@@ -213,7 +213,7 @@ class Network:
         delay_ms = settings.delay_ms + settings.jitter_ms * jitter * jitter * jitter
         if settings.loss:
             wait_ms = settings.retransmit_ms
-            while draw() < settings.loss and wait_ms < 10_000:
+            while draw() < settings.loss and wait_ms <= 8 * settings.retransmit_ms:  # later keepalive would have ended it
                 delay_ms += wait_ms
                 wait_ms *= 2
         when_ns = max(end.last_ns + 1, self._loop.now_ns + int(delay_ms * MS))
