@@ -170,7 +170,7 @@ class SimChannel:
         call = calls.get(call_id)
         if call is None:
             return
-        if kind == "message":
+        if kind in {"message", "reply"}:
             call.take(frame[2])
         else:
             call.finish(frame[2], frame[3])
@@ -343,7 +343,12 @@ class StreamCall(_Call):
             await self._wait()
             if self.done():
                 self._raise_for_status()
-        self.end.send(("message", self.id, self._serializer(message)))
+        raw = self._serializer(message)
+        try:
+            await self.end.write(self.id, raw)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     async def done_writing(self) -> None:
         """See grpc.aio.StreamStreamCall."""

@@ -312,7 +312,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         if not self._is_over:
             error = context.get("exception")
             where = context.get("task") or context.get("future") or ""
-            self.defects.append(f"{context.get('message')}: {error!r} {where}{_traceback(error)}")
+            self.defects.append(f"{context.get('message')}: {error!r} {where}{traceback_of(error)}")
 
     def _finalize_asyncgen(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._is_over and self.current.is_alive:
@@ -383,7 +383,8 @@ def _awaited(task: SimTask) -> str:
     return f"in {' > '.join(steps) or '?'}" + (f" for {type(waits).__name__}" if waits is not None else " is ready")
 
 
-def _traceback(error: object) -> str:
+def traceback_of(error: object) -> str:
+    """Where it was raised, in one line."""
     if not isinstance(error, BaseException):
         return ""
     frames, where = [], error.__traceback__

@@ -167,7 +167,7 @@ class ServerCall:
 
     async def write(self, message: Any) -> None:
         """See grpc.aio.ServicerContext."""
-        self._send(self._handler.response_serializer(message))
+        await self._session.end.write(self.id, self._handler.response_serializer(message))
 
     def set_code(self, code: Any) -> None:
         """See grpc.aio.ServicerContext."""
@@ -226,17 +226,15 @@ class ServerCall:
 
     async def _answer(self, handler: Any, request: Any) -> None:
         if not handler.response_streaming:
-            self._send(handler.response_serializer(await handler.unary_unary(request, self)))
+            raw = handler.response_serializer(await handler.unary_unary(request, self))
+            self._session.end.send(("reply", self.id, raw))
             return
         answer = handler.unary_stream(request, self)
         if inspect.isasyncgen(answer):
             async for message in answer:
-                self._send(handler.response_serializer(message))
+                await self.write(message)
         else:
             await answer
-
-    def _send(self, raw: bytes) -> None:
-        self._session.end.send(("message", self.id, raw))
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

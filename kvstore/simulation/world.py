@@ -21,6 +21,7 @@ process "world" and may call clients from there; workloads that a pause of their
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from random import Random
 from typing import Any, TypeVar
@@ -40,7 +41,7 @@ from kvstore.simulation.clocks import ClientClock
 from kvstore.simulation.disk import Backup, DiskSettings, SimDisk
 from kvstore.simulation.events import EventLog
 from kvstore.simulation.logs import caught_logs
-from kvstore.simulation.loop import SimLoop, SimTask
+from kvstore.simulation.loop import SimLoop, SimTask, traceback_of
 from kvstore.simulation.machine import Machine
 from kvstore.simulation.network import LinkSettings, Network, NetworkSettings
 from kvstore.simulation.process import Process
@@ -363,4 +364,5 @@ class World:
         name = self.loop.current.name
         self.events.add(self.loop.now_ns, "log", process=name, level=level, event=event, **facts)
         if event == "round_failed":
-            self.defects.append(f"{name}: {event} {facts}")
+            error = sys.exc_info()[1]
+            self.defects.append(f"{name}: {event} {facts} {error!r}{traceback_of(error)}")

@@ -150,9 +150,9 @@ class ChannelInHand:
 
 
 async def test_bug_what_was_submitted_while_a_stream_ended_was_failed_with_it_and_the_next_stream_went_unheard() -> None:
-    """1. A stream breaks. 2. While its writer is being cancelled another batch is submitted, which opens the next stream. 3. The end
-    of the first stream failed that batch too, and replaced the table that the second stream's reader had in hand: whatever the
-    second stream answered from then on was ignored, and every operation on it timed out."""
+    """1. A stream breaks. 2. While its writer is being cancelled another batch is submitted, which opens the next stream. 3. The
+    end of the first stream failed that batch too, and replaced the table that the second stream's reader had in hand: whatever
+    the second stream answered from then on was ignored, and every operation on it timed out."""
     channel = ChannelInHand()
     transport = GrpcTransport("n1:1", Ring(lambda: None), channel=lambda address: channel)
     await exchange(transport, put())

@@ -203,6 +203,28 @@ def test_a_paused_process_reads_what_came_meanwhile_and_then_the_end_of_the_conn
     Pair().run(work)
 
 
+def test_a_stream_to_a_process_that_reads_nothing_is_held_up_and_goes_on_when_it_reads() -> None:
+    async def work(pair: Pair) -> None:
+        end = await pair.connect()
+        sent: list[int] = []
+
+        async def write() -> None:
+            for number in range(64):
+                await end.write(1, bytes(100_000))
+                sent.append(number)
+
+        task = asyncio.ensure_future(write())
+        pair.b.pause()
+        await asyncio.sleep(1)
+        assert 5 < len(sent) < 20
+        pair.b.resume()
+        await task
+        await asyncio.sleep(1)
+        assert len(pair.arrived["b"]) == 64 and end.in_flight_bytes == 0
+
+    Pair().run(work)
+
+
 # --- as nodes and clients see it
 
 
