@@ -130,8 +130,9 @@ class GrpcTransport:
             self._stream = None
             writer.cancel()
             call.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            # Before anything is waited for: whatever is submitted from now on belongs to the next stream.
             self._fail_all(cause)
+            await asyncio.gather(writer, return_exceptions=True)
 
     async def _read(self, call: Any) -> KvError:
         """Passes replies on until the stream ends; returns what its end means for the batches left over."""
@@ -161,9 +162,10 @@ class GrpcTransport:
             await self._wake
 
     def _fail_all(self, cause: KvError) -> None:
-        batches, self._batches = self._batches, {}
+        batches = list(self._batches.values())
+        self._batches.clear()  # in place: the reader of a stream holds on to it
         self._outbox.clear()
-        for sent in batches.values():
+        for sent in batches:
             _answer(sent, type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject))
 
     def _error_of(self, error: grpc.RpcError) -> KvError:

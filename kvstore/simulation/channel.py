@@ -1,7 +1,7 @@
 """A `grpc.aio.Channel` of the simulated world: what the generated stubs and their callers use of it, and gRPC's error model.
 
-One connection, dialled with the first call and again when a call finds none. While dialling calls wait; after a failure they fail at
-once until the back-off is over. The stubs' own serializers make and read the bytes that cross.
+One connection, dialled with the first call and again when a call finds none. While dialling calls wait; after a failure they fail
+at once until the back-off is over. The stubs' own serializers make and read the bytes that cross.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class SimChannel:
         call = calls.get(call_id)
         if call is None:
             return
-        if kind == "message":
+        if kind in {"message", "reply"}:
             call.take(frame[2])
         else:
             call.finish(frame[2], frame[3])
@@ -191,9 +191,7 @@ class _Call:
         self._deadline: Handle | None = None
         if self.timeout_ns:
             process = channel.process
-            self._deadline = process.post_at(
-                process.loop.now_ns + self.timeout_ns, self._expire
-            )
+            self._deadline = process.post_at(process.loop.now_ns + self.timeout_ns, self._expire)
 
     def attached(self, end: End) -> None:
         """The call has a connection to go over."""
@@ -339,13 +337,18 @@ class StreamCall(_Call):
 
     async def write(self, message: Any) -> None:
         """See grpc.aio.StreamStreamCall; returns when the message is on its way."""
-        if self.status is not None:
+        if self.done():
             raise asyncio.InvalidStateError("RPC already finished.")
         while self.end is None:
             await self._wait()
-            if self.status is not None:
+            if self.done():
                 self._raise_for_status()
-        self.end.send(("message", self.id, self._serializer(message)))
+        raw = self._serializer(message)
+        try:
+            await self.end.write(self.id, raw)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     async def done_writing(self) -> None:
         """See grpc.aio.StreamStreamCall."""

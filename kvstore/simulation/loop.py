@@ -17,11 +17,12 @@ from contextvars import Context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from kvstore.simulation.process import OWNER, Handle, Process
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 START_NS = 1_000_000_000_000
 """Where virtual time begins: not at 0, which could pass for "never"."""
@@ -43,6 +44,8 @@ class Defect(AssertionError):
 
 class SimTask(asyncio.Task[Any]):
     """A task that knows its process and hashes alike in every run."""
+
+    _log_destroy_pending: bool
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: SimLoop, process: Process, serial: int, **options: Any) -> None:
         self.serial = serial  # first: the base class puts the task into a set
@@ -67,15 +70,16 @@ class SimFuture(asyncio.Future[Any]):
 
 
 class SimLoop(asyncio.AbstractEventLoop):
-    """One world's loop. Only what asyncio's primitives need exists; sockets, signals and subprocesses raise `NotImplementedError`."""
+    """One world's loop. Only what asyncio's primitives need exists; sockets, signals and the like raise `NotImplementedError`."""
 
     def __init__(self, seed: object, *, limit_s: float = 3600.0) -> None:
-        self.rng = Random(f"{seed}/loop")  # noqa: S311
+        self.rng = Random(f"{seed}/loop")
         self.now_ns = START_NS
         self.limit_ns = START_NS + int(limit_s * 1e9)
         self.turns = 0
         self.after_turns: Callable[[], None] | None = None
         self.turns_between = 1000
+        self.remains: list[SimTask] = []  # of killed processes: kept, so that nothing of them is run by being freed
         self.defects: list[str] = []  # exceptions that nobody caught
         self.thread_delay_ns = 0  # how long `call_soon_threadsafe` takes; set by a worker while it works
         self.next_serial = count(1).__next__
@@ -93,8 +97,11 @@ class SimLoop(asyncio.AbstractEventLoop):
     # --- running
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs `work` in the world's process to its end. Raises `Deadlock`, `OutOfTime`, or what `work` raises."""
-        assert not self._is_running, "one run at a time"
+        """Runs `work` in the world's process to its end, and ends the world with it: a loop runs once.
+
+        Raises `Deadlock`, `OutOfTime`, `Defect`, or what `work` raises.
+        """
+        assert not self._is_running and not self._is_over, "a loop runs once"
         asyncio_events._set_running_loop(self)  # noqa: SLF001 - what every event loop has to do
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=self._asyncgens.add, finalizer=self._finalize_asyncgen)
@@ -108,6 +115,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             return result
         finally:
             self._is_running = False
+            self._end()
             sys.set_asyncgen_hooks(*hooks)
             asyncio_events._set_running_loop(None)  # noqa: SLF001
             if collected:
@@ -220,7 +228,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Seconds of virtual time."""
         return self.now_ns / 1e9
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         """See asyncio; in the process whose context this is."""
         if self._is_over:
             return Handle(self.kernel, callback, args, self.kernel.context)
@@ -237,17 +245,17 @@ class SimLoop(asyncio.AbstractEventLoop):
                 self._runnable.append(process)
         return handle
 
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_soon_threadsafe(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         """See asyncio; from a simulated worker it takes a while."""
         if self.thread_delay_ns:
             return self.current.post_at(self.now_ns + self.thread_delay_ns, callback, *args)
         return self.call_soon(callback, *args, context=context)
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_later(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         """See asyncio."""
         return self.call_at(self.now_ns / 1e9 + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         """See asyncio. Never early: `time()` is at least `when` once it runs."""
         if when == float("inf"):
             when = 1e9
@@ -261,19 +269,17 @@ class SimLoop(asyncio.AbstractEventLoop):
         """See asyncio."""
         return SimFuture(loop=self)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **options: Any) -> SimTask:  # type: ignore[override]
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **options: Any) -> SimTask:
         """See asyncio; in the process of the given or the running context."""
         process = OWNER.get(self.main) if context is None else context.get(OWNER, self.main)
         serial = self.next_serial()
-        task = SimTask(
-            coro, loop=self, process=process, serial=serial, name=name or f"task {serial}", context=context, **options
-        )
+        task = SimTask(coro, loop=self, process=process, serial=serial, name=name or f"task {serial}", context=context, **options)
         if self._is_over:
             task._log_destroy_pending = False  # noqa: SLF001 - it will never run
             coro.close()
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Runs `func` a little later, in one go: another thread, without its races."""
         future = self.create_future()
 
@@ -306,11 +312,12 @@ class SimLoop(asyncio.AbstractEventLoop):
         if not self._is_over:
             error = context.get("exception")
             where = context.get("task") or context.get("future") or ""
-            self.defects.append(f"{context.get('message')}: {error!r} {where}{_traceback(error)}")
+            self.defects.append(f"{context.get('message')}: {error!r} {where}{traceback_of(error)}")
 
     def _finalize_asyncgen(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._is_over and self.current.is_alive:
-            self.current.spawn(generator.aclose(), name="close generator")  # type: ignore[arg-type]
+            task = self.current.spawn(_close(generator), name="close generator")
+            task.add_done_callback(_ignore)
 
     # --- looking around, and the end
 
@@ -329,8 +336,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         paused = [f"  {task.process.name} is paused" for task in self.tasks_of() if task.process.is_paused]
         return "\n".join([*lines, *dict.fromkeys(paused)]) or "  no task is left"
 
-    def end(self) -> None:
-        """Ends the world: nothing is scheduled any more, and what is left of tasks is closed without effect."""
+    def _end(self) -> None:
+        """Nothing is scheduled any more, and what is left of tasks is closed without effect."""
         tasks = self.tasks_of()
         self._is_over = True
         self._heap.clear()
@@ -341,13 +348,21 @@ class SimLoop(asyncio.AbstractEventLoop):
             _bury(task)
 
 
+async def _close(generator: AsyncGenerator[Any, Any]) -> None:
+    await generator.aclose()
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
 def _bury(task: SimTask) -> None:
     """Closes the coroutine of `task`, also one whose `finally` goes on awaiting."""
     coroutine: Any = task.get_coro()
     for _ in range(10):
         try:
             coroutine.close()
-        except BaseException:  # noqa: BLE001, S112 - whatever it wanted to do in a world that is over
+        except BaseException:  # noqa: BLE001 - whatever it wanted to do in a world that is over
             continue
         return
 
@@ -361,12 +376,15 @@ def _awaited(task: SimTask) -> str:
         if frame is None:
             break
         steps.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        coroutine = (
+            getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        )
     waits = getattr(task, "_fut_waiter", None)
     return f"in {' > '.join(steps) or '?'}" + (f" for {type(waits).__name__}" if waits is not None else " is ready")
 
 
-def _traceback(error: object) -> str:
+def traceback_of(error: object) -> str:
+    """Where it was raised, in one line."""
     if not isinstance(error, BaseException):
         return ""
     frames, where = [], error.__traceback__

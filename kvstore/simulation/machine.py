@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kvproto.errors import KvError
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
-from kvstore.runtime import Clock, JobT
+from kvstore.runtime import Clock, JobT, StartWorker
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.clocks import NodeClock
 from kvstore.simulation.disk import DiskSettings, SimDirectory, SimDisk, SimEngine, SimWorker
@@ -21,6 +21,7 @@ from kvstore.simulation.server import SimServer
 if TYPE_CHECKING:
     import asyncio
 
+    from kvstore.simulation.loop import SimTask
     from kvstore.simulation.world import World
 
 
@@ -38,11 +39,8 @@ class SimSeams:
         self._process = process
         network = machine.world.network
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
+        self.start_worker: StartWorker = self._start_worker
         self.server: Callable[[], Any] = lambda: SimServer(network, process, rng)
-
-    def start_worker(self, work: Callable[[JobT], bool], name: str) -> SimWorker[JobT]:
-        """See `Seams.start_worker`."""
-        return SimWorker(self._process, self._disk, work)
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> SimDirectory:
         """See `Seams.open_directory`."""
@@ -51,6 +49,9 @@ class SimSeams:
     def open_engine(self, path: Path, *, write_buffer_bytes: int, cache_bytes: int) -> SimEngine:
         """See `Seams.open_engine`."""
         return self._disk.open_engine(path)
+
+    def _start_worker(self, work: Callable[[JobT], bool], name: str) -> SimWorker[JobT]:
+        return SimWorker(self._process, self._disk, work)
 
 
 class Machine:
@@ -87,6 +88,7 @@ class Machine:
             limits=limits,
         )
         self._waiting: list[asyncio.Future[Any]] = []
+        self._exit: SimTask | None = None
 
     async def start(self) -> None:
         """A new process with a new `Node`; returns when it serves. Raises what the node raises, or `Killed`."""
@@ -104,7 +106,7 @@ class Machine:
             raise
         world.event("serving", node=self.name)
         world.give_ring(self.name)
-        process.spawn(self._watch(process, node), name=f"exit@{self.name}")
+        self._exit = process.spawn(self._watch(process, node), name=f"exit@{self.name}")
 
     async def stop(self) -> None:
         """The clean end of the node, and then of its process. Asserts that the node leaves no task behind."""

@@ -1,13 +1,14 @@
 """The simulated network: what TCP shows of a bad network, and when each end of a connection learns of it.
 
 A connection is an ordered stream each way. What is lost costs a retransmission and never a gap; a link that is cut or stalled holds
-what is sent over it, and after a few seconds keepalive ends the connections across it (options.py; measured in docs/performance.md).
+what is sent over it, and after a few seconds keepalive ends the connections across it (kvproto/options.py).
 What an ended connection had on its way may still arrive later, in order and behind it the end: a request that its sender has given
 up is executed then. Across connections nothing is ordered. Frames are opaque here: channel.py and server.py make sense of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -20,6 +21,8 @@ from kvstore.simulation.loop import SimLoop
 from kvstore.simulation.process import Process
 
 MS = 1_000_000  # nanoseconds
+WINDOW_BYTES = 1 << 20
+"""Of stream messages that are on their way on one connection; what flow control lets through."""
 KEEPALIVE_MS = (1500.0, 3500.0)
 """A black hole is noticed after a time between these: pings every 2 s, each given 1.5 s (kvproto/options.py)."""
 
@@ -61,7 +64,21 @@ class Link:
 class End:
     """One side of a connection. `receive` and `lost` (with a reason, once) are set by its owner and called in its process."""
 
-    __slots__ = ("address", "back", "is_open", "last_ns", "link", "lost", "network", "number", "peer", "process", "receive")
+    __slots__ = (
+        "address",
+        "back",
+        "in_flight_bytes",
+        "is_open",
+        "last_ns",
+        "link",
+        "lost",
+        "network",
+        "number",
+        "peer",
+        "process",
+        "receive",
+        "waiting",
+    )
 
     peer: End
 
@@ -76,11 +93,24 @@ class End:
         self.lost: Callable[[str], None] = _ignore
         self.is_open = True
         self.last_ns = 0
+        self.in_flight_bytes = 0
+        self.waiting: list[asyncio.Future[None]] = []
 
     def send(self, frame: Any) -> None:
         """Sends `frame` behind everything sent before; silently nowhere, once the connection is lost."""
         if self.is_open:
             self._pass_on(frame)
+
+    async def write(self, call_id: int, raw: bytes) -> None:
+        """Sends a message of a stream, and returns when the next one may follow: in another turn of the loop, and not while more
+        is on its way than the window holds. Never, if the connection is lost meanwhile: whoever writes learns it otherwise."""
+        self.in_flight_bytes += len(raw)
+        self.send(("message", call_id, raw))
+        await asyncio.sleep(0)
+        while self.in_flight_bytes > WINDOW_BYTES:
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(room)
+            await room
 
     def close(self, reason: str = "closed") -> None:
         """Ends this side now, without telling its owner; the other side learns it behind what is on its way."""
@@ -107,8 +137,18 @@ class End:
             return
         if isinstance(frame, _Fin):
             self.drop(frame.reason)
-        else:
-            self.receive(frame)
+            return
+        if self.peer.in_flight_bytes and frame is not None and frame[0] == "message":
+            self.peer.consumed(len(frame[2]))
+        self.receive(frame)
+
+    def consumed(self, size_bytes: int) -> None:
+        """The other side has read a message: there may be room for the next."""
+        self.in_flight_bytes -= size_bytes
+        if self.waiting and self.in_flight_bytes <= WINDOW_BYTES and self.process is not None:
+            waiting, self.waiting = self.waiting, []
+            for room in waiting:
+                self.process.post(_set, room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +168,11 @@ def _shown(frame: Any) -> str:
     if not isinstance(frame, tuple):
         return repr(frame)
     return " ".join([f"{len(part)}:{xxh3_64_hexdigest(part)}" if isinstance(part, bytes) else str(part) for part in frame])
+
+
+def _set(room: asyncio.Future[None]) -> None:
+    if not room.done():
+        room.set_result(None)
 
 
 def _ignore(_: Any) -> None:
@@ -213,7 +258,7 @@ class Network:
         delay_ms = settings.delay_ms + settings.jitter_ms * jitter * jitter * jitter
         if settings.loss:
             wait_ms = settings.retransmit_ms
-            while draw() < settings.loss and wait_ms < 10_000:
+            while draw() < settings.loss and wait_ms <= 8 * settings.retransmit_ms:  # later keepalive would have ended it
                 delay_ms += wait_ms
                 wait_ms *= 2
         when_ns = max(end.last_ns + 1, self._loop.now_ns + int(delay_ms * MS))
@@ -301,7 +346,7 @@ class Network:
                 watch(end)
 
     def reset(self, left: str, right: str) -> int:
-        """Every connection between the two is reset: what is on its way is lost, and both ends know at once. How many there were."""
+        """Every connection between the two is reset: what is on its way is lost, both ends know at once. How many ends."""
         between = {(left, right), (right, left)}
         ends = [end for end in self._ends if (end.link.source, end.link.target) in between]
         for end in ends:

@@ -49,7 +49,7 @@ class Handle:
 class Process:
     """One process. `is_alive` ends with `kill`, for good: a restart is another process of the same name."""
 
-    __slots__ = ("context", "is_alive", "is_paused", "is_queued", "loop", "name", "ready", "remains")
+    __slots__ = ("context", "is_alive", "is_paused", "is_queued", "loop", "name", "ready")
 
     def __init__(self, loop: SimLoop, name: str) -> None:
         self.loop = loop
@@ -58,7 +58,6 @@ class Process:
         self.is_alive = True
         self.is_paused = False
         self.is_queued = False  # the loop has it among those that can run
-        self.remains: list[SimTask] = []  # of a killed process: kept, so that nothing of it is run by being freed
         self.context = Context()
         self.context.run(OWNER.set, self)
 
@@ -89,10 +88,10 @@ class Process:
     def kill(self) -> None:
         """Nothing of it ever runs again: no callback, no timer, no `finally` (SIGKILL)."""
         self.is_alive = False
-        self.remains = self.loop.tasks_of(self)
         self.loop.withdraw(self)
         self.ready.clear()
-        for task in self.remains:
+        for task in self.loop.tasks_of(self):
+            self.loop.remains.append(task)
             task._log_destroy_pending = False  # noqa: SLF001 - it is meant to die pending
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """A `grpc.aio.Server` of the simulated world: what the generated `add_…Servicer_to_server` and the services use of it.
 
-Each connection is a session with calls of its own; a handler is a task, cancelled when its client cancels, its deadline passes or the
-connection is lost, as grpc.aio does.
+Each connection is a session with calls of its own; a handler is a task, cancelled when its client cancels, its deadline passes or
+the connection is lost, as grpc.aio does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kvstore.simulation.process import Handle, Process
 from kvstore.simulation.status import EOF, Code
 
 Status = tuple[Any, str]
+CANCEL_NS_MAX = 2_000_000
 
 
 class SimServer:
@@ -26,7 +27,7 @@ class SimServer:
         self.process = process
         self.methods: dict[str, Any] = {}
         self._network = network
-        self._rng = rng
+        self.rng = rng
         self._addresses: list[str] = []
         self._sessions: dict[End, _Session] = {}
         self._is_started = False
@@ -59,7 +60,7 @@ class SimServer:
         if tasks and grace:
             await asyncio.wait(tasks, timeout=grace)
         # Seen from outside either may come first: the end of the call, or that of the connection.
-        code = Code.UNAVAILABLE if self._rng.random() < 0.7 else Code.CANCELLED
+        code = Code.UNAVAILABLE if self.rng.random() < 0.7 else Code.CANCELLED
         for session in list(self._sessions.values()):
             session.cancel_all((code, "Cancelling all calls"))
         left = [task for task in tasks if not task.done()]
@@ -150,6 +151,7 @@ class ServerCall:
         self._deadline: Handle | None = None
         process = session.server.process
         self._loop = process.loop
+        self._is_streaming = request is None
         if timeout_ns:
             self._deadline = process.post_at(self._loop.now_ns + timeout_ns, self.cancel)
         self.task = self._loop.create_task(self._run(request), name=f"{method} #{session.end.number}.{call_id}")
@@ -167,7 +169,7 @@ class ServerCall:
 
     async def write(self, message: Any) -> None:
         """See grpc.aio.ServicerContext."""
-        self._send(self._handler.response_serializer(message))
+        await self._session.end.write(self.id, self._handler.response_serializer(message))
 
     def set_code(self, code: Any) -> None:
         """See grpc.aio.ServicerContext."""
@@ -195,12 +197,17 @@ class ServerCall:
         self._wake()
 
     def cancel(self) -> None:
-        """The client has given up, or is gone: so does the handler."""
-        self.half_close()
+        """The client has given up, or is gone: so does the handler. It is told by a cancellation, or by the end of the messages
+        first: with grpc.aio either comes first."""
         self._session.forget(self)
         if self._deadline is not None:
             self._deadline.cancel()
-        self.task.cancel()
+        server = self._session.server
+        if self._is_streaming and server.rng.random() < 0.5:
+            self.half_close()
+            server.process.post_at(self._loop.now_ns + int(server.rng.random() * CANCEL_NS_MAX), self.task.cancel)
+        else:
+            self.task.cancel()
 
     # --- the handler
 
@@ -226,17 +233,15 @@ class ServerCall:
 
     async def _answer(self, handler: Any, request: Any) -> None:
         if not handler.response_streaming:
-            self._send(handler.response_serializer(await handler.unary_unary(request, self)))
+            raw = handler.response_serializer(await handler.unary_unary(request, self))
+            self._session.end.send(("reply", self.id, raw))
             return
         answer = handler.unary_stream(request, self)
         if inspect.isasyncgen(answer):
             async for message in answer:
-                self._send(handler.response_serializer(message))
+                await self.write(message)
         else:
             await answer
-
-    def _send(self, raw: bytes) -> None:
-        self._session.end.send(("message", self.id, raw))
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

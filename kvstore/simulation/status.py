@@ -15,4 +15,4 @@ Code = grpc.StatusCode
 def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
     """The error that grpc.aio raises."""
     nothing = grpc.aio.Metadata()
-    return grpc.aio.AioRpcError(code, nothing, nothing, details=details)
+    return grpc.aio.AioRpcError(code, nothing, nothing, details=details, debug_error_string=details)

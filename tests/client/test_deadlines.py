@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
 from kvclient import AsyncClient, BatchError, DeadlineExceeded
-from kvclient.errors import ClientClosed
+from kvclient.errors import AvailabilityError, ClientClosed
 from kvproto.errors import Overloaded
 from tests.client.fake_server import FakeCluster
 from tests.client.waiting import until
@@ -119,3 +120,23 @@ async def test_closing_ends_what_is_under_way(held: FakeCluster) -> None:
     with pytest.raises(ClientClosed):
         await client.get("k")
     await client.close()
+
+
+async def test_bug_connecting_was_not_part_of_a_calls_time() -> None:
+    """The first call of a client looked for a node as long as the client's own timeout allows, and only then did its time begin."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        client = AsyncClient(f"127.0.0.1:{nobody.getsockname()[1]}", timeout_s=30.0)
+        started_s = loop.time()
+        long = asyncio.create_task(client.get("k", timeout_s=20.0))
+        await asyncio.sleep(0)
+        with pytest.raises(AvailabilityError) as raised:
+            await client.put("k", b"v", timeout_s=0.3)
+        assert loop.time() - started_s < 5.0
+        assert not raised.value.may_have_applied
+        long.cancel()
+        with pytest.raises(AvailabilityError):
+            await AsyncClient(client.target, timeout_s=30.0).get("k", timeout_s=0.3)
+        assert loop.time() - started_s < 10.0
+        await client.close()

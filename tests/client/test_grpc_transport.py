@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+import grpc
 import pytest
 from grpc import aio
 
@@ -12,7 +13,9 @@ from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, Un
 from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanQuery
+from kvproto.v1 import key_value_pb2
 from tests.client.fake_server import FakeCluster
+from tests.client.waiting import until
 
 
 def put(value: bytes = b"v") -> OperationGroup:
@@ -101,4 +104,66 @@ async def test_closing_answers_what_is_open_and_refuses_what_comes_after(cluster
     (reply,) = await waiting
     assert isinstance(reply.error, ClientClosed)
     assert isinstance(await error_of(transport, put()), ClientClosed)
+    await transport.close()
+
+
+class StreamInHand:
+    """A call that ends when the test says so, and a channel that gives out such calls."""
+
+    def __init__(self) -> None:
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.replies: asyncio.Queue[key_value_pb2.BatchReply] = asyncio.Queue()
+        self.sent: list[key_value_pb2.BatchRequest] = []
+
+    async def read(self) -> key_value_pb2.BatchReply:
+        reply = asyncio.ensure_future(self.replies.get())
+        await asyncio.wait({reply, self.broken}, return_when=asyncio.FIRST_COMPLETED)
+        if self.broken.done():
+            reply.cancel()
+            raise aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), "gone", "gone")
+        return reply.result()
+
+    async def write(self, message: key_value_pb2.BatchRequest) -> None:
+        self.sent.append(message)
+        self.replies.put_nowait(key_value_pb2.BatchReply(batch_id=message.batch_id, last=True))
+
+    def cancel(self) -> None:
+        """Nobody listens."""
+
+
+class ChannelInHand:
+    def __init__(self) -> None:
+        self.streams: list[StreamInHand] = []
+
+    def stream_stream(self, method: str, **_: object) -> Callable[[], StreamInHand]:
+        def call() -> StreamInHand:
+            self.streams.append(StreamInHand())
+            return self.streams[-1]
+
+        return call
+
+    def unary_unary(self, method: str, **_: object) -> None: ...
+
+    def unary_stream(self, method: str, **_: object) -> None: ...
+
+    async def close(self, grace: float | None) -> None: ...
+
+
+async def test_bug_what_was_submitted_while_a_stream_ended_was_failed_with_it_and_the_next_stream_went_unheard() -> None:
+    """1. A stream breaks. 2. While its writer is being cancelled another batch is submitted, which opens the next stream. 3. The
+    end of the first stream failed that batch too, and replaced the table that the second stream's reader had in hand: whatever
+    the second stream answered from then on was ignored, and every operation on it timed out."""
+    channel = ChannelInHand()
+    transport = GrpcTransport("n1:1", Ring(lambda: None), channel=lambda address: channel)
+    await exchange(transport, put())
+    told: dict[int, list[GroupReply]] = {}
+    while transport._stream is not None:
+        if not channel.streams[0].broken.done():
+            channel.streams[0].broken.set_result(None)
+        await asyncio.sleep(0)
+    transport.exchange([put()], lambda replies, last: told.setdefault(1, []).extend(replies))
+    await until(lambda: len(channel.streams) == 2)
+    await until(lambda: 1 in told)
+    assert told[1] == [], "the second stream answered it"
+    assert await exchange(transport, put()) == []
     await transport.close()
