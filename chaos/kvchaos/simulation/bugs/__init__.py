@@ -1,13 +1,12 @@
-"""Planted bugs: each a patch of the production code, applied in the simulation only, that leaves one safety rule out."""
+"""Planted bugs: each a patch of the production code, applied in the simulation only, that leaves one rule of the store out.
+
+The suite must be able to fail: every one of them is found by ordinary seeds. To add one, write a function that patches and mark it
+with `bug`; say in a sentence what the store then does wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from kvchaos.simulation.bugs import answers, dots, durability, retries
+from kvchaos.simulation.bugs.planting import BUGS, planted
 
-
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """Applies the bug `name` for the time of the block. Raises `KeyError` for one that there is not."""
-    raise KeyError(name)
-    yield
+__all__ = ["BUGS", "answers", "dots", "durability", "planted", "retries"]
