@@ -331,12 +331,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         """What is still due, in order."""
         return [handle for _, _, handle in sorted(self._heap) if handle.callback is not None and handle.process.is_alive]
 
-    def describe_waiting(self) -> str:
-        """One line a task of the living: its process, its name, and what it awaits."""
-        lines = [
-            f"  {task.process.name}: {task.get_name()} {awaited_by(task)}" for task in self.tasks_of() if task.process.is_alive
-        ]
-        paused = [f"  {task.process.name} is paused" for task in self.tasks_of() if task.process.is_paused]
+    def describe_waiting(self, process: Process | None = None) -> str:
+        """One line a task of the living, or of `process`: its process, its name, and what it awaits."""
+        tasks = [task for task in self.tasks_of(process) if task.process.is_alive]
+        lines = [f"  {task.process.name}: {task.get_name()} {awaited_by(task)}" for task in tasks]
+        paused = [f"  {task.process.name} is paused" for task in tasks if task.process.is_paused]
         return "\n".join([*lines, *dict.fromkeys(paused)]) or "  no task is left"
 
     def _end(self) -> None:
