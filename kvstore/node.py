@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
-from kvproto.errors import AvailabilityError, ClusterError, KvError, StorageError, UserError
+from kvproto.errors import AvailabilityError, ClusterError, KvError, ShuttingDown, StorageError, UserError
 from kvproto.link import LinkBounds
 from kvstore import __version__
 from kvstore.api.admin import AdminService
@@ -215,6 +215,10 @@ class Node:
             await self._closed.wait()  # we were stopped while we started; by a failed disk, or by our owner
             if self.failure is not None:
                 raise self.failure from error
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+                # A call to a peer was cut short by our own end: nobody has cancelled the one who waits for us.
+                raise ShuttingDown(f"{config.node_id} was stopped while it started", subject=config.node_id) from error
             raise
         self._started_s = asyncio.get_running_loop().time()
         log.info("node_ready", node=config.node_id, address=config.listen, cluster=config.cluster.id, peers=len(config.peers))

@@ -20,6 +20,7 @@ from random import Random
 from typing import Any, TypeVar, TypeVarTuple
 
 from kvstore.simulation.process import OWNER, Handle, Process
+from kvstore.simulation.tracing import awaited_by, bury, traceback_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -330,10 +331,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         """What is still due, in order."""
         return [handle for _, _, handle in sorted(self._heap) if handle.callback is not None and handle.process.is_alive]
 
-    def describe_waiting(self) -> str:
-        """One line a task of the living: its process, its name, and what it awaits."""
-        lines = [f"  {task.process.name}: {task.get_name()} {_awaited(task)}" for task in self.tasks_of() if task.process.is_alive]
-        paused = [f"  {task.process.name} is paused" for task in self.tasks_of() if task.process.is_paused]
+    def describe_waiting(self, process: Process | None = None) -> str:
+        """One line a task of the living, or of `process`: its process, its name, and what it awaits."""
+        tasks = [task for task in self.tasks_of(process) if task.process.is_alive]
+        lines = [f"  {task.process.name}: {task.get_name()} {awaited_by(task)}" for task in tasks]
+        paused = [f"  {task.process.name} is paused" for task in tasks if task.process.is_paused]
         return "\n".join([*lines, *dict.fromkeys(paused)]) or "  no task is left"
 
     def _end(self) -> None:
@@ -345,7 +347,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.after_turns = None
         for task in tasks:
             task._log_destroy_pending = False  # noqa: SLF001 - it is meant to die pending
-            _bury(task)
+            bury(task)
 
 
 async def _close(generator: AsyncGenerator[Any, Any]) -> None:
@@ -354,41 +356,3 @@ async def _close(generator: AsyncGenerator[Any, Any]) -> None:
 
 def _ignore(_: object) -> None:
     return None
-
-
-def _bury(task: SimTask) -> None:
-    """Closes the coroutine of `task`, also one whose `finally` goes on awaiting."""
-    coroutine: Any = task.get_coro()
-    for _ in range(10):
-        try:
-            coroutine.close()
-        except BaseException:  # noqa: BLE001 - whatever it wanted to do in a world that is over
-            continue
-        return
-
-
-def _awaited(task: SimTask) -> str:
-    """Where each coroutine of the task stands, and what the innermost waits for."""
-    steps: list[str] = []
-    coroutine: Any = task.get_coro()
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is None:
-            break
-        steps.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
-        coroutine = (
-            getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-        )
-    waits = getattr(task, "_fut_waiter", None)
-    return f"in {' > '.join(steps) or '?'}" + (f" for {type(waits).__name__}" if waits is not None else " is ready")
-
-
-def traceback_of(error: object) -> str:
-    """Where it was raised, in one line."""
-    if not isinstance(error, BaseException):
-        return ""
-    frames, where = [], error.__traceback__
-    while where is not None:
-        frames.append(f"{where.tb_frame.f_code.co_qualname}:{where.tb_lineno}")
-        where = where.tb_next
-    return f" at {' > '.join(frames)}"

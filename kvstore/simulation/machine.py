@@ -89,6 +89,7 @@ class Machine:
         )
         self._waiting: list[asyncio.Future[Any]] = []
         self._exit: SimTask | None = None
+        self._starting: SimTask | None = None
 
     async def start(self) -> None:
         """A new process with a new `Node`; returns when it serves. Raises what the node raises, or `Killed`."""
@@ -100,7 +101,7 @@ class Machine:
         node = self.node = Node(self._config, SimSeams(self, process, rng))
         world.event("start", node=self.name, life=self.lives)
         try:
-            await self._in_process(process, node.start(), f"start@{self.name}")
+            await self._in_process(process, node.start(), starting=True)
         except KvError:
             self._end(process)
             raise
@@ -114,12 +115,13 @@ class Machine:
         assert process is not None and node is not None, f"{self.name} does not run"
         self.world.event("stop", node=self.name)
         try:
-            await self._in_process(process, node.stop(), f"stop@{self.name}")
+            await self._in_process(process, node.stop())
+            while process.is_alive and self._starting is not None and not self._starting.done():
+                await self.world.sleep(0.001)  # whoever waits for its start hears of the end first
         finally:
-            own = ("exit@", "start@", "stop@")
-            left = [task for task in self.world.loop.tasks_of(process) if not task.get_name().startswith(own)]
+            left = [task for task in self.world.loop.tasks_of(process) if not task.get_name().startswith(("exit@", "stop@"))]
             if process.is_alive and left and sys.exc_info()[0] is None:
-                waiting = self.world.loop.describe_waiting()
+                waiting = self.world.loop.describe_waiting(process)
                 self._end(process)
                 raise AssertionError(f"{self.name} left tasks behind:\n{waiting}")
             self._end(process)
@@ -148,16 +150,15 @@ class Machine:
             if not waiter.done():
                 waiter.set_exception(Killed(f"{self.name} was killed"))
 
-    async def _in_process(self, process: Process, work: Coroutine[Any, Any, None], name: str) -> None:
+    async def _in_process(self, process: Process, work: Coroutine[Any, Any, None], *, starting: bool = False) -> None:
         """Runs `work` in `process` and waits for it here, but not beyond the end of the process."""
         over: asyncio.Future[None] = self.world.loop.create_future()
-        task = process.spawn(work, name=name)
+        task = process.spawn(work)
+        if starting:
+            self._starting = task
 
         def tell(task: asyncio.Task[None]) -> None:
             if over.done():
-                return
-            if task.cancelled():  # it was stopped while it started
-                over.set_exception(Killed(f"{self.name} was stopped"))
                 return
             error = task.exception()
             if error is None:

@@ -12,7 +12,8 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from kvstore.simulation.network import End, Network
+from kvstore.simulation.connection import End
+from kvstore.simulation.network import Network
 from kvstore.simulation.process import Handle, Process
 from kvstore.simulation.status import EOF, Code
 

@@ -116,12 +116,11 @@ class StreamInHand:
         self.sent: list[key_value_pb2.BatchRequest] = []
 
     async def read(self) -> key_value_pb2.BatchReply:
-        reply = asyncio.ensure_future(self.replies.get())
-        await asyncio.wait({reply, self.broken}, return_when=asyncio.FIRST_COMPLETED)
+        while self.replies.empty() and not self.broken.done():
+            await asyncio.sleep(0)
         if self.broken.done():
-            reply.cancel()
             raise aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), "gone", "gone")
-        return reply.result()
+        return self.replies.get_nowait()
 
     async def write(self, message: key_value_pb2.BatchRequest) -> None:
         self.sent.append(message)

@@ -11,9 +11,10 @@ import grpc.aio
 import pytest
 
 from kvstore.simulation.channel import SimChannel
+from kvstore.simulation.connection import NetworkSettings
 from kvstore.simulation.events import EventLog
 from kvstore.simulation.loop import SimLoop
-from kvstore.simulation.network import Network, NetworkSettings
+from kvstore.simulation.network import Network
 from kvstore.simulation.process import Process
 from kvstore.simulation.server import SimServer
 from tests.support.nodes import free_ports
@@ -59,13 +60,11 @@ class Service:
             raise
 
     def add_to(self, server: Any) -> None:
+        as_they_are: Any = {"request_deserializer": bytes, "response_serializer": bytes}
         handlers = {
-            "Answer": grpc.unary_unary_rpc_method_handler(self.answer),
-            "Count": grpc.unary_stream_rpc_method_handler(self.count),
-            "Echo": grpc.stream_stream_rpc_method_handler(self.echo),
-        }
-        handlers = {
-            name: handler._replace(request_deserializer=bytes, response_serializer=bytes) for name, handler in handlers.items()
+            "Answer": grpc.unary_unary_rpc_method_handler(self.answer, **as_they_are),
+            "Count": grpc.unary_stream_rpc_method_handler(self.count, **as_they_are),
+            "Echo": grpc.stream_stream_rpc_method_handler(self.echo, **as_they_are),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
         server.add_registered_method_handlers("test.Service", handlers)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, QuorumUnreachable
+from kvstore.simulation.connection import End, LinkSettings, NetworkSettings
 from kvstore.simulation.events import EventLog
 from kvstore.simulation.loop import SimLoop
-from kvstore.simulation.network import End, LinkSettings, Network, NetworkSettings
+from kvstore.simulation.network import Network
 from kvstore.simulation.process import Process
 from kvstore.simulation.world import World
 

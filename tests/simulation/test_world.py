@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kvproto.errors import KvError, RetryWindowPassed, WrongEpoch
+from kvproto.errors import KvError, RetryWindowPassed, ShuttingDown, WrongEpoch
 from kvstore.config import ClusterConfig, NamespaceConfig
 from kvstore.simulation.loop import Defect
 from kvstore.simulation.world import World
@@ -75,6 +75,23 @@ def test_a_machine_that_goes_silently_is_missed_by_keepalive() -> None:
 
     assert down_after_s(silent=False) < 0.1
     assert 1.5 < down_after_s(silent=True) < 3.6
+
+
+def test_bug_a_node_that_was_stopped_while_it_greeted_its_peers_told_its_owner_that_he_was_cancelled() -> None:
+    """1. n1 starts and greets n2, whose answer is long in coming. 2. Its owner stops it. 3. The greeting is cut short, and start
+    raised the `CancelledError` of that call, which says that the owner's own task is to end."""
+
+    async def scenario(world: World) -> None:
+        await world.start("n2")
+        world.set_link("n2", "n1", delay_ms=300)
+        starting = world.loop.main.spawn(world.restart("n1"))
+        await world.sleep(0.7)
+        assert not starting.done()
+        await world.stop("n1")
+        with pytest.raises(ShuttingDown):
+            await starting
+
+    World(1, nodes=2).run(scenario)
 
 
 def test_a_put_queued_on_a_paused_node_is_executed_when_it_resumes() -> None:

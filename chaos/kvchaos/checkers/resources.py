@@ -1,8 +1,8 @@
 """Nothing grows and nothing is left: queues within their bounds, no work that outlives its deadline, every invariant. Pure.
 
 Facts: `resources` (value: {"in_flight", "queues": {name: [held, bound]}, "left": [names]}) of a node that should be idle,
-`invariant` (value: the sentence that failed), `defect` (value: an exception nobody expected). Calls say how long they may take:
-`timeout_ms`.
+`invariant` (value: the sentence that failed), `defect` (value: an exception nobody expected), `overrun` (a node's part of a call
+took {"took_ms"} of {"given_ms"}). Calls say how long they may take: `timeout_ms`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ def check_resources(events: Iterable[Event]) -> list[Violation]:
     for event in events:
         if event.f in ("invariant", "defect"):
             violations.append(Violation(INVARIANTS, "", f"{event.node or event.process}: {event.value}", (event.index,)))
+        elif event.f == "overrun":
+            took_ms, given_ms = event.value["took_ms"], event.value["given_ms"]
+            text = f"{event.node} worked {took_ms} ms on a batch of which the longest deadline was {given_ms} ms"
+            violations.append(Violation(DEADLINES, "", text, (event.index,)))
         elif event.f == "resources":
             if event.value.get("in_flight"):
                 text = f"{event.node} still works on {event.value['in_flight']} operations, long after their deadline"

@@ -7,7 +7,7 @@ to what the store claims: eventual namespaces, strict levels, ring epochs that m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -19,8 +19,12 @@ from kvchaos.simulation.schedule import FAULTS, LOSES_COPIES, Fault, Schedule
 NODES = ((1, 2), (2, 3), (3, 30), (4, 4), (5, 8), (6, 1), (7, 2))
 FAULT_SHARE = 0.3
 FAULTS_OF_A_KIND_MAX = 3
-NEEDS_WHOLE_COPIES = frozenset({"strict", "answers", "reads"})
-"""Promises that do not survive a copy that is taken away."""
+TAKEN_AWAY_BY = {
+    "wipe": frozenset({"strict", "answers", "reads"}),
+    "rollback": frozenset({"strict", "answers", "reads"}),
+    "flip": frozenset({"answers", "reads"}),  # a damaged copy knows that it is none, and does not count
+}
+"""Promises that do not survive a copy that is taken away in this way: what rests on one copy, or on a quorum of whole ones."""
 
 
 def generate(seed: int) -> Schedule:
@@ -56,8 +60,12 @@ def generate(seed: int) -> Schedule:
 
 def promises_for(faults: tuple[Fault, ...]) -> tuple[str, ...]:
     """What may be asserted under these faults."""
-    loses = any(fault.kind in LOSES_COPIES for fault in faults)
-    return tuple(name for name in PROMISES if not (loses and name in NEEDS_WHOLE_COPIES))
+    gone = _taken_away(faults)
+    return tuple(name for name in PROMISES if name not in gone)
+
+
+def _taken_away(faults: Iterable[Fault]) -> set[str]:
+    return {name for fault in faults for name in TAKEN_AWAY_BY.get(fault.kind, ())}
 
 
 def is_fair(schedule: Schedule) -> bool:
@@ -68,7 +76,7 @@ def is_fair(schedule: Schedule) -> bool:
         return True
     fewest = min([schedule.w, *(_writes_to(operation.level, schedule) for operation in schedule.operations)])
     nodes = {fault.args["node"] for fault in losing}
-    return fewest >= 2 and len(nodes) == 1 and not NEEDS_WHOLE_COPIES & set(schedule.promises)
+    return fewest >= 2 and len(nodes) == 1 and not _taken_away(losing) & set(schedule.promises)
 
 
 def _weighted(rng: Random, weights: tuple[tuple[int, int], ...]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kvchaos.history import Recorder
 from kvchaos.simulation.schedule import Fault, Schedule
+from kvchaos.simulation.stopwatch import Stopwatch
 from kvproto.errors import KvError
 from kvstore.core.ring import Ring
 from kvstore.simulation.disk import Backup
@@ -27,8 +28,9 @@ Undo = Callable[[], None]
 class Nemesis:
     """The faults of one schedule. `run` returns when the last has begun; `end` undoes what is left and starts every node."""
 
-    def __init__(self, world: World, schedule: Schedule, recorder: Recorder) -> None:
+    def __init__(self, world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:
         self._world = world
+        self._stopwatch = stopwatch
         self._schedule = schedule
         self._recorder = recorder
         self._blocks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -161,7 +163,14 @@ class Nemesis:
             return None
         process = self._world.process(node)
         self._world.pause(node)
-        return lambda: self._world.resume(node) if process.is_alive and process.is_paused else None
+        self._stopwatch.paused(node)
+
+        def undo() -> None:
+            self._stopwatch.resumed(node)
+            if process.is_alive and process.is_paused:
+                self._world.resume(node)
+
+        return undo
 
     # --- disks
 

@@ -15,8 +15,10 @@ from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.simulation.bugs import planted
 from kvchaos.simulation.nemesis import Nemesis
+from kvchaos.simulation.patch import Patch
 from kvchaos.simulation.rest import Rest
 from kvchaos.simulation.schedule import Schedule
+from kvchaos.simulation.stopwatch import Stopwatch
 from kvchaos.simulation.watch import Watch
 from kvstore import __version__
 from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
@@ -54,10 +56,13 @@ def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False
     with ExitStack() as stack:
         if bug is not None:
             stack.enter_context(planted(bug))
+        patch = Patch()
+        stack.callback(patch.undo)
         world = make_world(schedule, keep_events=keep_events)
         recorder = Recorder(lambda: world.loop.now_ns - START_NS, _header(schedule))
         try:
-            world.run(lambda running: _play(running, schedule, recorder))
+            stopwatch = Stopwatch(world, recorder, patch)
+            world.run(lambda running: _play(running, schedule, recorder, stopwatch))
         except (AssertionError, Deadlock, OutOfTime) as error:
             # A broken invariant is a finding like any other: the history up to here is judged as well.
             recorder.note("world", "info", "invariant", value=str(error))
@@ -110,10 +115,10 @@ def _header(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-async def _play(world: World, schedule: Schedule, recorder: Recorder) -> None:
+async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:
     watch = Watch(world, recorder)
     await world.start()
-    nemesis = Nemesis(world, schedule, recorder)
+    nemesis = Nemesis(world, schedule, recorder, stopwatch)
     rest = Rest(world, schedule, recorder)
     faults = world.loop.main.spawn(nemesis.run())
     for work in _start_clients(world, schedule, recorder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kvchaos.simulation.bugs.planting import Patch, bug
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
 from kvstore.api.peer import PeerService
 from kvstore.coordinator import put
 from kvstore.coordinator.read_repair import ReadRepair

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from kvchaos.simulation.bugs.planting import Patch, bug
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
 from kvstore.coordinator import get, put, read_repair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.core.record import DamagedRecord, decode, encode, encode_context, merge_records

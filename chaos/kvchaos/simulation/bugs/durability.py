@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from kvchaos.simulation.bugs.planting import Patch, bug
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
 from kvproto.errors import RecordLost, StorageError
 from kvproto.link import Coalescer, Ticket
 from kvstore.simulation.disk import SimEngine

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvchaos.simulation.bugs.planting import Patch, bug
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
 from kvstore.coordinator import put
 from kvstore.core.record import Minted, decode
 
