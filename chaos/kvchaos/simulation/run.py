@@ -22,10 +22,10 @@ from kvchaos.simulation.stopwatch import Stopwatch
 from kvchaos.simulation.watch import Watch
 from kvstore import __version__
 from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
+from kvstore.simulation.connection import LinkSettings, NetworkSettings
 from kvstore.simulation.disk import DiskSettings
 from kvstore.simulation.events import Event
 from kvstore.simulation.loop import START_NS, Deadlock, OutOfTime
-from kvstore.simulation.network import LinkSettings, NetworkSettings
 from kvstore.simulation.world import World
 
 LIMIT_S = 600.0
