@@ -45,7 +45,7 @@ def generate(seed: int) -> Schedule:
         duration_ms=duration_ms,
         retry_window_ms=rng.choice([10_000, 10_000, 2000]),
         retry_ids=rng.choice([32, 32, 4]),
-        cache_bytes=rng.choice([1 << 20, 0]),
+        cache_bytes=rng.choice([1 << 20, 0, 0]),
         delay_ms=rng.choice([0.2, 0.2, 2.0, 10.0]),
         jitter_ms=rng.choice([0.6, 5.0, 30.0]),
         loss=rng.choice([0.0, 0.0, 0.0, 0.02]),
@@ -74,7 +74,7 @@ def is_fair(schedule: Schedule) -> bool:
     losing = [fault for fault in schedule.faults if fault.kind in LOSES_COPIES]
     if not losing:
         return True
-    fewest = min([schedule.w, *(_writes_to(operation.level, schedule) for operation in schedule.operations)])
+    fewest = _fewest_copies(schedule, schedule.operations)
     nodes = {fault.args["node"] for fault in losing}
     return fewest >= 2 and len(nodes) == 1 and not _taken_away(losing) & set(schedule.promises)
 
@@ -84,11 +84,10 @@ def _weighted(rng: Random, weights: tuple[tuple[int, int], ...]) -> int:
 
 
 def _quorums(rng: Random, copies: int) -> tuple[int, int]:
-    """Mostly the majority that pa-ec gives, sometimes 1 as pa-el, sometimes anything."""
+    """Mostly the majority that pa-ec gives, sometimes 1 as pa-el, sometimes read-one-write-all or anything."""
     majority = copies // 2 + 1
-    return rng.choice(
-        [(majority, majority)] * 5 + [(1, 1), (1, copies), (copies, 1)] + [(rng.randint(1, copies), rng.randint(1, copies))]
-    )
+    anything = (rng.randint(1, copies), rng.randint(1, copies))
+    return rng.choice([(majority, majority)] * 5 + [(1, 1), (1, copies), (1, copies), (copies, 1), anything])
 
 
 # --- what clients do
@@ -101,7 +100,7 @@ def _operations(rng: Random, base: Schedule) -> tuple[Operation, ...]:
     kinds["get"] += 1
     contexts = {kind: rng.choice([0, 1, 3]) for kind in ("none", "empty", "read", "own")}
     contexts["read"] += 1
-    levels = {"preset": 6, **{level: rng.choice([0, 0, 1]) for level in ("one", "quorum", "all")}}
+    reads, writes = ({"preset": 4, **{level: rng.choice([0, 0, 2]) for level in ("one", "quorum", "all")}} for _ in range(2))
     processes = rng.randint(2, 6)
     count = rng.randint(30, 160)
     registers = [f"r{number}" for number in range(rng.randint(1, 4))]
@@ -109,7 +108,8 @@ def _operations(rng: Random, base: Schedule) -> tuple[Operation, ...]:
     for _ in range(count):
         f = rng.choices(list(kinds), list(kinds.values()))[0]
         key = "s0" if f == "add" else "c0" if f == "increment" else rng.choice([*registers, registers[0]])
-        rows.append((rng.randrange(base.duration_ms), rng.randrange(processes), f, key, _pick(rng, contexts), _pick(rng, levels)))
+        level = _pick(rng, reads if f == "get" else writes)
+        rows.append((rng.randrange(base.duration_ms), rng.randrange(processes), f, key, _pick(rng, contexts), level))
     rows.sort()
     return tuple(
         Operation(process, at_ms, f, key, f"w{number}", context if f in ("put", "delete") else "read", level)
@@ -126,7 +126,7 @@ def _pick(rng: Random, weights: dict[str, int]) -> str:
 
 def _faults(rng: Random, base: Schedule, operations: tuple[Operation, ...]) -> tuple[Fault, ...]:
     kinds = [kind for kind in FAULTS if rng.random() < FAULT_SHARE]
-    fewest = min([base.w, *(_writes_to(operation.level, base) for operation in operations)])
+    fewest = _fewest_copies(base, operations)
     frail = rng.choice(base.node_ids)  # the only node that may lose what it acknowledged
     faults = []
     for kind in kinds:
@@ -141,9 +141,11 @@ def _faults(rng: Random, base: Schedule, operations: tuple[Operation, ...]) -> t
     return tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind)))
 
 
-def _writes_to(level: str, base: Schedule) -> int:
-    named = {"preset": base.w, "one": 1, "quorum": base.copies // 2 + 1, "all": base.copies}
-    return named[level] if level in named else int(level)
+def _fewest_copies(schedule: Schedule, operations: Iterable[Operation]) -> int:
+    """How many copies the least replicated write has when it is acknowledged."""
+    named = {"preset": schedule.w, "one": 1, "quorum": schedule.copies // 2 + 1, "all": schedule.copies}
+    levels = {operation.level for operation in operations if operation.f != "get"}
+    return min(named[level] if level in named else int(level) for level in (*levels, "preset"))
 
 
 Arguments = Callable[[Random, Schedule, str], dict[str, Any] | None]
@@ -202,7 +204,7 @@ _ARGUMENTS: dict[str, Arguments] = {
     "rollback": lambda rng, base, frail: {"node": frail, "back_ms": rng.choice([50, 500, 3000])},
     "failing_disk": _extended(lambda rng, base: {"error": rng.choice(["EIO", "ENOSPC"]), "applied": rng.random() < 0.5}, _one_node),
     "slow_disk": _extended(lambda rng, base: {"ms": rng.choice([10, 100, 500])}, _one_node),
-    "flip": lambda rng, base, frail: {"node": frail},
+    "flip": lambda rng, base, frail: {"node": frail, "records": rng.choice([4, 16])},
     "skew": _extended(lambda rng, base: {"ms": rng.choice([-30_000, -500, 20, 500, 30_000])}, _one_node),
     "epoch": lambda rng, base, frail: {"delays_ms": [rng.choice([0, 1, 30, 300]) for _ in base.node_ids]},
 }

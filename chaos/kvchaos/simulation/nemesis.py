@@ -203,9 +203,11 @@ class Nemesis:
 
         return undo
 
-    def _do_flip(self, number: int, node: str) -> Undo | None:
-        is_up = node in self._world.running
-        return None if not is_up or self._world.disk(node).flip_bit() is None else _nothing
+    def _do_flip(self, number: int, node: str, records: int = 1) -> Undo | None:
+        if node not in self._world.running:
+            return None
+        flipped = [self._world.disk(node).flip_bit() for _ in range(records)]
+        return _nothing if any(flipped) else None
 
     # --- clocks and rings
 

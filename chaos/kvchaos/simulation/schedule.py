@@ -31,7 +31,7 @@ FAULTS = {
     "rollback": "node, back_ms: killed, and its disk put back to what it was; it starts again afterwards",
     "failing_disk": "node, error, applied: the next write or sync fails; it starts again afterwards",
     "slow_disk": "node, ms: writes take so much longer",
-    "flip": "node: a bit of a stored record flips",
+    "flip": "node, records: in so many stored records a bit flips",
     "skew": "node, ms: its wall clock is wrong by so much",
     "epoch": "delays_ms: a new ring epoch with the same owners, taken up by each node after its delay",
 }
