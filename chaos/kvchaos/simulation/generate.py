@@ -2,7 +2,7 @@
 
 A mixture of everything hides what only shows where something is absent (Groce et al., "Swarm Testing", 2012). What is drawn keeps
 to what the store claims: eventual namespaces, strict levels, ring epochs that move no owners. Where copies are taken away
-(`LOSES_COPIES`) it is from one node, and writes go to two at least, so that nothing acknowledged may be lost.
+(`LOSES_COPIES`) it is in one way and from one node, and writes go to two at least, so that nothing acknowledged may be lost.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ def generate(seed: int) -> Schedule:
     nodes = _weighted(rng, NODES)
     copies = min(nodes, _weighted(rng, ((3, 12), (2, 2), (1, 1), (5, 1))))
     r, w = _quorums(rng, copies)
+    losing = rng.choice(["", "", *sorted(LOSES_COPIES)]) if copies > 1 else ""
+    if losing:
+        w = max(2, w)
     duration_ms = rng.choice([1500, 3000, 5000, 8000])
     base = Schedule(
         seed=seed,
@@ -50,11 +53,11 @@ def generate(seed: int) -> Schedule:
         jitter_ms=rng.choice([0.6, 5.0, 30.0]),
         loss=rng.choice([0.0, 0.0, 0.0, 0.02]),
         late_share=rng.choice([0.0, 0.5, 1.0]),
-        write_ms=rng.choice([0.1, 1.0, 5.0]),
+        write_ms=rng.choice([0.1, 1.0, 5.0, 50.0]),
         disk_jitter_ms=rng.choice([0.4, 5.0, 20.0]),
     )
-    operations = _operations(rng, base)
-    faults = _faults(rng, base, operations)
+    operations = _operations(rng, base, losing)
+    faults = _faults(rng, base, losing)
     return replace(base, promises=promises_for(faults), faults=faults, operations=operations)
 
 
@@ -93,7 +96,7 @@ def _quorums(rng: Random, copies: int) -> tuple[int, int]:
 # --- what clients do
 
 
-def _operations(rng: Random, base: Schedule) -> tuple[Operation, ...]:
+def _operations(rng: Random, base: Schedule, losing: str) -> tuple[Operation, ...]:
     """A few processes, each with its operations in order; quiet or busy, on few keys, so that they meet."""
     kinds = {kind: rng.choice([0, 1, 3]) for kind in ("put", "get", "delete", "add", "increment")}
     kinds["put"] += 1
@@ -101,6 +104,8 @@ def _operations(rng: Random, base: Schedule) -> tuple[Operation, ...]:
     contexts = {kind: rng.choice([0, 1, 3]) for kind in ("none", "empty", "read", "own")}
     contexts["read"] += 1
     reads, writes = ({"preset": 4, **{level: rng.choice([0, 0, 2]) for level in ("one", "quorum", "all")}} for _ in range(2))
+    if losing:
+        writes["one"] = 0
     processes = rng.randint(2, 6)
     count = rng.randint(30, 160)
     registers = [f"r{number}" for number in range(rng.randint(1, 4))]
@@ -124,14 +129,11 @@ def _pick(rng: Random, weights: dict[str, int]) -> str:
 # --- what breaks
 
 
-def _faults(rng: Random, base: Schedule, operations: tuple[Operation, ...]) -> tuple[Fault, ...]:
-    kinds = [kind for kind in FAULTS if rng.random() < FAULT_SHARE]
-    fewest = _fewest_copies(base, operations)
+def _faults(rng: Random, base: Schedule, losing: str) -> tuple[Fault, ...]:
+    kinds = [kind for kind in FAULTS if kind == losing or (kind not in LOSES_COPIES and rng.random() < FAULT_SHARE)]
     frail = rng.choice(base.node_ids)  # the only node that may lose what it acknowledged
     faults = []
     for kind in kinds:
-        if kind in LOSES_COPIES and fewest < 2:
-            continue
         for _ in range(rng.randint(1, FAULTS_OF_A_KIND_MAX)):
             args = _ARGUMENTS[kind](rng, base, frail)
             if args is not None:
@@ -171,7 +173,7 @@ def _partition(rng: Random, base: Schedule, _frail: str) -> dict[str, Any] | Non
 
 
 def _some_nodes(rng: Random, base: Schedule, _frail: str) -> dict[str, Any]:
-    count = rng.choice([1, 1, 1, 2, base.nodes])
+    count = rng.choice([1, 1, 2, base.nodes, base.nodes])
     return {"nodes": sorted(rng.sample(base.node_ids, min(count, base.nodes)))}
 
 
