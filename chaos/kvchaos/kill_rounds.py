@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvchaos.checkers.lost_writes import Verdict, check_lost_writes
+from kvchaos.history import History, Recorder
 from kvchaos.processes import FaultFailed, ProcessPlane, RestartFailed
 from kvchaos.workloads import UniqueWrites
 from kvproto.errors import KvError
@@ -42,6 +43,7 @@ class KillReport:
     kills: list[tuple[str, ...]] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     acknowledged_min: int = 0
+    history: History = field(default_factory=History)
 
     @property
     def is_conclusive(self) -> bool:
@@ -69,7 +71,9 @@ async def run_kill_rounds(
     from kvclient import AsyncClient
 
     rng = random.Random(f"{seed}/kills")
-    report = KillReport(seed, acknowledged_min=rounds * BEFORE_KILL_MIN)
+    loop = asyncio.get_running_loop()
+    recorder = Recorder(lambda: int(loop.time() * 1e9), {"seed": seed, "preset": preset, "scenario": "kill-rounds"})
+    report = KillReport(seed, acknowledged_min=rounds * BEFORE_KILL_MIN, history=recorder.history)
     async with ProcessPlane(root, preset=preset) as plane, AsyncClient(plane.addresses) as client:
         load = UniqueWrites(
             client.namespace("default"),
@@ -77,6 +81,7 @@ async def run_kill_rounds(
             own_keys=OWN_KEYS,
             shared_keys=SHARED_KEYS,
             rng=random.Random(f"{seed}/load"),
+            recorder=recorder,
         )
         try:
             for number in range(rounds):
@@ -98,10 +103,12 @@ async def _run_round(plane: ProcessPlane, load: UniqueWrites, victims: tuple[str
     load.start()
     await load.acknowledge_more(before, timeout_s=PROGRESS_TIMEOUT_S)
     await plane.kill(*victims)
+    load.recorder.fault("kill", list(victims))
     if len(victims) <= len(plane.node_ids) // 2:
         # A majority goes on: what it acknowledges alone must survive the return of the others.
         await load.acknowledge_more(WHILE_DOWN_MIN, timeout_s=PROGRESS_TIMEOUT_S)
     await plane.restart(*victims)
+    load.recorder.fault("restart", list(victims))
     await load.acknowledge_more(BEFORE_KILL_MIN, timeout_s=PROGRESS_TIMEOUT_S)
     await load.stop()
 
@@ -112,6 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None, help="which nodes die when; default: drawn and printed")
     parser.add_argument("--preset", default="pa-ec")
+    parser.add_argument("--history", type=Path, help="write the history to this file, as JSON Lines")
     chosen = parser.parse_args(arguments)
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().getrandbits(32)
     try:
@@ -122,6 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (FaultFailed, TimeoutError, KvError) as error:
         print(f"seed {seed}: inconclusive: {type(error).__name__}: {error}")
         return INCONCLUSIVE
+    if chosen.history is not None:
+        report.history.write(chosen.history)
     print(report.sentence())
     for name, key, value in report.verdict.violations()[:VIOLATIONS_SHOWN]:
         print(f"{name}: {key} = {value.decode()}")

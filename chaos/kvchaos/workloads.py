@@ -1,4 +1,4 @@
-"""Workloads: what clients do while faults happen, recorded so that a checker can judge it.
+"""Workloads: what clients do while faults happen, recorded as a history so that checkers can judge it.
 
 `UniqueWrites` never writes the same value twice. Its writers do two things in turn, both with a causal past that the checker can
 follow: a chain of puts without context on a key of their own, and read-modify-write on a key that all share.
@@ -11,7 +11,8 @@ import random
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
-from kvchaos.checkers.lost_writes import Fate, Write
+from kvchaos.checkers.lost_writes import Fate, Write, writes_in
+from kvchaos.history import Recorder
 from kvproto.errors import KvError
 
 PAUSE_AFTER_ERROR_S = 0.02
@@ -40,12 +41,21 @@ class KeyValue(Protocol):
 
 
 class UniqueWrites:
-    """`writers` coroutines that write until `stop`. `writes` is everything they tried, in the order in which it ended."""
+    """`writers` coroutines that write until `stop`. What they do is written to `recorder`, by default one on the loop's clock."""
 
     def __init__(
-        self, store: KeyValue, *, writers: int, own_keys: int, shared_keys: int, rng: random.Random, timeout_s: float = 3.0
+        self,
+        store: KeyValue,
+        *,
+        writers: int,
+        own_keys: int,
+        shared_keys: int,
+        rng: random.Random,
+        timeout_s: float = 3.0,
+        recorder: Recorder | None = None,
     ) -> None:
-        self.writes: list[Write] = []
+        loop = asyncio.get_running_loop()
+        self.recorder = recorder or Recorder(lambda: int(loop.time() * 1e9))
         self.acknowledged = 0
         self._store = store
         self._own_keys = own_keys
@@ -55,9 +65,15 @@ class UniqueWrites:
         self._progress = asyncio.Condition()
         # A chain's past must survive from one round to the next, so that a later put is known to replace an earlier one.
         self._chains: dict[str, list[bytes]] = {}
-        self._serial = 0
+        self._serials = [0] * writers
+        self._processes = list(range(writers))  # a new number after a call of unknown outcome
         self._rngs = [random.Random(rng.getrandbits(64)) for _ in range(writers)]
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def writes(self) -> list[Write]:
+        """Everything they tried and what became of it."""
+        return writes_in(self.recorder.history.events)
 
     def start(self) -> None:
         """Lets the writers go."""
@@ -88,7 +104,7 @@ class UniqueWrites:
 
     async def read_all(self, *, timeout_s: float) -> Mapping[str, Sequence[bytes]]:
         """Every key that was written to, with the values it holds now."""
-        keys = sorted({write.key for write in self.writes})
+        keys = sorted({event.key for event in self.recorder.history.events if event.key is not None and "write" in event.facts})
         entries = await asyncio.gather(*(self._store.get(key, timeout_s=timeout_s) for key in keys))
         return {key: entry.values for key, entry in zip(keys, entries, strict=True)}
 
@@ -112,35 +128,51 @@ class UniqueWrites:
     async def _extend_chain(self, key: str, number: int) -> Fate:
         """A put without context overwrites what the coordinator holds and what this client was acknowledged: the chain so far."""
         chain = self._chains.setdefault(key, [])
-        value = self._next_value(number)
-        fate = await self._put(key, value, frozenset(chain), context=None)
+        fate = await self._put(key, number, frozenset(chain), context=None)
         if fate is Fate.ACKNOWLEDGED:
             chain.clear()  # whoever knows this one knows what it knew
         if fate is not Fate.REFUSED:
-            chain.append(value)
+            chain.append(f"w{number}.{self._serials[number]}".encode())
         return fate
 
     async def _modify(self, key: str, number: int) -> Fate:
         """A put with the context of a read replaces exactly what was read; what others write meanwhile becomes a sibling."""
+        process = self._processes[number]
+        self.recorder.note(process, "invoke", "read", key=key)
         try:
             entry = await self._store.get(key, timeout_s=self._timeout_s)
-        except KvError:
+        except KvError as error:
+            self.recorder.note(process, "fail", "read", key=key, error=error.message)
             return Fate.REFUSED
-        return await self._put(key, self._next_value(number), frozenset(entry.values), context=entry.context)
+        siblings = [value.decode() for value in entry.values]
+        self.recorder.note(process, "ok", "read", key=key, value=single(siblings), siblings=siblings, context=entry.context.hex())
+        return await self._put(key, number, frozenset(entry.values), context=entry.context)
 
-    async def _put(self, key: str, value: bytes, knew: frozenset[bytes], *, context: bytes | None) -> Fate:
+    async def _put(self, key: str, number: int, knew: frozenset[bytes], *, context: bytes | None) -> Fate:
+        value = self._next_value(number)
+        process, name = self._processes[number], value.decode()
+        self.recorder.note(
+            process, "invoke", "write", key=key, value=name, write=name, knew=sorted(known.decode() for known in knew)
+        )
         try:
-            await self._store.put(key, value, context=context, timeout_s=self._timeout_s)
-            fate = Fate.ACKNOWLEDGED
+            done = await self._store.put(key, value, context=context, timeout_s=self._timeout_s)
         except KvError as error:
             fate = Fate.UNKNOWN if error.may_have_applied else Fate.REFUSED
-        self.writes.append(Write(key, value, fate, knew))
-        if fate is Fate.ACKNOWLEDGED:
-            self.acknowledged += 1
-            async with self._progress:
-                self._progress.notify_all()
-        return fate
+            self.recorder.note(process, fate.value, "write", key=key, value=name, error=error.message)
+            if fate is Fate.UNKNOWN:
+                self._processes[number] += len(self._processes)
+            return fate
+        self.recorder.note(process, "ok", "write", key=key, value=name, version=getattr(done, "version", ""))
+        self.acknowledged += 1
+        async with self._progress:
+            self._progress.notify_all()
+        return Fate.ACKNOWLEDGED
 
     def _next_value(self, number: int) -> bytes:
-        self._serial += 1
-        return f"w{number}.{self._serial}".encode()
+        self._serials[number] += 1
+        return f"w{number}.{self._serials[number]}".encode()
+
+
+def single(siblings: Sequence[str]) -> str | list[str] | None:
+    """What a history's `value` says of a read: nothing, one, or several."""
+    return None if not siblings else siblings[0] if len(siblings) == 1 else list(siblings)

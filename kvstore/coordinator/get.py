@@ -149,7 +149,8 @@ class GetCoordinator:
         if round_.digests is None:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
-        self._replicas.fetch_from(nodes, round_.sub.store_keys, round_.digests, arrivals.deadline_s, arrivals)
+        sub, deadline_s = round_.sub, arrivals.deadline_s
+        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash)
 
     def _settle(self, round_: _Round, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally

@@ -76,7 +76,8 @@ class PutCoordinator:
         """Sends the records to the others and to our own disk; where the answers arrive."""
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
         me = self._replicas.me
-        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals)
+        ring_hash = sub.view.ring.hash
+        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals, ring_hash)
         self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)))
         return arrivals
 
@@ -159,14 +160,14 @@ class PutCoordinator:
         tokens, original = list(sub.group.contexts), sub.at()
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
-        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals)
+        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash)
         for _ in others:
             answer = await arrivals.next()
             if answer is None:
                 break
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
-                await self._take_in(keys, answer)
+                await self._take_in(keys, answer, arrivals.deadline_s)
                 if not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
@@ -192,10 +193,12 @@ class PutCoordinator:
         except RecordLost:
             return set()
 
-    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk) -> None:
-        """Merges what a replica holds differently into our own records; returns when that is durable or failed."""
+    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk, until_s: float) -> None:
+        """Merges what a replica holds differently into our own records; returns when that is durable or failed, or at `until_s`: a
+        slow disk of ours is no reason to keep a client waiting beyond its deadline."""
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
-        merged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        merged: asyncio.Future[None] = loop.create_future()
 
         def done(*_: object) -> None:
             if not merged.done():  # the client may have gone away meanwhile; who else waits for this commit must not notice
@@ -206,7 +209,11 @@ class PutCoordinator:
         except KvError:
             return  # minting will be refused for the same reason
         self._store.merge([key for key, _ in found], [record for _, record in found], done)
-        await merged
+        timer = loop.call_at(until_s, done)
+        try:
+            await merged
+        finally:
+            timer.cancel()
 
 
 def _without(context: Context, gone: set[bytes]) -> bytes:

@@ -103,21 +103,27 @@ class Replicas:
         self._turn = 0
 
     def store_at_others(
-        self, nodes: Sequence[str], keys: Sequence[bytes], records: Sequence[bytes], deadline_s: float, arrivals: Arrivals
+        self,
+        nodes: Sequence[str],
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        deadline_s: float,
+        arrivals: Arrivals,
+        ring_hash: int,
     ) -> None:
-        """Sends whole records to every node but this one; answers arrive in `arrivals`."""
+        """Sends whole records to every node but this one, as owners by the ring of `ring_hash`; answers arrive in `arrivals`."""
         size_bytes = sum(map(len, records)) + sum(map(len, keys))
         for node in nodes:
             if node != self.me:
-                self.peers.store(StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add))
+                self.peers.store(StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash))
 
     def fetch_from(
-        self, nodes: Sequence[str], keys: Sequence[bytes], digests: bytes, deadline_s: float, arrivals: Arrivals
+        self, nodes: Sequence[str], keys: Sequence[bytes], digests: bytes, deadline_s: float, arrivals: Arrivals, ring_hash: int
     ) -> None:
-        """Asks `nodes` for what differs from `digests`; answers arrive in `arrivals`."""
+        """Asks `nodes`, owners by the ring of `ring_hash`, for what differs from `digests`; answers arrive in `arrivals`."""
         size_bytes = len(digests) + sum(map(len, keys))
         for node in nodes:
-            self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add))
+            self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add, ring_hash))
 
     def unreachable(self, nodes: Sequence[str]) -> list[str]:
         """Those of `nodes` whose link is down; never this one."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from kvproto.errors import AvailabilityError, KvError
+from kvproto.errors import AvailabilityError, KvError, WrongEpoch
 from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
@@ -154,8 +154,18 @@ class PeerLink:
             for chunk in chunks:
                 chunk.fail(self._unreachable("is not connected", may_have_applied=False))
             return
-        self._batch_id += 1
         epoch, ring_hash = self._ring_of()
+        # A chunk that waited while the ring changed was planned for other owners: under the new epoch's name the answer would be
+        # counted with those of the old one (safety rule 7).
+        stale = [chunk for chunk in chunks if chunk.ring_hash not in (0, ring_hash)]
+        if stale:
+            chunks = [chunk for chunk in chunks if chunk.ring_hash in (0, ring_hash)]
+            for chunk in stale:
+                self._loop.call_soon(chunk.fail, self._outdated(epoch))
+            if not chunks:
+                self._loop.call_soon(self._coalescer.release, ticket)
+                return
+        self._batch_id += 1
         now_s = self._loop.time()
         left_s = max(chunk.deadline_s for chunk in chunks) - now_s
         message, stores, fetches = encode_request(
@@ -168,6 +178,9 @@ class PeerLink:
         )
         self._in_flight[self._batch_id] = _InFlight(stores, fetches, ticket, now_s)
         stream.send(message)
+
+    def _outdated(self, epoch: int) -> KvError:
+        return WrongEpoch(f"the ring is of epoch {epoch} by now: {self.node} was not asked", actual=epoch, subject=self.node)
 
     def _unreachable(self, reason: str, *, may_have_applied: bool) -> KvError:
         if self.refused is not None:

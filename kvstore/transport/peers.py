@@ -16,9 +16,9 @@ from kvstore.core.page import Page
 
 class StoreChunk:
     """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are
-    durable)."""
+    durable). `ring_hash`: of the ring by which the peer counts; 0 for any."""
 
-    __slots__ = ("answered", "count", "deadline_s", "error", "keys", "node", "records", "refused", "size_bytes")
+    __slots__ = ("answered", "count", "deadline_s", "error", "keys", "node", "records", "refused", "ring_hash", "size_bytes")
 
     def __init__(
         self,
@@ -28,7 +28,9 @@ class StoreChunk:
         size_bytes: int,
         deadline_s: float,
         answered: Callable[[StoreChunk], None],
+        ring_hash: int = 0,
     ) -> None:
+        self.ring_hash = ring_hash
         self.node = node
         self.keys = keys
         self.records = records
@@ -51,7 +53,7 @@ class StoreChunk:
 
 class FetchChunk:
     """Keys to compare with what the asker holds: `digests` are 8 bytes a key. Answered with the positions that differ there and
-    their records (None: nothing is held), and the positions that are `lost`."""
+    their records (None: nothing is held), and the positions that are `lost`. `ring_hash` as in `StoreChunk`."""
 
     __slots__ = (
         "answered",
@@ -64,6 +66,7 @@ class FetchChunk:
         "lost",
         "node",
         "records",
+        "ring_hash",
         "size_bytes",
     )
 
@@ -75,7 +78,9 @@ class FetchChunk:
         size_bytes: int,
         deadline_s: float,
         answered: Callable[[FetchChunk], None],
+        ring_hash: int = 0,
     ) -> None:
+        self.ring_hash = ring_hash
         self.node = node
         self.keys = keys
         self.digests = digests

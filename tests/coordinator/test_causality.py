@@ -325,3 +325,19 @@ async def test_writes_through_one_coordinator_in_parallel_are_never_lost(cluster
     cluster.wire("n1", "n3").waiting.pop(0)  # n3 never sees X alone
     cluster.wire("n1", "n3").release()
     assert await siblings(cluster, "n2") == [b"x", b"y"]
+
+
+async def test_bug_catching_up_waited_for_a_slow_disk_beyond_the_deadline() -> None:
+    """1. n1 and n2 hold a dot that n3 missed, and n3's disk hangs. 2. A context names the dot at n3. 3. n3 merged what the others
+    told and waited for its own disk, however long, though the others could have made the write durable without it."""
+    async with Cluster(engine=GatedEngine) as cluster:
+        await cluster.put("n1", b"k", b"other", **ALL)
+        cluster.wire("n1", "n3").error = StorageError("not now")
+        mine = await cluster.put("n1", b"k", b"mine", context=NOTHING)
+        await until(lambda: cluster.held("n2", b"k") == cluster.held("n1", b"k"))
+        engine = cluster.members["n3"].engine
+        assert isinstance(engine, GatedEngine)
+        engine.hold()
+        told = await cluster.put("n3", b"k", b"next", context=mine.context, timeouts_ms=[400])
+        assert told.error is None and told.count == 2
+        engine.release()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kvproto.codec import encode_error
-from kvproto.errors import AvailabilityError, DeadlineExceeded, Overloaded, StorageError, WrongCluster
+from kvproto.errors import AvailabilityError, DeadlineExceeded, Overloaded, StorageError, WrongCluster, WrongEpoch
 from kvproto.link import LinkBounds
 from kvproto.v1 import peer_pb2
 from kvstore.transport.peer_link import PeerLink
@@ -204,3 +204,39 @@ async def test_a_second_stream_while_one_is_open_is_a_mistake() -> None:
     rig = Rig()
     with pytest.raises(AssertionError):
         rig.link.up(Stream())
+
+
+async def test_bug_what_was_planned_by_an_older_ring_left_under_the_newer_ones_name() -> None:
+    """A chunk waits behind a batch, the ring changes, the chunk leaves under the new epoch: a replica that goes by the new ring
+    takes it, and its answer is counted with those that were given by the old one."""
+    ring = (7, 99)
+    rig = Rig()
+    rig.link = PeerLink("n2", clock=rig.clock, ring_of=lambda: ring)
+    rig.link.up(rig.stream)
+    rig.store(b"a")
+    old, new, any_ring = rig.store(b"b"), rig.fetch(b"x"), rig.fetch(b"y")
+    old.ring_hash, new.ring_hash, any_ring.ring_hash = 99, 100, 0
+    ring = (8, 100)
+    rig.reply(rig.stream.sent[0], stored=True, last=True)
+    await turns()
+    sent = rig.stream.sent[1]
+    assert (list(sent.store_keys), list(sent.fetch_keys), sent.ring_epoch) == ([], [b"x", b"y"], 8)
+    assert isinstance(old.error, WrongEpoch) and not old.error.may_have_applied
+    assert new.error is None
+
+
+async def test_a_link_of_which_everything_was_outdated_goes_on() -> None:
+    ring = (7, 99)
+    rig = Rig()
+    rig.link = PeerLink("n2", clock=rig.clock, ring_of=lambda: ring)
+    rig.link.up(rig.stream)
+    rig.store(b"a")
+    old = rig.store(b"b")
+    old.ring_hash = 99
+    ring = (8, 100)
+    rig.reply(rig.stream.sent[0], stored=True, last=True)
+    await turns()
+    assert isinstance(old.error, WrongEpoch)
+    rig.store(b"c")
+    assert list(rig.stream.sent[1].store_keys) == [b"c"]
+    rig.link.check()

@@ -2,7 +2,8 @@
 
 A write is *accounted for* when its value is among those read back, or when a write that knew it, and so supersedes it, is itself
 accounted for. A write of unknown outcome needs no case of its own: if it was never applied it is not read back and nothing
-supersedes it, so it excuses nothing. Values must be unique per key.
+supersedes it, so it excuses nothing. Values must be unique per key. For workloads whose every causal past is known, and of which
+only what is read back is known; where contexts and versions are recorded as well, checkers/siblings.py judges more sharply.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+
+from kvchaos.history import Event, calls_of, writes_of
 
 
 class Fate(Enum):
@@ -61,6 +64,15 @@ class Verdict:
             f"{self.unknown:,} unknown, {self.refused:,} refused; {len(self.lost)} lost, "
             f"{len(self.applied_though_refused)} applied though refused, {len(self.invented)} never written"
         )
+
+
+def writes_in(events: Iterable[Event]) -> list[Write]:
+    """The writes of a history whose values are their ids, in the order of their beginnings. Deletes are not for this checker."""
+    writes = []
+    for call in writes_of(calls_of(events)):
+        fate = Fate.ACKNOWLEDGED if call.is_ok else Fate.REFUSED if call.is_refused else Fate.UNKNOWN
+        writes.append(Write(call.key, call.write.encode(), fate, frozenset(name.encode() for name in call.knew)))
+    return writes
 
 
 def check_lost_writes(writes: Iterable[Write], found: Mapping[str, Collection[bytes]]) -> Verdict:

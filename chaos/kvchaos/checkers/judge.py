@@ -1,0 +1,57 @@
+"""All checkers over one history. Its header says what may be asserted: {"n", "r", "w", "promises": [names]}; see `PROMISES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvchaos.causality import executions_of, stories_of
+from kvchaos.checkers.accumulated import check_accumulated
+from kvchaos.checkers.answers import check_answers
+from kvchaos.checkers.convergence import check_convergence
+from kvchaos.checkers.executions import check_executions
+from kvchaos.checkers.invented import check_invented
+from kvchaos.checkers.receipts import check_receipts
+from kvchaos.checkers.resources import check_deadlines, check_resources
+from kvchaos.checkers.siblings import UNREAD, check_siblings
+from kvchaos.checkers.strict import check_strict
+from kvchaos.checkers.violations import Violation
+from kvchaos.history import History, calls_of
+
+PROMISES = {
+    "invented": "nothing is read that was not written",
+    "siblings": "at rest the siblings are exactly the maximal concurrent writes: nothing acknowledged is lost, nothing is back",
+    "reads": "at rest what was read is there or superseded: needs that no copy was taken away",
+    "answers": "what an answer had seen stays seen: needs that no copy was taken away",
+    "strict": "strict quorum reads are regular: needs that no copy was taken away",
+    "accumulated": "sets and counters keep every acknowledged addition",
+    "receipts": "receipts tell the truth",
+    "executions": "dots are minted once, and a write that is remembered is not executed again",
+    "convergence": "the cluster comes to rest within its bound",
+    "resources": "nothing grows, nothing is left, calls end in time",
+}
+
+
+def judge(history: History) -> list[Violation]:
+    """Every violation of what the header promises (by default everything), in the order of `PROMISES`."""
+    header, events = history.header, history.events
+    calls = calls_of(events)
+    stories = stories_of(calls, executions_of(events))
+    n = int(header.get("n", 3))
+    preset = {"r": int(header.get("r", n // 2 + 1)), "w": int(header.get("w", n // 2 + 1))}
+    checks: dict[str, Callable[[], list[Violation]]] = {
+        "invented": lambda: check_invented(stories),
+        "siblings": lambda: [found for found in check_siblings(stories) if found.promise != UNREAD],
+        "reads": lambda: [found for found in check_siblings(stories) if found.promise == UNREAD],
+        "answers": lambda: check_answers(stories),
+        "strict": lambda: check_strict(stories, n),
+        "accumulated": lambda: check_accumulated(stories),
+        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset),
+        "executions": lambda: check_executions(events),
+        "convergence": lambda: check_convergence(events),
+        "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
+    }
+    promised = header.get("promises", list(PROMISES))
+    unknown = set(promised) - PROMISES.keys()
+    if unknown:
+        raise ValueError(f"no such promise: {', '.join(sorted(unknown))}")
+    return [violation for name in PROMISES if name in promised for violation in checks[name]()]

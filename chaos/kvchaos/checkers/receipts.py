@@ -1,0 +1,59 @@
+"""A receipt tells the truth: as many replicas as the level takes, home replicas all of them, each going by the ring it names. Pure.
+
+Fault events `install_epoch` ({"node", "epoch"}) say when which node took up a ring; before that it went by epoch 1.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from kvchaos.checkers.violations import Violation, events_of
+from kvchaos.history import NEMESIS, Call, Event
+
+RECEIPTS = "a receipt names as many replicas as its level takes"
+EPOCHS = "acknowledgements of different ring epochs never add up"
+
+
+def needed_at(level: str, n: int, preset: Mapping[str, int], *, reads: bool) -> int:
+    """How many replicas a level takes: one, quorum, all, preset, or a number."""
+    fixed = {"one": 1, "quorum": n // 2 + 1, "all": n, "preset": preset["r" if reads else "w"]}
+    return fixed[level] if level in fixed else int(level)
+
+
+def check_receipts(calls: Iterable[Call], events: Sequence[Event], *, n: int, preset: Mapping[str, int]) -> list[Violation]:
+    """Every acknowledged call whose receipt says too little, or names a replica that went by another ring all the while."""
+    epochs = _epochs(events)
+    violations = []
+    for call in calls:
+        if not call.is_ok or "acknowledged" not in (call.end.facts if call.end is not None else {}):
+            continue
+        named = list(call.fact("acknowledged"))
+        level = str(call.invoke.facts.get("level", "preset"))
+        needed = needed_at(level, n, preset, reads=call.f == "read")
+        if len(set(named)) < needed or call.fact("needed") != needed:
+            said = f"needed {call.fact('needed')} and names {', '.join(named) or 'none'}"
+            text = f"level {level} takes {needed} of {n}; the receipt {said}"
+            violations.append(Violation(RECEIPTS, call.key, text, events_of(call)))
+        for node in named:
+            went_by = _went_by(epochs[node], call.began_ns, call.ended_ns)
+            if call.fact("epoch") not in went_by:
+                text = f"{node} is named by a receipt of epoch {call.fact('epoch')}, and went by {', '.join(map(str, went_by))}"
+                violations.append(Violation(EPOCHS, call.key, text, events_of(call)))
+                break
+    return violations
+
+
+def _epochs(events: Iterable[Event]) -> defaultdict[str, list[tuple[int, int]]]:
+    epochs: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for event in events:
+        if event.process == NEMESIS and event.f == "install_epoch":
+            epochs[event.value["node"]].append((event.time_ns, event.value["epoch"]))
+    return epochs
+
+
+def _went_by(changes: list[tuple[int, int]], began_ns: float, ended_ns: float) -> list[int]:
+    """The epochs a node went by between two moments."""
+    before = [epoch for time_ns, epoch in changes if time_ns <= began_ns]
+    during = [epoch for time_ns, epoch in changes if began_ns < time_ns <= ended_ns]
+    return [before[-1] if before else 1, *during]

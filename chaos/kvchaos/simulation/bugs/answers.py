@@ -1,0 +1,51 @@
+"""Answers that come too early, too late, or from somebody who should not be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
+from kvstore.api.peer import PeerService
+from kvstore.coordinator import put
+from kvstore.coordinator.read_repair import ReadRepair
+from kvstore.coordinator.replicas import Arrivals
+from kvstore.core.quorum import Tally
+
+FAR_S = 1e6
+
+
+class OneIsEnough(Tally):
+    """Counts to one, whatever is needed."""
+
+    def __init__(self, targets: Sequence[str], need: int, size: int) -> None:
+        super().__init__(targets, min(need, 1), size)
+
+
+@bug("ack-before-quorum", "a write is acknowledged by the first replica that has it")
+def acknowledge_early(patch: Patch) -> None:
+    """The others may never get it."""
+    patch.set(put, "Tally", OneIsEnough)
+
+
+@bug("old-epoch", "a replica answers messages of another ring epoch than its own (safety rule 7)")
+def answer_any_epoch(patch: Patch) -> None:
+    """Acknowledgements of different epochs add up."""
+    patch.set(PeerService, "_stale", lambda self, epoch, ring_hash: None)
+
+
+@bug("no-deadline", "a coordinator forgets the deadline of its calls to peers")
+def forget_deadlines(patch: Patch) -> None:
+    """It waits as long as a silent peer's connection lasts."""
+
+    def make(self: Arrivals, loop: Any, deadline_s: float) -> None:
+        init(self, loop, deadline_s + FAR_S)
+
+    init = patch.set(Arrivals, "__init__", make)
+
+
+@bug("no-read-repair", "a read that saw a stale replica leaves it stale")
+def skip_read_repair(patch: Patch) -> None:
+    """Replicas do not converge."""
+    patch.set(ReadRepair, "submit", lambda self, *args, **named: None)

@@ -1,0 +1,29 @@
+"""Writes that are executed again though they are remembered: rule 8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
+from kvstore.coordinator import put
+from kvstore.core.record import Minted, decode
+
+
+@bug("ids-forgotten", "request ids are remembered for live siblings only, not for superseded ones (safety rule 8)")
+def forget_superseded_ids(patch: Patch) -> None:
+    """A retry that arrives after its write was superseded brings it back."""
+
+    def known_live(base: bytes | None, *args: Any, **named: Any) -> Minted | None:
+        known: Minted | None = known_request(base, *args, **named)
+        if known is None or base is None or all(sibling.dot != known.dot for sibling in decode(base).siblings):
+            return None
+        return known
+
+    known_request = patch.set(put, "known_request", known_live)
+
+
+@bug("second-dot", "a retry is minted a second dot, also by the coordinator that executed it")
+def mint_again(patch: Patch) -> None:
+    """Each attempt is an execution."""
+    patch.set(put, "known_request", lambda *args, **named: None)

@@ -1,0 +1,148 @@
+"""After the last heal: the cluster comes to rest within a bound, and says what it holds.
+
+What repairs today is read repair, so every node is asked for every key of its own at level `all` until all answer and all home
+replicas hold the same. Then a client reads each key once more; these reads are the ones that checkers judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvchaos.history import Recorder
+from kvchaos.operations import Operation
+from kvchaos.performer import ClientPast, Performer
+from kvchaos.simulation.schedule import Schedule
+from kvclient.grpc_transport import GrpcTransport
+from kvclient.transport import Ring
+from kvproto.columns import GroupReply, Kind, Level, OperationGroup
+from kvproto.errors import RecordLost
+from kvstore.core.record import digest
+from kvstore.simulation.channel import SimChannel
+from kvstore.simulation.world import World
+
+BOUND_MS = 30_000
+LOOK_S = 0.1
+ASK_TIMEOUT_MS = 2000
+PROBE = "probe"
+
+
+class Rest:
+    """Brings one world to rest and records what it finds."""
+
+    def __init__(self, world: World, schedule: Schedule, recorder: Recorder) -> None:
+        self._world = world
+        self._schedule = schedule
+        self._recorder = recorder
+
+    async def come(self) -> None:
+        """Waits until every key can be read everywhere and replicas agree, at most `BOUND_MS`, and records what was found."""
+        world, began_s = self._world, self._world.now_s
+        process = world.process(PROBE)
+        rng = world.random(PROBE)
+        rings = Ring(lambda: None)
+        probes = {
+            name: GrpcTransport(machine.address, rings, channel=lambda to: SimChannel(world.network, process, to, rng))
+            for name, machine in world.machines.items()
+        }
+        unread: list[list[str]] = []
+        while True:
+            unread = await world.spawn(PROBE, self._ask_all(probes))
+            if not unread and self._agree():
+                break
+            if world.now_s - began_s > BOUND_MS / 1000:
+                break
+            await world.sleep(LOOK_S)
+        for probe in probes.values():
+            await world.spawn(PROBE, probe.close())
+        after_ms = round((world.now_s - began_s) * 1000)
+        self._recorder.note("world", "info", "rest", value={"after_ms": after_ms, "bound_ms": BOUND_MS, "unread": unread})
+        for name in world.machines:
+            self._recorder.note("world", "info", "holds", value=self._holds(name), node=name)
+        await world.spawn(PROBE, self._read_all())
+
+    def note_resources(self) -> None:
+        """Records what every node that runs still has to do."""
+        for name in self._world.running:
+            if self._world.process(name).is_paused or self._world.node(name).local is None:
+                continue
+            local = self._world.local(name)
+            value = {"in_flight": local.coordinator.in_flight, "queues": {}, "left": []}
+            self._recorder.note("world", "info", "resources", value=value, node=name)
+
+    async def _ask_all(self, probes: dict[str, GrpcTransport]) -> list[list[str]]:
+        unread: dict[str, str] = {}
+        for name in self._world.running:
+            keys = [key for key in self._schedule.keys if name in self._owners(key)]
+            for at, error in (await self._ask(probes[name], keys)).items():
+                unread.setdefault(keys[at], f"through {name}: {error}")
+        return [[key, unread[key]] for key in sorted(unread)]
+
+    async def _ask(self, probe: GrpcTransport, keys: Sequence[str]) -> dict[int, str]:
+        """Positions that could not be read through a node, and why."""
+        if not keys:
+            return {}
+        errors: dict[int, str] = dict.fromkeys(range(len(keys)), "no answer")
+        answered = self._world.loop.create_future()
+
+        def take(replies: list[GroupReply], last: bool) -> None:
+            for reply in replies:
+                for at in range(len(keys)) if reply.positions is None else reply.positions:
+                    if reply.error is None:
+                        errors.pop(at, None)
+                    else:
+                        errors[at] = f"{type(reply.error).__name__}: {reply.error.message}"
+            if last and not answered.done():
+                answered.set_result(None)
+
+        encoded = [key.encode() for key in keys]
+        group = OperationGroup(Kind.GET, "default", encoded, timeouts_ms=(ASK_TIMEOUT_MS,), level=Level.ALL)
+        probe.exchange([group], take)
+        self._world.loop.call_later(2 * ASK_TIMEOUT_MS / 1000, lambda: None if answered.done() else answered.set_result(None))
+        await answered
+        return errors
+
+    async def _read_all(self) -> None:
+        client = self._world.client(PROBE)
+        performer = Performer(client, self._recorder, 0, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
+        for number, key in enumerate(self._schedule.keys):
+            await performer.perform(Operation(0, 0, "get", key, f"final{number}", level="all"))
+
+    # --- what disks hold
+
+    def _owners(self, key: str) -> tuple[str, ...]:
+        view = self._view()
+        partition = view.ring.partition_of(key.encode())
+        owners: tuple[str, ...] = view.preference[partition][: self._schedule.copies]
+        return owners
+
+    def _store_key(self, key: str) -> bytes:
+        view = self._view()
+        prefix: bytes = view.space("default").prefixes[view.ring.partition_of(key.encode())]
+        return prefix + key.encode()
+
+    def _view(self) -> Any:
+        return self._world.local(self._world.running[0]).ring.view
+
+    def _holds(self, name: str) -> dict[str, str]:
+        if not self._world.running:
+            return {}
+        keys = [key for key in self._schedule.keys if name in self._owners(key)]
+        return {key: self._digest(name, self._store_key(key)) for key in keys}
+
+    def _digest(self, name: str, store_key: bytes) -> str:
+        """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""
+        if name not in self._world.running or self._world.node(name).local is None:
+            return "down"
+        try:
+            record = self._world.local(name).store.durable(store_key)
+        except RecordLost:
+            return "lost"
+        return "" if record is None else digest(record).hex()
+
+    def _agree(self) -> bool:
+        held: dict[str, set[str]] = {}
+        for name in self._world.machines:
+            for key, found in self._holds(name).items():
+                held.setdefault(key, set()).add(found)
+        return all(len(found) == 1 for found in held.values())

@@ -1,0 +1,154 @@
+"""Where a schedule meets a world: runs it, judges its history, and says what broke. A schedule gives the same bytes for ever."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from kvchaos.checkers.judge import judge
+from kvchaos.checkers.violations import Violation
+from kvchaos.history import History, Recorder
+from kvchaos.operations import Operation
+from kvchaos.performer import ClientPast, Performer
+from kvchaos.simulation.bugs import planted
+from kvchaos.simulation.nemesis import Nemesis
+from kvchaos.simulation.patch import Patch
+from kvchaos.simulation.rest import Rest
+from kvchaos.simulation.schedule import Schedule
+from kvchaos.simulation.stopwatch import Stopwatch
+from kvchaos.simulation.watch import Watch
+from kvstore import __version__
+from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
+from kvstore.simulation.connection import LinkSettings, NetworkSettings
+from kvstore.simulation.disk import DiskSettings
+from kvstore.simulation.events import Event
+from kvstore.simulation.loop import START_NS, Deadlock, OutOfTime
+from kvstore.simulation.world import World
+
+LIMIT_S = 600.0
+CHECK_EVERY_TURNS = 500
+PARTITIONS = 8
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run was. `digest` covers the world's log and the history; `events` is the world's log where it was asked for."""
+
+    schedule: Schedule
+    history: History
+    violations: list[Violation]
+    digest: str
+    simulated_s: float
+    acknowledged: int
+    events: list[Event]
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether every promise held."""
+        return not self.violations
+
+
+def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False) -> Outcome:
+    """Runs the schedule to its end and judges it; with `bug` on a store with that mistake planted."""
+    with ExitStack() as stack:
+        if bug is not None:
+            stack.enter_context(planted(bug))
+        patch = Patch()
+        stack.callback(patch.undo)
+        world = make_world(schedule, keep_events=keep_events)
+        recorder = Recorder(lambda: world.loop.now_ns - START_NS, _header(schedule))
+        try:
+            stopwatch = Stopwatch(world, recorder, patch)
+            world.run(lambda running: _play(running, schedule, recorder, stopwatch))
+        except (AssertionError, Deadlock, OutOfTime) as error:
+            # A broken invariant is a finding like any other: the history up to here is judged as well.
+            recorder.note("world", "info", "invariant", value=str(error))
+    history = recorder.history
+    violations = judge(history)
+    hashed = blake2b(world.events.digest.encode(), digest_size=16)
+    for line in history.lines():
+        hashed.update(line.encode())
+    acknowledged = sum(event.type == "ok" for event in history.events)
+    simulated_s = (world.loop.now_ns - START_NS) / 1e9
+    return Outcome(schedule, history, violations, hashed.hexdigest(), simulated_s, acknowledged, world.events.kept)
+
+
+def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
+    """The world of a schedule, before anything has happened."""
+    space = NamespaceConfig(n=schedule.n, r=schedule.r, w=schedule.w)
+    cluster = ClusterConfig(
+        id="sim",
+        partitions=PARTITIONS,
+        replicas=max(3, schedule.n),
+        retry_window_s=schedule.retry_window_ms / 1000,
+        retry_ids_max=schedule.retry_ids,
+        namespaces={"default": space},
+    )
+    link = LinkSettings(delay_ms=schedule.delay_ms, jitter_ms=schedule.jitter_ms, loss=schedule.loss)
+    return World(
+        schedule.seed,
+        nodes=schedule.nodes,
+        cluster=cluster,
+        network=NetworkSettings(link=link, late_share=schedule.late_share),
+        disk=DiskSettings(write_ms=schedule.write_ms, jitter_ms=schedule.disk_jitter_ms),
+        limits=NodeLimits(record_cache_bytes=schedule.cache_bytes),
+        keep_events=keep_events,
+        check_every=CHECK_EVERY_TURNS,
+        limit_s=LIMIT_S,
+    )
+
+
+def _header(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "seed": schedule.seed,
+        "scenario": schedule.scenario,
+        "preset": "eventual",
+        "levels": {"n": schedule.copies, "r": schedule.r, "w": schedule.w},
+        "n": schedule.copies,
+        "r": schedule.r,
+        "w": schedule.w,
+        "promises": list(schedule.promises),
+        "versions": {"kvstore": __version__},
+    }
+
+
+async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:
+    watch = Watch(world, recorder)
+    await world.start()
+    nemesis = Nemesis(world, schedule, recorder, stopwatch)
+    rest = Rest(world, schedule, recorder)
+    faults = world.loop.main.spawn(nemesis.run())
+    for work in _start_clients(world, schedule, recorder):
+        await work
+    await faults
+    # Whatever was asked is answered or given up by now, faults or not: a deadline that was forgotten shows as work that goes on.
+    await world.sleep(schedule.timeout_ms / 1000 + 1.0)
+    rest.note_resources()
+    await nemesis.end()
+    await rest.come()
+    watch.finish()
+
+
+def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list[Any]:
+    numbers = 1 + max((operation.process for operation in schedule.operations), default=0)
+    clients = [world.client(name) for name in schedule.client_ids]
+    pasts = [ClientPast(list) for _ in clients]
+    of_process: defaultdict[int, list[Operation]] = defaultdict(list)
+    for operation in schedule.operations:
+        of_process[operation.process].append(operation)
+    began_s = world.now_s
+    work = []
+    for process, operations in sorted(of_process.items()):
+        at = process % len(clients)
+        performer = Performer(clients[at], recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
+        work.append(world.spawn(schedule.client_ids[at], _perform(world, performer, operations, began_s)))
+    return work
+
+
+async def _perform(world: World, performer: Performer, operations: list[Operation], began_s: float) -> None:
+    for operation in operations:
+        await world.sleep(max(0.0, began_s + operation.at_ms / 1000 - world.now_s))
+        await performer.perform(operation)
