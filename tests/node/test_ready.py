@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.simulation.world import World
 from tests.support.nodes import Nodes
 from tests.support.waiting import until
 
@@ -32,16 +31,3 @@ async def test_a_node_that_comes_late_is_dialled_by_the_others_as_soon_as_it_gre
     assert reachable is not None and not reachable.reachable("n3")
     await nodes.start_one("n3")
     await until(lambda: reachable.reachable("n3"))
-
-
-def test_a_write_by_all_succeeds_the_moment_the_last_node_is_ready() -> None:
-    """On virtual time: the first node has tried for half a minute and waits a good while between two attempts."""
-
-    async def scenario(world: World) -> None:
-        await world.start("n1")
-        await world.sleep(30)
-        await world.start("n2", "n3")
-        await world.client("c1").put_many({f"k{at}": b"v" for at in range(20)}, level="all", timeout_s=0.03)
-
-    for seed in range(10):
-        World(seed).run(scenario)
