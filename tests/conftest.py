@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter, defaultdict
 
 import pytest
@@ -30,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if TIER not in TIERS:
         raise pytest.UsageError(f"KV_TIER is {TIER!r}; it must be one of {', '.join(TIERS)}")
     settings.load_profile(TIER)
+    # A shell starts what runs in the background with SIGINT ignored, and tests of Ctrl-C would wait for it for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

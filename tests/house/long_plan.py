@@ -36,7 +36,7 @@ BY_FILE = ("integration", "laws")
 COVERED = ("core", "laws", "transcripts")
 """Folders that are there to test kvstore/core. Only in them is its coverage recorded: that more than doubles the time of what runs
 in the core, and what other tests execute of it they need not have checked."""
-NAME_WIDTH = 32
+NAME_WIDTH = 40
 _LEFT_BEHIND = {"__pycache__", "_build"}
 
 Version = tuple[int, int]

@@ -63,7 +63,9 @@ def run_part(part: Part, pythons: dict[str, Path], seconds_max: float) -> Result
     if python is None:
         return read_report(report, seconds=time.monotonic() - begin, ok=False)
     command = [python, "-m", "pytest", part.target, "-n", "2", "--dist", part.dist, "-q", f"--junitxml={report}"]
-    command += [f"--timeout={TEST_TIMEOUT_S}", "-p", "no:cacheprovider"]
+    command += ["-p", "no:cacheprovider"]
+    if part.tier == "long":
+        command.append(f"--timeout={TEST_TIMEOUT_S}")
     if part.covered:
         # The bound on coverage is for all parts together, at the end.
         command += ["--cov", "--cov-report=", "--cov-fail-under=0"]

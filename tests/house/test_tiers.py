@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +25,19 @@ def test_long():
 """
 
 
-def run_suite(folder: Path, tier: str) -> subprocess.CompletedProcess[str]:
-    """A suite of two tests under our conftest, in a process of its own."""
-    (folder / "test_suite.py").write_text(SUITE)
+INTERRUPTED = """
+import signal
+import pytest
+
+def test_interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+"""
+
+
+def run_suite(folder: Path, tier: str, suite: str = SUITE) -> subprocess.CompletedProcess[str]:
+    """A suite of its own under our conftest, in a process of its own."""
+    (folder / "test_suite.py").write_text(suite)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     command = [
         sys.executable,
@@ -65,6 +76,16 @@ def test_an_unknown_tier_ends_the_run(tmp_path: Path) -> None:
 
 def test_the_seconds_of_each_part_stand_at_the_end(tmp_path: Path) -> None:
     assert "seconds of each part (quick tier)" in run_suite(tmp_path, "quick").stdout
+
+
+def test_bug_tests_of_ctrl_c_hung_in_a_suite_that_was_started_in_the_background(tmp_path: Path) -> None:
+    """A shell has such a process ignore SIGINT, which Python then leaves so: no KeyboardInterrupt ever came."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a child inherits what is ignored
+    try:
+        done = run_suite(tmp_path, "quick", INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
