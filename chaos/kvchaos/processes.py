@@ -42,7 +42,7 @@ class FaultEvent:
 def kv_dev_command() -> tuple[str, ...]:
     """The installed `kv dev`, else the module behind it (a checkout that is only on the path)."""
     installed = Path(sys.executable).with_name("kv")
-    return (str(installed), "dev") if installed.exists() else (sys.executable, "-m", "kvstore.commands.dev")
+    return (str(installed), "dev") if installed.exists() else (sys.executable, "-P", "-m", "kvstore.commands.dev")
 
 
 class ProcessPlane:
@@ -66,7 +66,8 @@ class ProcessPlane:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 *arguments,
-                *("--data", str(self.root)),
+                *("--data", str(self.root), "--stop-with-parent"),
+                stdin=asyncio.subprocess.PIPE,  # ends with us, however we end
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -87,7 +88,7 @@ class AsyncClient(AsyncNamespace):
         return found
 
     async def connect(self, timeout_s: float | None = None) -> Dispatcher:
-        """Finds a node and learns the ring within `timeout_s`, by default the client's; every operation does so by itself.
+        """Finds a node and learns the ring; every operation does so by itself, within its own timeout.
 
         Raises `AvailabilityError` when no node answers in time, `ClientClosed`, `ForkedClient`.
         """
@@ -95,13 +96,14 @@ class AsyncClient(AsyncNamespace):
             raise ClientClosed("the client was closed")
         if self._pid != os.getpid():
             raise ForkedClient("the process was forked after this client was made: make one after the fork")
-        deadline_s = asyncio.get_running_loop().time() + (self.timeout_s if timeout_s is None else timeout_s)
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await self._connecting.acquire()
-        except TimeoutError:  # somebody else who has more time is at it
-            raise NodeUnreachable(f"no node of {self.target!r} has answered yet", subject=self.target) from None
-        try:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + (self.timeout_s if timeout_s is None else timeout_s)
+        async with AsyncExitStack() as stack:
+            try:  # somebody else may be connecting, with more time than we have
+                async with asyncio.timeout_at(deadline_s):
+                    await stack.enter_async_context(self._connecting)
+            except TimeoutError as error:
+                raise NodeUnreachable(f"no node has answered at {self.target} in time", subject=self.target) from error
             if self.dispatcher is not None:
                 return self.dispatcher
             membership = self._make_membership()
@@ -118,8 +120,13 @@ class AsyncClient(AsyncNamespace):
             self.value_bytes_max = info.value_bytes_max
             self.dispatcher = dispatcher
             return dispatcher
-        finally:
-            self._connecting.release()
+
+    async def connect_within(self, timeout_s: float) -> tuple[Dispatcher, float]:
+        """`connect` as the beginning of an operation that may take `timeout_s`; what is left of that comes with it."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        dispatcher = await self.connect(timeout_s)
+        return dispatcher, max(0.0, deadline_s - loop.time())
 
     @property
     def membership(self) -> Membership:

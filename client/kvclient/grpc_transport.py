@@ -8,7 +8,6 @@ gRPC: if not, it was certainly not applied.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_cluster, decode_page, decode_replies, decode_status, encode_batch, encode_scan
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
 from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
+from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
 UNARY_TIMEOUT_S = 5.0
@@ -54,8 +54,7 @@ class GrpcTransport:
         self._key_value: Any = key_value_pb2_grpc.KeyValueStub(self._channel)
         self._admin: Any = admin_pb2_grpc.AdminStub(self._channel)
         self._batches: dict[int, _Sent] = {}
-        self._outbox: deque[tuple[_Sent, key_value_pb2.BatchRequest]] = deque()
-        self._wake: asyncio.Future[None] | None = None
+        self._outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] | None = None  # of the stream that is open
         self._stream: asyncio.Task[None] | None = None
         self._next_id = 1
         self._closed = False
@@ -72,11 +71,9 @@ class GrpcTransport:
             _answer(sent, TooLarge("a batch is larger than a message may be", limit=MESSAGE_BYTES_MAX, actual=message.ByteSize()))
             return
         self._batches[batch_id] = sent
-        self._outbox.append((sent, message))
-        if self._stream is None:
-            self._stream = asyncio.get_running_loop().create_task(self._run_stream(), name=f"stream {self._address}")
-        elif self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._outbox is None:
+            self._outbox = self._open_stream()
+        self._outbox.send((sent, message))
 
     async def describe(self) -> ClusterInfo:
         """See `Transport.describe`."""
@@ -110,16 +107,29 @@ class GrpcTransport:
     async def close(self) -> None:
         """See `Transport.close`."""
         self._closed = True
+        if self._outbox is not None:
+            self._outbox.abort()
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
         self._fail_all(ClientClosed("the client was closed"))  # a stream cancelled before its first step has answered nothing
         await self._channel.close(None)
 
-    async def _run_stream(self) -> None:
-        """The life of one stream: writes on the side, reads until it ends, answers what was left over."""
+    def _open_stream(self) -> Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]:
         call = self._key_value.Exchange()
-        writer = asyncio.get_running_loop().create_task(self._write(call), name=f"write {self._address}")
+
+        async def write(handed: tuple[_Sent, key_value_pb2.BatchRequest]) -> None:
+            sent, message = handed
+            sent.handed_over = True
+            await call.write(message)
+
+        # What a write raises needs no telling: the reader sees the same end, and says why.
+        outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] = Outbox(write)
+        self._stream = asyncio.get_running_loop().create_task(self._run_stream(call, outbox), name=f"stream {self._address}")
+        return outbox
+
+    async def _run_stream(self, call: Any, outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]) -> None:
+        """The life of one stream: reads until it ends, answers what was left over."""
         cause: KvError = ClientClosed("the client was closed")
         try:
             cause = await self._read(call)
@@ -127,12 +137,11 @@ class GrpcTransport:
             cause = self._error_of(error)
             cause.__cause__ = error
         finally:
-            self._stream = None
-            writer.cancel()
+            # Whatever is submitted from now on belongs to the next stream.
+            self._stream = self._outbox = None
+            outbox.abort()
             call.cancel()
-            # Before anything is waited for: whatever is submitted from now on belongs to the next stream.
             self._fail_all(cause)
-            await asyncio.gather(writer, return_exceptions=True)
 
     async def _read(self, call: Any) -> KvError:
         """Passes replies on until the stream ends; returns what its end means for the batches left over."""
@@ -151,20 +160,9 @@ class GrpcTransport:
                 del batches[message.batch_id]
             sent.on_reply(decode_replies(message), message.last)
 
-    async def _write(self, call: Any) -> None:
-        outbox = self._outbox
-        while True:
-            while outbox:
-                sent, message = outbox.popleft()
-                sent.handed_over = True
-                await call.write(message)
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
-
     def _fail_all(self, cause: KvError) -> None:
         batches = list(self._batches.values())
         self._batches.clear()  # in place: the reader of a stream holds on to it
-        self._outbox.clear()
         for sent in batches:
             _answer(sent, type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject))
 

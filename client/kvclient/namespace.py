@@ -21,7 +21,6 @@ from kvproto.columns import Kind, Level, ScanQuery
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
-    from kvclient.dispatcher import Dispatcher
 
 Key = str | bytes
 KeyT = TypeVar("KeyT", str, bytes)
@@ -51,7 +50,7 @@ class AsyncNamespace:
         timeout = client.timeout_s if timeout_s is None else timeout_s
         dispatcher = client.dispatcher
         if dispatcher is None:
-            dispatcher, timeout = await self._connect(timeout)
+            dispatcher, timeout = await client.connect_within(timeout)
         encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
@@ -83,7 +82,7 @@ class AsyncNamespace:
         timeout = client.timeout_s if timeout_s is None else timeout_s
         dispatcher = client.dispatcher
         if dispatcher is None:
-            dispatcher, timeout = await self._connect(timeout)
+            dispatcher, timeout = await client.connect_within(timeout)
         if if_absent or if_version is not None:
             refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
         plain = level is None and not w and not explain
@@ -116,7 +115,7 @@ class AsyncNamespace:
         timeout = client.timeout_s if timeout_s is None else timeout_s
         dispatcher = client.dispatcher
         if dispatcher is None:
-            dispatcher, timeout = await self._connect(timeout)
+            dispatcher, timeout = await client.connect_within(timeout)
         plain = level is None and not w and not explain
         shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
         encoded = key.encode() if isinstance(key, str) else key
@@ -184,12 +183,12 @@ class AsyncNamespace:
         `timeout_s` is for each page. Writes that run meanwhile may or may not be seen.
         """
         client = self._client
+        timeout = client.timeout_s if timeout_s is None else timeout_s
         if client.dispatcher is None:
-            await client.connect()
+            await client.connect(timeout)
         if limit < 0:
             raise BadRequest(f"a scan cannot have {limit} entries", actual=limit, subject="limit")
         shape = self._shape(Kind.GET, level, r, explain=False)
-        timeout = client.timeout_s if timeout_s is None else timeout_s
         query = ScanQuery(
             namespace=self.name,
             prefix=_encode(prefix),
@@ -211,7 +210,7 @@ class AsyncNamespace:
         timeout = client.timeout_s if timeout_s is None else timeout_s
         dispatcher = client.dispatcher
         if dispatcher is None:
-            dispatcher, timeout = await self._connect(timeout)
+            dispatcher, timeout = await client.connect_within(timeout)
         encoded = [_encode(key) for key in keys]
         held = list(values)
         for key in encoded:
@@ -231,13 +230,6 @@ class AsyncNamespace:
             errors = {keys[index]: call.errors[index] for index in sorted(call.errors)}
             raise BatchError({key: result for key, result in zip(keys, call.results, strict=True) if key not in errors}, errors)
         return dict(zip(keys, call.results, strict=True))
-
-    async def _connect(self, timeout_s: float) -> tuple[Dispatcher, float]:
-        """What every operation goes through, and what is left of its time: connecting is part of the call."""
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        dispatcher = await self._client.connect(timeout_s)
-        return dispatcher, max(0.0, timeout_s - (loop.time() - began_s))
 
     def _shape(self, kind: Kind, level: Level | str | None, quorum: int, *, explain: bool, has_ttl: bool = False) -> Shape:
         asked = self._level if level is None and not quorum else parse_level(level)

@@ -13,10 +13,11 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
 from kvproto.columns import GroupReply
 from kvproto.errors import BadRequest, KvError, WrongCluster
+from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
+from kvstore.api.large_replies import in_messages, in_one_message
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.coordinator import Coordinator
-from kvstore.transport.outbox import Outbox
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
@@ -54,17 +55,16 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
+        return encode_replies(request.batch_id, in_one_message(parts), last=True, ring_epoch=self._ring.view.ring.epoch)
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered."""
-        outbox: Outbox[key_value_pb2.BatchReply] = Outbox()
+        outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="exchange-reader")
         try:
-            while (message := await outbox.next()) is not None:
-                await context.write(message)
+            await outbox.written()
         finally:
-            outbox.close()
+            outbox.abort()
             reader.cancel()
 
     async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:
@@ -103,7 +103,10 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         batch_id, view = request.batch_id, self._ring.view
 
         def reply(replies: list[GroupReply], last: bool) -> None:
-            outbox.send(encode_replies(batch_id, replies, last=last, ring_epoch=view.ring.epoch))
+            *before, rest = in_messages(replies)
+            for some in before:
+                outbox.send(encode_replies(batch_id, some, last=False, ring_epoch=view.ring.epoch))
+            outbox.send(encode_replies(batch_id, rest, last=last, ring_epoch=view.ring.epoch))
 
         await self._execute(request, reply)
 

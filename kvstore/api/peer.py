@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -11,12 +11,13 @@ import grpc.aio
 
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, WrongEpoch
+from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
-from kvstore.transport.codec import encode_refusals
+from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
-from kvstore.transport.outbox import Outbox
+from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
@@ -24,10 +25,14 @@ END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 class PeerService(peer_pb2_grpc.PeerServicer):
     """Decodes, hands to the replica, encodes."""
 
-    def __init__(self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper) -> None:
+    def __init__(
+        self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper, *, on_greeted: Callable[[str], None] = lambda node: None
+    ) -> None:
+        """`on_greeted` is told who was admitted."""
         self._replica = replica
         self._ring = ring
         self._doorkeeper = doorkeeper
+        self._on_greeted = on_greeted
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who we are, what we remember of the asker, and whether we work with it."""
@@ -51,19 +56,21 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         )
         if refusal is not None:
             reply.error.CopyFrom(encode_error(refusal))
-        elif remembered is not None:
-            reply.remembered_actor, reply.remembered_lease = remembered
+        else:
+            if remembered is not None:
+                reply.remembered_actor, reply.remembered_lease = remembered
+            if request.node_id != me.node_id:
+                self._on_greeted(request.node_id)
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
-        """Fetches are answered at once, stores when they are durable: a reply in two parts."""
-        outbox: Outbox[peer_pb2.PeerReply] = Outbox()
+        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts."""
+        outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
         try:
-            while (message := await outbox.next()) is not None:
-                await context.write(message)
+            await outbox.written()
         finally:
-            outbox.close()
+            outbox.abort()
             reader.cancel()
 
     async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:
@@ -95,12 +102,13 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return
         stores = request.store_keys
         if request.fetch_keys:
-            found = self._replica.compare(request.fetch_keys, request.fetch_digests)
+            found = self._replica.compare(request.fetch_keys, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
             outbox.send(
                 peer_pb2.PeerReply(
                     batch_id=batch_id,
                     last=not stores,
-                    fetched=True,
+                    fetched=not found.rest_from,
+                    fetched_below=found.rest_from,
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,
@@ -114,7 +122,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                 else:
                     outbox.send(encode_refusals(batch_id, refused, last=True))
 
-            self._replica.merge(stores, request.store_records, done)
+            records = list(request.store_records)
+            self._replica.merge(list(stores), records, done, intact=is_intact(request, records))
 
     def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
         ring = self._ring.view.ring

@@ -15,7 +15,7 @@ from kvstore.commands.control import is_running, send_action, serve_control
 from kvstore.commands.local_cluster import Death, LocalCluster
 from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_file
 from kvstore.commands.outcomes import Exit, chosen_output, output_option, print_event, run_command
-from kvstore.commands.waiting import STOP_SIGNALS, done_before, stop_on_signals
+from kvstore.commands.waiting import STOP_SIGNALS, done_before, set_at_end_of_stdin, stop_on_signals
 from kvstore.config.loading import PRESETS
 from kvstore.runtime import system_random
 
@@ -34,6 +34,7 @@ class DevOptions:
     preset: str | None
     restart: bool
     output: str
+    stop_with_parent: bool = False
 
 
 @click.group(invoke_without_command=True)
@@ -41,6 +42,7 @@ class DevOptions:
 @click.option("--base-port", type=click.IntRange(0, 65_535), default=7400, show_default=True, help="First port; 0 finds free ones.")
 @click.option("--preset", type=click.Choice(PRESETS), help=PRESETS_HELP)
 @click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies. Default: left down.")
+@click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
 @data_option
 @output_option
 @click.pass_context
@@ -50,6 +52,7 @@ def dev(
     base_port: int,
     preset: str | None,
     restart_dead: bool,
+    stop_with_parent: bool,
     data: Path | None,
     output: str | None,
 ) -> None:
@@ -59,13 +62,15 @@ def dev(
     """
     if ctx.invoked_subcommand is not None:
         return
-    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output))
+    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output), stop_with_parent)
     run_command(lambda: run_dev(options), output=options.output)
 
 
 async def run_dev(options: DevOptions) -> Exit:
     """Brings the cluster up, says so, and ends it when asked to. Raises `KvError` when it does not come up."""
     asked_to_stop = stop_on_signals()
+    if options.stop_with_parent:
+        set_at_end_of_stdin(asked_to_stop)
     with ExitStack() as at_end:
         root = options.data.resolve() if options.data else Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="kv-dev-")))
         cluster = await _plan(root, options)

@@ -120,7 +120,7 @@ class LocalCluster:
             if action == "restart":
                 await self._start(node)
             elif action == "pause":
-                node.pause()
+                await node.pause()
             elif action == "resume":
                 node.resume()
             elif action == "wipe":

@@ -19,7 +19,7 @@ from enum import Enum
 from kvproto.errors import ClusterError, UserError
 from kvstore.commands.local_layout import NodePlace
 
-SERVE: tuple[str, ...] = (sys.executable, "-m", "kvstore.commands.serve")
+SERVE: tuple[str, ...] = (sys.executable, "-P", "-m", "kvstore.commands.serve")  # -P: never from a folder the user stands in
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 15.0
 LOG_TAIL_BYTES = 4096
@@ -145,10 +145,17 @@ class LocalNode:
         self._ended_life = self.started
         self._signal(signal.SIGKILL)
 
-    def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and answers nothing. Raises `UserError` when it is down."""
+    async def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and answers nothing. Returns when it stands still: the signal alone is only on its way.
+        Raises `UserError` when it is down, `ClusterError` when it goes on all the same."""
         self._signal_running(signal.SIGSTOP)
         self.state = NodeState.PAUSED
+        try:
+            async with asyncio.timeout(STOP_GRACE_S):
+                while self.pid is not None and not is_stopped(self.pid):  # noqa: ASYNC110 - nothing tells of it but looking
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            raise ClusterError(f"{self.place.id} has not stood still for {STOP_GRACE_S:.0f} s", subject=self.place.id) from None
 
     def resume(self) -> None:
         """SIGCONT, also when it was not paused. Raises `UserError` when it is down."""
@@ -170,6 +177,17 @@ class LocalNode:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+
+def is_stopped(child: int) -> bool:
+    """Whether every thread of a child process stands still, or it has ended. Takes neither away from others who wait for it; where
+    the system cannot tell without that, True."""
+    if not hasattr(os, "waitid"):  # macOS before CPython 3.13
+        return True
+    try:
+        return os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _is_ready(line: bytes) -> bool:

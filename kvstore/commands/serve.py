@@ -20,7 +20,7 @@ from kvproto.errors import KvError, UserError
 from kvproto.options import EVENT_ENGINE_OFF
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
-from kvstore.commands.waiting import done_before, stop_on_signals
+from kvstore.commands.waiting import done_before, set_at_end_of_stdin, stop_on_signals
 from kvstore.config import NodeConfig, load_config
 from kvstore.event_loop import new_event_loop
 from kvstore.telemetry import configure_logging
@@ -28,7 +28,6 @@ from kvstore.telemetry import configure_logging
 if TYPE_CHECKING:
     from kvstore.node import Node
 
-STDIN = 0
 COLLECT_AFTER = (100_000, 50, 50)
 """Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes
 thousands of
@@ -64,7 +63,7 @@ async def run_node(config: NodeConfig, *, config_path: Path, output: str, stop_w
     node = Node(config)
     asked_to_stop = stop_on_signals((signal.SIGINT, signal.SIGTERM))
     if stop_with_parent:
-        _stop_with_parent(asked_to_stop)
+        set_at_end_of_stdin(asked_to_stop)
     try:
         if not await done_before(asked_to_stop, node.start()):
             await node.stop()
@@ -83,18 +82,6 @@ def _refuse_taken_ports(config: NodeConfig) -> None:
         reason = why_not_listen(address) if address else None
         if reason:
             raise UserError(f"{config.node_id} cannot start: {reason} ({key})", subject=address)
-
-
-def _stop_with_parent(asked_to_stop: asyncio.Event) -> None:
-    """Sets the event when standard input ends: `kv dev` holds the other end and writes nothing, so that it ends only with it."""
-    loop = asyncio.get_running_loop()
-
-    def on_stdin() -> None:
-        if not os.read(STDIN, 1024):
-            loop.remove_reader(STDIN)
-            asked_to_stop.set()
-
-    loop.add_reader(STDIN, on_stdin)
 
 
 def _print_ready(config: NodeConfig, config_path: Path, output: str) -> None:

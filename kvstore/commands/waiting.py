@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+STDIN = 0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -17,6 +19,18 @@ def stop_on_signals(signals: Sequence[signal.Signals] = STOP_SIGNALS) -> asyncio
     for number in signals:
         loop.add_signal_handler(number, asked.set)
     return asked
+
+
+def set_at_end_of_stdin(asked: asyncio.Event) -> None:
+    """Sets the event when standard input ends: a parent holds the other end and writes nothing, so that it ends only with it."""
+    loop = asyncio.get_running_loop()
+
+    def on_stdin() -> None:
+        if not os.read(STDIN, 1024):
+            loop.remove_reader(STDIN)
+            asked.set()
+
+    loop.add_reader(STDIN, on_stdin)
 
 
 async def done_before(asked_to_stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
-from kvproto.errors import KvError, RecordLost
+from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
@@ -101,7 +101,7 @@ class GetCoordinator:
         """Answers every operation of the sub-batch, in parts as they are decided."""
         me, owners = self._replicas.me, sub.owners.nodes
         tally = Tally(owners, sub.need, len(sub.store_keys))
-        records, lost = self._read_here(sub.store_keys)
+        records, lost = self._store.durable_all(sub.store_keys)
         tally.record(me, lost)
         loop = asyncio.get_running_loop()
         arrivals = Arrivals(loop, deadline_s)
@@ -151,18 +151,6 @@ class GetCoordinator:
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
         self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash)
-
-    def _read_here(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
-        durable = self._store.durable
-        lost: list[int] = []
-        records: list[bytes | None] = []
-        for position, store_key in enumerate(store_keys):
-            try:
-                records.append(durable(store_key))
-            except RecordLost:
-                records.append(None)
-                lost.append(position)
-        return records, lost
 
     def _settle(self, round_: _Round, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally

@@ -35,6 +35,16 @@ def receipt(
     )
 
 
+def out_of_reach(sub: SubBatch, unreachable: Sequence[str]) -> QuorumUnreachable:
+    """Why a write is refused before anything of it is written."""
+    owners = sub.owners.nodes
+    return QuorumUnreachable(
+        f"{len(owners) - len(unreachable)} of the {sub.need} replicas needed can be reached (not {', '.join(unreachable)}): "
+        "nothing was written",
+        needed=sub.need,
+    )
+
+
 def not_met(sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, applied: bool) -> KvError:
     """Why the level was not reached: too few can still answer, or too little time. `applied`: our own replica may hold the
     write."""

@@ -8,85 +8,42 @@ is unknown.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind
-from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
-from kvstore.coordinator.batch import Limits, SubBatch
-from kvstore.coordinator.outcomes import Emit, not_met, receipt
+from kvproto.columns import GroupReply
+from kvproto.errors import KvError, RecordLost
+from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.minting import MintedColumns, Minter, names_more
+from kvstore.coordinator.outcomes import Emit, not_met, out_of_reach, receipt
 from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
-from kvstore.core.hlc import HybridClock
 from kvstore.core.quorum import Outcome, Tally
-from kvstore.core.record import (
-    Minted,
-    decode,
-    decode_context,
-    encode_context,
-    first_record,
-    floor_ms,
-    is_blind,
-    known_request,
-    mint,
-    overwrite,
-    unseen,
-)
-from kvstore.core.versions import Context, Sibling, covers
+from kvstore.core.record import decode_context, encode_context, unseen
+from kvstore.core.versions import Context
 from kvstore.runtime import Clock
-from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk
-
-SIBLING_OVERHEAD_BYTES = 160
-
-
-@dataclass(slots=True)
-class MintedColumns:
-    """The writes of a sub-batch, minted: parallel to its store keys without the refused ones. `caught_up`: what the others hold was
-    merged first, and contexts that still name more are taken as they are."""
-
-    caught_up: bool
-    keys: list[bytes] = field(default_factory=list)
-    records: list[bytes] = field(default_factory=list)
-    pairs: list[tuple[bytes, bytes]] = field(default_factory=list)  # those that are new here
-    dots: list[bytes] = field(default_factory=list)
-    contexts: list[bytes] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)  # siblings held afterwards
-    positions: list[int] = field(default_factory=list)  # in the sub-batch
-    refused: list[tuple[int, KvError]] = field(default_factory=list)
-    unseen: list[int] = field(default_factory=list)  # contexts name writes that we have to fetch first
 
 
 class PutCoordinator:
     """Coordinates writes of keys that this node is a home replica of."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        ledger: ActorLedger,
-        replicas: Replicas,
-        clock: Clock,
-        rng: random.Random,
-        limits: Limits,
-        retry_window_ms: int,
-        retry_ids_max: int,
-        durable: bool,
-    ) -> None:
+    def __init__(self, *, minter: Minter, store: Store, replicas: Replicas, clock: Clock, durable: bool) -> None:
+        self._minter = minter
         self._store = store
-        self._ledger = ledger
         self._replicas = replicas
         self._clock = clock
-        self._rng = rng
-        self._limits = limits
-        self._retry_window_ms = retry_window_ms
-        self._retry_ids_max = retry_ids_max
         self._durable = durable
-        self._hlc = HybridClock()
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
-        """Executes the sub-batch and emits a reply for each of its operations, in parts as they are decided."""
+        """Executes the sub-batch and emits a reply for each of its operations, in parts as they are decided.
+
+        What cannot reach its level as far as we know is refused before anything is written: certainly not applied, and at no cost.
+        """
+        gone = self._replicas.unreachable(sub.owners.nodes)
+        if len(sub.owners.nodes) - len(gone) < sub.need:
+            emit(GroupReply(sub.group_index, positions=sub.original(None), error=out_of_reach(sub, gone)), len(sub.store_keys))
+            return
         minted = self._mint_or_refuse(sub, range(len(sub.store_keys)), emit)
         if minted is None:
             return
@@ -102,121 +59,16 @@ class PutCoordinator:
                 both.create_task(self._collect(sub, minted, sent, emit))
                 both.create_task(self._run_after_catching_up(sub, minted.unseen, deadline_s, emit))
 
-    # --- minting: no await between reading the base and staging the record
-
     def _mint_or_refuse(self, sub: SubBatch, wanted: Sequence[int], emit: Emit, *, caught_up: bool = False) -> MintedColumns | None:
-        group = sub.group
         try:
-            size_bytes = sum(map(len, group.values)) + SIBLING_OVERHEAD_BYTES * len(wanted)
-            self._store.admit(len(wanted), size_bytes)
-            first = self._ledger.reserve(len(wanted))
+            minted = self._minter.mint(sub, wanted, caught_up=caught_up)
         except KvError as error:
             # Refused before anything was minted: certainly not applied.
             emit(GroupReply(sub.group_index, positions=sub.original(wanted), error=error), len(wanted))
             return None
-        minted = self._mint(sub, wanted, first, caught_up)
         for position, reason in minted.refused:
             emit(GroupReply(sub.group_index, positions=sub.original([position]), error=reason), 1)
         return minted
-
-    def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
-        group, store = sub.group, self._store
-        out = MintedColumns(caught_up)
-        now_ms = self._clock.now_ms()
-        hlc = self._hlc.stamp(now_ms)
-        cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
-        actor, retries_max = self._ledger.actor, self._retry_ids_max
-        ids = group.request_ids or self._own_ids(now_ms, len(group.keys))
-        values = group.values if group.kind is Kind.PUT else None
-        contexts, original = group.contexts, sub.at()
-        store_keys, latest, pending = sub.store_keys, store.latest, store.stage
-        ttls = group.ttls_ms or ((sub.space.info.ttl_ms,) if values is not None else (0,))
-        expires_ms = now_ms + ttls[0] if ttls[0] else 0
-        for position in wanted:
-            at = original[position]
-            store_key = store_keys[position]
-            request_id = ids[REQUEST_ID_BYTES * at : REQUEST_ID_BYTES * (at + 1)]
-            if len(ttls) > 1:
-                expires_ms = now_ms + ttls[at] if ttls[at] else 0
-            value = None if values is None else values[at]
-            token = contexts[at] if contexts else b""
-            dot = actor + counter.to_bytes(8, "big")
-            counter += 1
-            if request_id < cutoff:
-                out.refused.append((position, _too_late(self._retry_window_ms)))
-                continue
-            try:
-                base = latest(store_key)
-            except RecordLost as error:
-                out.refused.append((position, error))
-                continue
-            record: bytes | None = None
-            fresh = True
-            if base is None:
-                if not token:
-                    record = first_record(dot, request_id, hlc, expires_ms, value)
-            elif not token or (
-                # The usual token: what this client was acknowledged, one row, covered by what we hold.
-                len(token) == 23
-                and token[3:15] == base[17:29]
-                and (token[15:] <= base[29:37] if token[0] == 2 else token[15:] == base[29:37] and token[:3] == b"\x01\x00\x01")
-            ):
-                record = overwrite(base, dot, request_id, hlc, expires_ms, value, cutoff, retries_max)
-            if record is not None:
-                out.contexts.append(b"\x01\x00\x01" + dot)
-                out.counts.append(1)
-            else:
-                write = Sibling(dot, request_id, hlc, expires_ms, value is None, value or b"")
-                result = self._mint_general(base, write, token, group.attempt, now_ms, out, position)
-                if result is None:
-                    continue
-                record, dot, fresh = result.record, result.dot, result.fresh
-                out.contexts.append(result.context)
-                out.counts.append(result.siblings)
-            if fresh:
-                pending(store_key, record)
-                out.pairs.append((store_key, record))
-            out.keys.append(store_key)
-            out.records.append(record)
-            out.dots.append(dot)
-            out.positions.append(position)
-        return out
-
-    def _mint_general(
-        self, base: bytes | None, write: Sibling, token: bytes, attempt: int, now_ms: int, out: MintedColumns, position: int
-    ) -> Minted | None:
-        """Anything but the usual case. None: put aside or refused, and noted in `out`."""
-        try:
-            context = decode_context(token)
-            known = known_request(base, write.request_id, context)
-            if known is not None:
-                return known
-            if attempt and base is not None and int.from_bytes(write.request_id[:6], "big") <= floor_ms(base):
-                out.refused.append((position, _too_late(self._retry_window_ms)))
-                return None
-            if not out.caught_up and _names_more(base, context):
-                out.unseen.append(position)
-                return None
-            if base is not None and covers(decode(base).vector, write.dot):
-                # Somebody's context claimed dots that we had not minted: under this actor the write would be born superseded.
-                self._ledger.begin_epoch()
-                out.refused.append((position, _renamed()))
-                return None
-            cutoff_ms = max(0, now_ms - self._retry_window_ms)
-            minted = mint(base, write, context, cutoff_ms=cutoff_ms, retries_max=self._retry_ids_max)
-        except ValueError as error:
-            out.refused.append((position, BadRequest(str(error), subject="context")))
-            return None
-        if minted.siblings > self._limits.siblings_max:
-            out.refused.append((position, _too_many_siblings(minted.siblings, self._limits.siblings_max)))
-            return None
-        return minted
-
-    def _own_ids(self, now_ms: int, count: int) -> bytes:
-        """Request ids for a client that gave none: unique, but a retry of it is another write."""
-        stamp = now_ms.to_bytes(6, "big")
-        tag = self._rng.getrandbits(64) & ~0xFFFFFFFF
-        return b"".join([stamp + b"\x00\x00" + (tag + index).to_bytes(8, "big") for index in range(count)])
 
     # --- replicating
 
@@ -331,7 +183,7 @@ class PutCoordinator:
 
     def _is_behind(self, store_key: bytes, context: Context) -> bool:
         try:
-            return _names_more(self._store.latest(store_key), context)
+            return names_more(self._store.latest(store_key), context)
         except RecordLost:
             return False  # minting will say so
 
@@ -364,35 +216,8 @@ class PutCoordinator:
             timer.cancel()
 
 
-def _names_more(base: bytes | None, context: Context) -> bool:
-    """Whether `context` names writes that `base` has not seen."""
-    return bool(unseen(base, context)) or is_blind(base, context)
-
-
 def _without(context: Context, gone: set[bytes]) -> bytes:
     return encode_context(Context(context.vector, context.dots - gone, context.overwrite))
-
-
-def _too_late(window_ms: int) -> RetryWindowPassed:
-    return RetryWindowPassed(
-        f"the request id is older than the retry window ({window_ms / 1000:g} s) or no longer remembered: "
-        "read the key to see whether the write was applied",
-        may_have_applied=True,
-        limit=window_ms,
-    )
-
-
-def _renamed() -> Overloaded:
-    return Overloaded("this node goes on under a new actor epoch: try again", retry_after_s=0.01, subject="actor-epoch")
-
-
-def _too_many_siblings(count: int, limit: int) -> TooLarge:
-    return TooLarge(
-        f"the key would have {count} siblings, at most {limit} are allowed: read it and write one value with its context",
-        limit=limit,
-        actual=count,
-        subject="siblings",
-    )
 
 
 def _note(node: str, error: KvError | None, refused: Sequence[int], elapsed_s: float) -> str:

@@ -125,6 +125,11 @@ class Replicas:
         for node in nodes:
             self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add, ring_hash))
 
+    def unreachable(self, nodes: Sequence[str]) -> list[str]:
+        """Those of `nodes` whose link is down; never this one."""
+        reachable, me = self.peers.reachable, self.me
+        return [node for node in nodes if node != me and not reachable(node)]
+
     def others_by_promptness(self, nodes: Sequence[str]) -> list[str]:
         """Every node but this one: first those that owe no answer for long, in turn, then the late, then the unreachable."""
         others = [node for node in nodes if node != self.me]

@@ -13,6 +13,7 @@ decodes to `versions.Record`. tests/laws/ holds the two against each other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 
 import google_crc32c
@@ -52,7 +53,9 @@ _BODY = 5  # where the checksum's cover begins
 _RETRY_BYTES = 36
 _TOMBSTONE = 1
 
-# One vector row, one sibling: the fixed offsets of the usual record.
+# One vector row, one sibling, fewer than 256 retry rows: the fixed offsets of the usual record.
+_ONE_ROW_ONE_SIBLING = b"\x00\x01\x00\x01"
+_USUAL = _ONE_ROW_ONE_SIBLING + b"\x00"
 _ONE = (1).to_bytes(2, "big")
 _ZERO6 = bytes(6)
 
@@ -61,6 +64,11 @@ checksum = google_crc32c.value
 
 class DamagedRecord(Exception):
     """The bytes are not a record of a format this version reads: a failed checksum or a length that does not add up."""
+
+
+def records_checksum(records: Sequence[bytes]) -> int:
+    """One checksum over many records, for their way to another node: verifying each by itself costs more than storing it."""
+    return checksum(b"".join(records))  # type: ignore[no-any-return]
 
 
 def seal(body: bytes) -> bytes:
@@ -160,6 +168,19 @@ def decode_context(token: bytes) -> Context:
     return Context(vector, frozenset(dots[rows:]), token[0] == OVERWRITE_PLUS)
 
 
+def own_context(dot: bytes) -> bytes:
+    """The token of a write that is all that is left of its key, whose record has one vector row."""
+    return b"\x01\x00\x01" + dot
+
+
+def covers_token(record: bytes, token: bytes) -> bool:
+    """A quick, sufficient test that whoever holds `token`, which is not empty, has seen nothing that `record` has not, and that a
+    write with it overwrites all of the record: the usual token, of one row, from a write to a key that has had one coordinator."""
+    if token[3:] == record[17:37]:
+        return token[0] == OVERWRITE_PLUS or token[:3] == b"\x01\x00\x01"
+    return len(token) == 23 and token[0] == OVERWRITE_PLUS and token[3:15] == record[17:29] and token[15:] <= record[29:37]
+
+
 # --- reading
 
 
@@ -195,7 +216,7 @@ def replaces(new: bytes, held: bytes) -> bool:
     `new` remembers are those of `held` plus the write that it superseded (the oldest perhaps forgotten). Anything else is for
     `merge_records`.
     """
-    if new[5:9] != b"\x00\x01\x00\x01" or held[5:9] != b"\x00\x01\x00\x01":
+    if new[5:9] != _ONE_ROW_ONE_SIBLING or held[5:9] != _ONE_ROW_ONE_SIBLING:
         return False
     if new[17:29] != held[17:29] or new[29:37] <= held[29:37] or new[11:17] < held[11:17]:
         return False
@@ -225,6 +246,36 @@ def merge_records(held: bytes, new: bytes) -> bytes:
     return held if merged == held else merged
 
 
+def merge_successors(held: Sequence[bytes | None], new: Sequence[bytes]) -> list[bytes] | None:
+    """The merges of verified records, pair by pair, where nearly all of `new` were minted on the very record that is held here (or
+    on none); None as soon as one adds nothing, or turns out to be damaged: for the caller to go through one by one.
+
+    A record of one vector row (a, c) is the one minted as (a, c), for every other under that actor has another counter, and what it
+    was merged with it covers. So a record of one row whose last superseded write is (a, c) was minted on it, and replaces it.
+    """
+    merged: list[bytes] = []
+    add = merged.append
+    for mine, record in zip(held, new, strict=True):
+        if mine is not None and not (
+            record[5:10] == _USUAL
+            and mine[5:9] == _ONE_ROW_ONE_SIBLING
+            and record[17 + _RETRY_BYTES * record[10] : 37 + _RETRY_BYTES * record[10]] == mine[17:37]
+            and record[10]
+            and record[17:37] > mine[17:37]
+            and record[17:29] == mine[17:29]
+        ):
+            try:
+                result = merge_records(mine, record)
+            except DamagedRecord:
+                return None
+            if result is mine:
+                return None
+            add(result)
+        else:
+            add(record)
+    return merged
+
+
 # --- minting
 
 
@@ -243,15 +294,16 @@ def overwrite(
     The usual case: one vector row of the minting actor, one sibling, an id newer than those remembered and not at or
     below the floor (such a one may be a retry of a write that was forgotten). `cutoff6` is the retry window's start as six bytes.
     """
-    if base[5:9] != b"\x00\x01\x00\x01" or base[17:29] != dot[:12] or base[17:37] >= dot:
+    if base[5:10] != _USUAL or base[17:29] != dot[:12] or base[17:37] >= dot:
         return None
-    at = 37 + _RETRY_BYTES * int.from_bytes(base[9:11], "big")
+    at = 37 + _RETRY_BYTES * base[10]
     superseded = base[at + 20 : at + 36]
     floor = base[11:17]
     rows = base[37:at]
-    if superseded == NO_REQUEST or (rows and superseded <= rows[-36:-20]) or superseded[:6] <= floor:
+    # No id at all is at or below every floor.
+    if superseded[:6] <= floor or (rows and superseded <= rows[-36:-20]):
         return None
-    if request_id == superseded or request_id in rows or request_id[:6] <= floor:
+    if request_id <= superseded and (request_id == superseded or request_id in rows or request_id[:6] <= floor):
         return None
     rows += superseded + base[at : at + 20]
     first = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Generic
@@ -165,6 +166,10 @@ class SimEngine:
             raise StorageError("Input/output error", subject=self._path)
         return self._memory.get(key)
 
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+        """See `Engine.prepare`. There is nothing to gather."""
+        return partial(self.write, puts, sync=sync)
+
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
         """See `Engine.write`."""
         if self._failure is not None:
@@ -212,6 +217,7 @@ class SimWorker(Generic[JobT]):
         self._jobs: deque[JobT] = deque()
         self._is_busy = False
         self._is_over = False
+        self._notice_ns = 0
 
     def put(self, job: JobT | None) -> None:
         """See `Worker.put`."""
@@ -241,9 +247,11 @@ class SimWorker(Generic[JobT]):
 
     def _do(self) -> None:
         loop, job = self._process.loop, self._jobs.popleft()
-        loop.thread_delay_ns = self._disk.delay_ns(self._disk.settings.notice_ms)
+        # What one thread tells the loop arrives in the order in which it was told.
+        self._notice_ns = max(self._notice_ns + 1, loop.now_ns + self._disk.delay_ns(self._disk.settings.notice_ms))
+        loop.notice_ns = self._notice_ns
         try:
             if not self._work(job):
                 self._is_over = True
         finally:
-            loop.thread_delay_ns = 0
+            loop.notice_ns = 0

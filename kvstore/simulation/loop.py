@@ -82,7 +82,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.turns_between = 1000
         self.remains: list[SimTask] = []  # of killed processes: kept, so that nothing of them is run by being freed
         self.defects: list[str] = []  # exceptions that nobody caught
-        self.thread_delay_ns = 0  # how long `call_soon_threadsafe` takes; set by a worker while it works
+        self.notice_ns = 0  # when what is called "threadsafe" runs; set by a worker while it works
         self.next_serial = count(1).__next__
         self._next_seq = count(1).__next__
         self._heap: list[tuple[int, int, Handle]] = []
@@ -248,8 +248,8 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def call_soon_threadsafe(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         """See asyncio; from a simulated worker it takes a while."""
-        if self.thread_delay_ns:
-            return self.current.post_at(self.now_ns + self.thread_delay_ns, callback, *args)
+        if self.notice_ns:
+            return self.current.post_at(self.notice_ns, callback, *args)
         return self.call_soon(callback, *args, context=context)
 
     def call_later(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:

@@ -35,6 +35,7 @@ class Network:
         self._ends: dict[End, None] = {}
         self._connections = 0
         self.frames = 0
+        self._methods: dict[tuple[int, int], str] = {}  # by connection and call; only for a log that is kept
 
     def link(self, source: str, target: str) -> Link:
         """The directed link between two processes."""
@@ -108,7 +109,7 @@ class Network:
         self._events.add(
             self._loop.now_ns,
             "send",
-            frame,
+            self._with_method(end, frame) if self._events.is_kept else None,
             source=end.link.source,
             target=end.link.target,
             connection=end.number,
@@ -123,6 +124,14 @@ class Network:
             peer.process.post_at(when_ns, peer.arrive, frame)
         else:
             self._loop.kernel.post_at(when_ns, self._deliver, peer, frame)
+
+    def _with_method(self, end: End, frame: Any) -> tuple[str, Any]:
+        """For readers of the log: the method that `frame` is about, which only the first of a stream names, and the frame."""
+        if not isinstance(frame, tuple):
+            return "", frame
+        if frame[0] in {"unary", "stream"}:
+            self._methods[end.number, frame[1]] = frame[2]
+        return self._methods.get((end.number, frame[1]), ""), frame
 
     def _deliver(self, end: End, frame: Any) -> None:
         """The end of a connection that was still being made when it was sent."""

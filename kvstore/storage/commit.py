@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from kvproto.errors import StorageError
 from kvproto.link import Coalescer, LinkBounds, Ticket
@@ -36,6 +37,9 @@ class Commit:
         raise AssertionError("commits have no deadline")
 
 
+Job = tuple[list[Commit], Ticket, Callable[[], None]]
+
+
 class Committer:
     """Owns the commit thread of one engine. Belongs to one event loop."""
 
@@ -61,7 +65,7 @@ class Committer:
         self.records = 0
         # The worker's own: a full batch may be queued behind the one that fails, before the loop hears of it.
         self._write_failure: StorageError | None = None
-        self._worker: Worker[tuple[list[Commit], Ticket]] = start_worker(self._write, name)
+        self._worker: Worker[Job] = start_worker(self._write, name)
 
     @property
     def queued_count(self) -> int:
@@ -98,15 +102,21 @@ class Committer:
         assert self._pending or not self._coalescer.queued_count, "what is queued is pending"
 
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
-        self._worker.put((batch, ticket))
-
-    def _write(self, job: tuple[list[Commit], Ticket]) -> bool:
-        """One batch, on the worker. Whether there is somebody left to work for."""
-        batch, ticket = job
         pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+        self._worker.put((batch, ticket, self._prepared(pairs)))
+
+    def _prepared(self, pairs: Pairs) -> Callable[[], None]:
+        try:
+            return self._engine.prepare(pairs, sync=self._sync)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the commit's to fail with, in its turn
+            return partial(_raise, error)
+
+    def _write(self, job: Job) -> bool:
+        """One batch, on the worker. Whether there is somebody left to work for."""
+        batch, ticket, write = job
         if self._write_failure is None:
             try:
-                self._engine.write(pairs, sync=self._sync)
+                write()
             except StorageError as error:
                 self._write_failure = error
             except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the worker with it
@@ -139,3 +149,7 @@ class Committer:
         for commit in waiting:
             commit.done(failure)
         self._on_failure(failure)
+
+
+def _raise(error: Exception) -> None:
+    raise error

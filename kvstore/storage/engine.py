@@ -1,13 +1,13 @@
 """The engine contract: an ordered map of bytes with atomic, optionally synced batches. LevelDB and memory keep it alike.
 
 One suite, tests/contracts/, runs against every engine. Engines know nothing of records, versions or partitions. `get` is called on
-the event loop and must stay in the microseconds; `write` is called on the commit thread only, one call at a time, while reads go on
-in other threads; `scan` is called off the loop.
+the event loop and must stay in the microseconds; `write`, or what `prepare` gave, is called on the commit thread only, one call at
+a time, while reads go on in other threads; `scan` is called off the loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 
@@ -25,6 +25,13 @@ class Engine(Protocol):
 
         Raises `StorageError` if it is unknown whether the batch was applied; every later write then raises the same, until the
         engine is closed and opened again (safety rule 4: a failed sync is never retried).
+        """
+
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+        """Gathers a batch where it is called, on the event loop; what it returns does on the commit thread what `write` does.
+
+        A binding may let go of the interpreter's lock for each entry it gathers. On the commit thread, beside a busy loop, each
+        would be a chance to lose the processor.
         """
 
     def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:

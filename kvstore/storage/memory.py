@@ -7,6 +7,7 @@ restart would find when the machine lost any tail of them. It fails only when cl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from weakref import WeakSet
 
@@ -58,6 +59,10 @@ class MemoryEngine:
                 self._unsynced.clear()
             elif self._crashable:
                 self._unsynced.append(before)
+
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+        """See `Engine.prepare`. There is nothing to gather."""
+        return partial(self.write, puts, sync=sync)
 
     def _apply(self, changes: _Before) -> _Before:
         before: _Before = {}

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from kvproto.errors import BadRequest, KvError, RecordLost, StorageError
+from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
@@ -20,14 +20,16 @@ from kvstore.storage.store import Store
 
 
 class Compared:
-    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions."""
+    """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions. `rest_from`:
+    the first position that was not looked at, because the records had filled their bytes; 0: all were."""
 
-    __slots__ = ("differing", "lost", "records")
+    __slots__ = ("differing", "lost", "records", "rest_from")
 
     def __init__(self) -> None:
         self.differing: list[int] = []
         self.records: list[bytes] = []
         self.lost: list[int] = []
+        self.rest_from = 0
 
 
 class Replica:
@@ -39,32 +41,40 @@ class Replica:
         self._partitions = partitions
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
 
-    def compare(self, store_keys: Sequence[bytes], digests: bytes) -> Compared:
-        """Where our durable records differ from `digests`, 8 bytes a key."""
+    def compare(self, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int) -> Compared:
+        """Where our durable records differ from `digests`, 8 bytes a key: all of them, or as many as `bytes_max` holds and at least
+        one. A record of more than `record_bytes_max` cannot be sent at all and counts as lost."""
         out = Compared()
-        durable = self._store.durable
-        at = 0
-        for position, store_key in enumerate(store_keys):
-            theirs = digests[at : at + DIGEST_BYTES]
-            at += DIGEST_BYTES
-            try:
-                record = durable(store_key)
-            except RecordLost:
-                out.lost.append(position)
-                continue
-            if record is None:
-                if theirs != NO_DIGEST:
-                    out.differing.append(position)
-                    out.records.append(b"")
-            elif digest(record) != theirs:
+        records, out.lost = self._store.durable_all(store_keys)
+        ours = b"".join([NO_DIGEST if record is None else digest(record) for record in records])
+        if ours == digests and not out.lost:
+            return out
+        lost, size_bytes = set(out.lost), 0
+        for position, record in enumerate(records):
+            at = position * DIGEST_BYTES
+            if position not in lost and ours[at : at + DIGEST_BYTES] != digests[at : at + DIGEST_BYTES]:
+                size = len(record or b"")
+                if size > record_bytes_max:
+                    out.lost.append(position)
+                    continue
+                size_bytes += size
+                if size_bytes > bytes_max and out.records:
+                    out.rest_from = position
+                    out.lost = [one for one in out.lost if one < position]
+                    break
                 out.differing.append(position)
-                out.records.append(record)
+                out.records.append(record or b"")
         return out
 
     def merge(
-        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+        self,
+        store_keys: Sequence[bytes],
+        records: Sequence[bytes],
+        done: Callable[[KvError | None, list[int]], None],
+        *,
+        intact: bool = False,
     ) -> None:
-        """Merges whole records; `done` is called once what they add is durable. Never raises."""
+        """Merges whole records; `done` is called once what they add is durable. Never raises. `intact` as in `Store.merge`."""
         if len(store_keys) != len(records):
             done(BadRequest(f"{len(store_keys)} keys with {len(records)} records"), [])
             return
@@ -73,7 +83,7 @@ class Replica:
         except KvError as error:
             done(error, [])
             return
-        self._store.merge(store_keys, records, done)
+        self._store.merge(store_keys, records, done, intact=intact)
 
     async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
         """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here."""

@@ -8,15 +8,14 @@ found" nor a vote for it (safety rule 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kvproto.errors import KvError, RecordLost, StorageError
-from kvstore.core.record import DamagedRecord, merge_records, verify
+from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import quarantine_key
-
-RECORD_OVERHEAD_BYTES = 200  # what CPython spends on a cached key and record beside their bytes
+from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
 
@@ -35,9 +34,7 @@ class Store:
         self._engine = engine
         self._committer = committer
         self._pending: dict[bytes, bytes] = {}
-        self._cache: dict[bytes, bytes] = {}
-        self._cache_bytes = 0
-        self._cache_bytes_max = cache_bytes_max
+        self._cache = RecordCache(cache_bytes_max)
         self._on_quarantine = on_quarantine
         self._quarantined: set[bytes] = set()
 
@@ -48,20 +45,36 @@ class Store:
 
     def durable(self, store_key: bytes) -> bytes | None:
         """The durable record, or None if there is none. Raises `RecordLost`."""
-        record = self._cache.get(store_key)
-        if record is not None:
-            return record
-        return self._load(store_key)
+        return self._cache.get(store_key) or self._load(store_key)
 
     def latest(self, store_key: bytes) -> bytes | None:
         """The record as of every merge accepted so far, durable or not: what the next merge builds on. Raises `RecordLost`."""
-        record = self._pending.get(store_key)
-        if record is not None:
-            return record
-        record = self._cache.get(store_key)
-        if record is not None:
-            return record
-        return self._load(store_key)
+        return self._pending.get(store_key) or self._cache.get(store_key) or self._load(store_key)
+
+    def durable_all(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
+        """The durable record of each key, None where there is none, and the positions of those that are lost, None among the
+        records."""
+        cached, load = self._cache.get, self._load
+        try:
+            return [cached(store_key) or load(store_key) for store_key in store_keys], []
+        except RecordLost:
+            return self._durable_but_lost(store_keys)
+
+    def _durable_but_lost(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
+        records: list[bytes | None] = []
+        lost: list[int] = []
+        for position, store_key in enumerate(store_keys):
+            try:
+                records.append(self.durable(store_key))
+            except RecordLost:
+                records.append(None)
+                lost.append(position)
+        return records, lost
+
+    @property
+    def pending(self) -> Mapping[bytes, bytes]:
+        """The records that were accepted and are not durable yet: what the next merge of these keys builds on."""
+        return self._pending
 
     def is_pending(self, store_key: bytes) -> bool:
         """Whether its latest record is not durable yet."""
@@ -77,17 +90,37 @@ class Store:
 
     def commit(self, pairs: list[tuple[bytes, bytes]], done: Done) -> None:
         """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be."""
-        size_bytes = sum([len(record) for _, record in pairs]) + 32 * len(pairs)
+        size_bytes = sum([len(store_key) + len(record) for store_key, record in pairs])
         self._committer.submit(Commit(pairs, size_bytes, lambda error: self._committed(pairs, error, done)))
 
     def merge(
-        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+        self,
+        store_keys: Sequence[bytes],
+        records: Sequence[bytes],
+        done: Callable[[KvError | None, list[int]], None],
+        *,
+        intact: bool = False,
     ) -> None:
         """Merges whole records from elsewhere, admitted before, and commits what they add; `done` gets the positions refused.
 
         Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
-        durable.
+        durable. `intact`: a checksum over all of the records was verified, so that each need not be.
         """
+        if intact and len(set(store_keys)) == len(store_keys):
+            durable, lost = self.durable_all(store_keys)
+            pending = self._pending.get
+            held = [pending(store_key) or record for store_key, record in zip(store_keys, durable, strict=True)]
+            merged = None if lost else merge_successors(held, records)
+            if merged is not None:  # the usual case: each overwrites what is held here
+                pairs = list(zip(store_keys, merged, strict=True))
+                self._pending.update(pairs)
+                self.commit(pairs, lambda error: done(error, []))
+                return
+        self._merge_one_by_one(store_keys, records, done)
+
+    def _merge_one_by_one(
+        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+    ) -> None:
         refused: list[int] = []
         pairs: list[tuple[bytes, bytes]] = []
         pending = self._pending
@@ -127,8 +160,7 @@ class Store:
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
-        assert self._cache_bytes == sum(self._cost(key, record) for key, record in self._cache.items())
-        assert self._cache_bytes <= self._cache_bytes_max or len(self._cache) <= 1
+        self._cache.check()
 
     def _load(self, store_key: bytes) -> bytes | None:
         try:
@@ -139,7 +171,7 @@ class Store:
             return None
         if not verify(record):
             raise self._quarantine(store_key, record, "its checksum is wrong")
-        self._remember(store_key, record)
+        self._cache.update([(store_key, record)])
         return record
 
     def _quarantine(self, store_key: bytes, damaged: bytes, reason: str) -> RecordLost:
@@ -159,23 +191,7 @@ class Store:
             for store_key, record in pairs:
                 if pending.get(store_key) is record:
                     del pending[store_key]
-                self._remember(store_key, record)
+            self._cache.update(pairs)
             if self._quarantined:
                 self._quarantined.difference_update([store_key for store_key, _ in pairs])
         done(error)
-
-    @staticmethod
-    def _cost(store_key: bytes, record: bytes) -> int:
-        return len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
-
-    def _remember(self, store_key: bytes, record: bytes) -> None:
-        cache = self._cache
-        previous = cache.get(store_key)
-        cache[store_key] = record
-        if previous is not None:
-            self._cache_bytes += len(record) - len(previous)
-        else:
-            self._cache_bytes += len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
-        while self._cache_bytes > self._cache_bytes_max and len(cache) > 1:
-            oldest = next(iter(cache))
-            self._cache_bytes -= self._cost(oldest, cache.pop(oldest))

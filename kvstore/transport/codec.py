@@ -8,6 +8,7 @@ from kvproto.codec import decode_error
 from kvproto.errors import Code, KvError
 from kvproto.v1 import peer_pb2
 from kvstore.core.page import Page
+from kvstore.core.record import records_checksum
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
 
@@ -26,9 +27,16 @@ def encode_request(
         else:
             fetches.append(chunk)
             message.fetch_keys.extend(chunk.keys)
+    if stores:
+        message.store_checksum = records_checksum([record for chunk in stores for record in chunk.records])
     if fetches:
         message.fetch_digests = fetches[0].digests if len(fetches) == 1 else b"".join([chunk.digests for chunk in fetches])
     return message, stores, fetches
+
+
+def is_intact(message: peer_pb2.PeerRequest, records: Sequence[bytes]) -> bool:
+    """Whether `records`, those that `message` asks to store, are covered by a checksum that is right."""
+    return message.HasField("store_checksum") and message.store_checksum == records_checksum(records)
 
 
 def answer_stores(chunks: Sequence[StoreChunk], message: peer_pb2.PeerReply) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -13,13 +14,13 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError
+from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Identity
-from kvstore.transport.outbox import Outbox
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
@@ -43,9 +44,13 @@ class GrpcPeers:
     ) -> None:
         self._identity = identity
         self._ring_of = ring_of
+        self._addresses = dict(addresses)
+        self._open_channel = channel
         self._channels = {node: channel(address) for node, address in addresses.items()}
         self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of) for node in addresses}
         self._tasks: list[asyncio.Task[None]] = []
+        self._greeted_by = {node: asyncio.Event() for node in addresses}
+        self._opened = asyncio.Event()
 
     def start(self) -> None:
         """Begins to dial; the tasks are named after their peer and end with `close`."""
@@ -59,6 +64,19 @@ class GrpcPeers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close(None)
+
+    async def wait_open(self, nodes: Sequence[str], timeout_s: float) -> None:
+        """Returns when the links to `nodes` are up, or after `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not all(self._links[node].is_up for node in nodes):
+                    self._opened.clear()
+                    await self._opened.wait()
+
+    def greeted_by(self, node: str) -> None:
+        """`node` has just greeted us, so it is there: it is dialled now and not when the next attempt is due."""
+        if not self._links[node].is_up:
+            self._greeted_by[node].set()
 
     # --- PeerTransport
 
@@ -177,14 +195,27 @@ class GrpcPeers:
                     log.error("peer_refused", peer=node, reason=error.message)
                 link.refused = error
                 pause_s = REFUSED_REDIAL_S
-            await asyncio.sleep(pause_s)
+            if await self._is_greeted_within(node, pause_s):
+                # A channel that failed waits longer and longer before it connects again, a second in the end.
+                await self._channels[node].close(None)
+                self._channels[node] = self._open_channel(self._addresses[node])
+
+    async def _is_greeted_within(self, node: str, pause_s: float) -> bool:
+        greeted = self._greeted_by[node]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await greeted.wait()
+        is_greeted = greeted.is_set()
+        greeted.clear()
+        return is_greeted
 
     async def _run_stream(self, node: str, link: PeerLink) -> None:
-        outbox: Outbox[peer_pb2.PeerRequest] = Outbox()
         call = peer_pb2_grpc.PeerStub(self._channels[node]).Exchange()
+        # What a write raises needs no telling: the reader sees the same end, and says why.
+        outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
         reason = "closed the connection"
-        writer = asyncio.get_running_loop().create_task(_write(call, outbox), name=f"writer@{node}")
         link.up(outbox)
+        self._opened.set()
         log.info("peer_up", peer=node)
         try:
             while (message := await call.read()) is not END:
@@ -200,8 +231,7 @@ class GrpcPeers:
         except ValueError as error:
             reason = f"sent a reply that does not add up ({error})"
         finally:
-            outbox.close()
-            writer.cancel()
+            outbox.abort()
             call.cancel()
             link.down(reason)
             log.info("peer_down", peer=node, reason=reason)
@@ -213,11 +243,3 @@ class GrpcPeers:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineExceeded(f"{node} did not answer in time", may_have_applied=True, subject=node) from error
             raise AvailabilityError(f"{node} is unreachable: {error.details()}", may_have_applied=True, subject=node) from error
-
-
-async def _write(call: Any, outbox: Outbox[peer_pb2.PeerRequest]) -> None:
-    try:
-        while (message := await outbox.next()) is not None:
-            await call.write(message)
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        pass  # the reader sees the same end, and says why

@@ -53,8 +53,7 @@ class Doorkeeper:
     leases: dict[str, tuple[bytes, int]] = field(default_factory=dict)
 
     async def admit(self, greeting: Greeting) -> KvError | None:
-        """Why `greeting`'s sender is refused, or None. An admitted sender's lease is remembered. Each refusal is of a type that
-        the wire keeps: a plain `ClusterError` would arrive as "unavailable", and the sender would try again for ever."""
+        """Why `greeting`'s sender is refused, or None. An admitted sender's lease is remembered."""
         me = self.me
         if greeting.cluster_id != me.cluster.id:
             return WrongCluster(

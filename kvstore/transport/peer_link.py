@@ -14,6 +14,7 @@ from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
 from kvstore.transport.codec import answer_fetches, answer_stores, encode_request, reply_error
+from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
 
@@ -87,6 +88,14 @@ class PeerLink:
         if self._stream is None:
             self._loop.call_soon(chunk.fail, self._unreachable("is not connected", may_have_applied=False))
             return
+        if chunk.size_bytes > PART_BYTES_MAX and isinstance(chunk, StoreChunk):
+            if not isinstance(chunk, StorePart):
+                store_in_turn(chunk, self.submit)
+                return
+            refusal = why_unsendable(chunk)
+            if refusal is not None:
+                self._loop.call_soon(chunk.fail, refusal)
+                return
         try:
             self._coalescer.submit(chunk)
         except KvError as error:
@@ -123,6 +132,10 @@ class PeerLink:
         if message.fetched:
             fetches, batch.fetches = batch.fetches, []
             answer_fetches(fetches, message)
+        elif message.fetched_below:
+            fetches, batch.fetches = batch.fetches, []
+            for rest in answer_first(fetches, message):
+                self.submit(rest)
         if message.stored:
             stores, batch.stores = batch.stores, []
             answer_stores(stores, message)

@@ -34,6 +34,7 @@ class Code(IntEnum):
     INTERNAL = 17
     UNSUPPORTED_PROTOCOL = 18
     SHUTTING_DOWN = 19
+    CLUSTER_REFUSED = 20
 
 
 class KvError(Exception):
@@ -153,7 +154,7 @@ class RetryWindowPassed(AvailabilityError):
 class ClusterError(KvError):
     """Nodes or clients that must not work together, or not yet."""
 
-    code = Code.UNAVAILABLE
+    code = Code.CLUSTER_REFUSED
 
 
 class WrongEpoch(ClusterError):
@@ -216,8 +217,6 @@ BY_CODE: dict[Code, type[KvError]] = {}
 for _cls in _tree(KvError):
     if "code" in _cls.__dict__ or _cls is BadRequest:
         BY_CODE[_cls.code] = _cls
-BY_CODE[Code.UNAVAILABLE] = AvailabilityError
-BY_CODE[Code.INTERNAL] = KvError
 
 
 def error_class(code: int) -> type[KvError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 
 from kvchaos.processes import FaultFailed, ProcessPlane, RestartFailed
 from tests.commands.conftest import is_alive, process_state
+from tests.support.waiting import until
 
 FAKE_DEV = (sys.executable, str(Path(__file__).parents[1] / "commands" / "fake_dev.py"))
 
@@ -83,3 +85,31 @@ async def test_a_cluster_that_does_not_come_up_says_why(tmp_path: Path, monkeypa
     with pytest.raises(FaultFailed, match="n1 did not start"):
         async with ProcessPlane(tmp_path / "cluster", command=FAKE_DEV):
             pass
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from kvchaos.processes import ProcessPlane
+
+async def main():
+    async with ProcessPlane(Path(sys.argv[1]), command=sys.argv[2:]) as plane:
+        print(*(plane.pid(node) for node in plane.node_ids), flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_bug_a_cluster_outlived_the_run_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test run that was ended by its time limit left its nodes, which then ran for ever."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    owner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", OWNER, str(tmp_path / "cluster"), *FAKE_DEV), stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    pids = [int(word) for word in (await owner.stdout.readline()).split()]
+    assert len(pids) == 3 and all(map(is_alive, pids))
+    owner.kill()
+    await owner.wait()
+    await until(lambda: not any(map(is_alive, pids)), timeout_s=30)

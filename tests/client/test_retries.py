@@ -163,7 +163,8 @@ async def test_a_reply_of_a_newer_ring_fetches_it_in_the_background(cluster: Fak
 
 async def test_an_older_ring_at_a_node_is_not_fetched(cluster: FakeCluster) -> None:
     cluster.epoch = 3
-    async with AsyncClient(cluster.seeds) as client:
+    # One seed: of several, all are asked at once, and some may answer after the client has gone on.
+    async with AsyncClient(cluster.seeds.split(",")[0]) as client:
         asked = sum(node.describes for node in cluster.nodes)
         await client.put("k", b"v")  # answered with epoch 1
         await client.get("k")

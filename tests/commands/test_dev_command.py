@@ -23,10 +23,9 @@ TIMEOUT_S = 30
 class Dev:
     """A running `kv dev -o json`; its lines are read in order."""
 
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*FAKE_DEV, "-o", "json", "--base-port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def __init__(self, *arguments: str, stdin: int | None = None) -> None:
+        command = [*FAKE_DEV, "-o", "json", "--base-port", "0", *arguments]
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.ready = self.event()
 
     def event(self) -> dict[str, Any]:
@@ -77,6 +76,13 @@ def test_a_signal_ends_every_node_and_the_command_cleanly(dev: Dev, number: sign
     assert not [pid for pid in dev.pids() if is_alive(pid)]
 
 
+def test_a_cluster_ends_cleanly_when_whoever_started_it_is_gone(tmp_path: Path) -> None:
+    dev = Dev("--data", str(tmp_path / "cluster"), "--stop-with-parent", stdin=subprocess.PIPE)
+    dev.process.communicate(timeout=TIMEOUT_S)  # closes its standard input and nothing else
+    assert dev.process.returncode == 0
+    assert not [pid for pid in dev.pids() if is_alive(pid)]
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only a pidfd can be waited for without being the parent")
 def test_nodes_end_even_when_the_command_itself_is_killed(dev: Dev) -> None:
     # A pidfd can be waited for without being the parent.
@@ -121,6 +127,16 @@ def test_nodes_are_acted_on_from_another_process(dev: Dev) -> None:
     assert "n3 is down" in act("wipe", "n3", *root).stdout
     assert dev.end()[0] == 0
     assert not is_alive(row["pid"])
+
+
+def test_bug_a_node_that_did_not_start_was_told_as_unavailable_to_another_process(dev: Dev) -> None:
+    """`kv dev` itself ends with 2 then; who had asked for the restart ended with 5 and was told to try again."""
+    (Path(dev.ready["nodes"][0]["data"]) / "refuse").touch()
+    done = act("restart", "n1", "--data", dev.ready["data"], "-o", "json")
+    assert done.returncode == 2
+    error = json.loads(done.stderr)["error"]
+    assert (error["code"], error["retryable"]) == ("CLUSTER_REFUSED", False)
+    assert "n1 did not start: kv: the disk is on holiday" in error["message"]
 
 
 def test_a_second_command_on_the_same_directory_is_refused(dev: Dev) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from kvproto.errors import ClusterError, UserError
+from kvstore.commands import local_node
 from kvstore.commands.local_cluster import Death, LocalCluster
 from kvstore.commands.local_layout import CLUSTER_FILE
 from kvstore.config import load_config
 from kvstore.config.addresses import split_address
 from tests.commands.conftest import FAKE_NODE, is_alive, plan, process_state, running
+from tests.support.waiting import until
 
 
 def pids(cluster: LocalCluster) -> list[int]:
@@ -125,6 +127,38 @@ async def test_a_paused_node_is_stopped_by_the_kernel_and_goes_on_when_resumed(t
         assert process_state(pid) == "T"
         assert (await cluster.act("resume", "n1"))["state"] == "running"
         assert process_state(pid) != "T"
+
+
+async def test_bug_pause_returned_before_the_node_stood_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGSTOP was sent and not waited for: on a busy machine the "paused" node went on for a while."""
+    looks: list[bool] = []
+    gate = asyncio.Event()
+    look = local_node.is_stopped
+
+    def is_stopped(pid: int) -> bool:
+        looks.append(gate.is_set() and look(pid))
+        return looks[-1]
+
+    monkeypatch.setattr(local_node, "is_stopped", is_stopped)
+    async with running(plan(tmp_path, nodes=1)) as cluster:
+        pausing = asyncio.create_task(cluster.act("pause", "n1"))
+        await until(lambda: len(looks) > 2)
+        assert not pausing.done()
+        gate.set()
+        assert (await pausing)["state"] == "paused"
+        assert looks[-1] and not any(looks[:-1])
+
+
+async def test_whether_a_node_stands_still_is_seen_without_taking_its_end_away(tmp_path: Path) -> None:
+    async with running(plan(tmp_path, nodes=1)) as cluster:
+        (pid,) = pids(cluster)
+        assert not local_node.is_stopped(pid)
+        await cluster.act("pause", "n1")
+        assert local_node.is_stopped(pid) and local_node.is_stopped(pid)
+        await cluster.act("resume", "n1")
+        assert not local_node.is_stopped(pid)
+    assert local_node.is_stopped(pid), "it has ended"
+    assert (data(cluster, "n1") / "clean-stops").read_text() == "1"
 
 
 async def test_a_paused_node_still_stops_cleanly(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ import pytest
 from kvclient.cli.exit_codes import ExitCode
 from kvproto.errors import KvError, StorageError, UserError
 from kvproto.options import EVENT_ENGINE_OFF
+from kvstore.commands.local_node import SERVE
 from kvstore.commands.outcomes import Exit
 from kvstore.commands.serve import run_node
 from kvstore.config import NodeConfig
 from tests.commands.conftest import plan
 
-SERVE = (sys.executable, "-m", "kvstore.commands.serve")
 TIMEOUT_S = 30
 
 
@@ -220,3 +220,11 @@ async def test_a_node_asked_to_stop_while_it_starts_is_stopped(monkeypatch: pyte
 
 def test_exit_codes_are_those_of_the_kv_command() -> None:
     assert {code.name: code.value for code in Exit}.items() <= {code.name: code.value for code in ExitCode}.items()
+
+
+def test_bug_a_folder_called_kvstore_where_the_user_stood_was_run_instead_of_the_store(tmp_path: Path) -> None:
+    """Nodes are started with `python -m`, which looks for packages in the current folder first."""
+    (tmp_path / "kvstore").mkdir()
+    (tmp_path / "kvstore" / "__init__.py").write_text("raise SystemExit(99)\n")
+    done = subprocess.run([*SERVE, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0 and "--config" in done.stdout, done.stderr

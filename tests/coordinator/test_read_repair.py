@@ -25,7 +25,6 @@ def damage(cluster: Cluster, node: str, key: bytes) -> None:
     assert isinstance(member.engine, RottingEngine)
     member.engine.damaged.add(cluster.store_key(key))
     member.local.store._cache.clear()
-    member.local.store._cache_bytes = 0
 
 
 def quarantined(cluster: Cluster, node: str) -> int:
@@ -184,11 +183,11 @@ async def test_a_damaged_record_from_a_peer_is_no_answer(cluster: Cluster) -> No
     cluster.rejoin("n1")
     for node in ("n2", "n3"):
         member = cluster.members[node]
-        member.local.store._cache[cluster.store_key(b"k")] = rotten(cluster.held(node, b"k") or b"")
+        member.local.store._cache.records[cluster.store_key(b"k")] = rotten(cluster.held(node, b"k") or b"")
     told = await cluster.get("n1", b"k", **LONG)
     assert isinstance(told.error, QuorumUnreachable) and told.error.received <= 1
     for node in ("n2", "n3"):
-        cluster.members[node].local.store._cache[cluster.store_key(b"k")] = cluster.held(node, b"k") or b""
+        cluster.members[node].local.store._cache.records[cluster.store_key(b"k")] = cluster.held(node, b"k") or b""
 
 
 async def test_a_failed_repair_is_counted_and_harms_nobody(cluster: Cluster) -> None:

@@ -38,7 +38,13 @@ PLANTS: dict[str, Write] = {"no-sync": write_without_sync, "early-ack": write_an
 
 def main() -> None:
     plant = sys.argv.pop(1)
-    LevelDbEngine.write = PLANTS[plant]  # type: ignore[method-assign]
+    write = PLANTS[plant]
+
+    def prepare(engine: LevelDbEngine, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+        return partial(write, engine, puts, sync=sync)
+
+    LevelDbEngine.write = write  # type: ignore[method-assign]
+    LevelDbEngine.prepare = prepare  # type: ignore[method-assign, assignment]
     serve()
 
 

@@ -247,10 +247,10 @@ async def test_a_failed_disk_is_said_to_everybody_and_leaves_no_clean_end(tmp_pa
     await run(transport, puts({b"k": b"v"}))
     engine = transport._node.local.engine
 
-    def broken(puts: object, deletes: object = (), *, sync: bool) -> None:
+    def broken() -> None:
         raise StorageError("I/O error", may_have_applied=True)
 
-    monkeypatch.setattr(engine, "write", broken)
+    monkeypatch.setattr(engine, "prepare", lambda puts, *, sync: broken)
     error = (await run(transport, puts({b"k": b"w"})))[0].error
     assert error is not None and error.may_have_applied
     error = (await run(transport, gets(b"k")))[0].error

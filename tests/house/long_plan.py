@@ -1,7 +1,8 @@
 """What the long run consists of, and what of it still stands: interpreters, parts, stamps, tally. long_run.py runs it.
 
-A part is the long tier of one folder below tests/ on the project's own environment, or the whole quick suite on another supported
-Python. A part that passed leaves a stamp with the digest of all sources; it counts until any source changes.
+A part is the long tier of one folder below tests/ on the project's own environment, or of one file of a slow folder; or the whole
+quick suite on another supported Python. Each takes minutes, because one that is interrupted starts anew. A part that passed leaves
+a stamp with the digest of all sources; it counts until any source changes.
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ SOURCES = (
     "README.md",
     "Makefile",
     "pyproject.toml",
+    "requirements-dev.in",
     "requirements-dev.txt",
 )
+BY_FILE = ("integration", "laws")
+"""Folders whose files are parts of their own."""
+COVERED = ("core", "laws", "transcripts")
+"""Folders that are there to test kvstore/core. Only in them is its coverage recorded: that more than doubles the time of what runs
+in the core, and what other tests execute of it they need not have checked."""
+NAME_WIDTH = 32
 _LEFT_BEHIND = {"__pycache__", "_build"}
 
 Version = tuple[int, int]
@@ -36,17 +44,29 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One step of the long run: `target` below the checkout on `python` ("own", or a version for which an environment is made)."""
+    """One step of the long run: `target` below the checkout on `python` ("own", or a version for which an environment is made).
+    `group` is the folder that a part of one file belongs to, else the name itself."""
 
     name: str
     target: str
     tier: str
     python: str = "own"
+    group: str = ""
+
+    @property
+    def dist(self) -> str:
+        """How xdist shares it out: a folder file by file, so that fixtures of a module are made once; a file test by test."""
+        return "load" if self.target.endswith(".py") else "loadfile"
+
+    @property
+    def covered(self) -> bool:
+        """Whether it counts for the core's coverage."""
+        return self.python == "own" and self.group in COVERED
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a part ended. `resumed`: it passed in an earlier run of the same sources."""
+    """How a part ended. `resumed`: it passed in an earlier run of the same sources; `cut_off`: the time was over first."""
 
     passed: int
     failed: int
@@ -54,6 +74,7 @@ class Result:
     seconds: float
     ok: bool
     resumed: bool = False
+    cut_off: bool = False
 
 
 def digest_of(root: Path, names: Sequence[str] = SOURCES) -> str:
@@ -98,10 +119,17 @@ def find_pythons(path: str, home: Path, ask: Callable[[Path], Version | None] = 
 def parts_of(root: Path, own: Version, pythons: Iterable[Version]) -> list[Part]:
     """The long tier folder by folder, then the quick suite on every other Python."""
     tests = root / "tests"
-    folders = sorted({path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py") if path.parent != tests})
-    long_parts = [Part(name=folder, target=f"tests/{folder}", tier="long") for folder in folders]
-    others = [f"{major}.{minor}" for major, minor in sorted(pythons) if (major, minor) != own]
-    return long_parts + [Part(name=f"python-{label}", target="tests", tier="quick", python=label) for label in others]
+    parts: dict[str, Part] = {}
+    for path in sorted(path for path in tests.rglob("test_*.py") if path.parent != tests):
+        folder = path.relative_to(tests).parts[0]
+        name, target = folder, tests / folder
+        if folder in BY_FILE:
+            name, target = f"{folder}-{path.stem.removeprefix('test_')}", path
+        assert name not in parts or parts[name].target == str(target.relative_to(root)), f"{path} has a namesake"
+        parts[name] = Part(name=name, target=str(target.relative_to(root)), tier="long", group=folder)
+    for label in [f"{major}.{minor}" for major, minor in sorted(pythons) if (major, minor) != own]:
+        parts[f"python-{label}"] = Part(name=f"python-{label}", target="tests", tier="quick", python=label, group=f"python-{label}")
+    return list(parts.values())
 
 
 class Stamps:
@@ -144,17 +172,17 @@ def read_report(path: Path, *, seconds: float, ok: bool) -> Result:
 
 def tally(results: dict[Part, Result | None], absent: Sequence[Version]) -> list[str]:
     """The closing table: a line a part (None: not reached), the sum, and the Pythons that were not found."""
-    lines = [f"{'part':<20}{'tier':<7}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}"]
+    lines = [f"{'part':<{NAME_WIDTH}}{'tier':<7}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}"]
     for part, result in results.items():
         if result is None:
-            lines.append(f"{part.name:<20}{part.tier:<7}not run")
+            lines.append(f"{part.name:<{NAME_WIDTH}}{part.tier:<7}not run")
             continue
-        remark = "" if result.ok else "  FAILED"
+        remark = "" if result.ok else "  CUT OFF" if result.cut_off else "  FAILED"
         remark = "  (earlier run)" if result.resumed else remark
         counts = f"{result.passed:>8}{result.failed:>8}{result.skipped:>9}{result.seconds:>9.0f}"
-        lines.append(f"{part.name:<20}{part.tier:<7}{counts}{remark}")
+        lines.append(f"{part.name:<{NAME_WIDTH}}{part.tier:<7}{counts}{remark}")
     ended = [result for result in results.values() if result is not None]
     passed, failed, skipped = (sum(getattr(result, name) for result in ended) for name in ("passed", "failed", "skipped"))
-    lines.append(f"{'sum':<27}{passed:>8}{failed:>8}{skipped:>9}{sum(result.seconds for result in ended):>9.0f}")
+    lines.append(f"{'sum':<{NAME_WIDTH + 7}}{passed:>8}{failed:>8}{skipped:>9}{sum(result.seconds for result in ended):>9.0f}")
     lines += [f"python {major}.{minor}: not found on this machine, not run" for major, minor in absent]
     return lines

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.house.long_plan import SUPPORTED, Part, Result, Stamps, digest_of, find_pythons, parts_of, read_report, tally
@@ -21,15 +22,17 @@ from tests.house.repository import ROOT
 CACHE = ROOT / ".cache" / "test-long"
 TEST_TIMEOUT_S = 1500
 NO_TESTS = 5
+CUT_OFF = 124
 
 
 def run_bounded(command: list[str], *, env: dict[str, str], seconds_max: float) -> int:
-    """The command's exit code. It runs in a session of its own, which is ended as a whole when the time is over (then: 124)."""
+    """The command's exit code. It runs in a session of its own, which is ended as a whole when the time is over
+    (then: `CUT_OFF`)."""
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, start_new_session=True)
     try:
         return process.wait(timeout=seconds_max)
     except subprocess.TimeoutExpired:
-        return 124
+        return CUT_OFF
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
@@ -51,7 +54,7 @@ def environment_of(part: Part, pythons: dict[str, Path], seconds_max: float) -> 
 
 
 def run_part(part: Part, pythons: dict[str, Path], seconds_max: float) -> Result:
-    """Runs one part with two workers; on the project's own Python the core's coverage is recorded."""
+    """Runs one part with two workers, recording the core's coverage where that is asked for."""
     print(f"\n--- {part.name}: {part.target}, {part.tier} tier", flush=True)
     begin = time.monotonic()
     report = CACHE / "reports" / f"{part.name}.xml"
@@ -59,14 +62,15 @@ def run_part(part: Part, pythons: dict[str, Path], seconds_max: float) -> Result
     python = environment_of(part, pythons, seconds_max)
     if python is None:
         return read_report(report, seconds=time.monotonic() - begin, ok=False)
-    command = [python, "-m", "pytest", part.target, "-n", "2", "--dist", "loadfile", "-q", f"--junitxml={report}"]
+    command = [python, "-m", "pytest", part.target, "-n", "2", "--dist", part.dist, "-q", f"--junitxml={report}"]
     command += [f"--timeout={TEST_TIMEOUT_S}", "-p", "no:cacheprovider"]
-    if part.python == "own":
+    if part.covered:
         # The bound on coverage is for all parts together, at the end.
         command += ["--cov", "--cov-report=", "--cov-fail-under=0"]
     env = {"KV_TIER": part.tier, "COVERAGE_FILE": str(CACHE / "coverage" / part.name)}
     code = run_bounded(command, env=env, seconds_max=seconds_max - (time.monotonic() - begin))
-    return read_report(report, seconds=time.monotonic() - begin, ok=code in {0, NO_TESTS})
+    result = read_report(report, seconds=time.monotonic() - begin, ok=code in {0, NO_TESTS})
+    return replace(result, cut_off=code == CUT_OFF)
 
 
 def check_coverage(parts: Iterable[Part]) -> bool:
@@ -83,14 +87,24 @@ def check_coverage(parts: Iterable[Part]) -> bool:
     return subprocess.run(report, cwd=ROOT, check=False).returncode == 0
 
 
+def end_on_sigterm() -> None:
+    """Lets SIGTERM unwind as Ctrl-C does, so that what was started does not outlive us."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def main() -> int:
     """Runs what is left to run within the time, and says how everything stands."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what passed earlier")
-    parser.add_argument("--minutes-max", type=float, default=60, help="begin nothing and end what runs after so long (default 60)")
-    parser.add_argument("--only", metavar="PART", action="append", help="run only this part; may be repeated")
+    parser.add_argument("--minutes-max", type=float, default=60, help="end what runs after so long (default 60)")
+    parser.add_argument("--begin-minutes-max", type=float, help="begin nothing after so long, but let what runs end (for steps)")
+    parser.add_argument(
+        "--only", metavar="PART", action="append", help="run only this part, or the parts of this folder; may be repeated"
+    )
     options = parser.parse_args()
+    end_on_sigterm()
     end = time.monotonic() + options.minutes_max * 60
+    end_of_begins = min(end, time.monotonic() + (options.begin_minutes_max or options.minutes_max) * 60)
     if options.fresh:
         for name in ("stamps", "coverage", "reports"):
             shutil.rmtree(CACHE / name, ignore_errors=True)
@@ -103,19 +117,22 @@ def main() -> int:
     stamps = Stamps(CACHE / "stamps", digest_of(ROOT))
     parts = parts_of(ROOT, own, found)
     if options.only:
-        parts = [part for part in parts if part.name in options.only]
+        parts = [part for part in parts if {part.name, part.group} & set(options.only)]
     results: dict[Part, Result | None] = dict.fromkeys(parts)
     for part in parts:
         result = stamps.read(part)
-        if result is None and (left_s := end - time.monotonic()) > 0:
-            result = run_part(part, pythons, left_s)
+        if result is None and time.monotonic() < end_of_begins:
+            result = run_part(part, pythons, end - time.monotonic())
             stamps.write(part, result)
         results[part] = result
 
-    covered = bool(options.only) or check_coverage(part for part, result in results.items() if result and part.python == "own")
+    # A part that did not run says nothing of what it would have covered.
+    recorded = [part for part in parts if part.covered]
+    complete = not options.only and all(results[part] for part in recorded)
+    covered = not complete or check_coverage(recorded)
     print(f"\n--- tally (long tier: Python {own[0]}.{own[1]})")
     print("\n".join(tally(results, [version for version in SUPPORTED if version != own and version not in found])))
-    if None in results.values():
+    if any(result is None or result.cut_off for result in results.values()):
         print("the time is over: `make test-long` goes on with what is left")
     if not covered:
         print("the core's coverage is below its bound")

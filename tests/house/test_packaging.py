@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.house.repository import DISTRIBUTIONS, PACKAGES, ROOT
+from tests.house.repository import DISTRIBUTIONS, PACKAGES, ROOT, files, text_of
+
+INSTALLS_A_LIST = re.compile(r"""\binstall\b.*[\s"']-r[\s"']""")
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -32,6 +36,12 @@ def development_requirements() -> dict[str, Requirement]:
     lines = (ROOT / "requirements-dev.in").read_text(encoding="utf-8").splitlines()
     stated = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     return {requirement.name: requirement for requirement in stated}
+
+
+def pins(path: str) -> list[str]:
+    """The entries of a list of pins, each with its hashes."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return [entry for entry in re.split(r"\n(?=[a-z0-9])", text) if not entry.startswith("#")]
 
 
 VERSIONS = {name: project(folder)["version"] for name, folder in DISTRIBUTIONS.items()}
@@ -67,12 +77,39 @@ def test_a_package_says_the_version_of_its_distribution(name: str) -> None:
     assert importlib.import_module(name).__version__ == VERSIONS["kvstore-server"]
 
 
-def test_every_development_requirement_is_pinned_with_hashes() -> None:
-    text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
-    entries = [entry for entry in re.split(r"\n(?=[a-z0-9])", text) if not entry.startswith("#")]
-    assert [entry.split()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
-    pinned = {re.split(r"[=<>\[; ]", entry, maxsplit=1)[0] for entry in entries}
+@pytest.mark.parametrize("path", ["requirements-dev.txt", "proto/requirements-generate.txt"])
+def test_every_requirement_of_a_list_is_pinned_with_hashes(path: str) -> None:
+    assert [entry.split()[0] for entry in pins(path) if "==" not in entry or "--hash=sha256:" not in entry] == []
+
+
+def test_every_development_requirement_is_pinned() -> None:
+    pinned = {re.split(r"[=<>\[; ]", entry, maxsplit=1)[0] for entry in pins("requirements-dev.txt")}
     assert set(development_requirements()) <= pinned
+
+
+def installations() -> list[tuple[str, str]]:
+    """Each line of a recipe or program by which pip installs a list of requirements, and the file that it stands in."""
+    programs = [path for path in files() if path.suffix == ".py" or path.name == "Makefile" or path.parent.name == ".ci"]
+    return [
+        (str(path.relative_to(ROOT)), line)
+        for path in programs
+        for line in (text_of(path) or "").splitlines()
+        if INSTALLS_A_LIST.search(line)
+    ]
+
+
+def test_bug_a_newer_release_of_a_package_named_with_an_extra_broke_the_installation() -> None:
+    """`coverage[toml]` beside the pin of coverage: pip's resolver took the newest release, for which the list has no hash."""
+    found = installations()
+    assert [place for place, _ in found] == ["Makefile", "proto/generate.py"], "every list is installed by one of these"
+    for place, line in found:
+        assert "--require-hashes" in line and "--no-deps" in line, place
+
+
+def test_the_pins_are_complete() -> None:
+    """Nothing resolves what the list leaves out, so the environment that these tests run in would lack it."""
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def environment(version: str, platform: str, machine: str) -> dict[str, str]:

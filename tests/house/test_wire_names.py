@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvproto import columns, errors
+from kvproto.codec import decode_error, encode_error
 from kvproto.v1 import key_value_pb2
 
 
@@ -28,6 +29,18 @@ def test_every_error_code_has_a_class_that_says_so() -> None:
     for code in errors.Code:
         if code is not errors.Code.UNSPECIFIED:
             assert errors.error_class(code).code is code
+
+
+def test_no_two_classes_state_one_code() -> None:
+    stating = [kind for kind in errors._tree(errors.KvError) if "code" in kind.__dict__]
+    assert len({kind.code for kind in stating}) == len(stating) == len(errors.Code) - 1
+
+
+def test_bug_a_cluster_error_arrived_as_unavailable() -> None:
+    """They shared a code, so a node that was refused for good tried again for ever."""
+    told = decode_error(encode_error(errors.ClusterError("not ours", subject="n2")))
+    assert type(told) is errors.ClusterError and not told.retryable and told.subject == "n2"
+    assert type(decode_error(encode_error(errors.AvailabilityError("later")))) is errors.AvailabilityError
 
 
 def test_an_error_code_of_a_newer_peer_is_a_plain_error() -> None:

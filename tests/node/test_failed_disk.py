@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ class FailingEngine(LevelDbEngine):
             FailingEngine.fail_next, FailingEngine.failed = False, True
             raise StorageError("I/O error", may_have_applied=True)
         super().write(puts, deletes, sync=sync)
+
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+        return partial(self.write, puts, sync=sync)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from kvproto.errors import KvError, StorageError
-from kvstore.simulation.disk import DiskSettings, SimDisk
+from kvstore.simulation.disk import DiskSettings, SimDisk, SimWorker
+from kvstore.simulation.loop import SimLoop
 from kvstore.simulation.machine import Killed
+from kvstore.simulation.process import Process
 from kvstore.simulation.world import World
 from tests.simulation.test_network import refused
 
@@ -142,6 +145,27 @@ def test_a_crash_falls_between_the_write_and_the_news_of_it() -> None:
         assert (await client.get("k")).values == [b"v"]
 
     World(1, nodes=1, disk=DiskSettings(write_ms=1, notice_ms=10)).run(scenario)
+
+
+def test_a_worker_does_its_jobs_in_order_and_is_heard_of_in_order() -> None:
+    loop, told, done = SimLoop(1), list[int](), list[int]()  # type: ignore[abstract]
+    process = Process(loop, "n1")
+
+    def work(job: int) -> bool:
+        done.append(job)
+        loop.call_soon_threadsafe(told.append, job)
+        return True
+
+    async def main() -> None:
+        worker = SimWorker(
+            process, SimDisk("n1", Random(1), DiskSettings(notice_ms=5, jitter_ms=50), lambda kind, **facts: None), work
+        )
+        for job in range(100):
+            worker.put(job)
+        await asyncio.sleep(10)
+
+    loop.run(main())
+    assert done == told == list(range(100))
 
 
 def test_a_flipped_bit_is_found_and_repaired_from_the_others() -> None:

@@ -94,6 +94,23 @@ def test_bug_a_node_that_was_stopped_while_it_greeted_its_peers_told_its_owner_t
     World(1, nodes=2).run(scenario)
 
 
+def test_bug_a_node_that_was_stopped_while_its_first_lease_was_written_began_to_serve_all_the_same() -> None:
+    """1. n1 starts; its first lease is long in being written. 2. Its owner stops it, which closes the links and waits for the
+    write. 3. With the lease there, the start went on where it was: it dialled the peers, took requests again, and left its tasks
+    behind."""
+
+    async def scenario(world: World) -> None:
+        await world.start("n2")
+        world.disk("n1").slow_ms = 2000
+        starting = world.loop.main.spawn(world.restart("n1"))
+        await world.sleep(0.5)
+        await world.stop("n1")
+        with pytest.raises(ShuttingDown):
+            await starting
+
+    World(1, nodes=2).run(scenario)
+
+
 def test_a_put_queued_on_a_paused_node_is_executed_when_it_resumes() -> None:
     """The client has given up long before: the outcome it was told is "unknown", and so it was."""
 

@@ -15,12 +15,14 @@ from kvstore.core.record import NO_DIGEST, decode, digest, encode, first_record,
 from kvstore.core.versions import Record, Sibling, make_dot
 from kvstore.storage.commit import Committer
 from kvstore.storage.layout import quarantine_key, store_key_prefix
+from kvstore.storage.record_cache import RECORD_OVERHEAD_BYTES
 from kvstore.storage.replica import Replica
-from kvstore.storage.store import RECORD_OVERHEAD_BYTES, Store
+from kvstore.storage.store import Store
 from tests.support.engines import GatedEngine, RottingEngine, rotten
 from tests.support.waiting import turns, until
 
 PREFIX = store_key_prefix(0, 1)
+MIB = 1024 * 1024
 K, J = PREFIX + b"k", PREFIX + b"j"
 
 
@@ -58,7 +60,6 @@ class Rig:
     def forget(self) -> None:
         """Empties the cache."""
         self.store._cache.clear()
-        self.store._cache_bytes = 0
 
     async def close(self) -> None:
         if isinstance(self.engine, GatedEngine):
@@ -98,12 +99,38 @@ async def test_comparisons_see_only_what_is_durable(gated: Rig) -> None:
     await gated.merged((K, record_of(1, 1)))
     gated.engine.hold()
     gated.merge((K, record_of(2, 1)))
-    found = gated.replica.compare([K, J], digest(record_of(1, 1)) + NO_DIGEST)
+    found = gated.replica.compare([K, J], digest(record_of(1, 1)) + NO_DIGEST, MIB, MIB)
     assert found.differing == [] and found.lost == []
     gated.engine.release()
     await until(lambda: len(gated.told) == 2)
-    found = gated.replica.compare([J, K], digest(record_of(1, 1)) + NO_DIGEST)
+    found = gated.replica.compare([J, K], digest(record_of(1, 1)) + NO_DIGEST, MIB, MIB)
     assert found.differing == [0, 1] and found.records == [b"", merge_records(record_of(1, 1), record_of(2, 1))]
+
+
+async def test_a_comparison_stops_where_its_bytes_end_and_says_where(gated: Rig) -> None:
+    keys = [b"%06d" % at for at in range(5)]
+    records = [record_of(1, at + 1) for at in range(5)]
+    size_bytes = len(records[0])
+    assert {len(record) for record in records} == {size_bytes}
+    await gated.merged(*zip(keys[1:], records[1:], strict=True))
+    digests = [NO_DIGEST, NO_DIGEST, digest(records[2]), NO_DIGEST, NO_DIGEST]
+
+    def compare(bytes_max: int, first: int = 0) -> tuple[list[int], int]:
+        found = gated.replica.compare(keys[first:], b"".join(digests[first:]), bytes_max, MIB)
+        assert [records[first + position] for position in found.differing] == list(found.records)
+        return found.differing, found.rest_from
+
+    assert compare(3 * size_bytes) == ([1, 3, 4], 0), "all that differ fit"
+    assert compare(3 * size_bytes - 1) == ([1, 3], 4)
+    assert compare(1) == ([1], 3), "one always does"
+    assert compare(1, first=3) == ([0], 1), "what is asked for again goes on from there"
+    assert compare(1, first=4) == ([0], 0)
+
+
+async def test_a_record_that_fits_into_no_message_counts_as_lost(gated: Rig) -> None:
+    await gated.merged((K, record_of(1, 1)), (J, record_of(1, 2)))
+    found = gated.replica.compare([K, J], NO_DIGEST + NO_DIGEST, MIB, len(record_of(1, 1)) - 1)
+    assert (found.lost, found.differing, found.rest_from) == ([0, 1], [], 0)
 
 
 async def test_a_merge_builds_on_what_is_still_on_its_way_to_the_disk(gated: Rig) -> None:
@@ -215,7 +242,7 @@ async def test_the_cache_keeps_within_its_bound() -> None:
     for at in range(100):
         await rig.merged((PREFIX + b"%03d" % at, record_of(1, at + 1)))
     rig.store.check()
-    assert 2 <= len(rig.store._cache) <= 11
+    assert 2 <= len(rig.store._cache.records) <= 11
     assert all(rig.store.durable(PREFIX + b"%03d" % at) == record_of(1, at + 1) for at in range(100))
     await rig.close()
 
@@ -237,7 +264,7 @@ async def test_a_damaged_record_is_set_aside_once_and_never_served(rotting: Rig)
         lost(lambda: rotting.store.durable(K))
         lost(lambda: rotting.store.latest(K))
     assert rotting.store.quarantined == 1 and rotting.quarantined == [K]
-    found = rotting.replica.compare([K, J], NO_DIGEST + digest(record_of(1, 2)))
+    found = rotting.replica.compare([K, J], NO_DIGEST + digest(record_of(1, 2)), MIB, MIB)
     assert found.lost == [0] and found.differing == []
     await until(lambda: rotting.engine.get(quarantine_key(K)))
     assert rotting.engine.get(quarantine_key(K)) == rotten(record_of(1, 1))

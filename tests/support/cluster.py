@@ -17,6 +17,7 @@ from typing import Any
 from kvproto.codec import decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, KvError
+from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
@@ -26,7 +27,6 @@ from kvstore.node import LocalNode
 from kvstore.storage.memory import MemoryEngine
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Doorkeeper, Identity
-from kvstore.transport.outbox import Outbox
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
 from tests.support.clocks import ManualClock
@@ -65,11 +65,10 @@ class _ReplyBox(Outbox[peer_pb2.PeerReply]):
     """Hands each reply on at once."""
 
     def __init__(self, reply: Callable[[peer_pb2.PeerReply], None]) -> None:
-        super().__init__()
-        self._hand_on = reply
+        async def hand_on(message: peer_pb2.PeerReply) -> None:
+            reply(message)
 
-    def send(self, message: peer_pb2.PeerReply) -> None:
-        self._hand_on(message)
+        super().__init__(hand_on)
 
 
 class _Stream:

@@ -55,7 +55,7 @@ def _started(shares: list[Share]) -> Iterator[list[Worker]]:
     workers: list[Worker] = []
     try:
         for share in shares:
-            command = [sys.executable, "-m", "kvclient.bench.worker"]
+            command = [sys.executable, "-P", "-m", "kvclient.bench.worker"]
             workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
             _say(workers[-1], share_line(share))
         yield workers

@@ -44,6 +44,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERNAL: _ClassVar[ErrorCode]
     UNSUPPORTED_PROTOCOL: _ClassVar[ErrorCode]
     SHUTTING_DOWN: _ClassVar[ErrorCode]
+    CLUSTER_REFUSED: _ClassVar[ErrorCode]
 KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
@@ -73,6 +74,7 @@ UNAVAILABLE: ErrorCode
 INTERNAL: ErrorCode
 UNSUPPORTED_PROTOCOL: ErrorCode
 SHUTTING_DOWN: ErrorCode
+CLUSTER_REFUSED: ErrorCode
 
 class BatchRequest(_message.Message):
     __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups")

@@ -58,7 +58,7 @@ class HelloReply(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
-    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests")
+    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RING_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class PeerRequest(_message.Message):
     STORE_RECORDS_FIELD_NUMBER: _ClassVar[int]
     FETCH_KEYS_FIELD_NUMBER: _ClassVar[int]
     FETCH_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    STORE_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     ring_epoch: int
     ring_hash: int
@@ -77,10 +78,11 @@ class PeerRequest(_message.Message):
     store_records: _containers.RepeatedScalarFieldContainer[bytes]
     fetch_keys: _containers.RepeatedScalarFieldContainer[bytes]
     fetch_digests: bytes
-    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ...) -> None: ...
+    store_checksum: int
+    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ...) -> None: ...
 
 class PeerReply(_message.Message):
-    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms")
+    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms", "fetched_below")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +94,7 @@ class PeerReply(_message.Message):
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_BELOW_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     last: bool
     error: _key_value_pb2.Error
@@ -103,7 +106,8 @@ class PeerReply(_message.Message):
     records: _containers.RepeatedScalarFieldContainer[bytes]
     lost: _containers.RepeatedScalarFieldContainer[int]
     queue_ms: int
-    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ...) -> None: ...
+    fetched_below: int
+    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ..., fetched_below: _Optional[int] = ...) -> None: ...
 
 class PageRequest(_message.Message):
     __slots__ = ("ring_epoch", "ring_hash", "namespace", "start", "end", "count_max", "bytes_max", "timeout_ms")

@@ -1,0 +1,259 @@
+"""Turns a sub-batch's writes into new records of our own replica, each with a dot of its own (safety rule 1).
+
+Nothing here waits: between reading a key's latest record and staging the new one no other operation may come. What cannot be minted
+is refused alone, or put aside for `put` to catch up with first; the rest of the batch goes on. `put` sends what comes out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import TypeVar
+
+from kvproto.columns import REQUEST_ID_BYTES, Kind
+from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
+from kvstore.coordinator.batch import Limits, SubBatch
+from kvstore.core.hlc import HybridClock
+from kvstore.core.record import (
+    Minted,
+    covers_token,
+    decode,
+    decode_context,
+    first_record,
+    floor_ms,
+    is_blind,
+    known_request,
+    mint,
+    overwrite,
+    own_context,
+    unseen,
+)
+from kvstore.core.versions import Context, Sibling, covers
+from kvstore.runtime import Clock
+from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.store import Store
+
+SIBLING_OVERHEAD_BYTES = 160
+
+T = TypeVar("T")
+
+
+class MintedColumns:
+    """The writes of a sub-batch that were minted: columns in the order of `positions`, which are positions in the sub-batch.
+
+    `pairs`: those that are new here. `counts`: siblings held afterwards. `unseen`: positions whose contexts name writes that have
+    to be fetched first. `caught_up`: what the others hold was merged first, and contexts that still name more are taken as they
+    are.
+    """
+
+    __slots__ = ("caught_up", "contexts", "counts", "dots", "keys", "pairs", "positions", "records", "refused", "unseen")
+
+    def __init__(self, keys: list[bytes], positions: Sequence[int], dots: list[bytes], *, caught_up: bool) -> None:
+        self.caught_up = caught_up
+        self.keys = keys
+        self.positions = positions
+        self.dots = dots
+        self.records: list[bytes] = []
+        self.pairs: list[tuple[bytes, bytes]] = []
+        self.contexts: list[bytes] = []
+        self.counts: Sequence[int] = ()
+        self.refused: list[tuple[int, KvError]] = []
+        self.unseen: list[int] = []
+
+    def settle(self, records: Sequence[bytes | None], unusual: dict[int, Minted]) -> None:
+        """The loop is done: `records` by index, None where nothing was minted; `unusual` where the general path did it."""
+        dots = self.dots
+        for index, minted in unusual.items():
+            dots[index] = minted.dot
+        contexts = [own_context(dot) for dot in dots]
+        counts = [1] * len(dots)
+        for index, minted in unusual.items():
+            contexts[index], counts[index] = minted.context, minted.siblings
+        if self.refused or self.unseen:
+            kept = [index for index, record in enumerate(records) if record is not None]
+            keys, positions = self.keys, self.positions
+            self.keys, self.positions = [keys[index] for index in kept], [positions[index] for index in kept]
+            self.dots, contexts = [dots[index] for index in kept], [contexts[index] for index in kept]
+            counts = [counts[index] for index in kept]
+        self.records = [record for record in records if record is not None]
+        self.contexts, self.counts = contexts, counts
+        stale = {minted.dot for minted in unusual.values() if not minted.fresh}
+        pairs = list(zip(self.keys, self.records, strict=True))
+        self.pairs = [pair for pair, dot in zip(pairs, self.dots, strict=True) if dot not in stale] if stale else pairs
+
+
+class Minter:
+    """Mints for the keys that this node is a home replica of."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: ActorLedger,
+        clock: Clock,
+        rng: random.Random,
+        limits: Limits,
+        retry_window_ms: int,
+        retry_ids_max: int,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._rng = rng
+        self._limits = limits
+        self._retry_window_ms = retry_window_ms
+        self._retry_ids_max = retry_ids_max
+        self._hlc = HybridClock()
+
+    def mint(self, sub: SubBatch, wanted: Sequence[int], *, caught_up: bool = False) -> MintedColumns:
+        """Mints and stages the writes at the positions `wanted` of `sub`. Raises `KvError` if none of them was minted."""
+        size_bytes = sum(map(len, sub.group.values)) + SIBLING_OVERHEAD_BYTES * len(wanted)
+        self._store.admit(len(wanted), size_bytes)
+        first = self._ledger.reserve(len(wanted))
+        return self._mint(sub, wanted, first, caught_up)
+
+    def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
+        """The loop over a batch: nothing in it but what each write needs. The unusual ones leave it for the general path."""
+        group, store = sub.group, self._store
+        now_ms = self._clock.now_ms()
+        hlc = self._hlc.stamp(now_ms)
+        cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
+        whole = len(wanted) == len(sub.store_keys)
+        at = sub.at() if whole else [sub.at()[position] for position in wanted]
+        keys = sub.store_keys if whole else [sub.store_keys[position] for position in wanted]
+        ids = _request_ids(group.request_ids or self._own_ids(now_ms, len(group.keys)), at)
+        values: Iterable[bytes | None] = _taken(group.values, at) if group.kind is Kind.PUT else repeat(None)
+        tokens: Iterable[bytes] = _taken(group.contexts, at) if group.contexts else repeat(b"")
+        actor = self._ledger.actor
+        dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
+        out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
+        durable, lost = store.durable_all(keys)
+        pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max
+        records: list[bytes | None] = []
+        unusual: dict[int, Minted] = {}
+        rows = zip(keys, dots, ids, durable, values, tokens, self._expiries(sub, at, now_ms))  # noqa: B905 - some repeat for ever
+        for store_key, dot, request_id, held, value, token, expires_ms in rows:
+            base = pending(store_key) or held
+            record: bytes | None = None
+            if request_id >= cutoff:
+                if base is not None:
+                    if not token or covers_token(base, token):
+                        record = overwrite(base, dot, request_id, hlc, expires_ms, value, cutoff, retries_max)
+                elif not token and not lost:
+                    record = first_record(dot, request_id, hlc, expires_ms, value)
+            if record is None:
+                index = len(records)
+                write = Sibling(dot, request_id, hlc, expires_ms, value is None, value or b"")
+                minted = self._mint_unusual(out, index, base, write, token, group.attempt, now_ms, is_lost=index in lost)
+                if minted is None:
+                    records.append(None)
+                    continue
+                unusual[index] = minted
+                record = minted.record
+                if not minted.fresh:
+                    records.append(record)
+                    continue
+            stage(store_key, record)
+            records.append(record)
+        out.settle(records, unusual)
+        return out
+
+    def _mint_unusual(
+        self,
+        out: MintedColumns,
+        index: int,
+        base: bytes | None,
+        write: Sibling,
+        token: bytes,
+        attempt: int,
+        now_ms: int,
+        *,
+        is_lost: bool,
+    ) -> Minted | None:
+        """Anything but the usual case. None: put aside or refused, and noted in `out`."""
+        position = out.positions[index]
+        try:
+            if write.request_id < max(0, now_ms - self._retry_window_ms).to_bytes(6, "big"):
+                raise _too_late(self._retry_window_ms)
+            if base is None and is_lost:
+                self._store.latest(out.keys[index])  # raises `RecordLost`
+            return self._mint_general(out, position, base, write, token, attempt, now_ms)
+        except (RecordLost, RetryWindowPassed, Overloaded, TooLarge) as error:
+            out.refused.append((position, error))
+        except ValueError as error:
+            out.refused.append((position, BadRequest(str(error), subject="context")))
+        return None
+
+    def _mint_general(
+        self, out: MintedColumns, position: int, base: bytes | None, write: Sibling, token: bytes, attempt: int, now_ms: int
+    ) -> Minted | None:
+        """None: put aside, to catch up first. Raises `KvError`, or `ValueError` for a context that was never handed out."""
+        context = decode_context(token)
+        known = known_request(base, write.request_id, context)
+        if known is not None:
+            return known
+        if attempt and base is not None and int.from_bytes(write.request_id[:6], "big") <= floor_ms(base):
+            raise _too_late(self._retry_window_ms)
+        if not out.caught_up and names_more(base, context):
+            out.unseen.append(position)
+            return None
+        if base is not None and covers(decode(base).vector, write.dot):
+            # Somebody's context claimed dots that we had not minted: under this actor the write would be born superseded.
+            self._ledger.begin_epoch()
+            raise _renamed()
+        cutoff_ms = max(0, now_ms - self._retry_window_ms)
+        minted = mint(base, write, context, cutoff_ms=cutoff_ms, retries_max=self._retry_ids_max)
+        if minted.siblings > self._limits.siblings_max:
+            raise _too_many_siblings(minted.siblings, self._limits.siblings_max)
+        return minted
+
+    def _expiries(self, sub: SubBatch, at: Sequence[int], now_ms: int) -> Iterable[int]:
+        """When each write expires, 0 for never."""
+        ttls = sub.group.ttls_ms
+        if len(ttls) > 1:
+            return [now_ms + ttls[index] if ttls[index] else 0 for index in at]
+        ttl_ms = ttls[0] if ttls else sub.space.info.ttl_ms if sub.group.kind is Kind.PUT else 0
+        return repeat(now_ms + ttl_ms if ttl_ms else 0)
+
+    def _own_ids(self, now_ms: int, count: int) -> bytes:
+        """Request ids for a client that gave none: unique, but a retry of it is another write."""
+        stamp = now_ms.to_bytes(6, "big")
+        tag = self._rng.getrandbits(64) & ~0xFFFFFFFF
+        return b"".join([stamp + b"\x00\x00" + (tag + index).to_bytes(8, "big") for index in range(count)])
+
+
+def names_more(base: bytes | None, context: Context) -> bool:
+    """Whether `context` names writes that `base` has not seen."""
+    return bool(unseen(base, context)) or is_blind(base, context)
+
+
+def _taken(column: Sequence[T], at: Sequence[int]) -> list[T]:
+    """The column's entries at `at`. A range is all of them, and a protobuf column is cheaper to copy whole than to index."""
+    return list(column) if isinstance(at, range) and len(at) == len(column) else [column[index] for index in at]
+
+
+def _request_ids(ids: bytes, at: Sequence[int]) -> list[bytes]:
+    return [ids[REQUEST_ID_BYTES * index : REQUEST_ID_BYTES * (index + 1)] for index in at]
+
+
+def _too_late(window_ms: int) -> RetryWindowPassed:
+    return RetryWindowPassed(
+        f"the request id is older than the retry window ({window_ms / 1000:g} s) or no longer remembered: "
+        "read the key to see whether the write was applied",
+        may_have_applied=True,
+        limit=window_ms,
+    )
+
+
+def _renamed() -> Overloaded:
+    return Overloaded("this node goes on under a new actor epoch: try again", retry_after_s=0.01, subject="actor-epoch")
+
+
+def _too_many_siblings(count: int, limit: int) -> TooLarge:
+    return TooLarge(
+        f"the key would have {count} siblings, at most {limit} are allowed: read it and write one value with its context",
+        limit=limit,
+        actual=count,
+        subject="siblings",
+    )

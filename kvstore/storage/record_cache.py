@@ -1,0 +1,48 @@
+"""A byte-bounded cache of recent durable records, filled a commit at a time: a few calls into C for all of its records.
+
+First in, first out: a record that is written again keeps the place of the one it replaces. An `OrderedDict`, because the oldest key
+of a plain dict is found behind the holes of all that were dropped before it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+RECORD_OVERHEAD_BYTES = 250  # what CPython spends on a cached key and record beside their bytes
+
+
+class RecordCache:
+    """Durable records by store key, up to `bytes_max` of them; one that is larger by itself is kept until the next comes."""
+
+    __slots__ = ("bytes_max", "get", "records", "size_bytes")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.size_bytes = 0
+        self.records: OrderedDict[bytes, bytes] = OrderedDict()
+        self.get = self.records.get
+
+    def update(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keeps what was read or written; later pairs win."""
+        fresh = dict(pairs)
+        before = list(map(self.get, fresh))
+        self.size_bytes += sum(map(len, fresh.values())) - sum(map(len, filter(None, before)))
+        if None in before:
+            added = [len(store_key) for store_key, record in zip(fresh, before, strict=True) if record is None]
+            self.size_bytes += sum(added) + RECORD_OVERHEAD_BYTES * len(added)
+        self.records.update(fresh)
+        while self.size_bytes > self.bytes_max and len(self.records) > 1:
+            store_key, record = self.records.popitem(last=False)
+            self.size_bytes -= len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.records.clear()
+        self.size_bytes = 0
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        cost = sum(len(store_key) + len(record) + RECORD_OVERHEAD_BYTES for store_key, record in self.records.items())
+        assert cost == self.size_bytes, (cost, self.size_bytes)
+        assert self.size_bytes <= self.bytes_max or len(self.records) <= 1

@@ -1,0 +1,121 @@
+"""What is to be written to one stream, in order, one message at a time, the first of them at once.
+
+A task that waits for messages would start to write in the next turn of the event loop, and on the way of a single operation through
+the store there are six such turns. So a message that finds the stream idle is written within `send`: the coroutine that writes it
+is taken to its first wait here, and goes on when what it waits for is done, as a task would. It must not ask for the current task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+MessageT = TypeVar("MessageT")
+
+Writing = Coroutine[Any, Any, object]
+
+
+class Outbox(Generic[MessageT]):
+    """Writes what it is given with `write`, a coroutine function that is never called while another call of it is under way.
+
+    `count_max` is not enforced here: whoever feeds it from a peer waits for `room` first, so that a peer that never reads its
+    replies stops being read itself (backpressure, not memory). What `write` raises ends it: nothing more is written, and `written`
+    raises it.
+    """
+
+    __slots__ = ("_closed", "_failure", "_loop", "_messages", "_room", "_write", "_writing", "_written", "count_max")
+
+    def __init__(self, write: Callable[[MessageT], Writing], *, count_max: int = 256) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._write = write
+        self._messages: deque[MessageT] = deque()
+        self._writing: Writing | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._written: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        self._closed = False
+        self.count_max = count_max
+
+    def __len__(self) -> int:
+        """How many messages wait behind the one being written."""
+        return len(self._messages)
+
+    def send(self, message: MessageT) -> None:
+        """Writes `message` after those before it; once closed it is dropped, nobody would read it."""
+        if self._closed:
+            return
+        self._messages.append(message)
+        if self._writing is None:
+            self._go_on()
+
+    async def written(self) -> None:
+        """Returns once closed and everything is written; raises what a write raised."""
+        if not self._is_done():
+            self._written = self._loop.create_future()
+            await self._written
+        if self._failure is not None:
+            raise self._failure
+
+    async def room(self) -> None:
+        """Waits until fewer than `count_max` messages wait, or it is closed."""
+        while len(self._messages) >= self.count_max and not self._closed:
+            self._room = self._loop.create_future()
+            await self._room
+
+    def close(self) -> None:
+        """Takes no more. What waits is still written."""
+        self._closed = True
+        _wake(self._room)
+        self._tell()
+
+    def abort(self) -> None:
+        """Takes no more and gives up what waits: the stream has ended."""
+        self._messages.clear()
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.close()
+        self.close()
+
+    def _go_on(self) -> None:
+        """Writes what waits for as long as that takes no waiting."""
+        while self._messages and self._writing is None:
+            self._writing = self._write(self._messages.popleft())
+            self._step(self._writing)
+        if len(self._messages) < self.count_max:
+            _wake(self._room)
+        self._tell()
+
+    def _step(self, writing: Writing) -> None:
+        """Takes the coroutine to its next wait, as asyncio.Task does."""
+        try:
+            awaited = writing.send(None)
+        except StopIteration:
+            self._writing = None
+        except BaseException as error:  # noqa: BLE001 - it is told to whoever waits for the end
+            self._failure = error
+            self.abort()
+        else:
+            if awaited is None:  # a bare yield, as of asyncio.sleep(0)
+                self._loop.call_soon(self._resume, writing)
+            else:
+                awaited._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between a future and who drives a coroutine
+                awaited.add_done_callback(lambda _: self._resume(writing))
+
+    def _resume(self, writing: Writing) -> None:
+        if self._writing is writing:  # not given up meanwhile
+            self._step(writing)
+            self._go_on()
+
+    def _is_done(self) -> bool:
+        return self._failure is not None or (self._closed and self._writing is None and not self._messages)
+
+    def _tell(self) -> None:
+        if self._is_done():
+            _wake(self._written)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
