@@ -7,8 +7,9 @@ from typing import Any
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvclient import AsyncClient
-from kvclient.namespace import AsyncNamespace
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.core.record import EMPTY_RECORD, merge_records
+from kvstore.storage.store import Store
 from kvstore.transport.peer_link import PeerLink
 
 FAR_S = 1e6
@@ -30,11 +31,10 @@ def send_outdated_plans(patch: Patch) -> None:
 def connect_untimed(patch: Patch) -> None:
     """The first call may take as long as the client's own timeout, and then its own."""
 
-    async def connect(self: AsyncNamespace, timeout_s: float) -> tuple[Any, float]:
-        client: AsyncClient = self._client
-        return await client.connect(), timeout_s
+    async def connect(self: AsyncClient, timeout_s: float) -> tuple[Any, float]:
+        return await self.connect(), timeout_s
 
-    patch.set(AsyncNamespace, "_connect", connect)
+    patch.set(AsyncClient, "connect_within", connect)
 
 
 @bug("untimed-catching-up", "a write that catches up waits for its coordinator's own disk, however slow")
@@ -45,3 +45,30 @@ def catch_up_untimed(patch: Patch) -> None:
         await take_in_timed(self, keys, answer, until_s + FAR_S)
 
     take_in_timed = patch.set(PutCoordinator, "_take_in", take_in)
+
+
+@bug("late-repair", "a lost record is replaced by what the others held, whatever was written here since (safety rule 5)")
+def repair_late(patch: Patch) -> None:
+    """An acknowledged write is taken back, and covered by the next one."""
+
+    def repair_lost(self: Store, store_key: bytes, record: bytes, done: Any) -> None:
+        pending = self.pending.get(store_key)
+        if pending is not None:
+            record = merge_records(pending, record)
+        self.stage(store_key, record)
+        self.commit([(store_key, record)], done)
+
+    patch.set(Store, "repair_lost", repair_lost)
+
+
+@bug("lost-for-ever", "a lost record that no other replica has is never repaired")
+def leave_lost(patch: Patch) -> None:
+    """Its key cannot be read at level `all` again, nor written here."""
+
+    def repair_lost(self: Store, store_key: bytes, record: bytes, done: Any) -> None:
+        if record == EMPTY_RECORD:
+            done(None)
+        else:
+            repair(self, store_key, record, done)
+
+    repair = patch.set(Store, "repair_lost", repair_lost)
