@@ -6,7 +6,7 @@ replicas hold the same. Then a client reads each key once more; these reads are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kvchaos.history import Recorder
@@ -32,8 +32,9 @@ READER = 1_000_000
 class Rest:
     """Brings one world to rest and records what it finds."""
 
-    def __init__(self, world: World, schedule: Schedule, recorder: Recorder) -> None:
+    def __init__(self, world: World, schedule: Schedule, recorder: Recorder, revive: Callable[[], Awaitable[None]]) -> None:
         self._world = world
+        self._revive = revive
         self._schedule = schedule
         self._recorder = recorder
 
@@ -55,6 +56,7 @@ class Rest:
             if world.now_s - began_s > BOUND_MS / 1000:
                 break
             await world.sleep(LOOK_S)
+            await self._revive()
         for probe in probes.values():
             await world.spawn(PROBE, probe.close())
         after_ms = round((world.now_s - began_s) * 1000)

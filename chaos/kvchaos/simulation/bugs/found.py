@@ -10,6 +10,7 @@ from kvclient import AsyncClient
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.core.record import EMPTY_RECORD, merge_records
 from kvstore.storage.store import Store
+from kvstore.transport.grpc_peers import GrpcPeers
 from kvstore.transport.peer_link import PeerLink
 
 FAR_S = 1e6
@@ -72,3 +73,19 @@ def leave_lost(patch: Patch) -> None:
             repair(self, store_key, record, done)
 
     repair = patch.set(Store, "repair_lost", repair_lost)
+
+
+@bug("forgotten-owner", "a forwarding node passes on a refusal though an earlier owner may have applied the write")
+def forget_earlier_owners(patch: Patch) -> None:
+    """The client is told that it was certainly not applied."""
+
+    async def forward_alone(self: GrpcPeers, node: str, group: Any, timeout_s: float) -> Any:
+        replies = await forward(self, node, group, timeout_s)
+        for reply in replies:
+            if reply.error is not None:
+                said, cls = reply.error.may_have_applied, type(reply.error)
+                unswayed = {"may_have_applied": property(lambda error, said=said: said, lambda error, other: None)}
+                reply.error.__class__ = type(cls.__name__, (cls,), unswayed)
+        return replies
+
+    forward = patch.set(GrpcPeers, "forward", forward_alone)
