@@ -7,6 +7,7 @@ from typing import Any
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvclient import AsyncClient
+from kvproto.errors import KvError
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.core.record import EMPTY_RECORD, merge_records
 from kvstore.storage.store import Store
@@ -75,6 +76,11 @@ def leave_lost(patch: Patch) -> None:
     repair = patch.set(Store, "repair_lost", repair_lost)
 
 
+def _unswayed(cls: type[KvError], said: bool) -> type[KvError]:
+    """A class of errors that stay with what they said first."""
+    return type(cls.__name__, (cls,), {"may_have_applied": property(lambda error: said, lambda error, other: None)})
+
+
 @bug("forgotten-owner", "a forwarding node passes on a refusal though an earlier owner may have applied the write")
 def forget_earlier_owners(patch: Patch) -> None:
     """The client is told that it was certainly not applied."""
@@ -83,9 +89,7 @@ def forget_earlier_owners(patch: Patch) -> None:
         replies = await forward(self, node, group, timeout_s)
         for reply in replies:
             if reply.error is not None:
-                said, cls = reply.error.may_have_applied, type(reply.error)
-                unswayed = {"may_have_applied": property(lambda error, said=said: said, lambda error, other: None)}
-                reply.error.__class__ = type(cls.__name__, (cls,), unswayed)
+                reply.error.__class__ = _unswayed(type(reply.error), reply.error.may_have_applied)
         return replies
 
     forward = patch.set(GrpcPeers, "forward", forward_alone)
