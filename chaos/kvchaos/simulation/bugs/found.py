@@ -10,6 +10,7 @@ from kvclient import AsyncClient
 from kvproto.errors import KvError
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.core.record import EMPTY_RECORD, merge_records
+from kvstore.node import Node
 from kvstore.storage.store import Store
 from kvstore.transport.grpc_peers import GrpcPeers
 from kvstore.transport.peer_link import PeerLink
@@ -93,3 +94,9 @@ def forget_earlier_owners(patch: Patch) -> None:
         return replies
 
     forward = patch.set(GrpcPeers, "forward", forward_alone)
+
+
+@bug("stopped-start-goes-on", "a node that is stopped while it starts goes on starting, behind its own end")
+def go_on_starting(patch: Patch) -> None:
+    """It dials its peers again and leaves tasks behind."""
+    patch.set(Node, "_go_on", lambda self: None)
