@@ -311,22 +311,27 @@ class Node:
         present = await self._greet(peers, local, directory.clean_state)
         self._greeted = True
         await local.ledger.leased()
-        if self.failure is not None:
-            raise self.failure
+        self._go_on()
         # Before the first dot is minted: whoever starts from an older copy of this directory must find us remembered.
         leased(local.ledger.actor, local.ledger.lease)
         if self._announcing is not None:
             await self._announcing
+        self._go_on()
         peers.start()
         # Ready means: the first write finds its quorum.
         await peers.wait_open(present, LINKS_WAIT_S)
-        # From here on nothing waits. Whoever stopped us meanwhile, or whatever failed, has the last word.
+        # From here on nothing waits.
+        self._go_on()
+        local.coordinator.stopped = None
+        await self._server.serve()
+
+    def _go_on(self) -> None:
+        """After each wait of a start: whoever stopped us meanwhile, or whatever failed, has the last word. What was closed by then
+        must not be opened again."""
         if self.failure is not None:
             raise self.failure
         if self._stopping:
-            raise ShuttingDown(f"{config.node_id} was stopped while it started", subject=config.node_id)
-        local.coordinator.stopped = None
-        await self._server.serve()
+            raise ShuttingDown(f"{self.config.node_id} was stopped while it started", subject=self.config.node_id)
 
     async def _greet(self, peers: GrpcPeers, local: LocalNode, clean_state: bytes | None) -> list[str]:
         """Asks every peer whether it works with us, and what it remembers of our leases: only if somebody remembers them and nobody

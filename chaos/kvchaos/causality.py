@@ -149,12 +149,25 @@ class KeyStory:
         known = self._knowledge(name)
         return other in known.surely or other in known.meant or self.writes[other].began_ns < known.horizon_ns
 
-    def may_be_superseded(self, name: str, *, before_ns: float = float("inf")) -> bool:
-        """Whether some write that had begun by `before_ns`, and may have been applied, may have known `name`."""
+    def may_be_superseded(self, name: str) -> bool:
+        """Whether some write that the final state may have seen may have known `name`."""
         return any(
-            other != name and call.began_ns < before_ns and self.is_present(other) is not False and self.may_have_known(other, name)
+            other != name and self.is_present(other) is not False and self.may_have_known(other, name) for other in self.writes
+        )
+
+    def may_have_been_superseded(self, name: str, before_ns: float) -> bool:
+        """Whether some write that had begun by `before_ns`, and may have been executed, may have known `name`. The final state need
+        not have seen it: of a write that was never acknowledged the only copy may be lost since."""
+        return any(
+            other != name and call.began_ns < before_ns and self._may_be_executed(other) and self.may_have_known(other, name)
             for other, call in self.writes.items()
         )
+
+    def _may_be_executed(self, name: str) -> bool:
+        call = self.writes[name]
+        if call.is_refused:
+            return False
+        return call.is_ok or self.executions is None or call.f == "delete" or name in self.by_write
 
     def _knowledge(self, name: str) -> _Knowledge:
         found = self._known.get(name)

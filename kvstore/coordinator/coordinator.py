@@ -214,6 +214,9 @@ class Coordinator:
             for reply in replies:
                 told = positions if reply.positions is None else [positions[at] for at in reply.positions]
                 reply.group, reply.positions = sub.group_index, told
+                if unknown and not reading and reply.error is not None:
+                    # This owner refused it; one that was asked before may have applied it all the same.
+                    reply.error.may_have_applied = True
                 answer.emit(reply, len(told))
             return
         error.may_have_applied = unknown and not reading  # whoever was asked before the last one counts too

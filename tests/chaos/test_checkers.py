@@ -104,6 +104,22 @@ def test_a_strict_read_must_not_find_what_was_superseded_before() -> None:
     assert broken(scribe) == [REGULAR]
 
 
+def test_what_superseded_a_write_when_it_was_read_may_be_lost_at_rest_if_it_was_never_acknowledged() -> None:
+    scribe = Scribe(promises=["strict"])
+    scribe.write("a", 1, 2, dot(1))
+    scribe.write("b", 3, 4, type_="info", knew=["a"])
+    scribe.watch(("a", dot(1), []), ("b", dot(2), [dot(1)]))
+    scribe.read(["b"], 5, 6, token({1: 2}))
+    scribe.rest(["a"], token({1: 1}))
+    assert broken(scribe) == []
+    never = Scribe(promises=["strict"])
+    never.write("a", 1, 2, dot(1))
+    never.write("b", 3, 4, type_="info", knew=["a"])
+    never.watch(("a", dot(1), []))
+    never.read([], 5, 6, token({1: 2}))
+    assert broken(never) == [REGULAR], "nobody executed it"
+
+
 # --- sets and counters
 
 

@@ -248,6 +248,19 @@ async def test_bug_forwarding_forgot_that_an_earlier_owner_may_have_applied_the_
         assert (await cluster.get(owners[0], key)).value == b"v"
 
 
+async def test_bug_forwarding_forgot_an_earlier_owner_when_a_later_one_refused_the_write() -> None:
+    """1. The first owner executes the write, its answer is lost: unknown. 2. The second owner, asked with the same request id,
+    cannot reach its level and says "nothing was written", of its own attempt. 3. The client was told that of all attempts."""
+    async with Cluster(5, settings=ClusterConfig(partitions=16)) as cluster:
+        key, owners = key_of_others(cluster)
+        cluster.wire(owners[0], "n1").is_cut = True  # its answers are lost
+        for owner in (owners[0], owners[2]):
+            cluster.cut(owners[1], owner)
+        told = (await cluster.run("n1", puts({key: b"v"}, request_ids=request_id(cluster.clock, 1), **LONG)))[0]
+        assert isinstance(told.error, QuorumUnreachable) and told.error.may_have_applied
+        assert (await cluster.get(owners[0], key)).value == b"v"
+
+
 async def test_an_unknown_write_without_a_request_id_is_not_forwarded_twice() -> None:
     async with Cluster(5, settings=ClusterConfig(partitions=16)) as cluster:
         key, owners = key_of_others(cluster)

@@ -36,7 +36,7 @@ def _stale(story: KeyStory, read: Call, write: Call) -> str:
     by = f"a read by {read.fact('needed')}"
     if not covers(vector_of(str(read.fact("context", ""))), str(write.fact("version", ""))):
         return f"{by} found {found} and has not heard of {name}, acknowledged by {write.fact('needed')} before"
-    if write.f != "delete" and name not in read.siblings and not story.may_be_superseded(name, before_ns=read.ended_ns):
+    if write.f != "delete" and name not in read.siblings and not story.may_have_been_superseded(name, read.ended_ns):
         return f"{by} found {found}: {name}, acknowledged before, is missing and nothing superseded it"
     for old in read.siblings:
         if old != name and old in story.surely_knew(name) and story.is_executed_once(old):

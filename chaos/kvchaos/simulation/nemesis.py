@@ -70,13 +70,18 @@ class Nemesis:
                 pass
         for task in self._tasks:
             await task
+        await self.revive()
+        self._recorder.fault("healed", {"running": world.running})
+
+    async def revive(self) -> None:
+        """Starts every node that is down; one whose disk failed may still be ending when everything is healed."""
+        world = self._world
         for name in world.machines:
             for _ in range(STARTS_MAX):
                 if name in world.running:
                     break
                 if not await self._start(name):
                     await world.sleep(RESTART_PAUSE_S)
-        self._recorder.fault("healed", {"running": world.running})
 
     def _begin(self, number: int, fault: Fault) -> None:
         did = getattr(self, f"_do_{fault.kind}")(number, **fault.args)

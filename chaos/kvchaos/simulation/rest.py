@@ -6,7 +6,7 @@ replicas hold the same. Then a client reads each key once more; these reads are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kvchaos.history import Recorder
@@ -25,13 +25,16 @@ BOUND_MS = 30_000
 LOOK_S = 0.1
 ASK_TIMEOUT_MS = 2000
 PROBE = "probe"
+READER = 1_000_000
+"""The process whose reads are those at rest: nobody else's number."""
 
 
 class Rest:
     """Brings one world to rest and records what it finds."""
 
-    def __init__(self, world: World, schedule: Schedule, recorder: Recorder) -> None:
+    def __init__(self, world: World, schedule: Schedule, recorder: Recorder, revive: Callable[[], Awaitable[None]]) -> None:
         self._world = world
+        self._revive = revive
         self._schedule = schedule
         self._recorder = recorder
 
@@ -53,6 +56,7 @@ class Rest:
             if world.now_s - began_s > BOUND_MS / 1000:
                 break
             await world.sleep(LOOK_S)
+            await self._revive()
         for probe in probes.values():
             await world.spawn(PROBE, probe.close())
         after_ms = round((world.now_s - began_s) * 1000)
@@ -104,7 +108,7 @@ class Rest:
 
     async def _read_all(self) -> None:
         client = self._world.client(PROBE)
-        performer = Performer(client, self._recorder, 0, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
+        performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
         for number, key in enumerate(self._schedule.keys):
             await performer.perform(Operation(0, 0, "get", key, f"final{number}", level="all"))
 

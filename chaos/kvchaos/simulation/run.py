@@ -119,7 +119,7 @@ async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch:
     watch = Watch(world, recorder)
     await world.start()
     nemesis = Nemesis(world, schedule, recorder, stopwatch)
-    rest = Rest(world, schedule, recorder)
+    rest = Rest(world, schedule, recorder, nemesis.revive)
     faults = world.loop.main.spawn(nemesis.run())
     for work in _start_clients(world, schedule, recorder):
         await work

@@ -1,0 +1,54 @@
+"""Ordinary seeds keep every promise, and something happens in them: an empty run would keep them too."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from kvchaos.simulation.fleet import run_seed
+from kvchaos.simulation.generate import generate
+from kvchaos.simulation.run import run
+from kvchaos.simulation.scenarios import SCENARIOS
+from kvchaos.simulation.schedule import FAULTS
+
+SEEDS_PER_TEST = 20
+
+
+@pytest.mark.parametrize("first", range(0, 120, SEEDS_PER_TEST))
+def test_seeds_keep_every_promise(first: int) -> None:
+    acknowledged = 0
+    for seed in range(first, first + SEEDS_PER_TEST):
+        result = run_seed("swarm", None, seed)
+        assert not result.violations, f"kv sim run --seed {seed}: {[found.sentence() for found in result.violations]}"
+        acknowledged += result.acknowledged
+    assert acknowledged > 30 * SEEDS_PER_TEST
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - {"swarm"}))
+def test_scenarios_keep_every_promise(name: str) -> None:
+    for seed in range(4):
+        result = run_seed(name, None, seed)
+        assert not result.violations, f"kv sim run --scenario {name} --seed {seed}: {[one.sentence() for one in result.violations]}"
+        assert result.acknowledged
+
+
+def test_every_kind_of_fault_takes() -> None:
+    """A fault that is only ever skipped would test nothing."""
+    took: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    for seed in range(1000, 1030):
+        history = run(generate(seed)).history
+        took.update(event.f for event in history.events if event.process == "nemesis" and event.f in FAULTS)
+        outcomes.update(f"{event.f} {event.type}" for event in history.events if isinstance(event.process, int))
+    assert took.keys() == FAULTS.keys()
+    for outcome in ("read ok", "read fail", "write ok", "write info", "delete ok", "add ok", "increment ok"):
+        assert outcomes[outcome] > 20, (outcome, outcomes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(1_000, 6_000, 500))
+def test_many_more_seeds_keep_every_promise(first: int) -> None:
+    for seed in range(first, first + 500):
+        result = run_seed("swarm", None, seed)
+        assert not result.violations, f"kv sim run --seed {seed}: {[found.sentence() for found in result.violations]}"
