@@ -7,7 +7,7 @@ to what the store claims: eventual namespaces, strict levels, ring epochs that m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -57,7 +57,7 @@ def generate(seed: int) -> Schedule:
         disk_jitter_ms=rng.choice([0.4, 5.0, 20.0]),
     )
     operations = _operations(rng, base, losing)
-    faults = _faults(rng, base, losing)
+    faults = draw_faults(rng, base, losing=losing)
     return replace(base, promises=promises_for(faults), faults=faults, operations=operations)
 
 
@@ -129,8 +129,12 @@ def _pick(rng: Random, weights: dict[str, int]) -> str:
 # --- what breaks
 
 
-def _faults(rng: Random, base: Schedule, losing: str) -> tuple[Fault, ...]:
-    kinds = [kind for kind in FAULTS if kind == losing or (kind not in LOSES_COPIES and rng.random() < FAULT_SHARE)]
+def draw_faults(
+    rng: Random, base: Schedule, among: Sequence[str] = tuple(FAULTS), *, share: float = FAULT_SHARE, losing: str = ""
+) -> tuple[Fault, ...]:
+    """Faults of the kinds `among` for the schedule `base`, each kind with probability `share`; of the kinds that lose copies only
+    `losing`."""
+    kinds = [kind for kind in among if kind == losing or (kind not in LOSES_COPIES and rng.random() < share)]
     frail = rng.choice(base.node_ids)  # the only node that may lose what it acknowledged
     faults = []
     for kind in kinds:

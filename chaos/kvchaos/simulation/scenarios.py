@@ -1,0 +1,83 @@
+"""Schedules with a theme, by name: what `kv sim run --scenario NAME` draws from instead of the swarm.
+
+A scenario is a function from a seed to a schedule. Most take the swarm's schedule of the seed and say what is different in theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from kvchaos.simulation.generate import draw_faults, generate, promises_for
+from kvchaos.simulation.schedule import Fault, Schedule
+
+Scenario = Callable[[int], Schedule]
+
+SCENARIOS: dict[str, Scenario] = {"swarm": generate}
+DESCRIPTIONS = {"swarm": "Each seed draws which kinds of faults and operations exist at all, then how many and when."}
+
+
+def scenario(name: str) -> Callable[[Scenario], Scenario]:
+    """Registers a scenario."""
+
+    def register(draw: Scenario) -> Scenario:
+        def named(seed: int) -> Schedule:
+            schedule = draw(seed)
+            return replace(schedule, scenario=name, promises=promises_for(schedule.faults))
+
+        SCENARIOS[name] = named
+        DESCRIPTIONS[name] = (draw.__doc__ or "").strip()
+        return draw
+
+    return register
+
+
+@scenario("calm")
+def calm(seed: int) -> Schedule:
+    """Nothing breaks: every call should be answered, and quickly."""
+    return replace(generate(seed), faults=(), loss=0.0)
+
+
+@scenario("default")
+def default(seed: int) -> Schedule:
+    """Three nodes, two copies of three, 30 seconds, and whatever may break: what the simulation's speed is measured by."""
+    swarm = generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, duration_ms=30_000, delay_ms=0.2, jitter_ms=0.6, write_ms=0.1, disk_jitter_ms=0.4)
+    rng = Random(f"{seed}/default")
+    operations = tuple(replace(one, at_ms=rng.randrange(30_000), level="preset") for one in swarm.operations)
+    ordered = sorted(operations, key=lambda one: one.at_ms)
+    return replace(base, operations=tuple(ordered), faults=draw_faults(rng, base))
+
+
+@scenario("lost-answers")
+def lost_answers(seed: int) -> Schedule:
+    """Requests arrive and their answers do not: clients retry through other coordinators what was executed already."""
+    rng, base = Random(f"{seed}/lost-answers"), replace(generate(seed), nodes=3, n=3, r=2, w=2, timeout_ms=2500)
+    return replace(base, faults=draw_faults(rng, base, ["mute", "reset", "pause"], share=1.0))
+
+
+@scenario("power")
+def power(seed: int) -> Schedule:
+    """The power fails everywhere, again and again, on slow disks."""
+    rng, base = Random(f"{seed}/power"), replace(generate(seed), write_ms=20.0)
+    at_ms = sorted(rng.randrange(base.duration_ms) for _ in range(4))
+    return replace(base, faults=tuple(Fault(at, "power", {"nodes": list(base.node_ids)}, 100) for at in at_ms))
+
+
+@scenario("deletes")
+def deletes(seed: int) -> Schedule:
+    """Every second write deletes, while links are cut: what was deleted must stay so."""
+    rng, swarm = Random(f"{seed}/deletes"), generate(seed)
+    operations = tuple(
+        replace(one, f="delete", context="read") if one.f == "put" and rng.random() < 0.5 else one for one in swarm.operations
+    )
+    base = replace(swarm, operations=operations)
+    return replace(base, faults=draw_faults(rng, base, ["cut", "stall", "partition", "isolate"], share=0.7))
+
+
+@scenario("epochs")
+def epochs(seed: int) -> Schedule:
+    """The ring moves on, at each node at another moment, while messages of the old one are on their way."""
+    rng, base = Random(f"{seed}/epochs"), generate(seed)
+    return replace(base, faults=draw_faults(rng, base, ["epoch", "stall", "slow", "crash"], share=0.8))
