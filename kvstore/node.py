@@ -44,6 +44,8 @@ from kvstore.transport.hello import Doorkeeper, Identity, remembers_more
 from kvstore.transport.peers import PeerTransport
 
 STOP_GRACE_S = 1.0
+LINKS_WAIT_S = 1.0
+"""A node that starts waits so long at the most for the links to those that have answered it."""
 
 
 def build_view(config: NodeConfig) -> RingView:
@@ -302,11 +304,11 @@ class Node:
             seams.server(),
             config.listen,
             KeyValueService(local.coordinator, local.ring, config.cluster.id),
-            PeerService(local.replica, local.ring, doorkeeper),
+            PeerService(local.replica, local.ring, doorkeeper, on_greeted=peers.greeted_by),
             AdminService(local.describe, self._status),
         )
         await self._server.start()
-        await self._greet(peers, local, directory.clean_state)
+        present = await self._greet(peers, local, directory.clean_state)
         self._greeted = True
         await local.ledger.leased()
         if self.failure is not None:
@@ -315,27 +317,31 @@ class Node:
         leased(local.ledger.actor, local.ledger.lease)
         if self._announcing is not None:
             await self._announcing
+        peers.start()
+        # Ready means: the first write finds its quorum.
+        await peers.wait_open(present, LINKS_WAIT_S)
         # From here on nothing waits. Whoever stopped us meanwhile, or whatever failed, has the last word.
         if self.failure is not None:
             raise self.failure
         if self._stopping:
             raise ShuttingDown(f"{config.node_id} was stopped while it started", subject=config.node_id)
-        peers.start()
         local.coordinator.stopped = None
         await self._server.serve()
 
-    async def _greet(self, peers: GrpcPeers, local: LocalNode, clean_state: bytes | None) -> None:
+    async def _greet(self, peers: GrpcPeers, local: LocalNode, clean_state: bytes | None) -> list[str]:
         """Asks every peer whether it works with us, and what it remembers of our leases: only if somebody remembers them and nobody
         remembers more does a clean shutdown's actor epoch go on (safety rule 2). Peers remember in memory: one that has been
-        restarted since knows nothing, and that is no proof of anything."""
+        restarted since knows nothing, and that is no proof of anything. Returns who answered."""
+        present: list[str] = []
         remembered = False
         more = False
         state = None if clean_state is None else (clean_state[:12], int.from_bytes(clean_state[12:20], "big"), clean_state[20:])
-        for reply in (await peers.hello_all()).values():
+        for node, reply in (await peers.hello_all()).items():
             if isinstance(reply, ClusterError):
                 raise reply
             if isinstance(reply, KvError):
                 continue
+            present.append(node)
             if state is not None and reply.remembered_actor:
                 remembered = True
                 more = more or remembers_more(
@@ -343,6 +349,7 @@ class Node:
                 )
         if state is not None and remembered and not more and not local.store.quarantined:
             local.ledger.resume_epoch(state[0], state[1], int.from_bytes(state[2], "big"))
+        return present
 
     def _announce(self) -> None:
         """Tells the peers what we have leased. A peer that cannot be reached is told when its link opens."""

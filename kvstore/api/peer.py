@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -25,10 +25,14 @@ END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 class PeerService(peer_pb2_grpc.PeerServicer):
     """Decodes, hands to the replica, encodes."""
 
-    def __init__(self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper) -> None:
+    def __init__(
+        self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper, *, on_greeted: Callable[[str], None] = lambda node: None
+    ) -> None:
+        """`on_greeted` is told who was admitted."""
         self._replica = replica
         self._ring = ring
         self._doorkeeper = doorkeeper
+        self._on_greeted = on_greeted
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who we are, what we remember of the asker, and whether we work with it."""
@@ -52,8 +56,11 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         )
         if refusal is not None:
             reply.error.CopyFrom(encode_error(refusal))
-        elif remembered is not None:
-            reply.remembered_actor, reply.remembered_lease = remembered
+        else:
+            if remembered is not None:
+                reply.remembered_actor, reply.remembered_lease = remembered
+            if request.node_id != me.node_id:
+                self._on_greeted(request.node_id)
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:

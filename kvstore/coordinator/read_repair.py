@@ -13,7 +13,7 @@ from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.replicas import Replicas
 from kvstore.core.quorum import Tally
-from kvstore.core.record import merge_records
+from kvstore.core.record import EMPTY_RECORD, merge_records
 from kvstore.storage.store import Store
 from kvstore.transport.peers import StoreChunk
 
@@ -48,13 +48,14 @@ class ReadRepair:
             for record in differing.values():
                 if record is not None:
                     merged = record if merged is None else merge_records(merged, record)
-            if merged is None:
-                continue
             store_key = sub.store_keys[position]
             if position in lost:
-                if tally.received(position) == len(tally.targets) - 1:  # every other home replica vouches for what it holds
+                # Every other home replica vouches for what it holds, be it nothing; where there is no other, nobody does.
+                if 0 < tally.received(position) == len(tally.targets) - 1:
                     self._count(1)
-                    self._store.repair_lost(store_key, merged, self._done)
+                    self._store.repair_lost(store_key, merged or EMPTY_RECORD, self._done)
+                continue
+            if merged is None:
                 continue
             for node in tally.answered:
                 if (held[position] if node == me else differing.get(node, held[position])) != merged:

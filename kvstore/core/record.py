@@ -112,6 +112,10 @@ def encode(record: Record) -> bytes:
     return seal(b"".join(parts))
 
 
+EMPTY_RECORD = encode(EMPTY)
+"""The record of a key of which nothing was ever written: what a replica holds that has lost a record which nobody else had."""
+
+
 def decode(data: bytes) -> Record:
     """The record of `data`. Raises `DamagedRecord`."""
     if not verify(data):

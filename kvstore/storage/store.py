@@ -148,9 +148,13 @@ class Store:
     def repair_lost(self, store_key: bytes, record: bytes, done: Done) -> None:
         """Replaces what was lost by `record`, the merge of what all other home replicas hold. It stays lost until that is
         durable."""
-        pending = self._pending.get(store_key)
-        if pending is not None:  # accepted before the loss was noticed: not to be taken back
-            record = merge_records(pending, record)
+        try:
+            # Accepted before the loss was noticed, or since it was repaired: not to be taken back.
+            held = self.latest(store_key)
+        except RecordLost:
+            held = None
+        if held is not None:
+            record = merge_records(held, record)
         self.stage(store_key, record)
         self.commit([(store_key, record)], done)
 

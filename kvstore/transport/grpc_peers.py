@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -43,9 +44,13 @@ class GrpcPeers:
     ) -> None:
         self._identity = identity
         self._ring_of = ring_of
+        self._addresses = dict(addresses)
+        self._open_channel = channel
         self._channels = {node: channel(address) for node, address in addresses.items()}
         self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of) for node in addresses}
         self._tasks: list[asyncio.Task[None]] = []
+        self._greeted_by = {node: asyncio.Event() for node in addresses}
+        self._opened = asyncio.Event()
 
     def start(self) -> None:
         """Begins to dial; the tasks are named after their peer and end with `close`."""
@@ -59,6 +64,19 @@ class GrpcPeers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close(None)
+
+    async def wait_open(self, nodes: Sequence[str], timeout_s: float) -> None:
+        """Returns when the links to `nodes` are up, or after `timeout_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not all(self._links[node].is_up for node in nodes):
+                    self._opened.clear()
+                    await self._opened.wait()
+
+    def greeted_by(self, node: str) -> None:
+        """`node` has just greeted us, so it is there: it is dialled now and not when the next attempt is due."""
+        if not self._links[node].is_up:
+            self._greeted_by[node].set()
 
     # --- PeerTransport
 
@@ -177,7 +195,19 @@ class GrpcPeers:
                     log.error("peer_refused", peer=node, reason=error.message)
                 link.refused = error
                 pause_s = REFUSED_REDIAL_S
-            await asyncio.sleep(pause_s)
+            if await self._is_greeted_within(node, pause_s):
+                # A channel that failed waits longer and longer before it connects again, a second in the end.
+                await self._channels[node].close(None)
+                self._channels[node] = self._open_channel(self._addresses[node])
+
+    async def _is_greeted_within(self, node: str, pause_s: float) -> bool:
+        greeted = self._greeted_by[node]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await greeted.wait()
+        is_greeted = greeted.is_set()
+        greeted.clear()
+        return is_greeted
 
     async def _run_stream(self, node: str, link: PeerLink) -> None:
         call = peer_pb2_grpc.PeerStub(self._channels[node]).Exchange()
@@ -185,6 +215,7 @@ class GrpcPeers:
         outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
         reason = "closed the connection"
         link.up(outbox)
+        self._opened.set()
         log.info("peer_up", peer=node)
         try:
             while (message := await call.read()) is not END:

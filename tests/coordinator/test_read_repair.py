@@ -143,6 +143,35 @@ async def test_bug_a_lost_record_was_repaired_although_another_replica_had_lost_
     assert isinstance((await cluster.get("n2", b"k", **LONG)).error, QuorumUnreachable)
 
 
+async def test_bug_a_lost_record_that_no_other_replica_had_stayed_lost_for_ever(cluster: Cluster) -> None:
+    """1. A write that was never acknowledged is on n1 only. 2. n1 loses it. 3. The others vouch for holding nothing; n1 waited for
+    more, refused every write of the key, and no read at level `all` could be answered again."""
+    cluster.isolate("n1")
+    await cluster.put("n1", b"k", b"never acknowledged", **ONE)
+    damage(cluster, "n1", b"k")
+    cluster.rejoin("n1")
+    assert isinstance((await cluster.get("n1", b"k", **ALL, **LONG)).error, QuorumUnreachable)
+    await until(lambda: quarantined(cluster, "n1") == 0)
+    told = await cluster.get("n2", b"k", **ALL, **LONG)
+    assert told.error is None and told.values == []
+    await until(lambda: same_everywhere(cluster, b"k"))
+    await cluster.members["n1"].local.ledger.leased()
+    assert (await cluster.put("n1", b"k", b"new", **ALL)).count == 1
+    for node in cluster.ids:
+        assert (await cluster.get(node, b"k", **ALL)).value == b"new"
+
+
+async def test_a_lost_record_of_which_there_is_no_other_replica_is_never_absent() -> None:
+    async with Cluster(1, engine=RottingEngine) as cluster:
+        await cluster.put("n1", b"k", b"v", **ONE)
+        damage(cluster, "n1", b"k")
+        for _ in range(2):
+            told = await cluster.get("n1", b"k", **ONE, **LONG)
+            assert isinstance(told.error, QuorumUnreachable)
+            await until(lambda: cluster.members["n1"].local.coordinator.in_flight == 0)
+        assert quarantined(cluster, "n1") == 1
+
+
 async def test_a_write_of_a_lost_record_is_refused_here_and_taken_elsewhere(cluster: Cluster) -> None:
     await cluster.put("n1", b"k", b"v", **ALL)
     damage(cluster, "n1", b"k")

@@ -343,6 +343,25 @@ async def test_bug_a_repair_took_back_a_write_accepted_before_the_loss_was_notic
     await rig.close()
 
 
+async def test_bug_a_late_repair_took_back_what_was_written_since_the_first() -> None:
+    """1. Two reads find a record damaged and ask the others. 2. The first repairs it; a write is minted on the repaired record,
+    made durable and acknowledged. 3. The second read's repair, of what the others held before, replaced it: the next write here
+    was minted over a record without it, under a vector that covers it, and the acknowledged write was gone everywhere."""
+    engine = RottingEngine()
+    rig = Rig(engine, cache_bytes_max=0)
+    await rig.merged((K, record_of(1, 1, b"old")))
+    engine.damaged.add(K)
+    rig.forget()
+    told: list[KvError | None] = []
+    rig.store.repair_lost(K, record_of(1, 1, b"old"), told.append)
+    await until(lambda: len(told) == 1)
+    await rig.merged((K, record_of(2, 1, b"acknowledged")))
+    rig.store.repair_lost(K, record_of(1, 1, b"old"), told.append)
+    await until(lambda: len(told) == 2)
+    assert values_of(rig.store.durable(K)) == values_of(engine.get(K)) == [b"acknowledged", b"old"]
+    await rig.close()
+
+
 # --- pages
 
 

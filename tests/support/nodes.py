@@ -60,9 +60,13 @@ class Nodes:
     async def start(self, *ids: str) -> None:
         """Starts nodes one after the other and waits until those that run see each other."""
         for node in ids or self.ids:
-            self.running[node] = Node(self.config(node))
-            await self.running[node].start()
+            await self.start_one(node)
         await until(self.is_linked)
+
+    async def start_one(self, node: str) -> None:
+        """Starts a node and waits for no more than it does."""
+        self.running[node] = Node(self.config(node))
+        await self.running[node].start()
 
     async def stop(self, node: str) -> None:
         """The clean end of a node."""

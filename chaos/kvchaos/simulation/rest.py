@@ -25,6 +25,8 @@ BOUND_MS = 30_000
 LOOK_S = 0.1
 ASK_TIMEOUT_MS = 2000
 PROBE = "probe"
+READER = 1_000_000
+"""The process whose reads are those at rest: nobody else's number."""
 
 
 class Rest:
@@ -104,7 +106,7 @@ class Rest:
 
     async def _read_all(self) -> None:
         client = self._world.client(PROBE)
-        performer = Performer(client, self._recorder, 0, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
+        performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
         for number, key in enumerate(self._schedule.keys):
             await performer.perform(Operation(0, 0, "get", key, f"final{number}", level="all"))
 

@@ -73,21 +73,24 @@ def _lines(outcome: Outcome, violation: Violation) -> Iterator[Line]:
     for call in calls_of(events):
         told = {call.invoke.index} | ({call.end.index} if call.end is not None else set())
         own = not keys or call.key in keys
-        yield Line(
-            call.began_ns, ACCUSING if told & accusing else OWN if own else OTHER, f"p{call.invoke.process}", names.call(call)
-        )
+        weight = ACCUSING if told & accusing else OWN if own else OTHER
+        who = "reader" if call.invoke.facts.get("final") else f"p{call.invoke.process}"
+        yield Line(call.began_ns, weight, who, names.call(call))
     for event in events:
         if event.process == NEMESIS:
             yield Line(event.time_ns, FAULT, "fault", _fault(event))
         elif event.f == "execute":
             weight = ACCUSING if event.index in accusing else OWN if not keys or event.key in keys else OTHER
             yield Line(event.time_ns, weight, event.node or "?", names.execution(event))
-        elif event.index in accusing or event.f in ("invariant", "overrun"):
+        elif isinstance(event.process, str) and (event.index in accusing or event.f in ("invariant", "overrun")):
             yield Line(event.time_ns, ACCUSING, event.node or str(event.process), f"{event.f}: {event.value}")
+    healed_ns = min((event.time_ns for event in events if event.f == "healed"), default=float("inf"))
     for message in messages_of(outcome.events):
         if message.keys & keys:
             late = f" (arrives after {(message.arrives_ns - message.at_ns) / 1e6:.1f} ms)"
-            yield Line(message.at_ns - START_NS, MESSAGE, f"{message.source} > {message.target}", message.text + late)
+            at_ns = message.at_ns - START_NS
+            who = f"{message.source} > {message.target}"
+            yield Line(at_ns, MESSAGE if at_ns < healed_ns else OTHER, who, message.text + late)
 
 
 def _fault(event: Event) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.coordinator import get, put, read_repair
+from kvstore.coordinator import get, minting, read_repair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.core.record import DamagedRecord, decode, encode, encode_context, merge_records
 from kvstore.core.versions import ACTOR_BYTES, Context, Record
@@ -90,7 +90,7 @@ def widen_contexts(patch: Patch) -> None:
         minted.context = encode_context(Context(decode(minted.record).vector))
         return minted
 
-    mint_before = patch.set(put, "mint", mint)
+    mint_before = patch.set(minting, "mint", mint)
 
 
 def _counter(data: bytes, actor: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +18,13 @@ from kvstore.storage.store import Store
 @bug("answers-before-durable", "reads answer from records that are not durable yet (safety rule 3)")
 def answer_from_the_overlay(patch: Patch) -> None:
     """What was read may be gone after a crash."""
+
+    def read_all(self: Store, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
+        records, lost = durable_all(self, store_keys)
+        return [self.pending.get(key) or record for key, record in zip(store_keys, records, strict=True)], lost
+
     patch.set(Store, "durable", Store.latest)
+    durable_all = patch.set(Store, "durable_all", read_all)
 
 
 @bug("failed-sync-retried", "a write or sync that failed is tried again, and then taken for done (safety rule 4)")

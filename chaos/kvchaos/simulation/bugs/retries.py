@@ -6,7 +6,7 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.coordinator import put
+from kvstore.coordinator import minting
 from kvstore.core.record import Minted, decode
 
 
@@ -20,10 +20,10 @@ def forget_superseded_ids(patch: Patch) -> None:
             return None
         return known
 
-    known_request = patch.set(put, "known_request", known_live)
+    known_request = patch.set(minting, "known_request", known_live)
 
 
 @bug("second-dot", "a retry is minted a second dot, also by the coordinator that executed it")
 def mint_again(patch: Patch) -> None:
     """Each attempt is an execution."""
-    patch.set(put, "known_request", lambda *args, **named: None)
+    patch.set(minting, "known_request", lambda *args, **named: None)

@@ -1,0 +1,74 @@
+"""Bugs that the simulation found in the store, put back: their schedules in tests/simulation/regressions/ must still find them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
+from kvclient import AsyncClient
+from kvstore.coordinator.put import PutCoordinator
+from kvstore.core.record import EMPTY_RECORD, merge_records
+from kvstore.storage.store import Store
+from kvstore.transport.peer_link import PeerLink
+
+FAR_S = 1e6
+
+
+@bug("plan-outlives-epoch", "what was planned by one ring and waited leaves under the next ring's name (safety rule 7)")
+def send_outdated_plans(patch: Patch) -> None:
+    """Acknowledgements of two epochs are counted together."""
+
+    def send_all(self: PeerLink, chunks: Any, ticket: Any) -> None:
+        for chunk in chunks:
+            chunk.ring_hash = 0
+        send(self, chunks, ticket)
+
+    send = patch.set(PeerLink, "_send", send_all)
+
+
+@bug("untimed-connect", "connecting is not part of a call's time")
+def connect_untimed(patch: Patch) -> None:
+    """The first call may take as long as the client's own timeout, and then its own."""
+
+    async def connect(self: AsyncClient, timeout_s: float) -> tuple[Any, float]:
+        return await self.connect(), timeout_s
+
+    patch.set(AsyncClient, "connect_within", connect)
+
+
+@bug("untimed-catching-up", "a write that catches up waits for its coordinator's own disk, however slow")
+def catch_up_untimed(patch: Patch) -> None:
+    """It goes on long after its deadline."""
+
+    async def take_in(self: PutCoordinator, keys: Any, answer: Any, until_s: float) -> None:
+        await take_in_timed(self, keys, answer, until_s + FAR_S)
+
+    take_in_timed = patch.set(PutCoordinator, "_take_in", take_in)
+
+
+@bug("late-repair", "a lost record is replaced by what the others held, whatever was written here since (safety rule 5)")
+def repair_late(patch: Patch) -> None:
+    """An acknowledged write is taken back, and covered by the next one."""
+
+    def repair_lost(self: Store, store_key: bytes, record: bytes, done: Any) -> None:
+        pending = self.pending.get(store_key)
+        if pending is not None:
+            record = merge_records(pending, record)
+        self.stage(store_key, record)
+        self.commit([(store_key, record)], done)
+
+    patch.set(Store, "repair_lost", repair_lost)
+
+
+@bug("lost-for-ever", "a lost record that no other replica has is never repaired")
+def leave_lost(patch: Patch) -> None:
+    """Its key cannot be read at level `all` again, nor written here."""
+
+    def repair_lost(self: Store, store_key: bytes, record: bytes, done: Any) -> None:
+        if record == EMPTY_RECORD:
+            done(None)
+        else:
+            repair(self, store_key, record, done)
+
+    repair = patch.set(Store, "repair_lost", repair_lost)
