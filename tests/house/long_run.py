@@ -23,13 +23,21 @@ CACHE = ROOT / ".cache" / "test-long"
 TEST_TIMEOUT_S = 1500
 NO_TESTS = 5
 CUT_OFF = 124
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def run_bounded(command: list[str], *, env: dict[str, str], seconds_max: float) -> int:
     """The command's exit code. It runs in a session of its own, which is ended as a whole when the time is over
     (then: `CUT_OFF`)."""
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, start_new_session=True)
+    # An end that is told us while the process is being made waits until we know what there is to end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, start_new_session=True, preexec_fn=_unblock)  # noqa: PLW1509
     try:
+        _unblock()
         return process.wait(timeout=seconds_max)
     except subprocess.TimeoutExpired:
         return CUT_OFF
