@@ -17,6 +17,7 @@ from kvchaos.checkers.violations import Violation
 from kvchaos.history import NEMESIS, Call, Event, calls_of
 from kvchaos.simulation.names import Names
 from kvchaos.simulation.run import Outcome
+from kvchaos.simulation.schedule import FAULTS
 from kvchaos.simulation.wire import Wire
 from kvchaos.simulation.wording import asked, count, executed, faulted, noted, told
 from kvstore.simulation.loop import START_NS
@@ -81,7 +82,7 @@ def render_timeline(outcome: Outcome, *, notes: Iterable[str] = (), command: str
     violations = outcome.violations
     head = _head(violations) + [Text("faint", _cut(f"        {line}")) for line in (size_of(outcome), *notes)]
     columns = [Text("plain", ""), Text("faint", f"{'ms':>11}  {'who':<8}  what")]
-    foot = [Text("plain", ""), Text("title", f"again   {command}")] if command else []
+    foot = [Text("plain", ""), Text("title", f"{'again' if violations or full else 'more':<8}{command}")] if command else []
     if violations or full:
         lines = list(_lines(outcome, violations[0] if violations else None, full=full))
     else:
@@ -109,12 +110,18 @@ def size_of(outcome: Outcome) -> str:
     )
 
 
+def sentence_of(violation: Violation) -> str:
+    """The broken promise, the key, and what was seen instead."""
+    key = f" ({violation.key})" if violation.key else ""
+    return f"{violation.promise}{key}: {violation.text.partition(chr(10))[0]}"
+
+
 def _head(violations: Sequence[Violation]) -> list[Text]:
     if not violations:
         return [Text("title", "HELD    every promise")]
     others = sorted({found.promise for found in violations} - {violations[0].promise})
     also = [Text("faint", _cut(f"        also: {', '.join(others)}"))] if others else []
-    return [Text("broken", _cut(f"BROKEN  {violations[0].sentence()}", WIDTH_MAX * 2)), *also]
+    return [Text("broken", _cut(f"BROKEN  {sentence_of(violations[0])}", WIDTH_MAX * 2)), *also]
 
 
 def _cut(line: str, width: int = WIDTH_MAX) -> str:
@@ -192,11 +199,12 @@ def _faults_and_counts(outcome: Outcome) -> Iterator[Line]:
     at = 0
     for fault in faults:
         first = at
-        while at < len(calls) and calls[at].began_ns < fault.time_ns:
+        shown = fault.f in FAULTS or fault.f == "healed"  # and not each of its consequences
+        while shown and at < len(calls) and calls[at].began_ns < fault.time_ns:
             at += 1
         if at > first:
             yield Line(calls[first].began_ns, Weight.OWN, "clients", _how_they_went(calls[first:at]))
-        if not (fault.f == "install_epoch" and fault.value["epoch"] == 1):
+        if shown:
             yield Line(fault.time_ns, Weight.FAULT, "fault", faulted(fault))
 
 

@@ -1,13 +1,14 @@
 """The messages of a run whose log was kept, as sentences: who sent what to whom, about which keys, arriving when.
 
-Knows the two streams on which operations travel, between clients and nodes (KeyValue) and between nodes (Peer). Greetings, questions
-for the ring and keepalive are about no key and left out.
+Knows the two streams on which operations travel, between clients and nodes (KeyValue) and between nodes (Peer). Greetings,
+questions for the ring and keepalive are about no key and left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvchaos.operations import name_of
 from kvchaos.simulation.names import Names
@@ -59,7 +60,7 @@ class Wire:
                 self.others += 1
                 continue
             text, keys, is_answer = said
-            _, frame = event.payload  # type: ignore[misc]  # what _read has made sure of
+            frame: Any = event.payload[1]  # type: ignore[index]  # as _read has seen
             if id(frame) in self._sent:  # the log keeps all frames, so that no two have one identity
                 text += " (held until now)"
             self._sent.add(id(frame))
@@ -131,9 +132,7 @@ class Wire:
         request = peer_pb2.PeerRequest.FromString(data)
         self._asked[*call, request.batch_id] = request
         stored, fetched = _keys(request.store_keys), _keys(request.fetch_keys)
-        said = [
-            f"store {key} = {self._names.record(record)}" for key, record in zip(stored, request.store_records, strict=False)
-        ]
+        said = [f"store {key} = {self._names.record(record)}" for key, record in zip(stored, request.store_records, strict=False)]
         if fetched:
             said.append(f"compare {', '.join(fetched)}")
         return "; ".join(said), [*stored, *fetched]
