@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -88,7 +88,7 @@ class _Pool:
     def __init__(self, count: int) -> None:
         self._pool = multiprocessing.get_context("spawn").Pool(count, initializer=_ignore_interrupts)
 
-    def imap(self, work: Callable[[int], SeedResult], seeds: Iterable[int]) -> Generator[SeedResult, None, None]:
+    def imap(self, work: Callable[[int], SeedResult], seeds: Iterable[int]) -> Iterator[SeedResult]:
         return self._pool.imap(work, seeds)
 
     def close(self) -> None:

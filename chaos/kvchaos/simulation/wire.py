@@ -1,14 +1,13 @@
 """The messages of a run whose log was kept, as sentences: who sent what to whom, about which keys, arriving when.
 
 Knows the two streams on which operations travel, between clients and nodes (KeyValue) and between nodes (Peer). Greetings,
-questions for the ring and keepalive are about no key and left out.
+questions for the ring and keepalive are about no key and left out. What a blocked link holds stands where the link lets it go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kvchaos.operations import name_of
 from kvchaos.simulation.names import Names
@@ -47,7 +46,6 @@ class Wire:
         self._names = names
         self._dialled: dict[tuple[int, int], str] = {}  # connection and call -> who opened the stream
         self._asked: dict[tuple[int, int, int], Asked] = {}  # and batch -> the request
-        self._sent: set[int] = set()
         self.others = 0
 
     def messages(self, events: Iterable[Event]) -> Iterator[Message]:
@@ -60,10 +58,6 @@ class Wire:
                 self.others += 1
                 continue
             text, keys, is_answer = said
-            frame: Any = event.payload[1]  # type: ignore[index]  # as _read has seen
-            if id(frame) in self._sent:  # the log keeps all frames, so that no two have one identity
-                text += " (held until now)"
-            self._sent.add(id(frame))
             facts = event.facts
             takes_ms = (facts["arrives_ns"] - event.at_ns) / 1e6
             yield Message(event.at_ns, takes_ms, facts["source"], facts["target"], text, frozenset(keys), is_answer)
