@@ -6,16 +6,20 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from kvchaos.checkers.violations import Violation
-from kvchaos.simulation.run import run
+from kvchaos.history import calls_of
+from kvchaos.simulation.run import Outcome, run
 from kvchaos.simulation.scenarios import SCENARIOS
 
 WINDOW = 400
+ANSWERED_SHARE_MIN = 0.05
+"""Of the operations of a seed; with fewer, nothing was tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +30,49 @@ class SeedResult:
     violations: tuple[Violation, ...]
     digest: str
     simulated_s: float
+    operations: int
     acknowledged: int
+
+    @property
+    def verdict(self) -> str:
+        """held, broken, or inconclusive: too few operations were answered to say anything."""
+        if self.violations:
+            return "broken"
+        return "held" if self.acknowledged >= max(1, ANSWERED_SHARE_MIN * self.operations) else "inconclusive"
+
+    def row(self) -> dict[str, Any]:
+        """As an object of JSON."""
+        violations = [{"promise": one.promise, "key": one.key, "text": one.text} for one in self.violations]
+        return {
+            "seed": self.seed,
+            "verdict": self.verdict,
+            "violations": violations,
+            "digest": self.digest,
+            "operations": self.operations,
+            "acknowledged": self.acknowledged,
+            "simulated_s": round(self.simulated_s, 3),
+        }
+
+
+def result_of(outcome: Outcome) -> SeedResult:
+    """What is reported of a run. What is read at rest is nobody's operation."""
+    calls = [call for call in calls_of(outcome.history.events) if not call.invoke.facts.get("final")]
+    answered = sum(call.is_ok for call in calls)
+    violations = tuple(outcome.violations)
+    return SeedResult(outcome.schedule.seed, violations, outcome.digest, outcome.simulated_s, len(calls), answered)
 
 
 def run_seed(scenario: str, bug: str | None, seed: int) -> SeedResult:
     """Runs one seed in this process."""
-    outcome = run(SCENARIOS[scenario](seed), bug=bug)
-    return SeedResult(seed, tuple(outcome.violations), outcome.digest, outcome.simulated_s, outcome.acknowledged)
+    return result_of(run(SCENARIOS[scenario](seed), bug=bug))
 
 
 def run_seeds(
-    seeds: Iterable[int], *, scenario: str = "swarm", bug: str | None = None, processes: int | None = None
-) -> Iterator[SeedResult]:
+    seeds: Iterable[int], *, scenario: str = "swarm", bug: str | None = None, total: int | None = None
+) -> Generator[SeedResult, None, None]:
     """Runs `seeds` and yields their results in order. Leaving the loop early ends the processes."""
     work: Callable[[int], SeedResult] = partial(run_seed, scenario, bug)
-    count = processes or _cores()
+    count = _cores() if total is None else min(_cores(), total)
     if count == 1:
         yield from map(work, seeds)
         return
@@ -57,7 +89,7 @@ class _Pool:
         self._pool = multiprocessing.get_context("spawn").Pool(count, initializer=_ignore_interrupts)
 
     def imap(self, work: Callable[[int], SeedResult], seeds: Iterable[int]) -> Iterator[SeedResult]:
-        return self._pool.imap(work, seeds, chunksize=4)
+        return self._pool.imap(work, seeds)
 
     def close(self) -> None:
         self._pool.terminate()

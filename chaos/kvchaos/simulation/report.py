@@ -5,13 +5,14 @@ Bounded in runs and not in time, so that the report of a schedule is the same by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvchaos.simulation.run import Outcome, run
 from kvchaos.simulation.schedule import Schedule
 from kvchaos.simulation.shrink import RUNS_MAX, Shrinker
-from kvchaos.simulation.timeline import render_timeline
+from kvchaos.simulation.timeline import Text, render_timeline
+from kvchaos.simulation.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +21,22 @@ class Report:
 
     schedule: Schedule
     outcome: Outcome
-    lines: Sequence[str]
+    lines: Sequence[Text]
 
 
-def explain(schedule: Schedule, *, bug: str | None = None, command: str = "", runs_max: int = RUNS_MAX) -> Report | None:
-    """The report on a schedule; None if nothing breaks."""
-    first = run(schedule, bug=bug)
-    if first.is_ok:
-        return None
-    promise = first.violations[0].promise
+def explain(
+    schedule: Schedule,
+    promise: str,
+    *,
+    bug: str | None = None,
+    command: str = "",
+    runs_max: int = RUNS_MAX,
+    on_run: Callable[[int], None] = lambda runs: None,
+) -> Report:
+    """The report on a schedule that breaks `promise`; `on_run` is told how many smaller ones were tried."""
 
     def breaks(candidate: Schedule) -> bool:
+        on_run(shrinker.runs)
         return any(found.promise == promise for found in run(candidate, bug=bug).violations)
 
     shrinker = Shrinker(breaks, runs_max=runs_max)
@@ -38,6 +44,6 @@ def explain(schedule: Schedule, *, bug: str | None = None, command: str = "", ru
     outcome = run(small, bug=bug, keep_events=True)
     # The promise that was shrunk by is told first.
     outcome.violations.sort(key=lambda found: found.promise != promise)
-    planted = [f"planted bug: {bug}"] if bug else []
-    size = f"shrunk in {shrinker.runs} runs from {len(schedule.operations)} operations and {len(schedule.faults)} faults"
-    return Report(small, outcome, render_timeline(outcome, notes=[*planted, size], command=command))
+    before = f"{count(len(schedule.operations), 'operation')} and {count(len(schedule.faults), 'fault')}"
+    notes = [f"shrunk in {count(shrinker.runs, 'run')} from {before}" + (f"; planted bug: {bug}" if bug else "")]
+    return Report(small, outcome, render_timeline(outcome, notes=notes, command=command))
