@@ -12,11 +12,13 @@ SCRIPT = """
 from kvchaos.simulation.fleet import run_seed
 from kvchaos.simulation.generate import generate
 from kvchaos.simulation.report import explain
+from kvchaos.simulation.run import run
 for seed in range({first}, {last}):
     result = run_seed("swarm", None, seed)
     print(seed, result.digest, result.simulated_s, result.acknowledged)
-report = explain(generate(1), bug="ack-before-quorum", runs_max=20)
-print(chr(10).join(report.lines))
+bug = "ack-before-quorum"
+report = explain(generate(1), run(generate(1), bug=bug).violations[0].promise, bug=bug, runs_max=20)
+print(chr(10).join(line.plain for line in report.lines))
 """
 
 
