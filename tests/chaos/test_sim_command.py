@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from kvchaos.simulation.bugs import BUGS
 from kvchaos.simulation.command import Tally
 from kvchaos.simulation.fleet import SeedResult
 from kvchaos.simulation.scenarios import SCENARIOS
-from kvchaos.simulation.schedule import Schedule, from_json, to_json
+from kvchaos.simulation.schedule import from_json, to_json
 from kvchaos.simulation.timeline import LINES_MAX
 from tests.house.repository import ROOT
 from tests.support.waiting import until
@@ -139,7 +140,7 @@ def test_bugs_and_scenarios_are_listed() -> None:
         assert {line.split()[0] for line in listed} == known.keys()
 
 
-async def test_an_interrupted_run_ends_130_and_leaves_no_processes() -> None:
+def test_an_interrupted_run_ends_130_and_leaves_no_processes() -> None:
     command = [sys.executable, "-m", "kvclient.cli.main", "-o", "json", "sim", "run", "--minutes", "2"]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -160,11 +161,11 @@ async def test_an_interrupted_run_ends_130_and_leaves_no_processes() -> None:
             return True
         return False
 
-    await until(is_gone)
+    asyncio.run(until(is_gone))
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_a_scenario_draws_schedules_that_can_be_written_down(name: str) -> None:
     schedule = SCENARIOS[name](3)
-    assert isinstance(schedule, Schedule) and schedule.scenario == name
+    assert schedule.scenario == name
     assert from_json(to_json(schedule)) == schedule == SCENARIOS[name](3)
