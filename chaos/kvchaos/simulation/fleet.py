@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +87,14 @@ class _Pool:
     """A pool of spawned processes that ends with them."""
 
     def __init__(self, count: int) -> None:
-        self._pool = multiprocessing.get_context("spawn").Pool(count, initializer=_ignore_interrupts)
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():
+            _ignore_interrupts()  # inherited: a process that is interrupted while it starts would print a traceback
+        try:
+            self._pool = multiprocessing.get_context("spawn").Pool(count, initializer=_ignore_interrupts)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, before)
 
     def imap(self, work: Callable[[int], SeedResult], seeds: Iterable[int]) -> Iterator[SeedResult]:
         return self._pool.imap(work, seeds)
