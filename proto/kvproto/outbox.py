@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 MessageT = TypeVar("MessageT")
@@ -98,15 +99,17 @@ class Outbox(Generic[MessageT]):
             self.abort()
         else:
             if awaited is None:  # a bare yield, as of asyncio.sleep(0)
-                self._loop.call_soon(self._resume, writing)
+                self._loop.call_soon(self._resume, writing, None)
             else:
                 awaited._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between a future and who drives a coroutine
-                awaited.add_done_callback(lambda _: self._resume(writing))
+                awaited.add_done_callback(partial(self._resume, writing))
 
-    def _resume(self, writing: Writing) -> None:
-        if self._writing is writing:  # not given up meanwhile
+    def _resume(self, writing: Writing, awaited: asyncio.Future[Any] | None) -> None:
+        if self._writing is writing:
             self._step(writing)
             self._go_on()
+        elif awaited is not None and not awaited.cancelled():
+            awaited.exception()  # given up meanwhile: nobody else will look at it, and asyncio would complain
 
     def _is_done(self) -> bool:
         return self._failure is not None or (self._closed and self._writing is None and not self._messages)

@@ -71,11 +71,11 @@ def test_a_shrunk_schedule_is_saved_and_replayed_from_its_file(tmp_path: Path) -
     assert whole.returncode == 0 and whole.stdout.startswith("HELD"), "without the bug the store keeps its promise"
 
 
-def test_a_bug_that_no_seed_shows_ends_0_and_says_so(tmp_path: Path) -> None:
+def test_a_bug_that_no_seed_shows_ends_9_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "quiet.json"
     file.write_text('{"seed": 1, "operations": [[0, 10, "get", "k", "w1"]]}')
     done = kv("sim", "run", "--schedule", str(file), *BUG)
-    assert done.returncode == 0
+    assert done.returncode == 9
     assert "the planted bug ack-before-quorum was not found in 1 seed" in done.stderr
     assert "not found" not in done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -102,6 +103,20 @@ async def test_giving_up_ends_the_write_under_way_and_drops_the_rest() -> None:
     await outbox.written()
     await stream.let_go()
     assert stream.begun == [1] and stream.written == []
+
+
+async def test_bug_what_a_write_that_was_given_up_failed_with_was_never_looked_at() -> None:
+    """asyncio says so on stderr when such a future is freed: every broken stream printed a traceback."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    stream = Stream()
+    outbox = Outbox(stream.write)
+    outbox.send(1)
+    outbox.abort()
+    stream.gates.pop().set_exception(ConnectionResetError())
+    await turns()
+    gc.collect()
+    assert complaints == []
 
 
 async def test_whoever_feeds_it_waits_for_room() -> None:

@@ -182,8 +182,7 @@ def replay(printer: Printer, schedule: Schedule, search: Search, source: str) ->
     if printer.output is not Output.JSON:
         printer.line(f"\n{tally.sentence()}")
         printer.line(f"digest {outcome.digest}")
-    _say_if_not_found(search, tally)
-    return _code(tally, alone=True)
+    return _code(tally, search, alone=True)
 
 
 def run_many(
@@ -221,8 +220,7 @@ def run_many(
     printer.flush()
     rate = f"{tally.seeds / elapsed_s * 60:,.0f} seeds a minute, {tally.simulated_s / elapsed_s:,.0f} simulated seconds a second"
     note(f"{elapsed_s:.1f} s: {rate}")
-    _say_if_not_found(search, tally)
-    return _code(tally)
+    return _code(tally, search)
 
 
 def _explain(printer: Printer, schedule: Schedule, result: SeedResult, search: Search, source: str) -> None:
@@ -247,16 +245,15 @@ def _until(results: Iterator[SeedResult], began_s: float, minutes: float | None)
             return
 
 
-def _say_if_not_found(search: Search, tally: Tally) -> None:
-    if search.bug and not tally.broken:
-        note(f"the planted bug {search.bug} was not found in {tally.seeds:,} seed{'' if tally.seeds == 1 else 's'}")
-
-
-def _code(tally: Tally, *, alone: bool = False) -> ExitCode:
+def _code(tally: Tally, search: Search, *, alone: bool = False) -> ExitCode:
+    """A planted bug must be found: a search that did not is no success."""
     code = tally.code()
     if code is ExitCode.INCONCLUSIVE:
         what = "too few operations were answered" if alone else f"too few operations were answered in {tally.inconclusive} seeds"
         note(f"inconclusive: {what}")
+    if search.bug and not tally.broken:
+        note(f"the planted bug {search.bug} was not found in {tally.seeds:,} seed{'' if tally.seeds == 1 else 's'}")
+        return ExitCode.INCONCLUSIVE
     return code
 
 
