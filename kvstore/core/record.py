@@ -56,7 +56,6 @@ _TOMBSTONE = 1
 # One vector row, one sibling, fewer than 256 retry rows: the fixed offsets of the usual record.
 _ONE_ROW_ONE_SIBLING = b"\x00\x01\x00\x01"
 _USUAL = _ONE_ROW_ONE_SIBLING + b"\x00"
-_ONE = (1).to_bytes(2, "big")
 _ZERO6 = bytes(6)
 
 checksum = google_crc32c.value
@@ -252,7 +251,8 @@ def merge_records(held: bytes, new: bytes) -> bytes:
 
 def merge_successors(held: Sequence[bytes | None], new: Sequence[bytes]) -> list[bytes] | None:
     """The merges of verified records, pair by pair, where nearly all of `new` were minted on the very record that is held here (or
-    on none); None as soon as one adds nothing, or turns out to be damaged: for the caller to go through one by one.
+    on none); None as soon as one adds nothing, is of another format or turns out to be damaged: for the caller to go through one by
+    one.
 
     A record of one vector row (a, c) is the one minted as (a, c), for every other under that actor has another counter, and what it
     was merged with it covers. So a record of one row whose last superseded write is (a, c) was minted on it, and replaces it.
@@ -260,6 +260,8 @@ def merge_successors(held: Sequence[bytes | None], new: Sequence[bytes]) -> list
     merged: list[bytes] = []
     add = merged.append
     for mine, record in zip(held, new, strict=True):
+        if record[:1] != b"\x01":
+            return None
         if mine is not None and not (
             record[5:10] == _USUAL
             and mine[5:9] == _ONE_ROW_ONE_SIBLING

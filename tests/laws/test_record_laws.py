@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kvstore.core.record import (
     NO_DIGEST,
     DamagedRecord,
+    covers_token,
     decode,
     decode_context,
     digest,
@@ -22,8 +23,10 @@ from kvstore.core.record import (
     is_blind,
     known_request,
     merge_records,
+    merge_successors,
     mint,
     overwrite,
+    own_context,
     read_siblings,
     read_single,
     replaces,
@@ -93,6 +96,55 @@ def test_merging_bytes_is_merging_records(related: Related) -> None:
         assert merged is held
     else:
         event("equal" if held == new else "in general")
+
+
+@given(related_records(2))
+def test_what_the_quick_merge_of_a_batch_answers_is_the_merge(related: Related) -> None:
+    held, new = related[1]
+    merged = merge_successors([held, None], [new, new])
+    event("left to the general merge" if merged is None else "merged")
+    if merged is not None:
+        assert merged == [encode(merge(decode(held), decode(new))), new]
+
+
+def test_the_quick_merge_is_taken_for_what_was_minted_on_the_record_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other pair goes to the general merge of two records, which is out of reach here."""
+    monkeypatch.delattr("kvstore.core.record.merge_records")
+    ids = [request(issued) for issued in range(5, 12)]
+    for length in range(1, len(ids)):
+        held, new = chain(*ids[:length]), chain(*ids[: length + 1])
+        assert merge_successors([held], [new]) == [new]
+    for held, new in ((chain(*ids[:2]), chain(*ids[:4])), (chain(*ids[:3]), chain(*ids[:2])), (chain(*ids), chain(*ids))):
+        with pytest.raises(NameError):
+            merge_successors([held], [new])
+
+
+def test_the_quick_merge_takes_no_record_of_another_format() -> None:
+    held, new = chain(request(5)), chain(request(5), request(6))
+    for mine in (None, held):
+        assert merge_successors([mine], [new]) == [new]
+        for other in (b"\x02" + new[1:], b""):
+            assert merge_successors([mine], [other]) is None
+
+
+@given(universes)
+def test_a_token_that_a_record_covers_at_a_glance_overwrites_it(universe: Universe) -> None:
+    """What the glance sends to the bytes' own path comes out as the general path would have it with that token."""
+    # As handed out, and as clients send what they were acknowledged: overwrite, and these writes too.
+    tokens = {kind + token[1:] for token in universe.tokens if token for kind in (b"\x01", b"\x02")}
+    for record in universe.records:
+        dot = record[17:29] + (2**62).to_bytes(8, "big")
+        write = Sibling(dot, request(2**47), 1, 2, value=b"new")
+        for token in sorted(tokens):
+            if not covers_token(record, token):
+                continue
+            context = decode_context(token)
+            assert not unseen(record, context) and not is_blind(record, context)
+            quick = overwrite(record, dot, write.request_id, 1, 2, b"new", NO_CUTOFF, 64)
+            event("by the bytes" if quick is not None else "in general")
+            if quick is not None:
+                minted = mint(record, write, context, cutoff_ms=0, retries_max=64)
+                assert (minted.record, minted.context, minted.siblings) == (quick, own_context(dot), 1)
 
 
 def test_the_fast_paths_are_the_usual_ones_and_the_general_path_is_taken_too() -> None:

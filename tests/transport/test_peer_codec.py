@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kvproto.codec import encode_error
 from kvproto.errors import Code, KvError, RecordLost
 from kvproto.v1 import peer_pb2
-from kvstore.transport.codec import answer_fetches, answer_stores, encode_refusals, encode_request, reply_error
+from kvstore.transport.codec import answer_fetches, answer_stores, encode_refusals, encode_request, is_intact, reply_error
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
 sizes = st.lists(st.integers(1, 4), min_size=1, max_size=5)
@@ -53,6 +53,15 @@ def test_each_store_gets_exactly_its_own_refusals(sizes: list[int], data: st.Dat
         told += [offset + at for at in chunk.refused]
         offset += chunk.count
     assert told == expected
+
+
+def test_records_are_intact_only_under_a_checksum_over_all_of_them() -> None:
+    chunks = [StoreChunk("n2", [b"a", b"b"], [b"A", b"B"], 1, 9.0, lambda chunk: None)]
+    message, _, _ = encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4)
+    assert is_intact(message, [b"A", b"B"])
+    assert not is_intact(message, [b"A", b"C"]) and not is_intact(message, [b"A"])
+    message.ClearField("store_checksum")
+    assert not is_intact(message, [b"A", b"B"]), "a peer that sends none has each record verified"
 
 
 def test_a_request_carries_stores_and_fetches_in_order() -> None:
