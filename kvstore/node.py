@@ -30,11 +30,13 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.seams import Directory, ProductionSeams, Seams
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.hints import HintTable
 from kvstore.storage.namespaces import remember_namespaces
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
@@ -106,7 +108,15 @@ class LocalNode:
             cache_bytes_max=config.limits.record_cache_bytes,
             on_quarantine=lambda store_key: self._quarantined(),
         )
-        self.replica = Replica(self.store, engine, cluster.partitions)
+        self.hints = HintTable(
+            clock,
+            count_max=config.limits.hints_max,
+            held_bytes_max=config.limits.hints_bytes_max,
+            age_s_max=config.limits.hint_age_s_max,
+        )
+        self.hints.load(engine)
+        self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
+        self.handoff = HintedHandoff(me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring)
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
         self.repair = ReadRepair(self.store, replicas)
@@ -122,7 +132,7 @@ class LocalNode:
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
-            puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
+            puts=PutCoordinator(minter=minter, store=self.store, hints=self.hints, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
@@ -152,6 +162,9 @@ class LocalNode:
             ring_epoch=self.ring.view.ring.epoch,
             keys=await self.replica.count_keys(),
             version=__version__,
+            hints_pending=self.hints.count,
+            hints_dropped=self.hints.dropped,
+            oldest_hint_s=self.hints.oldest_s(),
             quarantined=self.store.quarantined,
             peers=peers,
             commits=self.committer.commits,
@@ -167,6 +180,7 @@ class LocalNode:
         self.committer.check()
         self.coordinator.check()
         self.ledger.check()
+        self.hints.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
@@ -199,6 +213,7 @@ class Node:
         self._server: GrpcServer | None = None
         self._started_s = 0.0
         self._announcing: asyncio.Task[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
         self._greeted = False
 
     async def start(self) -> None:
@@ -323,6 +338,7 @@ class Node:
         # From here on nothing waits.
         self._go_on()
         local.coordinator.stopped = None
+        self._handing_over = asyncio.get_running_loop().create_task(local.handoff.run(), name=f"handoff@{config.node_id}")
         await self._server.serve()
 
     def _go_on(self) -> None:
@@ -395,6 +411,8 @@ class Node:
             await self._server.stop(STOP_GRACE_S)
         if self._announcing is not None:
             self._announcing.cancel()
+        if self._handing_over is not None:
+            self._handing_over.cancel()
         if self._peers is not None:
             await self._peers.close()
         state = None

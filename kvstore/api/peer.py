@@ -123,7 +123,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     outbox.send(encode_refusals(batch_id, refused, last=True))
 
             records = list(request.store_records)
-            self._replica.merge(list(stores), records, done, intact=is_intact(request, records))
+            held_for = [(run.first, run.count, run.target) for run in request.hints]
+            self._replica.merge(list(stores), records, done, intact=is_intact(request, records), held_for=held_for)
 
     def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
         ring = self._ring.view.ring

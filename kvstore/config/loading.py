@@ -136,6 +136,9 @@ def _read_limits(table: Table) -> NodeLimits:
         block_cache_bytes=table.integer("block_cache_bytes", default.block_cache_bytes, minimum=MIB, maximum=1 << 40),
         write_buffer_bytes=table.integer("write_buffer_bytes", default.write_buffer_bytes, minimum=MIB, maximum=1 << 30),
         in_flight_max=table.integer("in_flight_max", default.in_flight_max, minimum=1, maximum=1 << 24),
+        hints_max=table.integer("hints_max", default.hints_max, minimum=0, maximum=1 << 24),
+        hints_bytes_max=table.integer("hints_bytes_max", default.hints_bytes_max, minimum=0, maximum=1 << 50),
+        hint_age_s_max=float(table.integer("hint_age_s_max", int(default.hint_age_s_max), minimum=1, maximum=1 << 31)),
     )
     table.finish()
     return limits

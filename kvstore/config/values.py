@@ -104,6 +104,9 @@ class NodeLimits:
     block_cache_bytes: int = 32 * MIB
     write_buffer_bytes: int = 32 * MIB
     in_flight_max: int = 65_536
+    hints_max: int = 200_000
+    hints_bytes_max: int = 1024 * MIB
+    hint_age_s_max: float = 3 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
-from kvproto.errors import KvError
+from kvproto.errors import KvError, NotOwner
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import FOREVER, Arrivals, LocalAnswer, Replicas
+from kvstore.coordinator.seats import Seats
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
 from kvstore.runtime import Clock
@@ -100,12 +101,22 @@ class GetCoordinator:
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
         """Answers every operation of the sub-batch, in parts as they are decided."""
         me, owners = self._replicas.me, sub.owners.nodes
+        seats = self._replicas.seats(sub)
+        if me not in seats.holders.values():
+            error = NotOwner(f"{me} is no home replica of the key, {', '.join(owners)} are", subject=me)
+            emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
+            return
         tally = Tally(owners, sub.need, len(sub.store_keys))
         records, lost = self._store.durable_all(sub.store_keys)
-        tally.record(me, lost)
+        tally.record(seats.home_of(me), lost)
+        if seats.absent:
+            for home in seats.absent:
+                tally.fail(home)
+            if sub.sloppy:
+                tally.settle_for_less()
         loop = asyncio.get_running_loop()
         arrivals = Arrivals(loop, deadline_s)
-        round_ = _Round(sub, tally, records, lost, me)
+        round_ = _Round(sub, tally, seats, records, lost, me)
         self._settle(round_, emit)
         if not tally.settled:
             await self._ask(round_, arrivals, loop, emit)
@@ -115,14 +126,14 @@ class GetCoordinator:
             await self._hear_stragglers(round_, arrivals, loop)
         arrivals.close()
         if round_.differed:
-            self._repair.submit(sub, records, round_.others, lost, tally)
+            self._repair.submit(sub, records, round_.others, lost, tally, seats)
 
     async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
         """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
         longer than answers usually take."""
         tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
-        others = replicas.others_by_promptness(tally.targets)
-        first = len(others) if round_.lost else tally.need - 1
+        others = replicas.others_by_promptness(round_.seats.holders.values())
+        first = len(others) if round_.lost else min(len(others), tally.need - 1)
         self._fetch(round_, others[:first], arrivals)
         asked, rest = first, others[first:]
         started_s = loop.time()
@@ -131,9 +142,13 @@ class GetCoordinator:
             answer = await arrivals.next(hedge_at_s if rest else FOREVER)
             if answer is not None:
                 elapsed_s = loop.time() - started_s
+                asked -= 1
+                if answer.error is not None and (holder := round_.substitute(answer.node)):
+                    self._fetch(round_, [holder], arrivals)
+                    asked += 1
+                    continue
                 round_.take(answer, elapsed_s)
                 patience.observe(elapsed_s)
-                asked -= 1
                 self._settle(round_, emit)
             if tally.settled or arrivals.timed_out or (answer is not None and not asked and not rest):
                 return
@@ -166,8 +181,16 @@ class GetCoordinator:
                 columns.add(round_.merged(position), now_ms)
             reply = columns.reply(sub.group_index, sub.original(positions))
             answered = tally.answered if positions is None else tally.answered_for(positions[0])
+            acknowledged = [round_.seats.holders[home] for home in answered]
             reply.receipt = receipt(
-                sub, answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged
+                sub,
+                acknowledged,
+                now_ms=now_ms,
+                durable=self._durable,
+                explanation=round_.notes,
+                hedged=round_.hedged,
+                degraded=tally.need < sub.need,
+                hinted=acknowledged != list(answered),
             )
             emit(reply, count)
 
@@ -180,7 +203,8 @@ class GetCoordinator:
     async def _hear_stragglers(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
         """Asks whoever was not asked and listens a while: a difference somewhere is a reason to look everywhere."""
         arrivals.hurry(loop.time() + STRAGGLER_S)
-        self._fetch(round_, [node for node in round_.tally.waiting_in_order if node not in round_.asked], arrivals)
+        waiting = [round_.seats.holders[home] for home in round_.tally.waiting_in_order]
+        self._fetch(round_, [node for node in waiting if node not in round_.asked], arrivals)
         while round_.tally.waiting:
             answer = await arrivals.next()
             if answer is None:
@@ -191,11 +215,14 @@ class GetCoordinator:
 class _Round:
     """One sub-batch's read: what we hold, and what others hold differently."""
 
-    __slots__ = ("asked", "differed", "digests", "hedged", "lost", "me", "notes", "others", "records", "sub", "tally")
+    __slots__ = ("asked", "differed", "digests", "hedged", "lost", "me", "notes", "others", "records", "seats", "sub", "tally")
 
-    def __init__(self, sub: SubBatch, tally: Tally, records: list[bytes | None], lost: Sequence[int], me: str) -> None:
+    def __init__(
+        self, sub: SubBatch, tally: Tally, seats: Seats, records: list[bytes | None], lost: Sequence[int], me: str
+    ) -> None:
         self.sub = sub
         self.tally = tally
+        self.seats = seats
         self.records = records
         self.me = me
         self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
@@ -212,8 +239,11 @@ class _Round:
         if self.sub.group.explain:
             said = f"failed: {answer.error.message}" if answer.error else f"differs at {len(answer.differing)} of {answer.count}"
             self.notes.append(f"{answer.node} {said} after {elapsed_s * 1000:.1f} ms")
+        home = self.seats.home_of(answer.node)
         if answer.error is not None:
-            self.tally.fail(answer.node)
+            self.tally.fail(home)
+            if self.sub.sloppy:
+                self.tally.settle_for_less()
             return
         refused = list(answer.lost)
         for position, record in zip(answer.differing, answer.records, strict=True):
@@ -222,7 +252,11 @@ class _Round:
                 continue
             self.others.setdefault(position, {})[answer.node] = record or None
         self.differed = self.differed or bool(answer.differing) or bool(refused)
-        self.tally.record(answer.node, refused)
+        self.tally.record(home, refused)
+
+    def substitute(self, node: str) -> str:
+        """The stand-in that answers in the place of `node`, which does not; "" when there is none or none is wanted."""
+        return self.seats.fill(self.seats.home_of(node)) if self.sub.sloppy else ""
 
     def merged(self, position: int) -> bytes | None:
         """The merge of what every answer so far holds."""

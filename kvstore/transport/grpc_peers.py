@@ -125,6 +125,10 @@ class GrpcPeers:
         """How long `node` has owed an answer."""
         return self._links[node].lag_s()
 
+    def queued(self, node: str) -> int:
+        """Operations that wait for the next message to `node`."""
+        return self._links[node].queued_count
+
     def states(self) -> tuple[tuple[str, str, int], ...]:
         """(id, state, queued operations) of every peer."""
         return tuple((node, "alive" if link.is_up else "dead", link.queued_count) for node, link in sorted(self._links.items()))

@@ -16,9 +16,22 @@ from kvstore.core.page import Page
 
 class StoreChunk:
     """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are
-    durable). `ring_hash`: of the ring by which the peer counts; 0 for any."""
+    durable). `ring_hash`: of the ring by which the peer counts; 0 for any. `target`: the home replica in whose place it holds
+    them; "" if it is one itself."""
 
-    __slots__ = ("answered", "count", "deadline_s", "error", "keys", "node", "records", "refused", "ring_hash", "size_bytes")
+    __slots__ = (
+        "answered",
+        "count",
+        "deadline_s",
+        "error",
+        "keys",
+        "node",
+        "records",
+        "refused",
+        "ring_hash",
+        "size_bytes",
+        "target",
+    )
 
     def __init__(
         self,
@@ -29,8 +42,10 @@ class StoreChunk:
         deadline_s: float,
         answered: Callable[[StoreChunk], None],
         ring_hash: int = 0,
+        target: str = "",
     ) -> None:
         self.ring_hash = ring_hash
+        self.target = target
         self.node = node
         self.keys = keys
         self.records = records
@@ -128,6 +143,9 @@ class PeerTransport(Protocol):
 
     def lag_s(self, node: str) -> float:
         """How long `node` has owed an answer; 0 when it owes none. Steers whom to ask first."""
+
+    def queued(self, node: str) -> int:
+        """Operations that wait for the next message to `node`: what is not urgent waits until there are none."""
 
 
 def _expired(node: str) -> KvError:
