@@ -125,7 +125,8 @@ class PutCoordinator:
             if sub.group.explain:
                 notes.append(_note(answer.node, answer.error, answer.refused, loop.time() - started_s))  # type: ignore[union-attr]
             home = seats.home_of(answer.node)
-            if answer.error is None:
+            declined = answer.node != home and len(answer.refused) == len(minted.keys)  # type: ignore[union-attr]
+            if answer.error is None and not declined:
                 tally.record(home, answer.refused)  # type: ignore[union-attr]
             elif not (sub.sloppy and self._substitute(sub, minted, seats, home, arrivals)):
                 tally.fail(home)

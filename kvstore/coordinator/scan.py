@@ -98,6 +98,7 @@ class ScanCoordinator:
         owners = [nodes[: space.info.n] for nodes in view.preference]
         answers: list[_Answer] = []
         missing = [need] * len(owners)
+        damaged: set[int] = set()
         try:
             async with asyncio.timeout(timeout_s):
                 for _ in tasks:
@@ -106,6 +107,7 @@ class ScanCoordinator:
                         continue
                     answers.append(_Answer(node, page))
                     lost = {xxh3_64_intdigest(key) >> view.ring.shift for key in page.lost}
+                    damaged |= lost
                     for partition, nodes in enumerate(owners):
                         if node in nodes and partition not in lost:
                             missing[partition] -= 1
@@ -117,7 +119,8 @@ class ScanCoordinator:
             for task in tasks:
                 task.cancel()
         least = need - max(missing)
-        if answers and is_sloppy(space.info, query.level):
+        # Lost is unknown, never absent: what was lost by those who answered is no matter of how many were asked (safety rule 5).
+        if answers and is_sloppy(space.info, query.level) and not any(missing[partition] > 0 for partition in sorted(damaged)):
             return answers
         raise QuorumUnreachable(
             f"some keys have {least} of the {need} replicas needed to scan them",
