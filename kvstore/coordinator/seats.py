@@ -15,7 +15,7 @@ from kvstore.cluster.view import OwnerSet
 class Seats:
     """Holders by home replica. `absent`: homes in whose place nobody answers."""
 
-    __slots__ = ("_spare", "absent", "holders", "homes", "sloppy")
+    __slots__ = ("_spare", "_stood_in", "absent", "holders", "homes", "sloppy")
 
     def __init__(self, homes: tuple[str, ...], spare: Iterable[str], *, sloppy: bool) -> None:
         self.homes = homes
@@ -23,6 +23,7 @@ class Seats:
         self.absent: list[str] = []
         self.sloppy = sloppy
         self._spare = list(spare)
+        self._stood_in: dict[str, str] = {}  # also those who have left their seat: their answer may still be on its way
 
     def __len__(self) -> int:
         """How many nodes answer."""
@@ -30,9 +31,7 @@ class Seats:
 
     def home_of(self, node: str) -> str:
         """In whose place `node` answers; itself, if it is a home replica."""
-        if node in self.homes:
-            return node
-        return next(home for home, holder in self.holders.items() if holder == node)
+        return self._stood_in.get(node, node)
 
     def fill(self, home: str) -> str:
         """The next stand-in takes the seat of `home`; "" when there is none left."""
@@ -41,8 +40,9 @@ class Seats:
             if home not in self.absent:
                 self.absent.append(home)
             return ""
-        self.holders[home] = self._spare.pop(0)
-        return self.holders[home]
+        holder = self.holders[home] = self._spare.pop(0)
+        self._stood_in[holder] = home
+        return holder
 
     @property
     def stand_ins(self) -> list[tuple[str, str]]:

@@ -88,8 +88,11 @@ class HintedHandoff:
         """One batch; whether it is worth going on at once."""
         keys: list[bytes] = []
         records: list[bytes] = []
-        taken = size_bytes = 0
-        for store_key, _ in due:
+        handled: list[tuple[bytes, int]] = []
+        size_bytes = 0
+        for store_key, stamp in due:
+            if self._store.is_pending(store_key):
+                continue  # its latest is not durable yet, and a hint is for the latest
             try:
                 record = self._store.durable(store_key)
             except RecordLost:
@@ -100,15 +103,15 @@ class HintedHandoff:
                     break
                 keys.append(store_key)
                 records.append(record)
-            taken += 1
+            handled.append((store_key, stamp))
         refused: set[bytes] = set()
         if keys:
             chunk = await self._send(target, keys, records, size_bytes)
             if chunk.error is not None:
                 return False
             refused = {keys[position] for position in chunk.refused}
-        delivered = [(store_key, stamp) for store_key, stamp in due[:taken] if store_key not in refused]
-        await self._settle(target, dict(zip(keys, records, strict=True)), delivered)
+        delivered = [(store_key, stamp) for store_key, stamp in handled if store_key not in refused]
+        self._settle(target, dict(zip(keys, records, strict=True)), delivered)
         self.replayed += len(keys) - len(refused)
         return bool(delivered)
 
@@ -124,7 +127,7 @@ class HintedHandoff:
         self._peers.store(StoreChunk(target, keys, records, size_bytes, deadline_s, take, ring_hash))
         return await answered
 
-    async def _settle(self, target: str, sent: dict[bytes, bytes], delivered: Sequence[tuple[bytes, int]]) -> None:
+    def _settle(self, target: str, sent: dict[bytes, bytes], delivered: Sequence[tuple[bytes, int]]) -> None:
         """The target has got these: their hints go, and with the last of them the copies that we only kept for others."""
         deletes = self._hints.paid(target, delivered)
         view = self._ring.view

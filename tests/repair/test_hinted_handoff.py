@@ -12,6 +12,7 @@ from kvstore.config import ClusterConfig
 from kvstore.repair import hinted_handoff
 from kvstore.storage.hints import HintTable
 from tests.support.cluster import LONG, Cluster, gets, puts
+from tests.support.engines import GatedEngine
 from tests.support.waiting import turns, until
 
 FIVE = ClusterConfig(partitions=16)
@@ -172,3 +173,29 @@ async def test_nothing_is_handed_over_while_the_target_is_away(cluster: Cluster,
     deliver(holder)
     await turns(100)
     assert cluster.wire(holder, homes[1]).messages == 0
+
+
+async def test_bug_a_hint_was_handed_over_before_its_record_was_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. A stand-in takes a write; its disk is slow. 2. Its target comes back. 3. The handoff looked for the durable record, found
+    none, took the hint for delivered and deleted it: the copy that counted stayed behind, and nobody was told of it."""
+    monkeypatch.setattr(hinted_handoff, "LOOK_S", 0.001)
+    async with Cluster(5, settings=FIVE, engine=GatedEngine) as cluster:
+        key, homes, others = key_and_nodes(cluster)
+        engines = [cluster.members[node].engine for node in others]
+        for home in homes[1:]:
+            cluster.isolate(home)
+        for engine in engines:
+            assert isinstance(engine, GatedEngine)
+            engine.hold()
+        cluster.start("n1", puts({key: b"v"}, **LONG))
+        await until(lambda: set(owed(cluster)) == set(others))
+        for home in homes[1:]:
+            cluster.rejoin(home)
+        tasks = [asyncio.get_running_loop().create_task(cluster.members[node].local.handoff.run()) for node in others]
+        await turns(200)
+        assert set(owed(cluster)) == set(others)
+        for engine in engines:
+            engine.release()  # type: ignore[attr-defined]
+        await until(lambda: owed(cluster) == {} and all(cluster.held(home, key) for home in homes))
+        for task in tasks:
+            task.cancel()

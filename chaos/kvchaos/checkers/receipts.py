@@ -1,4 +1,6 @@
-"""A receipt tells the truth: as many replicas as the level takes, home replicas all of them, each going by the ring it names. Pure.
+"""A receipt tells the truth: as many replicas as the level takes, each going by the ring it names. Pure.
+
+Only a preset may have stand-ins among them or make do with fewer, and the receipt says so: hinted, degraded.
 
 Fault events `install_epoch` ({"node", "epoch"}) say when which node took up a ring; before that it went by epoch 1.
 """
@@ -31,8 +33,11 @@ def check_receipts(calls: Iterable[Call], events: Sequence[Event], *, n: int, pr
         named = list(call.fact("acknowledged"))
         level = str(call.invoke.facts.get("level", "preset"))
         needed = needed_at(level, n, preset, reads=call.f == "read")
-        if len(set(named)) < needed or call.fact("needed") != needed:
+        degraded = bool(call.fact("degraded"))
+        enough = 0 < len(set(named)) < needed if degraded else len(set(named)) >= needed
+        if not enough or call.fact("needed") != needed or (level != "preset" and (degraded or call.fact("hinted"))):
             said = f"needed {call.fact('needed')} and names {', '.join(named) or 'none'}"
+            said += ", degraded" if degraded else ", hinted" if call.fact("hinted") else ""
             text = f"level {level} takes {needed} of {n}; the receipt {said}"
             violations.append(Violation(RECEIPTS, call.key, text, events_of(call)))
         for node in named:
