@@ -143,7 +143,8 @@ class Rest:
         local = self._world.local(name)
         left = [f"{local.hints.pending(target)} hints for {target}" for target in local.hints.targets]
         others = [key for key in self._schedule.keys if name not in self._owners(key)]
-        return left + [f"a copy of {key}, which is not its own" for key in others if local.store.latest(self._store_key(key))]
+        kept = [key for key in others if self._digest(name, self._store_key(key)) not in ("", "lost")]
+        return left + [f"a copy of {key}, which is not its own" for key in kept]
 
     def _digest(self, name: str, store_key: bytes) -> str:
         """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""
