@@ -19,7 +19,7 @@ from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown,
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.core.page import Page
 from kvstore.event_loop import new_event_loop
-from kvstore.node import LocalNode
+from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine

@@ -23,7 +23,7 @@ from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.page import Page
-from kvstore.node import LocalNode
+from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Doorkeeper, Identity
