@@ -5,6 +5,7 @@ Wires and ends, decides nothing. Embedded stores are one of these; assembly.py p
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
+from kvstore.coordinator.slow import SlowLog
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
@@ -31,7 +33,8 @@ from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
-from kvstore.telemetry import log
+from kvstore.telemetry import key_hash
+from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
 
 
@@ -75,23 +78,32 @@ class LocalNode:
         on_lease: Callable[[bytes, int], None] = lambda actor, lease: None,
         durable: bool = True,
         start_worker: StartWorker = ThreadWorker,
+        telemetry: Telemetry | None = None,
     ) -> None:
         cluster, me = config.cluster, config.node_id
+        telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
         self.config = config
+        self.telemetry = telemetry
         self.clock = clock
         self.engine = engine
         self.view = build_view(config)
         self.ring = RingHolder(self.view)
         queue = LinkBounds(queue_count_max=config.limits.in_flight_max * 4)
         self.committer = Committer(
-            engine, sync=durable, on_failure=on_failure, bounds=queue, name=f"commit@{me}", start_worker=start_worker
+            engine,
+            sync=durable,
+            on_failure=on_failure,
+            bounds=queue,
+            name=f"commit@{me}",
+            start_worker=start_worker,
+            meter=telemetry.commits,
         )
         self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease)
         self.store = Store(
             engine,
             self.committer,
             cache_bytes_max=config.limits.record_cache_bytes,
-            on_quarantine=lambda store_key: self._quarantined(),
+            on_quarantine=self._quarantined,
         )
         self.replica = Replica(self.store, engine, cluster.partitions)
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
@@ -110,11 +122,16 @@ class LocalNode:
             me=me,
             ring=self.ring,
             puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
-            gets=GetCoordinator(store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable),
+            gets=GetCoordinator(
+                store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable, meter=telemetry.requests
+            ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
             limits=limits,
             in_flight_max=config.limits.in_flight_max,
+            timer=telemetry.timer,
+            slow=SlowLog(telemetry.slow_batch_s, telemetry.timer, telemetry.logs),
+            meter=telemetry.requests,
         )
 
     def describe(self) -> ClusterInfo:
@@ -163,6 +180,6 @@ class LocalNode:
         self.engine.close()
         return None if self.committer.failure is not None else pack_state(self.ledger)
 
-    def _quarantined(self) -> None:
-        log.error("record_quarantined", count=self.store.quarantined)
+    def _quarantined(self, store_key: bytes) -> None:
+        self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)
         self.ledger.begin_epoch()

@@ -22,6 +22,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     assert local and peers and leases and server and directory, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
+    await parts.start_http()
     await server.start()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     await local.ledger.leased()
