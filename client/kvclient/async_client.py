@@ -49,6 +49,7 @@ class AsyncClient(AsyncNamespace):
         level: Level | str | None = None,
         address_map: Mapping[str, str] | None = None,
         bounds: LinkBounds | None = None,
+        hedge: bool | None = None,
         dial: Dial = dial_grpc,
         clock: Clock | None = None,
         rng: Random | None = None,
@@ -66,6 +67,7 @@ class AsyncClient(AsyncNamespace):
         self._parsed = parsed
         self._address_map = dict(address_map or {})
         self._bounds = bounds
+        self._hedge = True if hedge is None else hedge
         self._dial = dial
         self._ids = RequestIds(clock or SystemClock(), self.rng)
         self._memory = ContextMemory()
@@ -107,7 +109,7 @@ class AsyncClient(AsyncNamespace):
             if self.dispatcher is not None:
                 return self.dispatcher
             membership = self._make_membership()
-            dispatcher = Dispatcher(membership, self._ids, self.rng)
+            dispatcher = Dispatcher(membership, self._ids, self.rng, hedge=self._hedge)
             membership.owner = dispatcher
             try:
                 await membership.connect(deadline_s)
