@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ from kvclient.errors import BadRequest, ClientClosed, ForkedClient, NodeUnreacha
 from kvclient.membership import Membership
 from kvclient.namespace import AsyncNamespace
 from kvclient.request_ids import RequestIds
+from kvclient.stats import ClientStats
 from kvclient.target import parse_level, parse_target
 from kvclient.transport import Dial, Transport, dial_grpc, open_embedded
 from kvproto.columns import ClusterInfo, Level
@@ -74,6 +76,7 @@ class AsyncClient(AsyncNamespace):
         self._namespaces: dict[str, AsyncNamespace] = {}
         self._membership: Membership | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
+        self._stats = ClientStats()
         self._closed = False
         self._pid = os.getpid()
         chosen = parse_level(level) if level is not None else parsed.level
@@ -109,7 +112,7 @@ class AsyncClient(AsyncNamespace):
             if self.dispatcher is not None:
                 return self.dispatcher
             membership = self._make_membership()
-            dispatcher = Dispatcher(membership, self._ids, self.rng, hedge=self._hedge)
+            dispatcher = Dispatcher(membership, self._ids, self.rng, self._stats, hedge=self._hedge)
             membership.owner = dispatcher
             try:
                 await membership.connect(deadline_s)
@@ -135,6 +138,11 @@ class AsyncClient(AsyncNamespace):
         """The nodes and their links, once connected."""
         assert self._membership is not None, "connect first"
         return self._membership
+
+    @property
+    def stats(self) -> ClientStats:
+        """What this client has done so far: a copy that no longer changes."""
+        return replace(self._stats)
 
     @property
     def info(self) -> ClusterInfo:

@@ -31,9 +31,9 @@ SWEEP_INTERVAL_S = 0.025
 class Dispatcher:
     """Operations in, futures out."""
 
-    def __init__(self, membership: Membership, ids: RequestIds, rng: Random, *, hedge: bool = True) -> None:
+    def __init__(self, membership: Membership, ids: RequestIds, rng: Random, stats: ClientStats, *, hedge: bool) -> None:
         self.ids = ids
-        self.stats = ClientStats()
+        self.stats = stats
         self._membership = membership
         self._rng = rng
         self._budget = RetryBudget()
