@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kvclient import AsyncClient
+from kvclient import AsyncClient, node_link
 from kvclient.errors import NodeUnreachable, Overloaded
 from kvproto.columns import Kind
 from kvproto.errors import BadRequest
@@ -110,8 +110,11 @@ async def test_new_reads_pass_a_late_node_over_until_it_answers(world: World, cl
     assert len(first.received) == asked + 1
 
 
-async def test_reads_queued_behind_a_late_batch_leave_through_another_owner(world: World, client: AsyncClient) -> None:
-    is_usual(client, 0.02)
+async def test_reads_queued_behind_a_late_batch_leave_through_another_owner(
+    world: World, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_link, "SLOT_HOLD_S", 10.0)  # the late batch keeps its place
+    is_usual(client, 0.1)
     first = world.node(b"k")
     keys = world.keys_of(first, 8)
     first.on_its_own = False
