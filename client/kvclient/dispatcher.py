@@ -8,22 +8,36 @@ anything is in flight instead of a timer an operation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from asyncio import _get_running_loop
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import Any
 
 from kvclient.batches import BulkPart, Part, SinglesPart
 from kvclient.bulk import PIECES_OUT_MAX, BulkCall, BulkPiece, cut
-from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NotOwner, Overloaded, WrongEpoch
+from kvclient.errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    ForkedClient,
+    KvError,
+    NotOwner,
+    Overloaded,
+    UserError,
+    WrongEpoch,
+    WrongLoop,
+)
 from kvclient.hedging import Hedging
 from kvclient.membership import Membership
 from kvclient.node_link import Flight, NodeLink
 from kvclient.operations import Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.retry import Failure, RetryBudget, decide_delay_s
+from kvclient.scanning import scan
 from kvclient.shapes import Shape
 from kvclient.stats import ClientStats
-from kvproto.columns import ClusterInfo
+from kvclient.values import Entry
+from kvproto.columns import ClusterInfo, ScanQuery
 
 SWEEP_INTERVAL_S = 0.025
 
@@ -38,6 +52,7 @@ class Dispatcher:
         self._rng = rng
         self._budget = RetryBudget()
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._create_future = self._loop.create_future
         self.hedging = Hedging(membership, self._loop, self.stats, self._move, is_on=hedge)
         self._sweeping: asyncio.TimerHandle | None = None
@@ -52,6 +67,8 @@ class Dispatcher:
 
     def read(self, shape: Shape, key: bytes, timeout_s: float) -> asyncio.Future[Any]:
         """Queues a get; the future brings its `Entry`. Raises `Overloaded` when too much waits already."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
         operation = Single(shape, key, self._loop.time() + timeout_s, self._create_future())
         self._membership.router.choose_read(key).submit(operation)
         if self._sweeping is None:
@@ -62,6 +79,8 @@ class Dispatcher:
         self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int
     ) -> asyncio.Future[Any]:
         """Queues a put or delete; the future brings its `PutResult`. Raises `Overloaded` when too much waits already."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
         future = self._create_future()
         operation = Write(shape, key, self._loop.time() + timeout_s, future, value=value, context=context, ttl_ms=ttl_ms)
         self._membership.router.choose(key).submit(operation)
@@ -73,6 +92,8 @@ class Dispatcher:
 
     def start_bulk(self, call: BulkCall) -> None:
         """Sends the first pieces of a *_many call, the links taking turns; each piece that is done lets another leave."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
         by_link: dict[NodeLink, list[int]] = {}
         choose = self._membership.router.choose if call.shape.writes else self._membership.router.choose_read
         for index, key in enumerate(call.keys):
@@ -85,6 +106,13 @@ class Dispatcher:
             self._more_of_bulk(call)
         if self._sweeping is None:
             self._arm()
+
+    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncIterator[Entry]:
+        """The entries of `query` in key order; each page has `timeout_s`."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
+        async for entry in scan(self._membership, query, timeout_s, self._rng):
+            yield entry
 
     def _more_of_bulk(self, call: BulkCall) -> None:
         """The next piece of `call`, if there is one and still a reason to send it."""
@@ -293,6 +321,16 @@ class Dispatcher:
         for handle, (act, args) in delayed.items():
             handle.cancel()
             act(*args)
+
+
+def elsewhere(pid: int) -> UserError:
+    """Why a client that was made by process `pid` cannot be used here and now."""
+    if pid != os.getpid():
+        return ForkedClient("the process was forked after this client was made: make one after the fork")
+    return WrongLoop(
+        "an AsyncClient belongs to the event loop it was first used on, and this is another: make one for each loop, "
+        "or use Client, which threads may share"
+    )
 
 
 def _final(failure: Failure) -> KvError:

@@ -49,8 +49,6 @@ class Shape:
     ) -> None:
         if quorum and level not in (Level.PRESET, Level.EXPLICIT):
             raise BadRequest("give either a level or r/w, not both", subject=level.name.lower())
-        if quorum < 0:
-            raise BadRequest(f"r and w count replicas, so {quorum} is none", subject="r/w", actual=quorum)
         self.kind = kind
         self.namespace = namespace
         self.contexts = contexts
