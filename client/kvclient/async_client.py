@@ -119,7 +119,7 @@ class AsyncClient(AsyncNamespace):
             if self.dispatcher is not None:
                 return self.dispatcher
             membership = self._make_membership()
-            dispatcher = Dispatcher(membership, self._ids, self.rng, self._stats, hedge=self._hedge)
+            dispatcher = self._make_dispatcher(membership)
             membership.owner = dispatcher
             try:
                 await membership.connect(deadline_s)
@@ -192,6 +192,9 @@ class AsyncClient(AsyncNamespace):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _make_dispatcher(self, membership: Membership) -> Dispatcher:
+        return Dispatcher(membership, self._ids, self.rng, self._stats, hedge=self._hedge)
 
     def _make_membership(self) -> Membership:
         if not self._parsed.embedded:
