@@ -101,7 +101,14 @@ class FakeAsyncClient(AsyncClient, Controls):
             return FakeTransport(address.partition(":")[0], self.store, self.faults)
 
         seeds = ",".join(f"{node}:7400" for node in self.store.nodes)
-        super().__init__(seeds, level=level, timeout_s=timeout_s, dial=dial, clock=self.store.clock, rng=Random(SEED))
+        super().__init__(
+            seeds,
+            level=level,
+            timeout_s=timeout_s,
+            dial=dial,
+            clock=self.store.clock,
+            rng=Random(f"{SEED}/{self.store.count_client()}"),
+        )
 
     async def connect(self, timeout_s: float | None = None) -> Dispatcher:
         """As ever; when nothing can be reached, it says so without trying for as long as it may."""

@@ -81,7 +81,14 @@ class FakeStore:
         self._records: dict[tuple[str, bytes], _Record] = {}
         self._done: dict[bytes, _Written] = {}
         self._newest = 0
+        self._clients = 0
         self._lock = Lock()
+
+    def count_client(self) -> int:
+        """Which client this is, from 1 on: each draws its request ids from chance of its own."""
+        with self._lock:
+            self._clients += 1
+            return self._clients
 
     def _add(self, given: str | NamespaceInfo) -> None:
         n = min(3, len(self.nodes))
