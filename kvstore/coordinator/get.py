@@ -21,6 +21,7 @@ from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
 from kvstore.runtime import Clock
 from kvstore.storage.store import Store
+from kvstore.telemetry.meters import RequestMeter
 from kvstore.transport.peers import FetchChunk
 
 STRAGGLER_S = 0.25
@@ -91,7 +92,17 @@ class Columns:
 class GetCoordinator:
     """Coordinates reads of keys that this node is a home replica of."""
 
-    def __init__(self, *, store: Store, replicas: Replicas, repair: ReadRepair, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        replicas: Replicas,
+        repair: ReadRepair,
+        clock: Clock,
+        durable: bool,
+        meter: RequestMeter | None,
+    ) -> None:
+        self._meter = meter
         self._store = store
         self._replicas = replicas
         self._repair = repair
@@ -115,7 +126,7 @@ class GetCoordinator:
             if sub.sloppy:
                 tally.settle_for_less()
         loop = asyncio.get_running_loop()
-        arrivals = Arrivals(loop, deadline_s)
+        sub.story = arrivals = Arrivals(loop, deadline_s)
         round_ = _Round(sub, tally, seats, records, lost, me)
         self._settle(round_, emit)
         if not tally.settled:
@@ -126,6 +137,8 @@ class GetCoordinator:
             await self._hear_stragglers(round_, arrivals, loop)
         arrivals.close()
         if round_.differed:
+            if self._meter is not None:
+                self._meter.stale += len({*round_.others, *lost})
             self._repair.submit(sub, records, round_.others, lost, tally, seats)
 
     async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
@@ -156,6 +169,8 @@ class GetCoordinator:
                 if answer is None:
                     patience.spend()
                     round_.hedged = True
+                    if self._meter is not None:
+                        self._meter.hedged += len(round_.sub.store_keys)
                 self._fetch(round_, rest, arrivals)
                 asked += len(rest)
                 rest = []
@@ -165,7 +180,7 @@ class GetCoordinator:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
-        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash)
+        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
 
     def _settle(self, round_: _Round, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally

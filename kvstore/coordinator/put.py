@@ -96,8 +96,9 @@ class PutCoordinator:
     def _send(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float) -> Arrivals:
         """Sends the records to the others and to our own disk; where the answers arrive."""
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
-        me, ring_hash = self._replicas.me, sub.view.ring.hash
-        self._replicas.store_at_others(seats.holders.items(), minted.keys, minted.records, deadline_s, arrivals, ring_hash)
+        me, holders, ring_hash = self._replicas.me, seats.holders.items(), sub.view.ring.hash
+        sub.story = arrivals
+        self._replicas.store_at_others(holders, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace)
         pointers: list[tuple[bytes, bytes]] = []
         if seats.absent:
             for home in seats.absent:
@@ -230,7 +231,8 @@ class PutCoordinator:
         tokens, original = list(sub.group.contexts), sub.at()
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in seats.holders.values() if node != self._replicas.me]
-        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash)
+        sub.story = arrivals
+        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash, sub.trace)
         for _ in others:
             answer = await arrivals.next()
             if answer is None:
@@ -246,10 +248,11 @@ class PutCoordinator:
             if gone:
                 tokens[original[position]] = _without(context, gone)
         # A group of its own: the client's may be sent again, and other sub-batches read it.
-        sub = replace(sub, group=replace(sub.group, contexts=tokens))
-        minted = self._mint_or_refuse(sub, wanted, emit, caught_up=True)
+        again = replace(sub, group=replace(sub.group, contexts=tokens))
+        minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
-            await self._collect(sub, minted, seats, self._send(sub, minted, seats, deadline_s), emit)
+            sent = sub.story = self._send(again, minted, seats, deadline_s)
+            await self._collect(again, minted, seats, sent, emit)
 
     def _is_behind(self, store_key: bytes, context: Context) -> bool:
         try:

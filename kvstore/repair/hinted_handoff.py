@@ -33,7 +33,7 @@ EXPIRE_S = 60.0
 
 
 class HintedHandoff:
-    """One node's deliveries. `run` goes on until it is cancelled; `replayed` counts records."""
+    """One node's deliveries, from `start` to `stop`; `replayed` counts records."""
 
     def __init__(
         self, *, me: str, hints: HintTable, store: Store, ledger: ActorLedger, peers: PeerTransport, ring: RingHolder
@@ -46,10 +46,19 @@ class HintedHandoff:
         self._ring = ring
         self._in_flight: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
         self.replayed = 0
 
-    async def run(self) -> None:
-        """Looks after every target there is."""
+    def start(self) -> None:
+        """Begins to look after every target there is."""
+        self._looking = asyncio.get_running_loop().create_task(self._look(), name=f"handoff@{self._me}")
+
+    def stop(self) -> None:
+        """Ends at once; what was not acknowledged yet is handed over again."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         expire_at_s = loop.time() + EXPIRE_S
         try:

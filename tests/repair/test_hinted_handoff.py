@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -26,18 +25,10 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
-async def deliver(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deliver]:
+def deliver(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Deliver:
     """Lets a node hand over what it owes."""
     monkeypatch.setattr(hinted_handoff, "LOOK_S", 0.001)
-    tasks: list[asyncio.Task[None]] = []
-
-    def start(node: str) -> None:
-        tasks.append(asyncio.get_running_loop().create_task(cluster.members[node].local.handoff.run()))
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    return lambda node: cluster.members[node].local.handoff.start()
 
 
 def key_and_nodes(cluster: Cluster) -> tuple[bytes, list[str], list[str]]:
@@ -191,11 +182,10 @@ async def test_bug_a_hint_was_handed_over_before_its_record_was_durable(monkeypa
         await until(lambda: set(owed(cluster)) == set(others))
         for home in homes[1:]:
             cluster.rejoin(home)
-        tasks = [asyncio.get_running_loop().create_task(cluster.members[node].local.handoff.run()) for node in others]
+        for node in others:
+            cluster.members[node].local.handoff.start()
         await turns(200)
         assert set(owed(cluster)) == set(others)
         for engine in engines:
             engine.release()  # type: ignore[attr-defined]
         await until(lambda: owed(cluster) == {} and all(cluster.held(home, key) for home in homes))
-        for task in tasks:
-            task.cancel()
