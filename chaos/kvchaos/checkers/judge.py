@@ -54,7 +54,7 @@ def judge(history: History) -> list[Violation]:
         "answers": lambda: check_answers(stories),
         "strict": lambda: check_strict(stories, n),
         "accumulated": lambda: check_accumulated(stories),
-        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset),
+        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
         "executions": lambda: check_executions(events),
         "convergence": lambda: check_convergence(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
