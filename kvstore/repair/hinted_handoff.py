@@ -100,8 +100,8 @@ class HintedHandoff:
         handled: list[tuple[bytes, int]] = []
         size_bytes = 0
         for store_key, stamp in due:
-            if self._store.is_pending(store_key):
-                continue  # its latest is not durable yet, and a hint is for the latest
+            if not self._is_due(store_key):
+                continue
             try:
                 record = self._store.durable(store_key)
             except RecordLost:
@@ -123,6 +123,10 @@ class HintedHandoff:
         self._settle(target, dict(zip(keys, records, strict=True)), delivered)
         self.replayed += len(keys) - len(refused)
         return bool(delivered)
+
+    def _is_due(self, store_key: bytes) -> bool:
+        """Whether the latest of the key is durable: a hint is for the latest."""
+        return not self._store.is_pending(store_key)
 
     async def _send(self, target: str, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int) -> StoreChunk:
         loop = asyncio.get_running_loop()
