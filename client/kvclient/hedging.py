@@ -79,6 +79,7 @@ class Hedging:
         self._budget = HedgeBudget()
         self._latencies: dict[tuple[str, Level, int, bool], RecentLatency] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = NEVER
         self._overloaded_s = -NEVER
 
     def sent(self, flight: Flight, now_s: float) -> None:
@@ -131,16 +132,17 @@ class Hedging:
 
     def _arm(self, at_s: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= at_s:
+            if self._due_s <= at_s:
                 return
             self._timer.cancel()
+        self._due_s = at_s  # a timer of uvloop that is due at once cannot tell when
         self._timer = self._loop.call_at(at_s, self._look)
 
     def _look(self) -> None:
         """Some batch may be late: what is done about it, and when to look again."""
-        due_s, self._timer = (self._timer.when() if self._timer else 0.0), None
+        self._timer = None
         now_s = self._loop.time()
-        if now_s - due_s > BLOCKED_S:
+        if now_s - self._due_s > BLOCKED_S:
             self._arm(now_s + DELAY_MIN_S)
             return
         late: list[tuple[NodeLink, Flight]] = []

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from kvclient import AsyncClient, node_link
 from kvclient.errors import NodeUnreachable, Overloaded
@@ -232,6 +233,23 @@ async def test_a_first_question_that_fails_while_the_second_is_open_is_retried_a
         second.answer()
     one, many = await both
     assert one.value == many["k"].value == b"v"
+
+
+def test_timers_of_uvloop_that_are_due_at_once_are_timers_all_the_same(world: World) -> None:
+    """They have no `when()`: asked for it, every batch that followed was lost with its operations."""
+
+    async def scenario() -> None:
+        async with AsyncClient("n1:1,n2:1,n3:1", dial=world.dial) as client:
+            await client.put("k", b"v")
+            is_usual(client)
+            first = world.node(b"k")
+            first.on_its_own = False
+            assert client.dispatcher is not None
+            client.dispatcher.hedging._arm(asyncio.get_running_loop().time())
+            assert (await client.get("k")).value == b"v"
+            assert client.stats.hedges_won == 1
+
+    uvloop.run(scenario())
 
 
 # On virtual time, with real nodes.
