@@ -77,4 +77,4 @@ async def test_readers_hardly_notice_a_process_that_is_stopped(tmp_path: Path) -
 
 
 def _is_well(link: NodeLink) -> bool:
-    return link.up and not link.late
+    return link.up and not link.silent
