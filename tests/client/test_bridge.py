@@ -57,7 +57,8 @@ def test_a_call_under_way_ends_when_the_bridge_does(as_task: bool) -> None:
         bridge.call(_nothing())
 
 
-def test_threads_that_call_while_the_client_is_closed_all_come_back() -> None:
+def test_bug_threads_that_called_while_the_client_was_closed_waited_for_ever() -> None:
+    """What reached the loop between its last turn and its end was never run, and nobody told the caller."""
     for _ in range(20):
         client = FakeClient()
         client.put("k", b"v")
