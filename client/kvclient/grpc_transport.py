@@ -31,10 +31,11 @@ _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 class _Sent:
     """A batch that was not answered completely."""
 
-    __slots__ = ("groups", "handed_over", "on_reply")
+    __slots__ = ("groups", "handed_over", "on_reply", "trace")
 
-    def __init__(self, groups: int, on_reply: OnReply) -> None:
+    def __init__(self, groups: int, on_reply: OnReply, trace: bytes) -> None:
         self.groups = groups
+        self.trace = trace
         self.on_reply = on_reply
         self.handed_over = False
 
@@ -64,8 +65,10 @@ class GrpcTransport:
     def exchange(self, groups: list[OperationGroup], on_reply: OnReply) -> None:
         """See `Transport.exchange`."""
         batch_id, self._next_id = self._next_id, self._next_id + 1
-        message = encode_batch(batch_id, groups, cluster_id=self._ring.cluster_id, ring_epoch=self._ring.epoch)
-        sent = _Sent(len(groups), on_reply)
+        ring = self._ring
+        trace = ring.next_trace()
+        message = encode_batch(batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace)
+        sent = _Sent(len(groups), on_reply, trace)
         if self._closed:
             _answer(sent, ClientClosed("the client was closed"))
             return
@@ -90,7 +93,9 @@ class GrpcTransport:
 
     async def scan(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
         """See `Transport.scan`."""
-        call = self._key_value.Scan(encode_scan(query, cluster_id=self._ring.cluster_id, ring_epoch=self._ring.epoch))
+        ring = self._ring
+        request = encode_scan(query, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=ring.next_trace())
+        call = self._key_value.Scan(request)
         try:
             async for message in call:
                 yield decode_page(message)
@@ -180,7 +185,9 @@ class GrpcTransport:
         batches = list(self._batches.values())
         self._batches.clear()  # in place: the reader of a stream holds on to it
         for sent in batches:
-            _answer(sent, type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject))
+            trace_id = sent.trace.hex() if sent.handed_over else ""
+            error = type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject, trace_id=trace_id)
+            _answer(sent, error)
 
     def _error_of(self, error: grpc.RpcError) -> KvError:
         if isinstance(error, aio.AioRpcError):
