@@ -119,4 +119,5 @@ def copy_error(error: KvError, *, may_have_applied: bool) -> KvError:
         limit=error.limit,
         actual=error.actual,
         subject=error.subject,
+        trace_id=error.trace_id,
     )
