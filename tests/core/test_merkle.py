@@ -6,17 +6,7 @@ from random import Random
 
 import pytest
 
-from kvstore.core.merkle import (
-    DEPTH_MAX,
-    DEPTH_MIN,
-    KEYS_PER_LEAF_MAX,
-    DamagedTree,
-    HashTree,
-    depth_for,
-    key_hash,
-    unpack_nodes,
-)
-from kvstore.core.merkle_exchange import (
+from kvstore.core.merkle.exchange import (
     LEVELS,
     NODES_MAX,
     Answer,
@@ -28,7 +18,17 @@ from kvstore.core.merkle_exchange import (
     plan_exchanges,
     summarise,
 )
-from kvstore.core.merkle_forest import Forest
+from kvstore.core.merkle.forest import Forest
+from kvstore.core.merkle.tree import (
+    DEPTH_MAX,
+    DEPTH_MIN,
+    KEYS_PER_LEAF_MAX,
+    DamagedTree,
+    HashTree,
+    depth_for,
+    key_hash,
+    unpack_nodes,
+)
 
 PREFIX = b"\x00\x07\x00\x00\x00\x01"
 
@@ -302,7 +302,7 @@ def test_only_what_differs_in_two_looks_while_one_side_stands_still_is_repaired(
 
 
 def test_two_keys_of_one_hash_are_one_row_and_both_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    import kvstore.core.merkle_exchange as module
+    from kvstore.core.merkle import exchange as module
 
     monkeypatch.setattr(module, "key_hash", lambda store_key: 7)
     mine, theirs = Listing(0, [0]), Listing(0, [0])

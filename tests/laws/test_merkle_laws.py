@@ -8,9 +8,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.core.merkle import DEPTH_MIN, HashTree, depth_for
-from kvstore.core.merkle_exchange import Exchange, Listing, answer, plan_exchanges, summarise
-from kvstore.core.merkle_forest import Forest
+from kvstore.core.merkle.exchange import Exchange, Listing, answer, plan_exchanges, summarise
+from kvstore.core.merkle.forest import Forest
+from kvstore.core.merkle.tree import DEPTH_MIN, HashTree, depth_for
 
 PREFIX = b"\x00\x07\x00\x00\x00\x01"
 OTHER = b"\x00\x08\x00\x00\x00\x01"

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from kvstore.core.merkle import HashTree, item_of, key_hash, unpack_nodes
-from kvstore.core.merkle_forest import Forest
+from kvstore.core.merkle.forest import Forest
+from kvstore.core.merkle.tree import HashTree, item_of, key_hash, unpack_nodes
 
 LEVELS = 4
 NODES_MAX = 256

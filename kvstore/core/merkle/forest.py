@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from xxhash import xxh3_64_intdigest
 
-from kvstore.core.merkle import HashTree, depth_for
+from kvstore.core.merkle.tree import HashTree, depth_for
 
 PREFIX_BYTES = 6
 REBUILD_DEPTH = 12

@@ -14,7 +14,7 @@ partitions
 
 Persistence: leaves are not written with each record. They change when the commit that changed the record completes, so they tell
 what is durable. A clean stop stores `dump`s, under the marker of that stop; an unclean one stores nothing, and the trees are
-rebuilt in the background (`merkle_forest.py`). Pure; two different sets of records have equal roots by a chance of 2^-64.
+rebuilt in the background (forest.py). Pure; two different sets of records have equal roots by a chance of 2^-64.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class HashTree:
         self.keys = 0
 
     def update(self, store_key: bytes, old: bytes | None, new: bytes | None) -> None:
-        """The key's record was `old`, and is `new`; None: there is none. `merkle_forest.Forest.apply` is this for a batch."""
+        """The key's record was `old`, and is `new`; None: there is none. `forest.Forest.apply` is this for a batch."""
         key = xxh3_64_intdigest(store_key)
         change = 0
         if old is not None:
