@@ -129,6 +129,17 @@ def test_every_table_is_exchanged_now_and_then_so_that_lost_gossip_does_not_matt
     assert {world.detectors[name].table.claim("n4").incarnation for name in ("n2", "n3")} == {6}, "n4 has heard of it too"
 
 
+def test_whoever_is_ticked_in_time_never_doubts_itself_also_when_news_comes_after_a_long_silence() -> None:
+    world = World(5, timing=LAN)
+    world.run(20_000)
+    world.detectors["n1"].receive(world.now_ms, "n2", Gossip((Claim("n3", State.ALIVE, 7, "n3"),)))
+    for _ in range(300):
+        world.run(1)
+        assert [one.health.score for one in world.detectors.values()] == [0] * 5
+    assert world.detectors["n5"].table.claim("n3").incarnation >= 7
+    assert sum(world.round_trips.values()) >= 0.9 * 20 * 5
+
+
 def test_messages_are_few() -> None:
     world = World(5, timing=LAN)
     world.run(60_000)
@@ -185,7 +196,14 @@ def test_what_looks_wrong_is_probed_at_once() -> None:
     for member in ("n4", "n2"):
         one.probe_soon(1, member)
         one.probe_soon(1, "n9")
-    assert [ping.to for ping in sends(one.tick(1), Ping)] == ["n2"]
+    (ping,) = sends(one.tick(1), Ping)
+    assert ping.to == "n2" and isinstance(ping.message, Ping)
+    one.probe_soon(2, "n3")
+    assert sends(one.tick(2), Ping) == [], "one at a time"
+    one.receive(3, "n2", Ack(ping.message.sequence, ()))
+    one.probe_soon(4, "n3")
+    assert one.wake_ms <= 4
+    assert [ping.to for ping in sends(one.tick(4), Ping)] == ["n3"]
 
 
 def test_relays_are_bounded_and_say_no_beyond_it() -> None:
@@ -207,7 +225,7 @@ def test_members_can_be_added_and_removed_whatever_is_under_way() -> None:
             one.receive(now_ms, "n2", PingRequest(5, "n3", ()))
             one.receive(now_ms, "n2", Gossip((Claim("n3", State.SUSPECT, 0, "n2"),)))
         if any(ping.to == "n3" for ping in sends(out, Ping)) and step > 12:
-            one.remove("n3")
+            one.remove(now_ms, "n3")
             break
         one.check()
     assert "n3" not in one.table and one.table.size == 2
@@ -215,7 +233,7 @@ def test_members_can_be_added_and_removed_whatever_is_under_way() -> None:
     for _ in range(40):
         now_ms = max(now_ms, one.wake_ms)
         assert "n3" not in {send.to for send in one.tick(now_ms) if isinstance(send, Send)}
-    one.remove("n2")
+    one.remove(now_ms, "n2")
     now_ms = max(now_ms, one.wake_ms)
     assert one.tick(now_ms) == []  # alone
 

@@ -123,7 +123,7 @@ def test_no_event_in_any_order_breaks_a_detector_or_lets_it_use_what_is_not_its_
                 one.probe_soon(now_ms, member)
             case ("churn", str(member)):
                 if member in one.table:
-                    one.remove(member)
+                    one.remove(now_ms, member)
                 else:
                     one.add(now_ms, member)
             case ("durable",):

@@ -88,6 +88,7 @@ class FailureDetector:
         # The first at once: a node that starts knows less than everybody else.
         self._next_sync_ms = now_ms
         self._next_probe_ms = now_ms + rng.randrange(timing.probe_interval_ms)
+        self._due_ms = now_ms  # when a tick was wanted, as the shell was last told
 
     @property
     def incarnation(self) -> int:
@@ -98,7 +99,7 @@ class FailureDetector:
 
     @property
     def wake_ms(self) -> int:
-        """When it wants to be ticked next; earlier does no harm."""
+        """When it wants to be ticked next; earlier does no harm. To be asked again after each event, for each may change it."""
         times = [self._next_sync_ms]
         if self._rumours:
             times.append(self._next_gossip_ms)
@@ -113,9 +114,10 @@ class FailureDetector:
     def tick(self, now_ms: int) -> list[Instruction]:
         """Time has passed."""
         out: list[Instruction] = []
-        late_ms = now_ms - self.wake_ms
+        late_ms = now_ms - self._due_ms
         if late_ms >= self.timing.stall_ms:
             self._excuse(now_ms, late_ms)
+        self._due_ms = now_ms
         self._tick_relays(now_ms, out)
         self._tick_probe(now_ms, out)
         for claim in self.table.expired(now_ms):
@@ -163,6 +165,9 @@ class FailureDetector:
         if member in self.table:
             self._round = [member, *(other for other in self._round if other != member)]
             self._next_probe_ms = min(self._next_probe_ms, now_ms)
+            if self._probe is not None and self._probe.answered:
+                self._probe = None
+            self._note_due(now_ms)
 
     def add(self, now_ms: int, member: str) -> None:
         """One more member; it is probed within a round."""
@@ -170,7 +175,7 @@ class FailureDetector:
             self.table.add(member, now_ms)
             self._round.insert(self._rng.randint(0, len(self._round)), member)
 
-    def remove(self, member: str) -> None:
+    def remove(self, now_ms: int, member: str) -> None:
         """It is no member any more; nothing more is said of it or to it."""
         self.table.remove(member)
         self._rumours.forget(member)
@@ -180,6 +185,7 @@ class FailureDetector:
         if self._probe is not None and self._probe.target == member:
             self._next_probe_ms = self._probe.ends_ms
             self._probe = None
+        self._note_due(now_ms)
 
     # --- probes
 
@@ -323,7 +329,13 @@ class FailureDetector:
         return self._sequence
 
     def _settled(self, now_ms: int, out: list[Instruction]) -> list[Instruction]:
+        self._note_due(now_ms)
         return [*out, *self.table.settle(now_ms)]
+
+    def _note_due(self, now_ms: int) -> None:
+        """What an event wants may be overdue already by the clock; it is late from now on. A tick that is overdue stays so."""
+        if self._due_ms >= now_ms:
+            self._due_ms = max(now_ms, self.wake_ms)
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation, after any event."""
