@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.core.policies.operations import Policy
+from kvstore.core.policies.operations import Event, Policy, Put
+from kvstore.core.policies.plain import LWW
 from kvstore.core.policies.registry import POLICIES as REGISTERED
 from kvstore.core.policies.registry import join_records
-from kvstore.core.record import decode, encode
-from kvstore.core.versions import EMPTY
+from kvstore.core.record import decode, encode, overwrite
+from kvstore.core.versions import EMPTY, make_dot
 from tests.laws.policy_universe import POLICIES, STEPS, Copy, PolicyUniverse, played, universes
 
 every_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
@@ -48,6 +49,21 @@ def test_joining_is_a_semilattice_to_the_byte_and_loses_no_event_in_any_order(po
     assert first == second
     # It reads as the history of all events: nothing that ever happened is missing, and nothing is in it twice.
     universe.check(Copy(decode(first), frozenset(range(len(universe.events)))))
+
+
+@given(data=st.data())
+def test_the_quick_way_to_overwrite_is_the_one_of_lww_too_if_the_stamp_is_later_than_what_is_held(data: st.DataObject) -> None:
+    universe = data.draw(universes(LWW))
+    base = data.draw(st.sampled_from([copy for copy in universe.copies if copy.history])).record
+    actor, later = data.draw(st.sampled_from(sorted(base.vector))), data.draw(st.integers(1, 9))
+    hlc = base.siblings[0].hlc + later
+    dot, request_id = make_dot(actor, base.vector[actor] + 1), (hlc >> 16).to_bytes(6, "big") + b"\xff" * 10
+    event = Event(dot, request_id, hlc, cutoff_ms=universe.now_ms - 40, retries_max=6)
+    general = encode(LWW.apply(base, Put(b"new"), event))
+    quick = overwrite(encode(base), dot, request_id, hlc, 0, b"new", event.cutoff_ms.to_bytes(6, "big"), 6)
+    assert quick is None or quick == general
+    if len(base.vector) == 1 and not base.retries and not base.floor_ms:
+        assert quick is not None
 
 
 @every_policy

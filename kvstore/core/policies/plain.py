@@ -3,7 +3,8 @@
 `lww` may lose concurrent updates: that is what its name says, and it is never a default. A record keeps one value, the latest of
 all that it ever met, by stamp and then by dot. What decides is the stamp alone and not what a vector covers: decided by both, two
 replicas could each drop the other's value. A write's stamp is later than that of every value its coordinator holds, so that a
-client that reads and writes on is not buried under a fast clock's write.
+client that reads and writes on is not buried under a fast clock's write. `record.overwrite` may mint for it only where the stamp
+is later than the base's: another node's clock may be ahead, and ours may have been set back.
 """
 
 from __future__ import annotations
