@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvclient.cli import connection
-from kvclient.cli.arguments import to_bytes
+from kvclient.cli.arguments import keys_offered, to_bytes
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
@@ -63,7 +63,9 @@ def status(ctx: click.Context, wait: str | None) -> int:
 
 
 @click.command(short_help="Who owns what: shares of the ring, owners of a key.")
-@click.option("--key", metavar="K", help="Only this key: its partition, and its owners in order of preference.")
+@click.option(
+    "--key", metavar="K", shell_complete=keys_offered, help="Only this key: its partition, and its owners in order of preference."
+)
 @click.pass_context
 def ring(ctx: click.Context, key: str | None) -> int:
     """Show each member's share of the partitions, or who owns one key."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvclient.cli import connection
-from kvclient.cli.arguments import decode_base64, to_bytes, value_bytes
+from kvclient.cli.arguments import decode_base64, keys_offered, to_bytes, value_bytes
 from kvclient.cli.exit_codes import ExitCode, exit_code_of, gravest
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import ErrorPrinter, Printer, note, print_receipt_notes, printable
@@ -24,7 +24,7 @@ _REPLICAS = click.IntRange(min=1)
 
 
 @click.command(short_help="Store a value under a key.")
-@click.argument("key")
+@click.argument("key", shell_complete=keys_offered)
 @click.argument("value")
 @click.option("--ttl", "ttl_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Expire after this time.")
 @click.option(
@@ -63,7 +63,7 @@ def put(
 
 
 @click.command(short_help="Print the value of one or more keys.")
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY…", shell_complete=keys_offered)
 @click.option("--r", "r", type=_REPLICAS, metavar="N", help="Replicas that must have answered.")
 @click.pass_context
 def get(ctx: click.Context, keys: tuple[str, ...], r: int | None) -> int:
@@ -92,7 +92,7 @@ def get(ctx: click.Context, keys: tuple[str, ...], r: int | None) -> int:
 
 
 @click.command(name="del", short_help="Delete one or more keys.")
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY…", shell_complete=keys_offered)
 @click.option("--context", metavar="C", help="Context of a read (base64): deletes what that read saw, and nothing newer.")
 @click.option("--w", "w", type=_REPLICAS, metavar="N", help="Replicas that must have stored the deletion.")
 @click.pass_context

@@ -1,0 +1,84 @@
+"""What a shell keeps from one command to the next: an event loop in a thread of its own, and the clients that commands asked for.
+
+The loop goes on while the shell waits at its prompt, so connections stay alive and completions can use them. Usually there is one
+client; a command with another address, level or timeout gets one of its own, which is kept as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kvclient.cli.connection import Client, enter
+from kvclient.cli.options import DEFAULT_NAMESPACE, Options, Output
+
+T = TypeVar("T")
+
+
+class Session:
+    """A context manager: leaving it closes the clients and ends the thread. One command at a time; completions beside it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._clients: dict[Options, Client] = {}
+        self._stack = AsyncExitStack()
+        self._connecting = asyncio.Lock()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="kv-shell", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._call(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, options: Options, work: Callable[[Client], Awaitable[T]], *, timeout_s: float | None = None) -> T:
+        """Runs one command's work and waits for its end; after `timeout_s`, if given, `TimeoutError` is raised.
+
+        Ctrl-C cancels the work, waits for its end and arrives as `KeyboardInterrupt`.
+        """
+
+        async def with_client() -> T:
+            async with asyncio.timeout(timeout_s):
+                return await work(await self._client(options))
+
+        return self._call(with_client())
+
+    async def _client(self, options: Options) -> Client:
+        wanted = replace(options, namespace=DEFAULT_NAMESPACE, output=Output.HUMAN, explain=False)  # what a client is not made for
+        async with self._connecting:
+            if wanted not in self._clients:
+                self._clients[wanted] = await enter(self._stack, options)
+            return self._clients[wanted]
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        ended, tasks = threading.Event(), list[asyncio.Task[T]]()
+
+        def on_end(task: asyncio.Task[T]) -> None:
+            if not task.cancelled():
+                task.exception()  # looked at, also where Ctrl-C leaves nobody to tell
+            ended.set()
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(on_end)
+
+        def cancel() -> None:
+            tasks[0].cancel()
+
+        self._loop.call_soon_threadsafe(begin)
+        try:
+            ended.wait()
+        except KeyboardInterrupt:
+            self._loop.call_soon_threadsafe(cancel)
+            ended.wait()
+            raise
+        return tasks[0].result()
