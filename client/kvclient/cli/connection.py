@@ -169,9 +169,14 @@ def run(options: Options, work: Callable[[Client], Awaitable[int]]) -> int:
 
 
 async def enter(stack: AsyncExitStack, options: Options) -> Client:
-    """A connected client, closed with `stack`. The error of a cluster that cannot be reached carries a note on what to do."""
+    """A connected client, closed with `stack`.
+
+    The error of a cluster that cannot be reached is brief and has a note on what to do; what each address said is for `--explain`.
+    """
     try:
         return await stack.enter_async_context(open_client(options))
     except AvailabilityError as error:
-        error.add_note("start a cluster with: kv dev" if options.at == DEFAULT_AT else "another address can be given with --at")
-        raise
+        reason = error.message if options.explain else error.message.rpartition(": ")[2].rstrip("]")
+        brief = type(error)(f"nothing answers at {options.at}: {reason}", retryable=error.retryable, subject=options.at)
+        brief.add_note("start a cluster with: kv dev" if options.at == DEFAULT_AT else "another address can be given with --at")
+        raise brief from error

@@ -42,8 +42,12 @@ class ExampleGroup(Examples, click.Group):
 
 
 def write_examples(formatter: click.HelpFormatter, lines: list[str]) -> None:
-    """A section of lines that are not wrapped; nothing where there are none."""
-    if lines:
-        with formatter.section("Examples"):
-            for line in lines:
-                formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
+    """A section of lines that are not wrapped; what stands behind three blanks has a column of its own."""
+    if not lines:
+        return
+    rows = [line.strip().partition("   ") for line in lines]
+    width = max(len(typed) for typed, _, _ in rows)
+    with formatter.section("Examples"):
+        for typed, _, comment in rows:
+            line = f"{typed:<{width}}   {comment.strip()}".rstrip()
+            formatter.write(f"{'':{formatter.current_indent}}{line}\n")

@@ -9,6 +9,7 @@ import click
 from kvclient.cli import connection
 from kvclient.cli.arguments import keys_offered, to_bytes
 from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, printable
 from kvclient.cli.rows import entry_row
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     from kvclient.cli.connection import Client, ScannedEntry
 
 
-@click.command(short_help="List keys and values in key order.")
+@click.command(
+    cls=Examples,
+    short_help="List keys and values in key order.",
+    examples="""
+kv scan user: --limit 10
+kv scan --start a --end b -o json
+""",
+)
 @click.argument("prefix", default="", shell_complete=keys_offered)
 @click.option("--start", metavar="KEY", shell_complete=keys_offered, help="First key, inclusive.")
 @click.option("--end", metavar="KEY", shell_complete=keys_offered, help="Last key, exclusive.")

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kvclient.cli.connection import Client, enter
 from kvclient.cli.options import DEFAULT_NAMESPACE, Options, Output
+from kvproto.errors import KvError
 
 T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 1.0
 
 
 class Session:
@@ -51,6 +54,16 @@ class Session:
                 return await work(await self._client(options))
 
         return self._call(with_client())
+
+    def connect_soon(self, options: Options) -> None:
+        """Begins to connect, so that the first command or completion need not. Where that fails, the first command will say so."""
+
+        async def connect() -> None:
+            with suppress(KvError, TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await self._client(options)
+
+        asyncio.run_coroutine_threadsafe(connect(), self._loop)
 
     async def _client(self, options: Options) -> Client:
         wanted = replace(options, namespace=DEFAULT_NAMESPACE, output=Output.HUMAN, explain=False)  # what a client is not made for

@@ -32,7 +32,7 @@ OWN = {
 OUTSIDE = ("shell", "serve")  # a shell within the shell, and a node, have no place in one
 EXAMPLES = """
 kv -n users shell
-kv shell < commands.txt           runs every line; ends as the first that failed
+kv shell < commands.txt   runs every line; ends as the first that failed
 printf 'put a 1\\nget a\\n' | kv shell -o json
 """
 
@@ -81,7 +81,8 @@ class Runner:
         return {**{name: tree.line_of_help(name) for name in names}, **OWN}
 
     def greet(self) -> None:
-        """Says where the shell is, and what can be done."""
+        """Says what can be done, and connects while that is read."""
+        self._session.connect_soon(self.options)
         note("help lists the commands, Tab completes, Ctrl-D leaves")
 
     def run_lines(self, lines: Iterable[str], *, exit_on_error: bool = False, interruptible: bool = True) -> int:
@@ -92,8 +93,10 @@ class Runner:
                 code = self.run_line(line)
                 if code is None:
                     break
+                if code == ExitCode.INTERRUPTED and not interruptible:
+                    return code
                 first_failure = first_failure or code
-                if code and (exit_on_error or (code == ExitCode.INTERRUPTED and not interruptible)):
+                if code and exit_on_error:
                     break
         except OutputClosed:
             from kvclient.cli.output import abandon_stdout

@@ -53,9 +53,9 @@ _AT_RUN_TIME = "namespaces that are made at run time; those of this version are 
 NEEDED = {"cas": _LINEARIZABLE, "incr": _LINEARIZABLE, "lock": _LINEARIZABLE, "namespace": _AT_RUN_TIME}
 
 EXAMPLES = """
-kv put alice 'hello'              kv get alice
-kv scan user/ --limit 10          kv -o json get alice
-kv --at 127.0.0.1:7410 status     kv bench run --workload mix
+kv put alice 'hello'   kv get alice
+kv scan user/ --limit 10   kv -o json get alice
+kv --at 127.0.0.1:7410 status   kv bench run --workload mix
 """
 
 
