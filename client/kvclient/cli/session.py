@@ -26,22 +26,31 @@ CONNECT_TIMEOUT_S = 1.0
 class Session:
     """A context manager: leaving it closes the clients and ends the thread. One command at a time; completions beside it."""
 
+    _loop: asyncio.AbstractEventLoop
+    _closing: asyncio.Event
+    _stack: AsyncExitStack
+
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._clients: dict[Options, Client] = {}
-        self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kv-shell", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="kv-shell", daemon=True)
+        self._is_alive = threading.Event()
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._is_alive.wait()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._call(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
-        self._loop.close()
+
+    async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closing = asyncio.Event()
+        async with AsyncExitStack() as self._stack:
+            self._is_alive.set()
+            await self._closing.wait()
 
     def run(self, options: Options, work: Callable[[Client], Awaitable[T]], *, timeout_s: float | None = None) -> T:
         """Runs one command's work and waits for its end; after `timeout_s`, if given, `TimeoutError` is raised.
