@@ -66,14 +66,14 @@ def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GRPC_EXPERIMENTS", "")
 
-    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False) -> Outcome:
+    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color") -> Outcome:
         out, err = Stream(terminal=terminal), Stream(terminal=terminal)
         with monkeypatch.context() as patch:
             patch.setattr("sys.stdin", Stream(stdin))
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", err)
             if terminal:
-                patch.setenv("TERM", "xterm-256color")
+                patch.setenv("TERM", term)
             code = main.main(list(arguments))
         out.flush()
         return Outcome(code, out.bytes.getvalue(), err.bytes.getvalue().decode())

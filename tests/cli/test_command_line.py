@@ -15,7 +15,7 @@ import click
 import pytest
 
 import kvclient
-from kvclient.cli import exit_codes, plugins, tree
+from kvclient.cli import connection, exit_codes, plugins, tree
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.options import Options, Output, output_asked
 from kvclient.errors import BatchError, SiblingsError
@@ -191,6 +191,55 @@ def test_every_built_in_command_has_help(kv: Kv) -> None:
         assert (shown.code, shown.stderr) == (0, "")
         assert f"Usage: kv {name}" in shown.text
         assert kv(name, "-h").text == shown.text
+
+
+def test_help_is_grouped_with_examples_above_and_options_below(kv: Kv) -> None:
+    text = kv("--help").text
+    parts = ["Examples:", "Commands for data:", "Commands for clusters:", "Commands that measure and test:", "Options:"]
+    assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
+    assert "[env: KV_AT; default: 127.0.0.1:7400]" in " ".join(text.split())
+    of_get = kv("get", "--help").text
+    assert of_get.index("Examples:\n  kv get alice\n") < of_get.index("--r N")
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals_that_want_them(
+    kv: Kv, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    term = variables.get("TERM", "xterm-256color")
+    assert ("\x1b[32malive" in kv("status", terminal=True, term=term).text) is coloured
+    assert ("\x1b[" in kv("--help", terminal=True, term=term).text) is coloured
+    assert "\x1b[" not in kv("status").text + kv("--help").text
+
+
+def test_tables_keep_whole_rows_in_narrow_terminals(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = kv("status").text
+    monkeypatch.setenv("COLUMNS", "20")
+    assert kv("status").text == wide
+    assert max(map(len, kv("get", "--help").text.splitlines())) < 80
+
+
+@pytest.mark.parametrize("name", ["cas", "incr", "lock", "namespace"])
+def test_a_command_that_no_node_can_serve_yet_says_what_it_needs(kv: Kv, name: str) -> None:
+    refused = kv(name, "a", "b", "-o", "json")
+    assert (refused.code, refused.error["code"], refused.error["subject"]) == (2, "WRONG_MODE", name)
+    assert refused.error["message"].startswith(f"kv {name} needs ")
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_line_and_a_hint(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(at: str, **_: object) -> object:
+        raise errors.AvailabilityError(f"no node answers at {at}: {at}: unavailable: connect: Connection refused (111)")
+
+    monkeypatch.setattr(connection, "connect", nobody)
+    assert kv("get", "k").stderr.splitlines() == [
+        "kv: nothing answers at 127.0.0.1:7400: Connection refused (111)",
+        "    start a cluster with: kv dev",
+    ]
+    assert "--at" in kv("get", "k", "--at", "h:1").stderr.splitlines()[1]
+    assert "unavailable: connect" in kv("get", "k", "--explain").stderr
+    assert kv("get", "k", "-o", "json").error["retryable"] is True
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,18 +86,6 @@ def test_a_load_that_was_killed_midway_goes_on_where_it_was(cluster: DevCluster,
     assert not notes.exists()
     dumped = run_kv("--at", cluster.at, "dump", "--prefix", "killed:")
     assert dumped.stdout == file.read_bytes()
-
-
-def test_ctrl_c_ends_a_load_that_waits_for_its_input(cluster: DevCluster) -> None:
-    loading = start_kv("--at", cluster.at, "load", "-")
-    assert loading.stdin is not None
-    # More than a pipe holds: when all of it is written, it is being read.
-    loading.stdin.write(lines_of(BATCH_ROWS_MAX * 3, "waits:"))
-    loading.stdin.flush()
-    loading.send_signal(signal.SIGINT)
-    _, err = loading.communicate(timeout=TIMEOUT_S)
-    assert loading.returncode == 130
-    assert err.splitlines()[-1] == b"kv: interrupted"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how ru_maxrss counts differs elsewhere")
