@@ -78,6 +78,8 @@ def load(ctx: click.Context, source: str, skip: int | None, fresh: bool) -> int:
     What `kv dump` wrote comes back with its siblings and times of expiry. If it is interrupted, run the same command again.
     """
     options = Options.of(ctx)
+    if source == "-" and connection.KEEPER in ctx.meta and sys.stdin.isatty():
+        raise BadRequest("at the shell's prompt load takes a file: what is typed there are commands")
 
     async def work(client: Client) -> int:
         if source == "-":

@@ -6,6 +6,7 @@ understands `use NAMESPACE`, `help` and `exit`.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -46,6 +47,8 @@ def shell(ctx: click.Context, exit_on_error: bool) -> int:
     Tab completes commands, options, keys and namespaces; Ctrl-C ends a command, Ctrl-D the shell. Where the commands are piped in
     there is no prompt; it then ends as the first command that failed, and 0 where none did.
     """
+    # Some commands start processes at once; without this gRPC would complain about each on the screen.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     with Session() as session:
         runner = Runner(session, dict(ctx.meta))
         if sys.stdin.isatty() and sys.stdout.isatty():
