@@ -36,22 +36,28 @@ Answer = LocalAnswer | StoreChunk | FetchChunk
 
 
 class Arrivals:
-    """Answers in arrival order, for one waiter, until a deadline of the loop's clock."""
+    """Answers in arrival order, for one waiter, until a deadline of the loop's clock.
 
-    __slots__ = ("_answers", "_loop", "_timer", "_waiter", "deadline_s", "timed_out")
+    An answer holds what was sent and, in its callback, these arrivals. Kept after `close` it would be a cycle, and a node rarely looks
+    for cycles (commands/serve.py): its records would stay in memory for minutes.
+    """
+
+    __slots__ = ("_answers", "_closed", "_loop", "_timer", "_waiter", "deadline_s", "timed_out")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline_s: float) -> None:
         self._loop = loop
         self._answers: deque[Answer] = deque()
+        self._closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.deadline_s = deadline_s
         self.timed_out = False
 
     def add(self, answer: Answer) -> None:
-        """An answer came."""
-        self._answers.append(answer)
-        self._wake()
+        """An answer came; one that comes after `close` is let go."""
+        if not self._closed:
+            self._answers.append(answer)
+            self._wake()
 
     async def next(self, until_s: float = FOREVER) -> Answer | None:
         """The next answer; None once `until_s` or the deadline has passed (`timed_out` says whether it was the deadline)."""
@@ -73,8 +79,11 @@ class Arrivals:
 
     def close(self) -> None:
         """Nobody will wait again."""
+        self._closed = True
+        self._answers.clear()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def hurry(self, deadline_s: float) -> None:
         """Brings the deadline forward: what is decided does not wait long for stragglers."""
