@@ -38,8 +38,8 @@ Answer = LocalAnswer | StoreChunk | FetchChunk
 class Arrivals:
     """Answers in arrival order, for one waiter, until a deadline of the loop's clock.
 
-    An answer holds what was sent and, in its callback, these arrivals. Kept after `close` it would be a cycle, and a node rarely looks
-    for cycles (commands/serve.py): its records would stay in memory for minutes.
+    An answer holds what was sent and, in its callback, these arrivals. Kept after `close` it would be a cycle, and a node rarely
+    looks for cycles (commands/serve.py): its records would stay in memory for minutes.
     """
 
     __slots__ = ("_answers", "_closed", "_loop", "_timer", "_waiter", "deadline_s", "timed_out")
