@@ -36,6 +36,14 @@ class KvClient:
         """One put_many at level quorum. Raises BatchError if any item failed."""
         await self._client.put_many(items, level="quorum")
 
+    async def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """One get_many at level quorum. Raises KeyError if one is missing, BatchError if one could not be read."""
+        entries = await self._client.get_many(keys, level="quorum")
+        values = [entries[key].value for key in keys]
+        if None in values:
+            raise KeyError(keys[values.index(None)])
+        return [value for value in values if value is not None]
+
     async def put_strict(self, key: bytes, value: bytes, *, timeout_s: float) -> None:
         """A put that no stand-in may answer, with a deadline. Raises KvError."""
         await self._client.put(key, value, level="quorum", timeout_s=timeout_s, **self._strict)
