@@ -37,20 +37,26 @@ async def measure_million(
     rates: list[float] = []
     sizes_mb: list[float] = []
     for first in range(0, keys, step):
-        rates.append(await client.fill(first=first, keys=step))
+        try:
+            rates.append(await client.fill(first=first, keys=step))
+        except BenchError as problem:
+            raise BenchError(f"a million keys: {_said(rates, sizes_mb) or 'nothing'}, and then {problem}") from None
         sizes_mb.append(largest_mb(pids))
         progress(f"a million keys: {first + step:,}, {rates[-1]:,.0f} a second, {sizes_mb[-1]:,.0f} MB")
     mixed = await client.filled_mix(keys=keys, in_flight=MIXED_IN_FLIGHT, seconds=mixed_s)
     after_mb = largest_mb(pids)
-    said = ", ".join(f"{rate:,.0f}/s {size:,.0f} MB" for rate, size in zip(rates, sizes_mb, strict=True))
     pairs = {
         "load-speed": Pair(rates[-1], rates[0]),
         "load-memory": Pair(max(sizes_mb), MEMORY_MB_MAX),
         "mixed-memory": Pair(after_mb, sizes_mb[-1]),
     }
-    if not all(map(math.isfinite, rates)) or not mixed:
-        raise BenchError("a million keys: no rate")
-    return Filling(pairs, f"{said}; after {mixed_s:g} s of {mixed:,.0f} puts and gets a second {after_mb:,.0f} MB")
+    return Filling(
+        pairs, f"{_said(rates, sizes_mb)}; after {mixed_s:g} s of {mixed:,.0f} puts and gets a second {after_mb:,.0f} MB"
+    )
+
+
+def _said(rates: Sequence[float], sizes_mb: Sequence[float]) -> str:
+    return ", ".join(f"{rate:,.0f}/s {size:,.0f} MB" for rate, size in zip(rates, sizes_mb, strict=True))
 
 
 def largest_mb(pids: Sequence[int]) -> float:

@@ -9,6 +9,9 @@ from typing import Any
 from kvclient import AsyncClient
 
 
+MANY_TIMEOUT_S = 30.0
+
+
 class KvClient:
     """One AsyncClient over the nodes at `addresses` (host:port). Made by `open`, inside a running event loop."""
 
@@ -33,8 +36,8 @@ class KvClient:
         return entry.value
 
     async def put_many(self, items: dict[bytes, bytes]) -> None:
-        """One put_many at level quorum. Raises BatchError if any item failed."""
-        await self._client.put_many(items, level="quorum")
+        """One put_many at level quorum, with the patience of `kv load`. Raises BatchError if any item failed."""
+        await self._client.put_many(items, level="quorum", timeout_s=MANY_TIMEOUT_S)
 
     async def get_many(self, keys: list[bytes]) -> list[bytes]:
         """One get_many at level quorum. Raises KeyError if one is missing, BatchError if one could not be read."""

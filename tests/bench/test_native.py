@@ -129,6 +129,17 @@ async def test_a_million_keys_are_judged_by_first_and_last_step_and_the_largest_
     assert math.isnan(million.largest_mb([]))
 
 
+async def test_a_million_keys_that_fail_midway_say_how_far_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Filler):
+        async def fill(self, *, first: int, keys: int) -> float:
+            if first == 200:
+                raise BenchError("the disk is full")
+            return await super().fill(first=first, keys=keys)
+
+    with pytest.raises(BenchError, match=r"950/s .*, 900/s .*, and then the disk is full"):
+        await million.measure_million(Failing(), [os.getpid()], progress=lambda _: None, keys=1_000)  # type: ignore[arg-type]
+
+
 async def test_a_commands_start_is_measured_to_its_exit_and_one_that_fails_is_no_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
