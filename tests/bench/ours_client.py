@@ -8,7 +8,6 @@ from typing import Any
 
 from kvclient import AsyncClient
 
-
 MANY_TIMEOUT_S = 30.0
 
 

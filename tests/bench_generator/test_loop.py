@@ -137,8 +137,8 @@ def test_the_rate_is_of_the_window() -> None:
 
 
 def test_the_loop_costs_little_beside_an_operation() -> None:
-    """About 300 ns on an idle machine; an operation of the client takes some 20,000. The best of several, for busy machines."""
-    assert min(run(measure_overhead_ns(seconds=0.01)) for _ in range(5)) < 3_000
+    """About 300 ns on an idle machine; an operation of the client takes some 20,000."""
+    assert run(measure_overhead_ns(seconds=0.05)) < 3_000
 
 
 async def test_a_halted_run_keeps_what_it_had_measured_and_its_window_is_as_long_as_it_was_open() -> None:
@@ -175,4 +175,4 @@ def test_the_generator_costs_little_beside_an_operation(workload: str) -> None:
     """About a microsecond on an idle machine: keys, values, kinds and the loop, on a store that does nothing."""
     parameters = {"workload": workload, "distribution": "", "keys": 1_000, "value_bytes": (100, 100), "seed": 0}
     op = null_operations(parameters).op
-    assert min(run(measure_overhead_ns(op, seconds=0.01)) for _ in range(5)) < 15_000
+    assert run(measure_overhead_ns(op, seconds=0.05)) < 15_000
