@@ -11,16 +11,18 @@ from collections import deque
 from collections.abc import Sequence
 
 from kvproto.errors import KvError
+from kvstore.coordinator.story import tell_story
 from kvstore.transport.peers import FetchChunk, PeerTransport, StoreChunk
 
 
 class LocalAnswer:
     """Our own replica's part: `error`, or the positions it refused."""
 
-    __slots__ = ("error", "node", "refused")
+    __slots__ = ("error", "heard_s", "node", "refused")
 
     def __init__(self, node: str, error: KvError | None, refused: Sequence[int] = ()) -> None:
         self.node = node
+        self.heard_s = 0.0
         self.error = error
         self.refused = refused
 
@@ -35,29 +37,38 @@ LATE_FACTOR = 4
 Answer = LocalAnswer | StoreChunk | FetchChunk
 
 
+def nobody(_answer: object) -> None:
+    """Who waits for a chunk that has been answered."""
+
+
 class Arrivals:
-    """Answers in arrival order, for one waiter, until a deadline of the loop's clock.
+    """Answers in arrival order, for one waiter, until a deadline of the loop's clock. Keeps who was asked and heard, and when: it
+    is the story of a round, should it have taken long."""
 
-    An answer holds what was sent and, in its callback, these arrivals. Kept after `close` it would be a cycle, and a node rarely
-    looks for cycles (commands/serve.py): its records would stay in memory for minutes.
-    """
-
-    __slots__ = ("_answers", "_closed", "_loop", "_timer", "_waiter", "deadline_s", "timed_out")
+    __slots__ = ("_answers", "_loop", "_own", "_started_s", "_timer", "_waiter", "asked", "deadline_s", "timed_out")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline_s: float) -> None:
         self._loop = loop
+        self._started_s = loop.time()
+        self._own: LocalAnswer | None = None
+        self.asked: list[StoreChunk | FetchChunk] = []
         self._answers: deque[Answer] = deque()
-        self._closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.deadline_s = deadline_s
         self.timed_out = False
 
     def add(self, answer: Answer) -> None:
-        """An answer came; one that comes after `close` is let go."""
-        if not self._closed:
-            self._answers.append(answer)
-            self._wake()
+        """An answer came."""
+        answer.heard_s = self._loop.time()
+        if isinstance(answer, LocalAnswer):
+            self._own = answer
+        else:
+            # What was sent knows us by its callback, and we know it: a cycle that would keep its records in memory for minutes, for
+            # a node rarely looks for cycles (commands/serve.py).
+            answer.answered = nobody
+        self._answers.append(answer)
+        self._wake()
 
     async def next(self, until_s: float = FOREVER) -> Answer | None:
         """The next answer; None once `until_s` or the deadline has passed (`timed_out` says whether it was the deadline)."""
@@ -79,11 +90,8 @@ class Arrivals:
 
     def close(self) -> None:
         """Nobody will wait again."""
-        self._closed = True
-        self._answers.clear()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def hurry(self, deadline_s: float) -> None:
         """Brings the deadline forward: what is decided does not wait long for stragglers."""
@@ -92,6 +100,11 @@ class Arrivals:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+
+    def facts(self) -> tuple[str, dict[str, object]]:
+        """See `batch.Story`."""
+        own = None if self._own is None else (self._own.node, self._own.heard_s)
+        return tell_story(self.asked, own, self._started_s, self._loop.time())
 
     def _time_out(self) -> None:
         self.timed_out = True
@@ -119,20 +132,32 @@ class Replicas:
         deadline_s: float,
         arrivals: Arrivals,
         ring_hash: int,
+        trace: bytes = b"",
     ) -> None:
         """Sends whole records to every node but this one, as owners by the ring of `ring_hash`; answers arrive in `arrivals`."""
         size_bytes = sum(map(len, records)) + sum(map(len, keys))
         for node in nodes:
             if node != self.me:
-                self.peers.store(StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash))
+                chunk = StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash, trace)
+                arrivals.asked.append(chunk)
+                self.peers.store(chunk)
 
     def fetch_from(
-        self, nodes: Sequence[str], keys: Sequence[bytes], digests: bytes, deadline_s: float, arrivals: Arrivals, ring_hash: int
+        self,
+        nodes: Sequence[str],
+        keys: Sequence[bytes],
+        digests: bytes,
+        deadline_s: float,
+        arrivals: Arrivals,
+        ring_hash: int,
+        trace: bytes = b"",
     ) -> None:
         """Asks `nodes`, owners by the ring of `ring_hash`, for what differs from `digests`; answers arrive in `arrivals`."""
         size_bytes = len(digests) + sum(map(len, keys))
         for node in nodes:
-            self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add, ring_hash))
+            chunk = FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add, ring_hash, trace)
+            arrivals.asked.append(chunk)
+            self.peers.fetch(chunk)
 
     def unreachable(self, nodes: Sequence[str]) -> list[str]:
         """Those of `nodes` whose link is down; never this one."""
