@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench import isolation, native, ours, throughput
+from tests.bench import isolation, native, ours, telemetry_cost, throughput
 from tests.bench.catalogue import COMPARISONS, NATIVE
 from tests.bench.client_handle import ClientProcess
 from tests.bench.etcd_benchmark_build import find_etcd_benchmark
@@ -25,7 +25,6 @@ from tests.bench.processes import BenchError
 from tests.bench.raw_leveldb import RawLevelDB
 from tests.bench.sides import Opener
 from tests.bench.starts import measure_start
-from tests.bench.telemetry_cost import measure_telemetry_cost
 from tests.bench.workload import Workload
 
 SIDES = ("ours", "etcd", "redis", "raw")
@@ -169,13 +168,10 @@ class Run:
         self.notes.append(f"a million keys: {filling.note}")
 
     async def compare_telemetry(self, _stack: AsyncExitStack) -> None:
-        """The line of telemetry's cost. Raises `BenchError`."""
-        for number in range(self.rounds):
-            progress(f"telemetry, round {number + 1} of {self.rounds}")
-            pair = await measure_telemetry_cost(
-                self.folder, seconds=self.seconds, warm_up_s=self.warm_up_s, seed=f"{number}/telemetry"
-            )
-            self.pairs["telemetry-cost"].append(pair)
+        """The line of telemetry's cost, in rounds of its own. Raises `BenchError`."""
+        progress("telemetry")
+        for ratio in await telemetry_cost.measure(self.folder / "telemetry", rounds=self.rounds, seconds=self.seconds):
+            self.pairs["telemetry-cost"].extend(Pair(share * 100, 100.0) for share in ratio.throughput)
 
     async def isolate(self, line: str, measured: Awaitable[isolation.Outcome]) -> None:
         """Keeps an isolation round's pair and its note."""

@@ -1,19 +1,25 @@
-"""What telemetry costs: the same load on nodes with it and on nodes without.
+"""What counting costs. The measurement belongs beside the switch it uses and is not here yet: the line says so.
 
-The measurement belongs beside the switch it uses; until nodes have one, the line says so.
+`measure` is what run.py calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.lines import Pair
 from tests.bench.processes import BenchError
 
 
-async def measure_telemetry_cost(folder: Path, *, seconds: float, warm_up_s: float, seed: str) -> Pair:
-    """Operations a second with telemetry, and without, measured one after the other on clusters with their data below `folder`.
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Counting against not counting, of one kind of operation: throughput, a figure a round."""
 
-    Raises `BenchError` if it cannot be measured.
-    """
-    raise BenchError("telemetry: nodes have no switch for it yet")
+    kind: str
+    throughput: Sequence[float]
+
+
+async def measure(folder: Path, *, rounds: int = 5, seconds: float = 3.0) -> list[Ratio]:
+    """The ratio for each kind of operation, from alternating rounds with data below `folder`. Raises `BenchError`."""
+    raise BenchError("telemetry: its measurement is not there yet")
