@@ -24,6 +24,7 @@ from kvproto.errors import (
     SettingsMismatch,
     ShuttingDown,
     StorageError,
+    StoreInUse,
     TooLarge,
     UnknownNamespace,
     UnsupportedProtocol,
@@ -54,12 +55,14 @@ __all__ = [
     "ShuttingDown",
     "SiblingsError",
     "StorageError",
+    "StoreInUse",
     "TooLarge",
     "UnknownNamespace",
     "UnsupportedProtocol",
     "UserError",
     "WrongCluster",
     "WrongEpoch",
+    "WrongLoop",
     "WrongMode",
     "copy_error",
 ]
@@ -75,6 +78,10 @@ class ClientClosed(UserError):
 
 class ForkedClient(UserError):
     """The process was forked after the client was opened: connections and threads do not survive that. Open one after the fork."""
+
+
+class WrongLoop(UserError):
+    """An `AsyncClient` was used from another event loop than the one it began with. Make one for each loop, or use `Client`."""
 
 
 class SiblingsError(UserError):

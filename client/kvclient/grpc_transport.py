@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
-import grpc
-from grpc import aio
-
 from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
+from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import OnReply, Ring
 from kvproto import PROTOCOL
 from kvproto.codec import decode_cluster, decode_page, decode_replies, decode_status, encode_batch, encode_scan
@@ -24,6 +23,7 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
 UNARY_TIMEOUT_S = 5.0
+LEAVE_S = 0.05
 
 _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
@@ -42,6 +42,7 @@ class _Sent:
 
 def open_channel(address: str) -> Any:
     """A `grpc.aio.Channel` to `address`; the seam at which simulation puts its own."""
+    begin_use()
     return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
@@ -57,6 +58,7 @@ class GrpcTransport:
         self._batches: dict[int, _Sent] = {}
         self._outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] | None = None  # of the stream that is open
         self._stream: asyncio.Task[None] | None = None
+        self._call: Any = None  # of the stream that is open
         self._next_id = 1
         self._closed = False
 
@@ -112,16 +114,30 @@ class GrpcTransport:
     async def close(self) -> None:
         """See `Transport.close`."""
         self._closed = True
+        self._fail_all(ClientClosed("the client was closed"))
+        await self._take_leave()
         if self._outbox is not None:
             self._outbox.abort()
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
-        self._fail_all(ClientClosed("the client was closed"))  # a stream cancelled before its first step has answered nothing
         await self._channel.close(None)
 
+    async def _take_leave(self) -> None:
+        """Lets the node end the stream, for a moment. Of one that is cancelled gRPC has more to say later, and says it, where each
+        `asyncio.run` has its own loop, to a loop that is closed: "Event loop is closed" on the next loop's account."""
+        stream, outbox = self._stream, self._outbox
+        if stream is None or outbox is None:
+            return
+        with suppress(TimeoutError, asyncio.InvalidStateError, grpc.RpcError):
+            async with asyncio.timeout(LEAVE_S):
+                outbox.close()
+                await outbox.written()
+                await self._call.done_writing()
+                await asyncio.wait([stream])
+
     def _open_stream(self) -> Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]:
-        call = self._key_value.Exchange()
+        call = self._call = self._key_value.Exchange()
 
         async def write(handed: tuple[_Sent, key_value_pb2.BatchRequest]) -> None:
             sent, message = handed

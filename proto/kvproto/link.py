@@ -163,6 +163,17 @@ class Coalescer(Generic[WorkT]):
         self.queued_count = self.queued_bytes = 0
         return waiting
 
+    def take(self, wanted: Callable[[WorkT], bool]) -> list[WorkT]:
+        """Takes those back that are `wanted`, in their order; the rest stays queued."""
+        taken: list[WorkT] = []
+        kept: deque[WorkT] = deque()
+        for work in self._queue:
+            (taken if wanted(work) else kept).append(work)
+        self._queue = kept
+        self.queued_count -= sum(work.count for work in taken)
+        self.queued_bytes -= sum(work.size_bytes for work in taken)
+        return taken
+
     def shed(self) -> None:
         """Expires queued work whose deadline has passed; for the owner to call now and then, as a stuck link takes no batch."""
         now = self._loop.time()
