@@ -17,7 +17,7 @@ from kvstore.api.http_server import HttpServer
 from kvstore.api.interceptor import CallCounter
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.loop_lag import LoopLag
-from kvstore.api.metrics.collector import NodeCollector, make_registry
+from kvstore.api.metrics.collector import Exposition
 from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
@@ -142,8 +142,8 @@ class Assembly:
             self.peers.check()
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
-        registry = make_registry(NodeCollector(local, peers.links)) if local.telemetry.metrics else None
-        return make_application(Condition(local, peers.states), registry)
+        exposition = Exposition(local, peers.links) if local.telemetry.metrics else None
+        return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:
         limits = self.config.limits

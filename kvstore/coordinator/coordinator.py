@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
@@ -164,12 +165,13 @@ class Coordinator:
     async def scan(self, query: ScanQuery, *, trace: bytes = b"") -> AsyncIterator[ScanPage]:
         """Pages of live keys in order; a failure is the last page. `trace` as in `execute`."""
         meter, started_s = self._meter, self._timer()
-        async for page in self._scans.run(query):
-            self._slow.page_done(query, page, trace, started_s)
-            if meter is not None:
-                meter.page_done(query.level, page.error, started_s)
-            yield page
-            started_s = self._timer()  # what the client took to read it is not ours
+        async with aclosing(self._scans.run(query)) as pages:
+            async for page in pages:
+                self._slow.page_done(query, page, trace, started_s)
+                if meter is not None:
+                    meter.page_done(query.level, page.error, started_s)
+                yield page
+                started_s = self._timer()  # what the client took to read it is not ours
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
