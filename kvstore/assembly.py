@@ -87,6 +87,8 @@ class Assembly:
             telemetry=telemetry,
         )
         self.local = local
+        if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
+            self.http = seams.http(config.http, self._application(local, peers))
         doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
         self.server = GrpcServer(
             seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else []),
@@ -101,8 +103,6 @@ class Assembly:
             PeerService(local.replica, local.ring, doorkeeper, telemetry=telemetry, on_greeted=peers.greeted_by),
             AdminService(local.describe, self._status),
         )
-        if config.http and seams.http is not None:
-            self.http = seams.http(config.http, self._application(local, peers))
 
     async def close(self) -> None:
         """Answers what is in flight, makes everything durable, leaves the clean-shutdown marker if this is a clean end."""

@@ -17,7 +17,6 @@ from starlette.routing import BaseRoute, Route
 
 from kvstore import __version__
 from kvstore.api.condition import Condition
-from kvstore.telemetry import log
 
 
 def make_application(condition: Condition, registry: CollectorRegistry | None, mounts: Sequence[BaseRoute] = ()) -> Starlette:
@@ -53,9 +52,9 @@ def make_application(condition: Condition, registry: CollectorRegistry | None, m
     if registry is not None:
         pages["/metrics"] = "counters, for Prometheus"
         routes.append(Route("/metrics", metrics))
-    return Starlette(routes=[*routes, *mounts], exception_handlers={Exception: _failed})
 
+    async def failed(request: Request, error: Exception) -> Response:
+        condition.logs.tell("error", "http_failed", path=request.url.path, exc_info=error)
+        return JSONResponse({"reason": "an internal error, which the node has logged"}, status_code=500)
 
-async def _failed(request: Request, error: Exception) -> Response:
-    log.error("http_failed", path=request.url.path, exc_info=error)
-    return JSONResponse({"reason": "an internal error, which the node has logged"}, status_code=500)
+    return Starlette(routes=[*routes, *mounts], exception_handlers={Exception: failed})

@@ -17,7 +17,6 @@ from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
-from kvstore.telemetry import log
 from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
 
@@ -218,7 +217,8 @@ class Coordinator:
             else:
                 await self._puts.run(sub, deadline_s, told.emit)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it
-            log.exception("round_failed", trace=sub.trace.hex(), kind=sub.group.kind.name, operations=len(sub.store_keys))
+            facts = {"trace": sub.trace.hex(), "operation": sub.group.kind.name.lower(), "operations": len(sub.store_keys)}
+            self._slow.logs.tell("exception", "round_failed", **facts)
             told.break_off(KvError(f"an internal error of {self._me}: {error!r}", may_have_applied=not reading))
 
     async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int) -> None:
