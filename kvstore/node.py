@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
 from kvproto.errors import AvailabilityError, ClusterError, KvError, ShuttingDown, StorageError, UserError
@@ -130,8 +130,8 @@ class LocalNode:
             in_flight_max=config.limits.in_flight_max,
         )
 
-    def describe(self) -> ClusterInfo:
-        """What clients are told."""
+    def describe(self, advertised: Mapping[str, str] | None = None) -> ClusterInfo:
+        """What clients are told. `advertised`: where they reach the other nodes, by what those say; the rest is as in [peers]."""
         cluster = self.config.cluster
         return self.ring.view.describe(
             cluster_id=cluster.id,
@@ -139,6 +139,7 @@ class LocalNode:
             limits=(cluster.key_bytes_max, cluster.value_bytes_max),
             now_ms=self.clock.now_ms(),
             retry_window_ms=int(cluster.retry_window_s * 1000),
+            advertised=advertised or {},
         )
 
     async def status(self, peers: tuple[tuple[str, str, int], ...] = (), uptime_s: float = 0.0) -> NodeStatus:
@@ -262,12 +263,14 @@ class Node:
         directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
         self._directory = directory
         identity = Identity(config.node_id, rng.getrandbits(64), config.cluster, config.advertise, config.zone)
+        advertised: dict[str, str] = {}
         peers = GrpcPeers(
             identity,
             config.peers,
             clock=clock,
             ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
             channel=seams.channel,
+            advertised=advertised,
         )
         self._peers = peers
         engine = seams.open_engine(
@@ -299,13 +302,13 @@ class Node:
         )
         self._local = local
         local.coordinator.stopped = AvailabilityError(f"{config.node_id} is starting", subject=config.node_id)
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
+        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
         self._server = GrpcServer(
             seams.server(),
             config.listen,
             KeyValueService(local.coordinator, local.ring, config.cluster.id),
             PeerService(local.replica, local.ring, doorkeeper, on_greeted=peers.greeted_by),
-            AdminService(local.describe, self._status),
+            AdminService(lambda: local.describe(advertised), self._status),
         )
         await self._server.start()
         present = await self._greet(peers, local, directory.clean_state)

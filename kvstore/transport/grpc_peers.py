@@ -31,7 +31,8 @@ REFUSED_REDIAL_S = 2.0
 
 
 class GrpcPeers:
-    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address."""
+    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address; in
+    `advertised` stands what peers that were greeted say of where clients reach them."""
 
     def __init__(
         self,
@@ -41,9 +42,11 @@ class GrpcPeers:
         clock: Clock,
         ring_of: Callable[[], tuple[int, int]],
         channel: Callable[[str], Any],
+        advertised: dict[str, str] | None = None,
     ) -> None:
         self._identity = identity
         self._ring_of = ring_of
+        self._advertised = {} if advertised is None else advertised
         self._addresses = dict(addresses)
         self._open_channel = channel
         self._channels = {node: channel(address) for node, address in addresses.items()}
@@ -158,6 +161,8 @@ class GrpcPeers:
         )
         if reply.HasField("error"):
             raise decode_error(reply.error)
+        if reply.advertise:
+            self._advertised[node] = reply.advertise
         return reply
 
     async def hello_all(self) -> dict[str, peer_pb2.HelloReply | KvError]:
