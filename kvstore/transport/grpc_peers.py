@@ -54,6 +54,7 @@ class GrpcPeers:
         self._tasks: list[asyncio.Task[None]] = []
         self._greeted_by = {node: asyncio.Event() for node in addresses}
         self._opened = asyncio.Event()
+        self._closing = False
 
     def start(self) -> None:
         """Begins to dial; the tasks are named after their peer and end with `close`."""
@@ -62,6 +63,7 @@ class GrpcPeers:
 
     async def close(self) -> None:
         """Ends every link; what is in flight is answered with an error."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -200,6 +202,8 @@ class GrpcPeers:
                     log.error("peer_refused", peer=node, reason=error.message)
                 link.refused = error
                 pause_s = REFUSED_REDIAL_S
+            if self._closing:
+                return  # a cancellation that meets the stream's own end is told as that end: grpc.aio swallows it
             if await self._is_greeted_within(node, pause_s):
                 # A channel that failed waits longer and longer before it connects again, a second in the end.
                 await self._channels[node].close(None)
