@@ -27,7 +27,7 @@ LAST_WORDS_BYTES = 4096
 
 
 class NodeDied(FaultFailed):
-    """A node ended though nobody had ended it: the store's failure, not the injector's."""
+    """A node ended though nobody had ended it, or did not when it was told to: the store's failure, not the injector's."""
 
 
 class Condition(Enum):
@@ -109,8 +109,10 @@ class NodeProcesses:
         await self.restart(*self.places)
 
     async def end(self) -> None:
-        """Ends every node, paused ones too."""
-        await asyncio.gather(*map(self._stop, self._processes))
+        """Ends every node, paused ones too. Raises `NodeDied`, when all are gone, for one that had to be killed."""
+        for failure in await asyncio.gather(*map(self._stop, self._processes), return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     async def kill(self, *nodes: str) -> None:
         """SIGKILL to all of them at one moment; returns when they are gone."""
@@ -138,7 +140,7 @@ class NodeProcesses:
         self.conditions[node] = Condition.RUNNING
 
     async def restart(self, *nodes: str) -> None:
-        """Ends those that run, cleanly, and starts all of them on the data they have. Raises `RestartFailed`."""
+        """Ends those that run, cleanly, and starts all of them on the data they have. Raises `NodeDied`, `RestartFailed`."""
         await asyncio.gather(*map(self._stop, nodes))
         starts = [asyncio.ensure_future(self._start(node)) for node in nodes]
         try:
@@ -210,6 +212,7 @@ class NodeProcesses:
         except TimeoutError:
             process.kill()
             await process.wait()
+            raise NodeDied(f"{node} did not stop within {STOP_TIMEOUT_S:g} s of SIGTERM: {self._last_words(node)}") from None
 
     def _last_words(self, node: str) -> str:
         log = self.places[node].log
