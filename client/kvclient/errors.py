@@ -24,6 +24,7 @@ from kvproto.errors import (
     SettingsMismatch,
     ShuttingDown,
     StorageError,
+    StoreInUse,
     TooLarge,
     UnknownNamespace,
     UnsupportedProtocol,
@@ -54,12 +55,14 @@ __all__ = [
     "ShuttingDown",
     "SiblingsError",
     "StorageError",
+    "StoreInUse",
     "TooLarge",
     "UnknownNamespace",
     "UnsupportedProtocol",
     "UserError",
     "WrongCluster",
     "WrongEpoch",
+    "WrongLoop",
     "WrongMode",
     "copy_error",
 ]
@@ -75,6 +78,10 @@ class ClientClosed(UserError):
 
 class ForkedClient(UserError):
     """The process was forked after the client was opened: connections and threads do not survive that. Open one after the fork."""
+
+
+class WrongLoop(UserError):
+    """An `AsyncClient` was used from another event loop than the one it began with. Make one for each loop, or use `Client`."""
 
 
 class SiblingsError(UserError):
@@ -112,4 +119,5 @@ def copy_error(error: KvError, *, may_have_applied: bool) -> KvError:
         limit=error.limit,
         actual=error.actual,
         subject=error.subject,
+        trace_id=error.trace_id,
     )

@@ -18,6 +18,7 @@ import click
 
 from kvproto.errors import KvError, UserError
 from kvproto.options import EVENT_ENGINE_OFF
+from kvstore.commands.log_level import follow_file_on_hangup, level_at_start
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
 from kvstore.commands.waiting import done_before, set_at_end_of_stdin, stop_on_signals
@@ -44,11 +45,12 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
     chosen = chosen_output(output)
     try:
         config = load_config(config_path)
+        level = level_at_start(config)
         _refuse_taken_ports(config)
     except KvError as error:
         report_error(error, output=chosen)
         sys.exit(Exit.REFUSED)
-    configure_logging(node_id=config.node_id)
+    configure_logging(node_id=config.node_id, level=level)
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -62,6 +64,7 @@ async def run_node(config: NodeConfig, *, config_path: Path, output: str, stop_w
 
     node = Node(config)
     asked_to_stop = stop_on_signals((signal.SIGINT, signal.SIGTERM))
+    follow_file_on_hangup(config_path)
     if stop_with_parent:
         set_at_end_of_stdin(asked_to_stop)
     try:

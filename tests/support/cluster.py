@@ -23,8 +23,10 @@ from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.page import Page
-from kvstore.node import LocalNode
+from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
+from kvstore.telemetry.node import Telemetry
+from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
@@ -59,6 +61,13 @@ class Wire:
         waiting, self.waiting = self.waiting, []
         for deliver in waiting:
             asyncio.get_running_loop().call_soon(deliver)
+
+
+class NoMetadata:
+    """The context of a call that brought nothing but its message."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
 
 class _ReplyBox(Outbox[peer_pb2.PeerReply]):
@@ -132,11 +141,11 @@ class WirePeers:
         await self._travel(node, self.me)
         return decode_page(peer_pb2.PageReply.FromString(reply.SerializeToString()))
 
-    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         await self._travel(self.me, node)
-        request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1)
+        request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1, trace_id=trace)
         service = self.cluster.members[node].key_value_service
-        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), None)
+        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), NoMetadata())
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
 
@@ -239,7 +248,7 @@ class Answer:
 
 
 class Cluster:
-    """`nodes` nodes called n1, n2, …; `engine` makes the disk of each. Use as `async with`."""
+    """`nodes` nodes called n1, n2, …; `engine` makes the disk of each, `telemetry` its counters. Use as `async with`."""
 
     def __init__(
         self,
@@ -248,8 +257,10 @@ class Cluster:
         settings: ClusterConfig | None = None,
         limits: NodeLimits | None = None,
         engine: Callable[[], MemoryEngine] = MemoryEngine,
+        telemetry: Callable[[], Telemetry] | None = None,
         seed: int = 1,
     ) -> None:
+        self._telemetry = telemetry
         self.ids = [f"n{at + 1}" for at in range(nodes)]
         self.clock = ManualClock()
         self.members: dict[str, Member] = {}
@@ -322,10 +333,10 @@ class Cluster:
 
     # --- operations
 
-    def start(self, node: str, *groups: OperationGroup, hops: int = 0) -> Answer:
+    def start(self, node: str, *groups: OperationGroup, hops: int = 0, trace: bytes = b"") -> Answer:
         """Hands a batch to the coordinator of `node`."""
         answer = Answer(groups)
-        work = self.members[node].local.coordinator.execute(groups, answer.take, hops=hops)
+        work = self.members[node].local.coordinator.execute(groups, answer.take, hops=hops, trace=trace)
         answer.task = asyncio.get_running_loop().create_task(work)
         self._answers.append(answer)
         return answer
@@ -375,12 +386,20 @@ class Cluster:
         engine, failures = self._engine(), list[KvError]()
         peers = WirePeers(self, node, list(others), lambda: (local.view.ring.epoch, local.view.ring.hash))
         local = LocalNode(
-            config, engine, peers, clock=self.clock, rng=random.Random(f"{self._seed}/{node}"), on_failure=failures.append
+            config,
+            engine,
+            peers,
+            clock=self.clock,
+            rng=random.Random(f"{self._seed}/{node}"),
+            on_failure=failures.append,
+            telemetry=self._telemetry() if self._telemetry is not None else None,
         )
         identity = Identity(node, 1, self._settings, config.advertise, "")
         doorkeeper = Doorkeeper(identity, frozenset(self.ids), peers_incarnation)
-        peer_service = PeerService(local.replica, local.ring, doorkeeper)
-        key_value_service = KeyValueService(local.coordinator, local.ring, self._settings.id)
+        peer_service = PeerService(local.replica, local.ring, doorkeeper, telemetry=local.telemetry)
+        key_value_service = KeyValueService(
+            local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs
+        )
         return Member(local, peers, engine, peer_service, key_value_service, failures)
 
 
