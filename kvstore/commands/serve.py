@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from kvstore.node import Node
 
 COLLECT_AFTER = (100_000, 50, 50)
-"""Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes
-thousands of
-tuples that no cycle holds; looking at them after every 700 took a tenth of a node's time under load."""
+"""Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes thousands
+of tuples that no cycle holds; looking at them after every 700 took a tenth of a node's time under load."""
 
 
 @click.command()
-@click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The node's TOML file.")
+@click.option(
+    "--config", "config_path", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The node's TOML file."
+)
 @output_option
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
 def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None:

@@ -37,6 +37,10 @@ LATE_FACTOR = 4
 Answer = LocalAnswer | StoreChunk | FetchChunk
 
 
+def nobody(_answer: object) -> None:
+    """Who waits for a chunk that has been answered."""
+
+
 class Arrivals:
     """Answers in arrival order, for one waiter, until a deadline of the loop's clock. Keeps who was asked and heard, and when: it
     is the story of a round, should it have taken long."""
@@ -57,8 +61,12 @@ class Arrivals:
     def add(self, answer: Answer) -> None:
         """An answer came."""
         answer.heard_s = self._loop.time()
-        if answer.__class__ is LocalAnswer:
+        if isinstance(answer, LocalAnswer):
             self._own = answer
+        else:
+            # What was sent knows us by its callback, and we know it: a cycle that would keep its records in memory for minutes, for
+            # a node rarely looks for cycles (commands/serve.py).
+            answer.answered = nobody
         self._answers.append(answer)
         self._wake()
 
