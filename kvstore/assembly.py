@@ -65,6 +65,7 @@ class Assembly:
         identity = Identity(config.node_id, seams.rng.getrandbits(64), config.cluster, config.advertise, config.zone)
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
+        advertised: dict[str, str] = {}
         peers = GrpcPeers(
             identity,
             config.peers,
@@ -72,6 +73,7 @@ class Assembly:
             ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
             channel=seams.channel,
             meter=telemetry.link,
+            advertised=advertised,
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -89,7 +91,7 @@ class Assembly:
         self.local = local
         if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
             self.http = seams.http(config.http, self._application(local, peers))
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
+        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
         self.server = GrpcServer(
             seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else []),
             config.listen,
@@ -101,7 +103,7 @@ class Assembly:
                 logs=telemetry.logs,
             ),
             PeerService(local.replica, local.ring, doorkeeper, telemetry=telemetry, on_greeted=peers.greeted_by),
-            AdminService(local.describe, self._status),
+            AdminService(lambda: local.describe(advertised), self._status),
         )
 
     async def close(self) -> None:
