@@ -252,6 +252,7 @@ class PutCoordinator:
         minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
             sent = sub.story = self._send(again, minted, seats, deadline_s)
+            sent.continue_from(arrivals)
             await self._collect(again, minted, seats, sent, emit)
 
     def _is_behind(self, store_key: bytes, context: Context) -> bool:
