@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient as AsyncClient
     from kvclient.blocking import Client as Client
+    from kvclient.credentials import Tls as Tls
     from kvclient.errors import (
         AvailabilityError as AvailabilityError,
     )
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
         NodeUnreachable as NodeUnreachable,
     )
     from kvclient.errors import (
+        NotAllowed as NotAllowed,
+    )
+    from kvclient.errors import (
         Overloaded as Overloaded,
     )
     from kvclient.errors import (
@@ -49,6 +53,9 @@ if TYPE_CHECKING:
     )
     from kvclient.errors import (
         StorageError as StorageError,
+    )
+    from kvclient.errors import (
+        TlsError as TlsError,
     )
     from kvclient.errors import (
         TooLarge as TooLarge,
@@ -76,11 +83,12 @@ _HOMES = {
     "PutResult": "kvclient.values",
     "Level": "kvproto.columns",
     "Receipt": "kvproto.columns",
+    "Tls": "kvclient.credentials",
 }
 _ERRORS = (
     ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "ForkedClient", "KvError")
-    + ("NodeUnreachable", "Overloaded", "QuorumUnreachable", "SiblingsError", "StorageError", "TooLarge", "UnknownNamespace")
-    + ("UserError", "WrongMode")
+    + ("NodeUnreachable", "NotAllowed", "Overloaded", "QuorumUnreachable", "SiblingsError", "StorageError", "TlsError", "TooLarge")
+    + ("UnknownNamespace", "UserError", "WrongMode")
 )  # fmt: skip
 
 

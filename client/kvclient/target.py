@@ -1,13 +1,14 @@
 """Where to connect, as people write it: `host:port,host:port`, `kv://user@host:port,host:port/namespace?level=quorum&timeout=2`,
-`embedded:/path`, `embedded::memory:NAME`. Pure: parses, opens nothing.
+`kvs://…?ca=ca.pem&cert=me.pem&key=me.key` (TLS), `embedded:/path`, `embedded::memory:NAME`. Pure: parses, opens nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from kvclient.credentials import Tls
 from kvclient.errors import BadRequest
 from kvproto.columns import Level
 
@@ -17,7 +18,10 @@ LEVELS = {"preset": Level.PRESET, "one": Level.ONE, "quorum": Level.QUORUM, "all
 
 _EMBEDDED = "embedded:"
 _SCHEME = "kv://"
-_OPTIONS = ("level", "timeout")
+_TLS_SCHEME = "kvs://"
+_TLS_FILES = ("ca", "cert", "key")
+_TLS_OPTIONS = ("tls", *_TLS_FILES, "server_name")
+_OPTIONS = ("level", "timeout", *_TLS_OPTIONS)
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,6 +34,7 @@ class Target:
     level: Level = Level.PRESET
     timeout_s: float | None = None
     user: str = ""
+    tls: Tls | None = None
 
 
 def parse_level(level: Level | str | None) -> Level:
@@ -50,13 +55,15 @@ def parse_target(text: str) -> Target:
         if text == _EMBEDDED:
             raise BadRequest("an embedded store needs a path (embedded:/path) or a name (embedded::memory:NAME)", subject=text)
         return Target(embedded=text)
-    if not text.startswith(_SCHEME):
+    if not text.startswith((_SCHEME, _TLS_SCHEME)):
         if "://" in text:
             raise BadRequest(
-                f"{text.split('://', maxsplit=1)[0]}:// is not a scheme of this store: kv:// and embedded: are", subject=text
+                f"{text.split('://', maxsplit=1)[0]}:// is not a scheme of this store: kv://, kvs:// and embedded: are",
+                subject=text,
             )
         return Target(addresses=_addresses(text))
-    rest, _, query = text[len(_SCHEME) :].partition("?")
+    scheme, _, rest = text.partition("://")
+    rest, _, query = rest.partition("?")
     hosts, _, namespace = rest.partition("/")
     user, _, hosts = hosts.rpartition("@")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -69,7 +76,33 @@ def parse_target(text: str) -> Target:
         level=parse_level(options.get("level")),
         timeout_s=_timeout(options["timeout"]) if "timeout" in options else None,
         user=unquote(user.partition(":")[0]),
+        tls=_tls(options, always=scheme == "kvs"),
     )
+
+
+def with_tls(text: str, *, ca: str | None = None, cert: str | None = None, key: str | None = None) -> str:
+    """The URL that reaches the cluster of `text`, addresses or a URL, over TLS with these files; what it says itself stands."""
+    rest = text.partition("://")[2] if "://" in text else text
+    if text.startswith(_EMBEDDED):
+        raise BadRequest("an embedded store has no connections: leave the TLS options away", subject=text)
+    given = {name: path for name, path in (("ca", ca), ("cert", cert), ("key", key)) if path is not None}
+    hosts, _, query = rest.partition("?")
+    stated = dict(parse_qsl(query, keep_blank_values=True))
+    options = urlencode({**given, **stated}, quote_via=quote)
+    return f"{_TLS_SCHEME}{hosts}" + (f"?{options}" if options else "")
+
+
+def _tls(options: dict[str, str], *, always: bool) -> Tls | None:
+    """Whoever names a certificate means TLS: plain text would be a bad surprise."""
+    wanted = options.get("tls", "1" if always or any(name in options for name in _TLS_OPTIONS) else "0")
+    if wanted not in {"0", "1"}:
+        raise BadRequest(f"tls={wanted!r} is neither 0 nor 1", subject="tls")
+    if wanted == "0":
+        if always or any(name in options for name in _TLS_FILES):
+            raise BadRequest("tls=0 beside kvs:// or a certificate: say one of them", subject="tls")
+        return None
+    ca, cert, key = (options.get(name) or None for name in _TLS_FILES)
+    return Tls(ca=ca, cert=cert, key=key, server_name=options.get("server_name", ""))
 
 
 def _addresses(text: str) -> tuple[str, ...]:

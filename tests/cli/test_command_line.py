@@ -94,6 +94,7 @@ def test_every_error_class_has_the_exit_code_it_promises() -> None:
         errors.ClusterError: ExitCode.REFUSED,
         errors.AvailabilityError: ExitCode.UNAVAILABLE,
         errors.StorageError: ExitCode.UNAVAILABLE,
+        errors.NotAllowed: ExitCode.NOT_ALLOWED,
     }
     exceptions = {errors.WrongEpoch: ExitCode.UNAVAILABLE, errors.NotOwner: ExitCode.UNAVAILABLE, SiblingsError: ExitCode.CONDITION}
     seen = 0
