@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
-from kvproto.errors import AvailabilityError, ClusterError, KvError, ShuttingDown, StorageError, UserError
+from kvproto.errors import AvailabilityError, ClusterError, KvError, NotAllowed, ShuttingDown, StorageError, TlsError
 from kvproto.link import LinkBounds
 from kvstore import __version__
 from kvstore.api.admin import AdminService
@@ -199,15 +199,12 @@ class Node:
         self._server: GrpcServer | None = None
         self._started_s = 0.0
         self._announcing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._greeted = False
 
     async def start(self) -> None:
         """Opens the data, listens, greets the peers, serves. Raises a `KvError` that says in a sentence why it does not start."""
         config = self.config
-        if config.tls is not None:
-            raise UserError(
-                "[tls] is not available in this version: remove it and listen on loopback, or say insecure = true", subject="tls"
-            )
         try:
             await self._build()
         except BaseException as error:
@@ -241,6 +238,11 @@ class Node:
             self._closed.set()
 
     @property
+    def certificate_expires_at_ms(self) -> int | None:
+        """When this node's certificate expires, Unix time; None without [tls]."""
+        return self._seams.security.expires_at_ms
+
+    @property
     def local(self) -> LocalNode | None:
         """What works without a network, once it is built; for tests and simulation."""
         return self._local
@@ -259,6 +261,8 @@ class Node:
     async def _build(self) -> None:
         config, seams = self.config, self._seams
         clock, rng = seams.clock, seams.rng
+        if config.tls is not None:
+            seams.secure(config)
         directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
         self._directory = directory
         identity = Identity(config.node_id, rng.getrandbits(64), config.cluster, config.advertise, config.zone)
@@ -268,6 +272,7 @@ class Node:
             clock=clock,
             ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
             channel=seams.channel,
+            security=seams.security,
         )
         self._peers = peers
         engine = seams.open_engine(
@@ -304,10 +309,14 @@ class Node:
             seams.server(),
             config.listen,
             KeyValueService(local.coordinator, local.ring, config.cluster.id),
-            PeerService(local.replica, local.ring, doorkeeper, on_greeted=peers.greeted_by),
+            PeerService(local.replica, local.ring, doorkeeper, on_greeted=peers.greeted_by, security=seams.security),
             AdminService(local.describe, self._status),
+            security=seams.security,
         )
         await self._server.start()
+        if config.tls is not None:
+            watch = seams.security.watch()
+            self._watching = asyncio.get_running_loop().create_task(watch, name=f"certificates@{config.node_id}")
         present = await self._greet(peers, local, directory.clean_state)
         self._greeted = True
         await local.ledger.leased()
@@ -342,7 +351,8 @@ class Node:
         more = False
         state = None if clean_state is None else (clean_state[:12], int.from_bytes(clean_state[12:20], "big"), clean_state[20:])
         for node, reply in (await peers.hello_all()).items():
-            if isinstance(reply, ClusterError):
+            # With a TLS error nobody has refused us: it may be the peer's certificate that is wrong, and we serve without it.
+            if isinstance(reply, ClusterError | NotAllowed) and not isinstance(reply, TlsError):
                 raise reply
             if isinstance(reply, KvError):
                 continue
@@ -393,8 +403,9 @@ class Node:
             self._local.coordinator.stop()
         if self._server is not None:
             await self._server.stop(STOP_GRACE_S)
-        if self._announcing is not None:
-            self._announcing.cancel()
+        for task in (self._announcing, self._watching):
+            if task is not None:
+                task.cancel()
         if self._peers is not None:
             await self._peers.close()
         state = None

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import grpc.aio
 
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
+from kvstore.config import NodeConfig
 from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.transport.security import PlainText, Security, explain_plain
 
 
 class Directory(Protocol):
@@ -35,13 +37,18 @@ class Directory(Protocol):
 
 
 class Seams(Protocol):
-    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would."""
+    """What a node is handed. `channel` and `server` give what grpc.aio's channels and `server` would; `security` says who is on
+    the other side of a connection, and is plain text unless `secure` was called."""
 
     clock: Clock
     rng: random.Random
     start_worker: StartWorker
     channel: Callable[[str], Any]
     server: Callable[[], Any]
+    security: Security
+
+    def secure(self, config: NodeConfig) -> None:
+        """From here on `channel` and `security` go by the node's [tls]. Raises `UserError` naming what is wrong with it."""
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> Directory:
         """Takes the data directory for this process; raises as storage/directory.py says."""
@@ -59,6 +66,15 @@ class ProductionSeams:
         self.start_worker: StartWorker = ThreadWorker
         self.channel: Callable[[str], Any] = _open_channel
         self.server: Callable[[], Any] = _make_server
+        self.security: Security = PlainText(explain_plain)
+
+    def secure(self, config: NodeConfig) -> None:
+        """See `Seams.secure`. cryptography is imported for those who use it."""
+        from kvstore.transport.credentials import NodeCredentials
+
+        assert config.tls is not None, "only a node with [tls] asks for it"
+        credentials = NodeCredentials(config.tls, node_id=config.node_id, members=config.nodes, clock=self.clock)
+        self.security, self.channel = credentials, credentials.channel
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> DataDirectory:
         """See `Seams.open_directory`."""

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from kvproto import PROTOCOL
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, WrongEpoch
 from kvproto.outbox import Outbox
@@ -18,17 +19,25 @@ from kvstore.storage.replica import Replica
 from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
+from kvstore.transport.security import PlainText, Security
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
 
 class PeerService(peer_pb2_grpc.PeerServicer):
-    """Decodes, hands to the replica, encodes."""
+    """Decodes, hands to the replica, encodes. Every method is for nodes only, as far as certificates tell (`security`)."""
 
     def __init__(
-        self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper, *, on_greeted: Callable[[str], None] = lambda node: None
+        self,
+        replica: Replica,
+        ring: RingHolder,
+        doorkeeper: Doorkeeper,
+        *,
+        on_greeted: Callable[[str], None] = lambda node: None,
+        security: Security | None = None,
     ) -> None:
         """`on_greeted` is told who was admitted."""
+        self._security = security or PlainText()
         self._replica = replica
         self._ring = ring
         self._doorkeeper = doorkeeper
@@ -36,6 +45,9 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who we are, what we remember of the asker, and whether we work with it."""
+        stranger = self._security.why_not_peer(context, request.node_id)
+        if stranger is not None:  # is told nothing about us
+            return peer_pb2.HelloReply(protocol=PROTOCOL, error=encode_error(stranger))
         remembered = self._doorkeeper.leases.get(request.node_id)
         refusal = await self._doorkeeper.admit(
             Greeting(
@@ -65,6 +77,9 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts."""
+        stranger = self._security.why_not_peer(context)
+        if stranger is not None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, stranger.message)
         outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
         try:
@@ -75,9 +90,9 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:
         """One page of what we hold."""
-        stale = self._stale(request.ring_epoch, request.ring_hash)
-        if stale is not None:
-            return peer_pb2.PageReply(error=encode_error(stale))
+        refusal = self._security.why_not_peer(context) or self._stale(request.ring_epoch, request.ring_hash)
+        if refusal is not None:
+            return peer_pb2.PageReply(error=encode_error(refusal))
         try:
             page = await self._replica.page(
                 request.namespace, request.start, request.end, max(1, request.count_max), max(1, request.bytes_max)
