@@ -141,6 +141,8 @@ class Membership:
                         return True
         except TimeoutError:
             silent = [seed for seed, task in zip(self._seeds, asked, strict=True) if not task.done()]
+            # One that has refused us before, and had no time to do so again, still says more than silence.
+            silent = [seed for seed in silent if not isinstance(errors.get(seed), NotAllowed)]
             errors.update({seed: NodeUnreachable(f"{seed} does not answer", subject=seed) for seed in silent})
         finally:
             for task in asked:
