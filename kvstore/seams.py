@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import grpc.aio
 
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
+from kvstore.api.malformed import RefuseMalformed
 from kvstore.config import NodeConfig
 from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
@@ -90,4 +91,4 @@ def _open_channel(address: str) -> Any:
 
 
 def _make_server() -> Any:
-    return grpc.aio.server(options=SERVER_OPTIONS)
+    return grpc.aio.server(options=SERVER_OPTIONS, interceptors=[RefuseMalformed()])

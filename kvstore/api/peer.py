@@ -8,12 +8,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, WrongEpoch
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
+from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
 from kvstore.transport.codec import encode_refusals, is_intact
@@ -81,12 +83,15 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         if stranger is not None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, stranger.message)
         outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
-        reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
+        malformed: list[DecodeError] = []
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox, malformed), name="peer-reader")
         try:
             await outbox.written()
         finally:
             outbox.abort()
             reader.cancel()
+        if malformed:
+            await refuse(context)
 
     async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:
         """One page of what we hold."""
@@ -95,29 +100,39 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return peer_pb2.PageReply(error=encode_error(refusal))
         try:
             page = await self._replica.page(
-                request.namespace, request.start, request.end, max(1, request.count_max), max(1, request.bytes_max)
+                request.namespace,
+                request.start,
+                request.end,
+                max(1, request.count_max),
+                min(max(1, request.bytes_max), PART_BYTES_MAX),
             )
         except KvError as error:
             return peer_pb2.PageReply(error=encode_error(error))
         return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost)
 
-    async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply]) -> None:
+    async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
         try:
             while (request := await context.read()) is not END:
                 self._handle(request, outbox)
                 await outbox.room()
+        except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
+            malformed.append(error)
         finally:
             outbox.close()
 
     def _handle(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         batch_id = request.batch_id
-        stale = self._stale(request.ring_epoch, request.ring_hash)
-        if stale is not None:
-            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(stale)))
+        stores, fetches = list(request.store_keys), list(request.fetch_keys)
+        refusal = (
+            self._stale(request.ring_epoch, request.ring_hash)
+            or self._replica.why_misplaced(stores)
+            or self._replica.why_misplaced(fetches)
+        )
+        if refusal is not None:
+            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(refusal)))
             return
-        stores = request.store_keys
-        if request.fetch_keys:
-            found = self._replica.compare(request.fetch_keys, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
+        if fetches:
+            found = self._replica.compare(fetches, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
             outbox.send(
                 peer_pb2.PeerReply(
                     batch_id=batch_id,
@@ -138,7 +153,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     outbox.send(encode_refusals(batch_id, refused, last=True))
 
             records = list(request.store_records)
-            self._replica.merge(list(stores), records, done, intact=is_intact(request, records))
+            self._replica.merge(stores, records, done, intact=is_intact(request, records))
 
     def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
         ring = self._ring.view.ring

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kvproto.columns import OperationGroup
-from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.config import ClusterConfig, NodeConfig, TlsConfig
 from kvstore.node import LocalNode, Node
 from tests.support.cluster import Answer
 from tests.support.waiting import until
@@ -30,7 +30,8 @@ def free_ports(count: int) -> list[int]:
 
 
 class Nodes:
-    """Configurations of the nodes `ids` below `root`, and those that run. Use as `async with`: what still runs is stopped."""
+    """Configurations of the nodes `ids` below `root`, and those that run. Use as `async with`: what still runs is stopped. A node
+    starts with what `tls` has for it."""
 
     def __init__(self, root: Path, ids: Sequence[str] = ("n1", "n2"), *, settings: ClusterConfig = SETTINGS) -> None:
         self.root = root
@@ -38,6 +39,7 @@ class Nodes:
         self.settings = settings
         self.addresses = {node: f"127.0.0.1:{port}" for node, port in zip(ids, free_ports(len(ids)), strict=True)}
         self.running: dict[str, Node] = {}
+        self.tls: dict[str, TlsConfig | None] = {}
 
     async def __aenter__(self) -> Nodes:
         return self
@@ -53,6 +55,7 @@ class Nodes:
             "data": self.root / node,
             "peers": {other: address for other, address in self.addresses.items() if other != node},
             "cluster": self.settings,
+            "tls": self.tls.get(node),
             **changes,
         }
         return NodeConfig(**values)  # type: ignore[arg-type]

@@ -7,24 +7,20 @@ import pytest
 import structlog
 
 from kvstore import node as node_module
-from kvstore.config import NodeConfig, TlsConfig
 from kvstore.transport import grpc_peers
 from tests.support.certificates import Pki
 from tests.support.nodes import Nodes
 
 
 class SecureNodes(Nodes):
-    """Nodes with certificates of `pki`; clients' are of `clients`. `tls` may be changed before a node starts."""
+    """Nodes with certificates of `pki`, and a client's of `clients`."""
 
     def __init__(self, root: Path, ids: tuple[str, ...] = ("n1", "n2")) -> None:
         super().__init__(root, ids)
         self.pki = Pki(root / "tls", "ca")
         self.clients = Pki(root / "tls", "clients")
-        self.tls: dict[str, TlsConfig | None] = {node: self.pki.node(node, client_ca=self.clients.ca) for node in ids}
+        self.tls = {node: self.pki.node(node, client_ca=self.clients.ca) for node in ids}
         self.client = self.clients.client(ca=self.pki.ca)
-
-    def config(self, node: str, **changes: object) -> NodeConfig:
-        return super().config(node, **{"tls": self.tls[node], **changes})
 
     @property
     def at(self) -> str:
