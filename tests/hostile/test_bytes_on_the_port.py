@@ -10,6 +10,8 @@ import pytest
 
 from tests.hostile.conftest import Port
 
+pytestmark = pytest.mark.usefixtures("short_handshakes")
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = bytes.fromhex("000000040000000000")
 BYTES = {
