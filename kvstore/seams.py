@@ -7,16 +7,17 @@ which of the two it was given.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import grpc.aio
 
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
+from kvstore.api.http_server import HttpServer
 from kvstore.api.malformed import RefuseMalformed
 from kvstore.config import NodeConfig
-from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random
+from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random, system_timer
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
@@ -39,13 +40,16 @@ class Directory(Protocol):
 
 class Seams(Protocol):
     """What a node is handed. `channel` and `server` give what grpc.aio's channels and `server` would; `security` says who is on
-    the other side of a connection, and is plain text unless `secure` was called."""
+    the other side of a connection, and is plain text unless `secure` was called; `timer` gives seconds for durations, finer than
+    the loop's clock; `http` serves an address over HTTP, where there is one."""
 
     clock: Clock
     rng: random.Random
+    timer: Callable[[], float]
     start_worker: StartWorker
     channel: Callable[[str], Any]
-    server: Callable[[], Any]
+    server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]]], Any]
+    http: type[HttpServer] | None
     security: Security
 
     def secure(self, config: NodeConfig) -> None:
@@ -66,7 +70,9 @@ class ProductionSeams:
         self.rng = system_random()
         self.start_worker: StartWorker = ThreadWorker
         self.channel: Callable[[str], Any] = _open_channel
-        self.server: Callable[[], Any] = _make_server
+        self.timer: Callable[[], float] = system_timer
+        self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]]], Any] = _make_server
+        self.http: type[HttpServer] | None = HttpServer
         self.security: Security = PlainText(explain_plain)
 
     def secure(self, config: NodeConfig) -> None:
@@ -90,5 +96,5 @@ def _open_channel(address: str) -> Any:
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
-def _make_server() -> Any:
-    return grpc.aio.server(options=SERVER_OPTIONS, interceptors=[RefuseMalformed()])
+def _make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]]) -> Any:
+    return grpc.aio.server(options=SERVER_OPTIONS, interceptors=[*interceptors, RefuseMalformed()])

@@ -59,9 +59,9 @@ class PlainText:
 
     def channel(self, address: str) -> Any:
         """See `Security.channel`."""
-        from grpc import aio
+        from kvclient.grpc_transport import open_channel
 
-        return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        return open_channel(address)
 
     async def explain(self, address: str) -> TlsError | None:
         """See `Security.explain`."""
@@ -82,9 +82,9 @@ class TlsCredentials:
 
     def channel(self, address: str) -> Any:
         """See `Security.channel`."""
-        import grpc
-        from grpc import aio
+        from kvclient.grpc_import import aio, begin_use, grpc
 
+        begin_use()
         ca, key, cert = self._files.look()
         name = self._ours.server_name
         options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name)] if name else CHANNEL_OPTIONS

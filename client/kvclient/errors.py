@@ -78,6 +78,7 @@ __all__ = [
     "WrongCluster",
     "WrongEpoch",
     "WrongHostName",
+    "WrongLoop",
     "WrongMode",
     "copy_error",
 ]
@@ -93,6 +94,10 @@ class ClientClosed(UserError):
 
 class ForkedClient(UserError):
     """The process was forked after the client was opened: connections and threads do not survive that. Open one after the fork."""
+
+
+class WrongLoop(UserError):
+    """An `AsyncClient` was used from another event loop than the one it began with. Make one for each loop, or use `Client`."""
 
 
 class SiblingsError(UserError):

@@ -1,4 +1,4 @@
-"""Where to connect, as people write it: `host:port,host:port`, `kv://user@host:port,host:port/namespace?level=quorum&timeout=2`,
+"""Where to connect, as people write it: `host:port,host:port`, `kv://user@host:port,host:port/namespace?level=quorum&timeout=2&hedge=false`,
 `kvs://…?ca=ca.pem&cert=me.pem&key=me.key` (TLS), `embedded:/path`, `embedded::memory:NAME`. Pure: parses, opens nothing.
 """
 
@@ -21,7 +21,8 @@ _SCHEME = "kv://"
 _TLS_SCHEME = "kvs://"
 _TLS_FILES = ("ca", "cert", "key")
 _TLS_OPTIONS = ("tls", *_TLS_FILES, "server_name")
-_OPTIONS = ("level", "timeout", *_TLS_OPTIONS)
+_OPTIONS = ("level", "timeout", "hedge", *_TLS_OPTIONS)
+_YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,6 +34,7 @@ class Target:
     namespace: str = "default"
     level: Level = Level.PRESET
     timeout_s: float | None = None
+    hedge: bool | None = None
     user: str = ""
     tls: Tls | None = None
 
@@ -43,14 +45,30 @@ def parse_level(level: Level | str | None) -> Level:
         return Level.PRESET
     if isinstance(level, Level):
         return level
-    found = LEVELS.get(level)
+    if not isinstance(level, str):
+        raise BadRequest(f"a level is one of {', '.join(LEVELS)}, not {level!r}", subject="level")
+    found = LEVELS.get(level.lower())
     if found is None:
         raise BadRequest(f"level {level!r} is none of {', '.join(LEVELS)}{_nearest(level, tuple(LEVELS))}", subject="level")
     return found
 
 
+def redacted(text: str) -> str:
+    """`text` as it may be shown: without a password, and without the values of options that this module does not know."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    rest, question, query = rest.partition("?")
+    user, at, hosts = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = [pair if pair.partition("=")[0] in _OPTIONS else f"{pair.partition('=')[0]}=***" for pair in query.split("&") if pair]
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{hosts}{question}{'&'.join(shown)}"
+
+
 def parse_target(text: str) -> Target:
-    """The target `text` names. Raises `BadRequest`, saying which part is wrong."""
+    """The target `text` names. Raises `BadRequest`, saying which part is wrong and never repeating a password."""
+    if not isinstance(text, str):
+        raise BadRequest(f"a target is text like 127.0.0.1:7400 or kv://host:port/namespace, not {text!r}", subject="target")
     if text.startswith(_EMBEDDED):
         if text == _EMBEDDED:
             raise BadRequest("an embedded store needs a path (embedded:/path) or a name (embedded::memory:NAME)", subject=text)
@@ -65,16 +83,23 @@ def parse_target(text: str) -> Target:
     scheme, _, rest = text.partition("://")
     rest, _, query = rest.partition("?")
     hosts, _, namespace = rest.partition("/")
+    if "@" in namespace:
+        raise BadRequest("a / in the user or password of a URL is written %2F", subject="target")
     user, _, hosts = hosts.rpartition("@")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
     for name in options:
         if name not in _OPTIONS:
-            raise BadRequest(f"unknown option {name!r} in the URL{_nearest(name, _OPTIONS)}", subject=name)
+            near = _nearest(name, _OPTIONS) or f": there are {', '.join(_OPTIONS)}"
+            raise BadRequest(f"unknown option {name!r} in the URL{near}", subject=name)
+    if len(options) < len(pairs):
+        raise BadRequest("an option is given twice in the URL", subject=next(name for name, _ in pairs))
     return Target(
         addresses=_addresses(hosts),
         namespace=unquote(namespace.strip("/")) or "default",
         level=parse_level(options.get("level")),
         timeout_s=_timeout(options["timeout"]) if "timeout" in options else None,
+        hedge=_yes_no("hedge", options["hedge"]) if "hedge" in options else None,
         user=unquote(user.partition(":")[0]),
         tls=_tls(options, always=scheme == "kvs"),
     )
@@ -94,12 +119,11 @@ def with_tls(text: str, *, ca: str | None = None, cert: str | None = None, key: 
 
 def _tls(options: dict[str, str], *, always: bool) -> Tls | None:
     """Whoever names a certificate means TLS: plain text would be a bad surprise."""
-    wanted = options.get("tls", "1" if always or any(name in options for name in _TLS_OPTIONS) else "0")
-    if wanted not in {"0", "1"}:
-        raise BadRequest(f"tls={wanted!r} is neither 0 nor 1", subject="tls")
-    if wanted == "0":
-        if always or any(name in options for name in _TLS_FILES):
-            raise BadRequest("tls=0 beside kvs:// or a certificate: say one of them", subject="tls")
+    means = always or any(name in options for name in _TLS_OPTIONS if name != "tls")
+    wanted = _yes_no("tls", options["tls"]) if "tls" in options else means
+    if not wanted:
+        if means:
+            raise BadRequest(f"tls={options['tls']} beside kvs:// or a certificate: say one of them", subject="tls")
         return None
     ca, cert, key = (options.get(name) or None for name in _TLS_FILES)
     return Tls(ca=ca, cert=cert, key=key, server_name=options.get("server_name", ""))
@@ -121,13 +145,21 @@ def _address(seed: str) -> str:
 
 
 def _timeout(text: str) -> float:
+    number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
     try:
-        seconds = float(text.removesuffix("s"))
+        seconds = float(number) * unit
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 86_400:
-        raise BadRequest(f"timeout={text!r} is not a number of seconds", subject="timeout")
+        raise BadRequest(f"timeout={text!r} is not a number of seconds, like 2, 0.5s or 500ms", subject="timeout")
     return seconds
+
+
+def _yes_no(name: str, text: str) -> bool:
+    found = _YES_NO.get(text.lower())
+    if found is None:
+        raise BadRequest(f"{name}={text!r} is neither true nor false", subject=name)
+    return found
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

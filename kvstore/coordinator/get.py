@@ -20,6 +20,7 @@ from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
 from kvstore.runtime import Clock
 from kvstore.storage.store import Store
+from kvstore.telemetry.meters import RequestMeter
 from kvstore.transport.peers import FetchChunk
 
 STRAGGLER_S = 0.25
@@ -90,7 +91,17 @@ class Columns:
 class GetCoordinator:
     """Coordinates reads of keys that this node is a home replica of."""
 
-    def __init__(self, *, store: Store, replicas: Replicas, repair: ReadRepair, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        replicas: Replicas,
+        repair: ReadRepair,
+        clock: Clock,
+        durable: bool,
+        meter: RequestMeter | None,
+    ) -> None:
+        self._meter = meter
         self._store = store
         self._replicas = replicas
         self._repair = repair
@@ -104,7 +115,7 @@ class GetCoordinator:
         records, lost = self._store.durable_all(sub.store_keys)
         tally.record(me, lost)
         loop = asyncio.get_running_loop()
-        arrivals = Arrivals(loop, deadline_s)
+        sub.story = arrivals = Arrivals(loop, deadline_s)
         round_ = _Round(sub, tally, records, lost, me)
         self._settle(round_, emit)
         if not tally.settled:
@@ -115,6 +126,8 @@ class GetCoordinator:
             await self._hear_stragglers(round_, arrivals, loop)
         arrivals.close()
         if round_.differed:
+            if self._meter is not None:
+                self._meter.stale += len({*round_.others, *lost})
             self._repair.submit(sub, records, round_.others, lost, tally)
 
     async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
@@ -141,6 +154,8 @@ class GetCoordinator:
                 if answer is None:
                     patience.spend()
                     round_.hedged = True
+                    if self._meter is not None:
+                        self._meter.hedged += len(round_.sub.store_keys)
                 self._fetch(round_, rest, arrivals)
                 asked += len(rest)
                 rest = []
@@ -150,7 +165,7 @@ class GetCoordinator:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
-        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash)
+        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
 
     def _settle(self, round_: _Round, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvproto.errors import KvError, UserError
+from kvstore.api.http_server import HttpServer
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
 from kvstore.runtime import Clock, JobT, StartWorker
@@ -41,7 +42,9 @@ class SimSeams:
         network = machine.world.network
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
         self.start_worker: StartWorker = self._start_worker
-        self.server: Callable[[], Any] = lambda: SimServer(network, process, rng)
+        self.server: Callable[[Any], Any] = lambda interceptors: SimServer(network, process, rng)
+        self.timer: Callable[[], float] = process.loop.time
+        self.http: type[HttpServer] | None = None
         self.security: Security = PlainText()
 
     def secure(self, config: NodeConfig) -> None:

@@ -172,6 +172,10 @@ class ServerCall:
         """See grpc.aio.ServicerContext."""
         await self._session.end.write(self.id, self._handler.response_serializer(message))
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """See grpc.aio.ServicerContext: clients of this world send none."""
+        return ()
+
     def set_code(self, code: Any) -> None:
         """See grpc.aio.ServicerContext."""
         self._status = (code, self._status[1])

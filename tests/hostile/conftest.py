@@ -9,8 +9,7 @@ import structlog
 
 from kvclient import AsyncClient
 from kvproto import options
-from kvstore import node as node_module
-from kvstore import seams
+from kvstore import assembly, seams
 from tests.support.certificates import Pki
 from tests.support.nodes import Nodes
 
@@ -35,7 +34,7 @@ class Port:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_module, "STOP_GRACE_S", 0.05)
+    monkeypatch.setattr(assembly, "STOP_GRACE_S", 0.05)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from kvstore.config import ClusterConfig
 from kvstore.core.record import encode
 from kvstore.core.versions import EMPTY
 from kvstore.storage.layout import quarantine_key, store_key_prefix, system_key
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, NoMetadata
 
 SMALL = st.binary(max_size=12)
 UINT32, UINT64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -59,6 +59,7 @@ BATCHES = st.builds(
     cluster_id=st.sampled_from(["", "default", "other"]),
     ring_epoch=UINT64,
     hops=UINT32,
+    trace_id=st.binary(max_size=20),
     groups=st.lists(groups(), max_size=3),
 )
 
@@ -80,6 +81,7 @@ def peer_requests(epoch: int, ring_hash: int) -> st.SearchStrategy[peer_pb2.Peer
         store_records=columns(st.one_of(st.binary(max_size=80), st.just(encode(EMPTY)))),
         fetch_keys=columns(STORE_KEYS),
         fetch_digests=st.binary(max_size=40),
+        trace_ids=columns(st.binary(max_size=20)),
         store_checksum=st.one_of(st.none(), UINT32),
     )
 
@@ -136,7 +138,7 @@ def test_any_batch_is_answered(bench: Bench) -> None:
     @given(request=BATCHES)
     def check(request: key_value_pb2.BatchRequest) -> None:
         received = key_value_pb2.BatchRequest.FromString(request.SerializeToString())
-        reply = bench.run(bench.node.key_value_service.Batch(received, None))
+        reply = bench.run(bench.node.key_value_service.Batch(received, NoMetadata()))
         assert reply.batch_id == request.batch_id and reply.last
         answered(request, key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
         bench.serves_still()
@@ -149,7 +151,7 @@ def test_bug_a_level_below_zero_broke_the_scan(bench: Bench) -> None:
     request = key_value_pb2.ScanRequest(namespace="default", level=-1)  # type: ignore[arg-type]
 
     async def scan() -> list[key_value_pb2.ScanReply]:
-        return [page async for page in bench.node.key_value_service.Scan(request, None)]
+        return [page async for page in bench.node.key_value_service.Scan(request, NoMetadata())]
 
     bench.serves_still()
     (page,) = bench.run(scan())
@@ -172,12 +174,13 @@ def test_any_scan_is_answered(bench: Bench) -> None:
             cluster_id=st.sampled_from(["", "other"]),
             protocol=UINT32,
             ring_epoch=UINT64,
+            trace_id=st.binary(max_size=20),
         )
     )
     def check(request: key_value_pb2.ScanRequest) -> None:
         async def scan() -> list[key_value_pb2.ScanReply]:
             received = key_value_pb2.ScanRequest.FromString(request.SerializeToString())
-            return [page async for page in bench.node.key_value_service.Scan(received, None)]
+            return [page async for page in bench.node.key_value_service.Scan(received, NoMetadata())]
 
         for page in bench.run(scan()):
             assert page.error.code != key_value_pb2.INTERNAL, page.error

@@ -17,7 +17,7 @@ from kvproto.columns import OperationGroup
 from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
-from tests.client.test_links import World
+from tests.client.scripted import World
 from tests.support.clocks import ManualClock
 
 POSITIONS = st.lists(st.one_of(st.integers(0, 6), st.integers(0, 2**32 - 1)), max_size=4)
@@ -128,12 +128,12 @@ def test_a_clients_call_ends_with_a_result_or_a_typed_error_whatever_a_node_answ
             transport.exchange = exchange  # type: ignore[method-assign]
             return transport
 
-        async with AsyncClient(",".join(node.address for node in world.cluster.nodes), dial=dial, timeout_s=0.05) as client:
+        async with AsyncClient(",".join(node.address for node in world.cluster.nodes), dial=dial) as client:
             calls = (
-                client.get("k"),
-                client.put("k", b"v"),
-                client.get_many(["a", "b", "c"]),
-                client.put_many({"a": b"", "b": b""}),
+                client.get("k", timeout_s=0.05),
+                client.put("k", b"v", timeout_s=0.05),
+                client.get_many(["a", "b", "c"], timeout_s=0.05),
+                client.put_many({"a": b"", "b": b""}, timeout_s=0.05),
             )
             async with asyncio.timeout(10):
                 ends = await asyncio.gather(*calls, return_exceptions=True)

@@ -23,8 +23,9 @@ from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.page import Page
-from kvstore.node import LocalNode
+from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
+from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
@@ -59,6 +60,13 @@ class Wire:
         waiting, self.waiting = self.waiting, []
         for deliver in waiting:
             asyncio.get_running_loop().call_soon(deliver)
+
+
+class NoMetadata:
+    """The context of a call that brought nothing but its message."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
 
 class _ReplyBox(Outbox[peer_pb2.PeerReply]):
@@ -132,11 +140,11 @@ class WirePeers:
         await self._travel(node, self.me)
         return decode_page(peer_pb2.PageReply.FromString(reply.SerializeToString()))
 
-    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         await self._travel(self.me, node)
-        request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1)
+        request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1, trace_id=trace)
         service = self.cluster.members[node].key_value_service
-        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), None)
+        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), NoMetadata())
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
 
@@ -379,8 +387,10 @@ class Cluster:
         )
         identity = Identity(node, 1, self._settings, config.advertise, "")
         doorkeeper = Doorkeeper(identity, frozenset(self.ids), peers_incarnation)
-        peer_service = PeerService(local.replica, local.ring, doorkeeper)
-        key_value_service = KeyValueService(local.coordinator, local.ring, self._settings.id)
+        peer_service = PeerService(local.replica, local.ring, doorkeeper, telemetry=local.telemetry)
+        key_value_service = KeyValueService(
+            local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs
+        )
         return Member(local, peers, engine, peer_service, key_value_service, failures)
 
 

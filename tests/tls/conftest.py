@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from kvstore import node as node_module
+from kvstore import assembly
 from kvstore.transport import grpc_peers
 from tests.support.certificates import Pki
 from tests.support.nodes import Nodes
@@ -29,7 +29,7 @@ class SecureNodes(Nodes):
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_module, "STOP_GRACE_S", 0.05)
+    monkeypatch.setattr(assembly, "STOP_GRACE_S", 0.05)
     monkeypatch.setattr(grpc_peers, "EXPLAIN_EVERY_S", 0.1)
 
 
