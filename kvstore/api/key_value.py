@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
@@ -16,6 +17,7 @@ from kvproto.errors import BadRequest, KvError, WrongCluster
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
 from kvstore.api.large_replies import in_messages, in_one_message
+from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.telemetry.limiter import BoundedLog
@@ -66,12 +68,15 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered."""
         outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write)
-        reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="exchange-reader")
+        malformed: list[DecodeError] = []
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox, malformed), name="exchange-reader")
         try:
             await outbox.written()
         finally:
             outbox.abort()
             reader.cancel()
+        if malformed:
+            await refuse(context)
 
     async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:
         """Pages in key order; an error is the last message."""
@@ -84,7 +89,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         async for page in self._coordinator.scan(decode_scan(request), trace=trace):
             yield encode_page(page, trace)
 
-    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
+    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], malformed: list[DecodeError]) -> None:
         running: set[asyncio.Task[None]] = set()
         room = asyncio.Semaphore(STREAM_BATCHES_MAX)
         loop = asyncio.get_running_loop()
@@ -102,6 +107,8 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 task.add_done_callback(finished)
             for task in list(running):
                 await asyncio.wait({task})
+        except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
+            malformed.append(error)
         finally:
             outbox.close()
             for task in running:
