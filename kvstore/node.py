@@ -15,7 +15,7 @@ from kvproto.errors import AvailabilityError, ClusterError, KvError, ShuttingDow
 from kvproto.link import LinkBounds
 from kvstore import __version__
 from kvstore.api.admin import AdminService
-from kvstore.api.key_value import KeyValueService
+from kvstore.api.key_value import KeyValueService, make_intake
 from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.view import RingHolder, RingView
@@ -109,7 +109,7 @@ class LocalNode:
         self.replica = Replica(self.store, engine, cluster.partitions)
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
-        self.repair = ReadRepair(self.store, replicas)
+        self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -119,6 +119,7 @@ class LocalNode:
             retry_window_ms=int(cluster.retry_window_s * 1000),
             retry_ids_max=cluster.retry_ids_max,
         )
+        self.intake = make_intake(me, config.limits)
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
@@ -157,7 +158,7 @@ class LocalNode:
             commits=self.committer.commits,
             commit_records=self.committer.records,
             read_repairs=self.repair.repaired,
-            overloaded=self.coordinator.overloaded,
+            overloaded=self.coordinator.overloaded + self.intake.refused,
             uptime_s=uptime_s,
         )
 
@@ -166,6 +167,7 @@ class LocalNode:
         self.store.check()
         self.committer.check()
         self.coordinator.check()
+        self.intake.check()
         self.ledger.check()
 
     async def close(self) -> bytes | None:
@@ -301,9 +303,15 @@ class Node:
         local.coordinator.stopped = AvailabilityError(f"{config.node_id} is starting", subject=config.node_id)
         doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
         self._server = GrpcServer(
-            seams.server(),
+            seams.server(config.limits.connections_max),
             config.listen,
-            KeyValueService(local.coordinator, local.ring, config.cluster.id),
+            KeyValueService(
+                local.coordinator,
+                local.ring,
+                config.cluster.id,
+                intake=local.intake,
+                operations_max=config.limits.batch_operations_max,
+            ),
             PeerService(local.replica, local.ring, doorkeeper, on_greeted=peers.greeted_by),
             AdminService(local.describe, self._status),
         )

@@ -35,13 +35,14 @@ class Directory(Protocol):
 
 
 class Seams(Protocol):
-    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would."""
+    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would; `server` is told
+    how many connections with calls the node serves."""
 
     clock: Clock
     rng: random.Random
     start_worker: StartWorker
     channel: Callable[[str], Any]
-    server: Callable[[], Any]
+    server: Callable[[int], Any]
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> Directory:
         """Takes the data directory for this process; raises as storage/directory.py says."""
@@ -58,7 +59,7 @@ class ProductionSeams:
         self.rng = system_random()
         self.start_worker: StartWorker = ThreadWorker
         self.channel: Callable[[str], Any] = _open_channel
-        self.server: Callable[[], Any] = _make_server
+        self.server: Callable[[int], Any] = _make_server
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> DataDirectory:
         """See `Seams.open_directory`."""
@@ -73,5 +74,7 @@ def _open_channel(address: str) -> Any:
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
-def _make_server() -> Any:
-    return grpc.aio.server(options=SERVER_OPTIONS)
+def _make_server(connections_max: int) -> Any:
+    # Those without calls count as well, and so do peers and whoever looks at the node's health: so there may be some more.
+    allowed = connections_max + connections_max // 4 + 64
+    return grpc.aio.server(options=[*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)])

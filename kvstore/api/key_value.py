@@ -1,9 +1,9 @@
-"""The KeyValue service: clients' batches, unary or on a stream, and scans."""
+"""The KeyValue service: clients' batches, unary or on a stream, and scans. What they make the node hold is charged (intake.py)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -12,60 +12,95 @@ import grpc.aio
 from kvproto import PROTOCOL
 from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
 from kvproto.columns import GroupReply
-from kvproto.errors import BadRequest, KvError, WrongCluster
+from kvproto.errors import BadRequest, DeadlineExceeded, KvError, Overloaded, TooLarge, WrongCluster
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
-from kvstore.api.large_replies import in_messages, in_one_message
+from kvstore.api.intake import Call, Intake
+from kvstore.api.large_replies import ANSWER_BYTES_MAX, held_bytes, in_messages, in_one_message
 from kvstore.cluster.view import RingHolder
+from kvstore.config import NodeLimits
+from kvstore.coordinator.allowance import Allowance
 from kvstore.coordinator.coordinator import Coordinator
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
 
+OPERATIONS_MAX = NodeLimits().batch_operations_max
+
+SCAN_BYTES = 6 * 1024 * 1024
+"""What a scan holds: a page of each node, their merge, and the message that is written."""
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
+Reply = Callable[[list[GroupReply], bool], None]
+
 
 class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
-    """Decodes, hands to the coordinator, encodes."""
+    """Decodes, hands to the coordinator, encodes. Without an `intake` it has one with the default limits."""
 
-    def __init__(self, coordinator: Coordinator, ring: RingHolder, cluster_id: str) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        ring: RingHolder,
+        cluster_id: str,
+        *,
+        intake: Intake | None = None,
+        operations_max: int = OPERATIONS_MAX,
+    ) -> None:
         self._coordinator = coordinator
         self._ring = ring
         self._cluster_id = cluster_id
+        self._intake = intake or make_intake("", NodeLimits())
+        self._operations_max = operations_max
         self._answering: set[asyncio.Task[None]] = set()
 
     async def Batch(self, request: key_value_pb2.BatchRequest, context: Any) -> key_value_pb2.BatchReply:
         """One batch, answered when all of it is decided."""
-        parts: list[GroupReply] = []
-        complete = asyncio.Event()
-
-        def reply(replies: list[GroupReply], last: bool) -> None:
-            parts.extend(replies)
-            if last:
-                complete.set()
-
-        # A read that found a stale replica goes on listening after its reply: that must not reach the client.
-        task = asyncio.get_running_loop().create_task(self._execute(request, reply), name="batch")
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
-        task.add_done_callback(lambda _: complete.set())
+        left_s = context.time_remaining()
+        if left_s is not None and left_s <= 0:
+            return self._refused(request, DeadlineExceeded("the deadline had passed when the request came: it was not executed"))
         try:
-            await complete.wait()
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        return encode_replies(request.batch_id, in_one_message(parts), last=True, ring_epoch=self._ring.view.ring.epoch)
+            call = self._intake.join(context.peer())
+        except Overloaded as error:
+            return self._refused(request, error)
+        gathered = _Gathered(call)
+        try:
+            try:
+                cost_bytes = self._admit(request, call)
+            except KvError as error:
+                return self._refused(request, error)
+            await call.turn()
+            # A read that found a stale replica goes on listening after its reply: that must not reach the client.
+            work = self._execute(request, gathered.take, call, cost_bytes, gathered)
+            task = asyncio.get_running_loop().create_task(work, name="batch")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+            task.add_done_callback(lambda _: gathered.complete.set())
+            try:
+                await gathered.complete.wait()
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+            parts = in_one_message(gathered.parts)
+            return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
+        finally:
+            call.end()
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
-        """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered."""
-        outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write)
-        reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="exchange-reader")
+        """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered or unread."""
+        try:
+            call = self._intake.join(context.peer())
+        except Overloaded as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
+            return
+        outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write, on_written=call.release)
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox, call), name="exchange-reader")
         try:
             await outbox.written()
         finally:
             outbox.abort()
             reader.cancel()
+            call.end()
 
     async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:
         """Pages in key order; an error is the last message."""
@@ -73,10 +108,22 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         if refusal is not None:
             yield key_value_pb2.ScanReply(error=encode_error(refusal))
             return
-        async for page in self._coordinator.scan(decode_scan(request)):
-            yield encode_page(page)
+        try:
+            call = self._intake.join(context.peer())
+        except Overloaded as error:
+            yield key_value_pb2.ScanReply(error=encode_error(error))
+            return
+        try:
+            call.check_room()
+            call.charge(SCAN_BYTES)
+            async for page in self._coordinator.scan(decode_scan(request)):
+                yield encode_page(page)
+        except Overloaded as error:
+            yield key_value_pb2.ScanReply(error=encode_error(error))
+        finally:
+            call.end()
 
-    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
+    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call) -> None:
         running: set[asyncio.Task[None]] = set()
         room = asyncio.Semaphore(STREAM_BATCHES_MAX)
         loop = asyncio.get_running_loop()
@@ -86,10 +133,22 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             room.release()
 
         try:
-            while (request := await context.read()) is not END:
+            while True:
+                # What was read is held: so the next message is not read before there is room for it.
                 await room.acquire()
                 await outbox.room()
-                task = loop.create_task(self._answer(request, outbox))
+                if not call.has_room:
+                    await call.room()
+                if (request := await context.read()) is END:
+                    break
+                try:
+                    cost_bytes = self._admit(request, call)
+                except KvError as error:
+                    outbox.send(self._refused(request, error))
+                    room.release()
+                    continue
+                await call.turn()
+                task = loop.create_task(self._answer(request, outbox, call, cost_bytes))
                 running.add(task)
                 task.add_done_callback(finished)
             for task in list(running):
@@ -99,36 +158,132 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             for task in running:
                 task.cancel()
 
-    async def _answer(self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
-        batch_id, view = request.batch_id, self._ring.view
+    async def _answer(
+        self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply], call: Call, cost_bytes: int
+    ) -> None:
+        batch_id, ring_epoch = request.batch_id, self._ring.view.ring.epoch
+
+        def send(replies: list[GroupReply], last: bool) -> None:
+            size_bytes = held_bytes(replies)
+            call.charge(size_bytes)
+            outbox.send(encode_replies(batch_id, replies, last=last, ring_epoch=ring_epoch), size_bytes)
 
         def reply(replies: list[GroupReply], last: bool) -> None:
             *before, rest = in_messages(replies)
             for some in before:
-                outbox.send(encode_replies(batch_id, some, last=False, ring_epoch=view.ring.epoch))
-            outbox.send(encode_replies(batch_id, rest, last=last, ring_epoch=view.ring.epoch))
+                send(some, False)
+            send(rest, last)
 
-        await self._execute(request, reply)
+        await self._execute(request, reply, call, cost_bytes, _Paced(call, outbox))
 
-    async def _execute(self, request: key_value_pb2.BatchRequest, reply: Any) -> None:
+    def _admit(self, request: key_value_pb2.BatchRequest, call: Call) -> int:
+        """Charges `request` to `call` and returns how much that was. Raises the `KvError` that answers all of it: nothing was
+        charged, nothing executed."""
+        refusal = self._refusal(request.cluster_id)
+        if refusal is not None:
+            raise refusal
+        return call.admit(request.ByteSize(), self._count(request))
+
+    async def _execute(
+        self, request: key_value_pb2.BatchRequest, reply: Reply, call: Call, cost_bytes: int, allowance: Allowance
+    ) -> None:
+        """Answers what was admitted."""
         try:
-            refusal = self._refusal(request.cluster_id)
-            if refusal is not None:
-                raise refusal
-            groups = decode_groups(request)
-        except KvError as error:
-            reply([GroupReply(index, error=error) for index in range(len(request.groups))], True)
-            return
-        except ValueError as error:
-            refused = BadRequest(f"a kind of operation that protocol {PROTOCOL} does not have: {error}", subject="kind")
-            reply([GroupReply(index, error=refused) for index in range(len(request.groups))], True)
-            return
-        if not groups:
-            reply([], True)
-            return
-        await self._coordinator.execute(groups, reply, hops=request.hops)
+            try:
+                groups = decode_groups(request)
+            except ValueError as error:
+                refused = BadRequest(f"a kind of operation that protocol {PROTOCOL} does not have: {error}", subject="kind")
+                reply([GroupReply(index, error=refused) for index in self._indices(request)], True)
+                return
+            await self._coordinator.execute(groups, reply, hops=request.hops, allowance=allowance)
+        finally:
+            call.release(cost_bytes)
+
+    def _count(self, request: key_value_pb2.BatchRequest) -> int:
+        """The operations of a request. Raises `TooLarge` if these are more than one batch may have."""
+        groups, limit = request.groups, self._operations_max
+        operations = len(groups)
+        if operations <= limit:
+            operations = sum([max(1, len(group.keys)) for group in groups])
+        if operations > limit:
+            raise TooLarge(
+                f"a batch of {operations} operations, at most {limit} are taken at once: send several",
+                limit=limit,
+                actual=operations,
+                subject="batch",
+            )
+        return operations
+
+    def _indices(self, request: key_value_pb2.BatchRequest) -> range:
+        """The groups that a refusal answers one by one; a request of nothing but groups is no reason for an answer as long."""
+        return range(min(len(request.groups), self._operations_max))
+
+    def _refused(self, request: key_value_pb2.BatchRequest, error: KvError) -> key_value_pb2.BatchReply:
+        replies = [GroupReply(index, error=error) for index in self._indices(request)]
+        return encode_replies(request.batch_id, replies, last=True, ring_epoch=self._ring.view.ring.epoch)
 
     def _refusal(self, cluster_id: str) -> KvError | None:
         if cluster_id and cluster_id != self._cluster_id:
             return WrongCluster(f"this is cluster {self._cluster_id!r}, not {cluster_id!r}", subject=self._cluster_id)
         return None
+
+
+class _Paced:
+    """What a batch on a stream may make the node hold: it goes on when what it said before was taken."""
+
+    __slots__ = ("_call", "_outbox", "charge", "release")
+
+    def __init__(self, call: Call, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
+        self._call = call
+        self._outbox = outbox
+        self.charge = call.charge
+        self.release = call.release
+
+    async def room(self) -> None:
+        """Waits for the client to read."""
+        await self._outbox.room()
+        await self._call.room()
+
+
+class _Gathered:
+    """The answer of a unary batch, which leaves as a whole: nothing is gained by waiting with it half made."""
+
+    __slots__ = ("_call", "_size_bytes", "charge", "complete", "parts", "release")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._size_bytes = 0
+        self.charge = call.charge
+        self.release = call.release
+        self.parts: list[GroupReply] = []
+        self.complete = asyncio.Event()
+
+    def take(self, replies: list[GroupReply], last: bool) -> None:
+        """Another part."""
+        size_bytes = held_bytes(replies)
+        self._size_bytes += size_bytes
+        self._call.charge(size_bytes)
+        self.parts.extend(replies)
+        if last:
+            self.complete.set()
+
+    async def room(self) -> None:
+        """Raises `TooLarge` when the message is full, `Overloaded` when the connection holds its share."""
+        if self._size_bytes >= ANSWER_BYTES_MAX:
+            raise TooLarge(
+                f"the answer has {self._size_bytes} bytes already: ask for fewer keys at once",
+                limit=ANSWER_BYTES_MAX,
+                actual=self._size_bytes,
+                subject="reply",
+            )
+        self._call.check_room()
+
+
+def make_intake(me: str, limits: NodeLimits) -> Intake:
+    """The intake that `limits` ask for."""
+    return Intake(
+        me,
+        bytes_max=limits.in_flight_bytes_max,
+        operations_max=limits.in_flight_max,
+        connections_max=limits.connections_max,
+    )

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from kvproto.codec import encode_error
-from kvproto.errors import KvError, WrongEpoch
+from kvproto.errors import KvError, TooLarge, WrongEpoch
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.cluster.view import RingHolder
@@ -20,6 +20,8 @@ from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
+SETTINGS_BYTES_MAX = 1024 * 1024
+"""Of the cluster settings in a greeting, which are compared one by one on the event loop."""
 
 
 class PeerService(peer_pb2_grpc.PeerServicer):
@@ -36,6 +38,10 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who we are, what we remember of the asker, and whether we work with it."""
+        if len(request.settings) > SETTINGS_BYTES_MAX:
+            said = f"settings of {len(request.settings)} bytes, at most {SETTINGS_BYTES_MAX} are looked at"
+            refused = TooLarge(said, limit=SETTINGS_BYTES_MAX, actual=len(request.settings), subject="settings")
+            return peer_pb2.HelloReply(error=encode_error(refused))
         remembered = self._doorkeeper.leases.get(request.node_id)
         refusal = await self._doorkeeper.admit(
             Greeting(
@@ -64,7 +70,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
-        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts."""
+        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts. A peer that does not
+        read its replies is not read itself."""
         outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
         try:
@@ -112,7 +119,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,
-                )
+                ),
+                found.size_bytes,
             )
         if stores:
 

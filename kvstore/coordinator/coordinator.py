@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
+from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import Limits, SubBatch, plan
 from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
@@ -109,7 +110,9 @@ class Coordinator:
         self.overloaded = 0
         self.stopped: KvError | None = None
 
-    async def execute(self, groups: Sequence[OperationGroup], reply: Reply, *, hops: int = 0) -> None:
+    async def execute(
+        self, groups: Sequence[OperationGroup], reply: Reply, *, hops: int = 0, allowance: Allowance = UNLIMITED
+    ) -> None:
         """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent."""
         if not groups:
             reply([], True)
@@ -124,7 +127,7 @@ class Coordinator:
             return
         self.in_flight += operations
         try:
-            rounds = self._rounds(groups, answer, hops, loop.time())
+            rounds = self._rounds(groups, answer, hops, loop.time(), allowance)
             if len(rounds) == 1:
                 await rounds[0]
             elif rounds:
@@ -157,7 +160,7 @@ class Coordinator:
         return None
 
     def _rounds(
-        self, groups: Sequence[OperationGroup], answer: BatchAnswer, hops: int, now_s: float
+        self, groups: Sequence[OperationGroup], answer: BatchAnswer, hops: int, now_s: float, allowance: Allowance
     ) -> list[Coroutine[None, None, None]]:
         view = self._ring.view
         rounds: list[Coroutine[None, None, None]] = []
@@ -167,10 +170,10 @@ class Coordinator:
                 answer.emit(reply, len(reply.positions or group.keys) or 1)
             timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
             deadline_s = now_s + timeout_ms / 1000
-            rounds.extend(self._guarded(sub, deadline_s, answer, hops) for sub in subs)
+            rounds.extend(self._guarded(sub, deadline_s, answer, hops, allowance) for sub in subs)
         return rounds
 
-    async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int) -> None:
+    async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int, allowance: Allowance) -> None:
         """Runs one round. A defect in it is its own: it is logged, its operations are answered as unknown, the others go on."""
         told = RoundAnswer(answer, sub)
         reading = sub.group.kind is Kind.GET
@@ -178,7 +181,7 @@ class Coordinator:
             if not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops)
             elif reading:
-                await self._gets.run(sub, deadline_s, told.emit)
+                await self._gets.run(sub, deadline_s, told.emit, allowance)
             else:
                 await self._puts.run(sub, deadline_s, told.emit)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it

@@ -40,7 +40,7 @@ class SimSeams:
         network = machine.world.network
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
         self.start_worker: StartWorker = self._start_worker
-        self.server: Callable[[], Any] = lambda: SimServer(network, process, rng)
+        self.server: Callable[[int], Any] = lambda connections_max: SimServer(network, process, rng)
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> SimDirectory:
         """See `Seams.open_directory`."""

@@ -153,8 +153,9 @@ class ServerCall:
         process = session.server.process
         self._loop = process.loop
         self._is_streaming = request is None
-        if timeout_ns:
-            self._deadline = process.post_at(self._loop.now_ns + timeout_ns, self.cancel)
+        self._deadline_ns = self._loop.now_ns + timeout_ns if timeout_ns else None
+        if self._deadline_ns is not None:
+            self._deadline = process.post_at(self._deadline_ns, self.cancel)
         self.task = self._loop.create_task(self._run(request), name=f"{method} #{session.end.number}.{call_id}")
 
     # --- the context
@@ -171,6 +172,16 @@ class ServerCall:
     async def write(self, message: Any) -> None:
         """See grpc.aio.ServicerContext."""
         await self._session.end.write(self.id, self._handler.response_serializer(message))
+
+    def peer(self) -> str:
+        """See grpc.aio.ServicerContext: the connection's other end."""
+        return f"sim:{self._session.end.number}"
+
+    def time_remaining(self) -> float | None:
+        """See grpc.aio.ServicerContext."""
+        if self._deadline_ns is None:
+            return None
+        return (self._deadline_ns - self._loop.now_ns) / 1e9
 
     def set_code(self, code: Any) -> None:
         """See grpc.aio.ServicerContext."""

@@ -33,6 +33,19 @@ from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
 
+class UnaryContext:
+    """What a unary handler asks of gRPC: who calls, and how much time is left."""
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+
+    def peer(self) -> str:
+        return self._peer
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
 class Wire:
     """One direction between two nodes. `cut`: nothing passes and the sender knows; `held`: it waits; `error`: it is refused."""
 
@@ -136,7 +149,7 @@ class WirePeers:
         await self._travel(self.me, node)
         request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1)
         service = self.cluster.members[node].key_value_service
-        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), None)
+        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), UnaryContext(self.me))
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
 

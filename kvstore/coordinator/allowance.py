@@ -1,0 +1,34 @@
+"""How much a batch may make the node hold, as the coordinators see it. The API's (api/intake.py) counts for a connection; who calls
+a coordinator from within this process has none.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Allowance(Protocol):
+    """What is charged is released again by the one who charged it."""
+
+    def charge(self, size_bytes: int) -> None:
+        """So much more is held for the batch."""
+
+    def release(self, size_bytes: int) -> None:
+        """So much less."""
+
+    async def room(self) -> None:
+        """Waits until the batch may make the node hold more. Raises the `KvError` that ends what is left of it."""
+
+
+class _Unlimited:
+    def charge(self, size_bytes: int) -> None:
+        """Nobody counts."""
+
+    def release(self, size_bytes: int) -> None:
+        """Nobody counts."""
+
+    async def room(self) -> None:
+        """There is always room."""
+
+
+UNLIMITED: Allowance = _Unlimited()
