@@ -22,7 +22,7 @@ from kvstore.cluster.view import RingHolder, RingView
 from kvstore.config import NodeConfig
 from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
-from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.read_repair import ReadRepair
@@ -43,6 +43,8 @@ from kvstore.transport.grpc_peers import GrpcPeers
 from kvstore.transport.hello import Doorkeeper, Identity, remembers_more
 from kvstore.transport.peers import PeerTransport
 
+COMMIT_BYTES_MAX = 1024 * 1024
+"""Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
 STOP_GRACE_S = 1.0
 LINKS_WAIT_S = 1.0
 """A node that starts waits so long at the most for the links to those that have answered it."""
@@ -95,7 +97,7 @@ class LocalNode:
         self.engine = engine
         self.view = build_view(config)
         self.ring = RingHolder(self.view)
-        queue = LinkBounds(queue_count_max=config.limits.in_flight_max * 4)
+        queue = LinkBounds(batch_bytes_max=COMMIT_BYTES_MAX, queue_count_max=config.limits.in_flight_max * 4)
         self.committer = Committer(
             engine, sync=durable, on_failure=on_failure, bounds=queue, name=f"commit@{me}", start_worker=start_worker
         )
@@ -119,12 +121,19 @@ class LocalNode:
             retry_window_ms=int(cluster.retry_window_s * 1000),
             retry_ids_max=cluster.retry_ids_max,
         )
-        self.intake = make_intake(me, config.limits)
+        self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
             puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
-            gets=GetCoordinator(store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable),
+            gets=GetCoordinator(
+                store=self.store,
+                replicas=replicas,
+                repair=self.repair,
+                clock=clock,
+                durable=durable,
+                turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
+            ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
             limits=limits,

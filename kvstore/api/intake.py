@@ -3,57 +3,34 @@
 Whatever a call makes the node hold is charged here: a batch from when it was read until it is answered (its bytes, and a fixed
 price for each operation), an answer until it was written, what a read has loaded meanwhile, a scan's pages. A connection may hold
 as much as is still free, so that one alone gets half of it all, two get a third each, and something is always left for the next
-(Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998). Past that a stream is not read
-any further; what arrived all the same and finds no room is refused with `Overloaded`. A connection that has several calls begins
-one batch of them in a turn of the event loop. Called by key_value.py only; belongs to one event loop.
+(Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998); and a small part of it all even
+when nothing is free, so that whoever asks for little is never kept waiting by those who took much. Past that a stream is not read
+any further; what arrived all the same and finds no room is refused with `Overloaded`. When the disk is behind, only those who hold
+little are read. Called by key_value.py only; belongs to one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 
 from kvproto.errors import Overloaded
+from kvstore.api.turns import Line, Turns
 
 RETRY_AFTER_S = 0.05
 REFUSED_RETRY_AFTER_S = 1.0
 
 
 class Connection:
-    """One client's connection while it has calls: what they hold together, and whose turn it is."""
+    """One client's connection while it has calls, and what they hold together."""
 
-    __slots__ = ("_has_begun", "_loop", "_waiting", "calls", "held_bytes", "peer")
+    __slots__ = ("calls", "held_bytes", "line", "peer")
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.calls = 0
         self.held_bytes = 0
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._has_begun = False
-
-    async def turn(self) -> None:
-        """Returns when no other call of this connection has begun anything in this turn of the loop; in the order of asking."""
-        if self._has_begun:
-            mine: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append(mine)
-            try:
-                await mine
-            except asyncio.CancelledError:
-                if mine.done() and not mine.cancelled():
-                    self._next()  # it was given to us, who do not need it any more
-                raise
-        self._has_begun = True
-        self._loop.call_soon(self._next)
-
-    def _next(self) -> None:
-        """Gives the turn to the one who has waited for it longest."""
-        while self._waiting:
-            first = self._waiting.popleft()
-            if not first.done():
-                first.set_result(None)
-                return
-        self._has_begun = False
+        self.line = Line()
 
 
 class Call:
@@ -69,13 +46,14 @@ class Call:
     @property
     def has_room(self) -> bool:
         """Whether its connection may hold more now."""
-        return self._connection.held_bytes < self._intake.free_bytes
+        held_bytes, intake = self._connection.held_bytes, self._intake
+        return held_bytes < intake.free_bytes or held_bytes < intake.share_bytes_min
 
     def admit(self, size_bytes: int, operations: int) -> int:
         """Charges a batch and returns what to `release` for it. Raises `Overloaded` if there is no room: nothing was charged."""
         intake = self._intake
         cost_bytes = min(size_bytes + operations * intake.operation_bytes, intake.bytes_max // 2)
-        if cost_bytes > intake.free_bytes:
+        if cost_bytes > intake.free_bytes and self._connection.held_bytes + cost_bytes > intake.share_bytes_min:
             intake.refused += operations
             raise intake.overload()
         self.charge(cost_bytes)
@@ -105,11 +83,21 @@ class Call:
         while not self.has_room:
             await self._intake.changed()
 
-    async def turn(self) -> None:
-        """Waits for the connection's turn, if it has other calls; a single one takes turns with other connections anyway, being
-        read a message at a time."""
-        if self._connection.calls > 1:
-            await self._connection.turn()
+    @property
+    def may_read(self) -> bool:
+        """Whether its connection may send more now: as `has_room`, and the disk is not behind because of it."""
+        return self.has_room and (self._connection.held_bytes < self._intake.share_bytes_min or not self._intake.is_behind())
+
+    async def until_may_read(self) -> None:
+        """Waits for `may_read`: what the disk is behind with ends with something being let go of."""
+        while not self.may_read:
+            await self._intake.changed()
+
+    async def turn(self, operations: int) -> None:
+        """Returns when it is this connection's turn to begin so many operations (turns.py)."""
+        turns, line = self._intake.turns, self._connection.line
+        if not turns.begins_now(line, operations):
+            await turns.wait(line, operations)
 
     def end(self) -> None:
         """Nothing of it is held any more."""
@@ -118,12 +106,25 @@ class Call:
 
 
 class Intake:
-    """The budget of a node. `operation_bytes` is the price of an operation beside its bytes."""
+    """The budget of a node. `operation_bytes` is the price of an operation beside its bytes, `share_bytes_min` what each connection
+    may hold in any case."""
 
-    def __init__(self, me: str = "", *, bytes_max: int, operations_max: int, connections_max: int) -> None:
+    def __init__(
+        self,
+        me: str = "",
+        *,
+        bytes_max: int,
+        operations_max: int,
+        connections_max: int,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_behind`: whether what was taken in waits for the disk already."""
         self.me = me
+        self.is_behind = is_behind
+        self.turns = Turns()
         self.bytes_max = bytes_max
         self.operation_bytes = max(1, bytes_max // operations_max)
+        self.share_bytes_min = max(1, bytes_max // connections_max)
         self.connections_max = connections_max
         self.free_bytes = bytes_max
         self.refused = 0

@@ -20,7 +20,7 @@ from kvstore.api.large_replies import ANSWER_BYTES_MAX, held_bytes, in_messages,
 from kvstore.cluster.view import RingHolder
 from kvstore.config import NodeLimits
 from kvstore.coordinator.allowance import Allowance
-from kvstore.coordinator.coordinator import Coordinator
+from kvstore.coordinator.coordinator import ROUND_OPERATIONS_MAX, Coordinator
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
@@ -68,8 +68,9 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             try:
                 cost_bytes = self._admit(request, call)
             except KvError as error:
+                await call.turn(1)  # an answer without any work is no reason to come first
                 return self._refused(request, error)
-            await call.turn()
+            await call.turn(min(self._count(request), ROUND_OPERATIONS_MAX))
             # A read that found a stale replica goes on listening after its reply: that must not reach the client.
             work = self._execute(request, gathered.take, call, cost_bytes, gathered)
             task = asyncio.get_running_loop().create_task(work, name="batch")
@@ -137,17 +138,18 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 # What was read is held: so the next message is not read before there is room for it.
                 await room.acquire()
                 await outbox.room()
-                if not call.has_room:
-                    await call.room()
+                if not call.may_read:
+                    await call.until_may_read()
                 if (request := await context.read()) is END:
                     break
                 try:
                     cost_bytes = self._admit(request, call)
                 except KvError as error:
+                    await call.turn(1)
                     outbox.send(self._refused(request, error))
                     room.release()
                     continue
-                await call.turn()
+                await call.turn(min(self._count(request), ROUND_OPERATIONS_MAX))
                 task = loop.create_task(self._answer(request, outbox, call, cost_bytes))
                 running.add(task)
                 task.add_done_callback(finished)
@@ -231,13 +233,19 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
 class _Paced:
     """What a batch on a stream may make the node hold: it goes on when what it said before was taken."""
 
-    __slots__ = ("_call", "_outbox", "charge", "release")
+    __slots__ = ("_call", "_outbox", "charge", "release", "turn")
 
     def __init__(self, call: Call, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
         self._call = call
         self._outbox = outbox
         self.charge = call.charge
         self.release = call.release
+        self.turn = call.turn
+
+    @property
+    def has_room(self) -> bool:
+        """As of the connection."""
+        return self._call.has_room
 
     async def room(self) -> None:
         """Waits for the client to read."""
@@ -248,13 +256,14 @@ class _Paced:
 class _Gathered:
     """The answer of a unary batch, which leaves as a whole: nothing is gained by waiting with it half made."""
 
-    __slots__ = ("_call", "_size_bytes", "charge", "complete", "parts", "release")
+    __slots__ = ("_call", "_size_bytes", "charge", "complete", "parts", "release", "turn")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._size_bytes = 0
         self.charge = call.charge
         self.release = call.release
+        self.turn = call.turn
         self.parts: list[GroupReply] = []
         self.complete = asyncio.Event()
 
@@ -266,6 +275,11 @@ class _Gathered:
         self.parts.extend(replies)
         if last:
             self.complete.set()
+
+    @property
+    def has_room(self) -> bool:
+        """As of the connection."""
+        return self._call.has_room
 
     async def room(self) -> None:
         """Raises `TooLarge` when the message is full, `Overloaded` when the connection holds its share."""
@@ -279,11 +293,12 @@ class _Gathered:
         self._call.check_room()
 
 
-def make_intake(me: str, limits: NodeLimits) -> Intake:
+def make_intake(me: str, limits: NodeLimits, is_behind: Callable[[], bool] = lambda: False) -> Intake:
     """The intake that `limits` ask for."""
     return Intake(
         me,
         bytes_max=limits.in_flight_bytes_max,
         operations_max=limits.in_flight_max,
         connections_max=limits.connections_max,
+        is_behind=is_behind,
     )

@@ -13,7 +13,7 @@ from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuer
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
-from kvstore.coordinator.batch import Limits, SubBatch, plan
+from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
 from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
@@ -24,6 +24,8 @@ Reply = Callable[[list[GroupReply], bool], None]
 """Takes one part of a batch's answer, and whether it is the last."""
 
 DEFAULT_TIMEOUT_MS = 5000
+ROUND_OPERATIONS_MAX = 1024
+"""More than these are begun one part after the other: whoever else waits for the processor must not wait for all of them."""
 
 
 class BatchAnswer:
@@ -170,8 +172,21 @@ class Coordinator:
                 answer.emit(reply, len(reply.positions or group.keys) or 1)
             timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
             deadline_s = now_s + timeout_ms / 1000
-            rounds.extend(self._guarded(sub, deadline_s, answer, hops, allowance) for sub in subs)
+            for sub in subs:
+                if len(sub.store_keys) <= ROUND_OPERATIONS_MAX:
+                    rounds.append(self._guarded(sub, deadline_s, answer, hops, allowance))
+                else:
+                    rounds.append(self._in_parts(sub, deadline_s, answer, hops, allowance))
         return rounds
+
+    async def _in_parts(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int, allowance: Allowance) -> None:
+        """Begins a large round in parts, in order, each in a turn of its own; they go on side by side."""
+        async with asyncio.TaskGroup() as tasks:
+            for first in range(0, len(sub.store_keys), ROUND_OPERATIONS_MAX):
+                part = part_of(sub, range(first, min(first + ROUND_OPERATIONS_MAX, len(sub.store_keys))))
+                if first:
+                    await allowance.turn(len(part.store_keys))
+                tasks.create_task(self._guarded(part, deadline_s, answer, hops, allowance))
 
     async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int, allowance: Allowance) -> None:
         """Runs one round. A defect in it is its own: it is logged, its operations are answered as unknown, the others go on."""

@@ -27,7 +27,7 @@ STRAGGLER_S = 0.25
 """How long a decided read listens for answers that may show a stale replica; what comes later is anti-entropy's."""
 
 
-READ_BYTES_MAX = 4 * 1024 * 1024
+TURN_BYTES_MAX = 4 * 1024 * 1024
 """Of our own records that are read in one turn."""
 
 
@@ -95,7 +95,17 @@ class Columns:
 class GetCoordinator:
     """Coordinates reads of keys that this node is a home replica of."""
 
-    def __init__(self, *, store: Store, replicas: Replicas, repair: ReadRepair, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        replicas: Replicas,
+        repair: ReadRepair,
+        clock: Clock,
+        durable: bool,
+        turn_bytes_max: int = TURN_BYTES_MAX,
+    ) -> None:
+        self._turn_bytes_max = turn_bytes_max
         self._store = store
         self._replicas = replicas
         self._repair = repair
@@ -104,22 +114,20 @@ class GetCoordinator:
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit, allowance: Allowance = UNLIMITED) -> None:
         """Answers every operation of the sub-batch, in parts as they are decided."""
-        records, lost, size_bytes = self._store.durable_up_to(sub.store_keys, READ_BYTES_MAX)
-        if len(records) == len(sub.store_keys):
-            unread = await self._read(sub, records, lost, size_bytes, deadline_s, emit, allowance)
-        else:
-            unread = list(range(len(sub.store_keys)))
+        rest, unread = sub, list(range(len(sub.store_keys)))
         while unread:
-            rest = part_of(sub, unread)
-            error = await self._why_no_more(deadline_s, allowance)
-            if error is not None:
-                emit(GroupReply(sub.group_index, positions=rest.positions, error=error), len(unread))
-                return
-            records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, READ_BYTES_MAX)
+            if not allowance.has_room or rest is not sub:
+                error = await self._why_no_more(deadline_s, allowance)
+                if error is not None:
+                    emit(GroupReply(sub.group_index, positions=rest.original(None), error=error), len(unread))
+                    return
+            records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, self._turn_bytes_max)
             count = len(records)
-            now = part_of(sub, unread[:count])
+            now = rest if count == len(unread) else part_of(sub, unread[:count])
             again = await self._read(now, records, lost, size_bytes, deadline_s, emit, allowance)
             unread = [*(unread[position] for position in again), *unread[count:]]
+            if unread:
+                rest = part_of(sub, unread)
 
     @staticmethod
     async def _why_no_more(deadline_s: float, allowance: Allowance) -> KvError | None:

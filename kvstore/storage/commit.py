@@ -16,6 +16,8 @@ from kvstore.runtime import StartWorker, ThreadWorker, Worker
 from kvstore.storage.engine import Engine
 
 FOREVER = float("inf")
+BEHIND_COUNT = 4096
+BEHIND_BYTES = 2 * 1024 * 1024
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -71,6 +73,11 @@ class Committer:
     def queued_count(self) -> int:
         """Records that wait for the next batch."""
         return self._coalescer.queued_count
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether enough waits to keep the disk busy for a while: more would only wait longer."""
+        return self._coalescer.queued_count > BEHIND_COUNT or self._coalescer.queued_bytes > BEHIND_BYTES
 
     def admit(self, count: int, size_bytes: int) -> None:
         """Raises `Overloaded` if so much more may not wait, and `StorageError` after a failure. Asked before anything is staged:

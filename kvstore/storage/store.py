@@ -69,8 +69,8 @@ class Store:
         records: list[bytes | None] = []
         lost: list[int] = []
         size_bytes = 0
-        for first in range(0, len(store_keys), KEYS_AT_ONCE // 4):
-            some, lost_here = self.durable_all(store_keys[first : first + KEYS_AT_ONCE // 4])
+        for first in range(0, len(store_keys), KEYS_AT_ONCE // 8):
+            some, lost_here = self.durable_all(store_keys[first : first + KEYS_AT_ONCE // 8])
             size_bytes += sum(map(len, filter(None, some)))
             records += some
             if lost_here:
