@@ -100,7 +100,7 @@ class Call:
             await turns.wait(line, operations)
 
     def end(self) -> None:
-        """Nothing of it is held any more."""
+        """Nothing of it is held any more, and what it still releases was released already."""
         self.release(self.held_bytes)
         self._intake.leave(self._connection)
 

@@ -63,29 +63,27 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             call = self._intake.join(context.peer())
         except Overloaded as error:
             return self._refused(request, error)
-        gathered = _Gathered(call)
+        context.add_done_callback(lambda _: call.end())  # gRPC holds the answer until the client has read it
         try:
-            try:
-                cost_bytes = self._admit(request, call)
-            except KvError as error:
-                await call.turn(1)  # an answer without any work is no reason to come first
-                return self._refused(request, error)
-            await call.turn(min(self._count(request), ROUND_OPERATIONS_MAX))
-            # A read that found a stale replica goes on listening after its reply: that must not reach the client.
-            work = self._execute(request, gathered.take, call, cost_bytes, gathered)
-            task = asyncio.get_running_loop().create_task(work, name="batch")
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-            task.add_done_callback(lambda _: gathered.complete.set())
-            try:
-                await gathered.complete.wait()
-            except asyncio.CancelledError:
-                task.cancel()
-                raise
-            parts = in_one_message(gathered.parts)
-            return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
-        finally:
-            call.end()
+            cost_bytes = self._admit(request, call)
+        except KvError as error:
+            await call.turn(1)  # an answer without any work is no reason to come first
+            return self._refused(request, error)
+        gathered = _Gathered(call)
+        await call.turn(min(self._count(request), ROUND_OPERATIONS_MAX))
+        # A read that found a stale replica goes on listening after its reply: that must not reach the client.
+        work = self._execute(request, gathered.take, call, cost_bytes, gathered)
+        task = asyncio.get_running_loop().create_task(work, name="batch")
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        task.add_done_callback(lambda _: gathered.complete.set())
+        try:
+            await gathered.complete.wait()
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        parts = in_one_message(gathered.parts)
+        return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered or unread."""
@@ -114,15 +112,15 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except Overloaded as error:
             yield key_value_pb2.ScanReply(error=encode_error(error))
             return
+        context.add_done_callback(lambda _: call.end())
         try:
             call.check_room()
-            call.charge(SCAN_BYTES)
-            async for page in self._coordinator.scan(decode_scan(request)):
-                yield encode_page(page)
         except Overloaded as error:
             yield key_value_pb2.ScanReply(error=encode_error(error))
-        finally:
-            call.end()
+            return
+        call.charge(SCAN_BYTES)
+        async for page in self._coordinator.scan(decode_scan(request)):
+            yield encode_page(page)
 
     async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call) -> None:
         running: set[asyncio.Task[None]] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -148,6 +149,7 @@ class ServerCall:
         self._messages: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._has_ended = False
+        self._when_done: list[Callable[[Any], None]] = []
         self._status: Status = (Code.OK, "")
         self._deadline: Handle | None = None
         process = session.server.process
@@ -182,6 +184,10 @@ class ServerCall:
         if self._deadline_ns is None:
             return None
         return (self._deadline_ns - self._loop.now_ns) / 1e9
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """See grpc.aio.ServicerContext."""
+        self._when_done.append(callback)
 
     def set_code(self, code: Any) -> None:
         """See grpc.aio.ServicerContext."""
@@ -242,6 +248,8 @@ class ServerCall:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._session.done(self, self._status)
+            for callback in self._when_done:
+                callback(self)
 
     async def _answer(self, handler: Any, request: Any) -> None:
         if not handler.response_streaming:

@@ -1,7 +1,7 @@
 """Clients that take what they can, each in a process of its own: `python -m tests.bounds.abusers NAME HOST:PORT`.
 
-Each says one line once it is as bad as it gets, with what it has seen, and goes on until its standard input ends. They use the stubs
-and no client of ours: nothing of what ours does to be polite.
+Each says one line once it is as bad as it gets, with what it has seen, and goes on until its standard input ends. They use the
+stubs and no client of ours: nothing of what ours does to be polite.
 """
 
 from __future__ import annotations
@@ -215,9 +215,60 @@ async def scans(address: str) -> dict[str, int]:
     return dict(seen)
 
 
+async def loris(address: str) -> dict[str, int]:
+    """Connections that say as little as they can: nothing, half of the greeting, or half of a message, and answer only pings."""
+    host, _, port = address.rpartition(":")
+    seen: Counter[str] = Counter()
+    for at in range(150):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        KEPT.append(writer)
+        writer.write((b"", HTTP2_PREFACE[:12], HTTP2_PREFACE + half_a_message())[at % 3])
+        if at % 3 == 2:
+            KEPT.append(asyncio.ensure_future(answer_pings(reader, writer, seen)))
+    while seen["greeted"] < 50:
+        await asyncio.sleep(0.01)
+    return dict(seen)
+
+
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # and empty settings
+PING, SETTINGS = 6, 4
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def half_a_message() -> bytes:
+    """The frames of a call of Exchange whose first message says that it has a megabyte, and brings 10,000 bytes of it."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/kvproto.v1.KeyValue/Exchange",
+        ":authority": "node",
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    block = b"".join(
+        b"\0" + bytes((len(name),)) + name.encode() + bytes((len(text),)) + text.encode() for name, text in fields.items()
+    )
+    return frame(1, 4, 1, block) + frame(0, 0, 1, b"\0" + MIB.to_bytes(4, "big") + bytes(10_000))
+
+
+async def answer_pings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Counter[str]) -> None:
+    try:
+        while True:
+            head = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            seen["greeted"] += head[3] == SETTINGS and not head[4] & 1
+            if head[3] == PING and not head[4] & 1:
+                writer.write(frame(PING, 1, 0, payload))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        seen["closed"] += 1
+
+
 KEPT: list[Any] = []
 ABUSERS: dict[str, Callable[[str], Awaitable[dict[str, int]]]] = {
-    one.__name__: one for one in (deaf, flood, one_by_one, huge, unary, connections, streams, scans)
+    one.__name__: one for one in (deaf, flood, one_by_one, huge, unary, connections, streams, scans, loris)
 }
 
 

@@ -135,7 +135,7 @@ async def abused(node: BoundedNode, name: str) -> AsyncIterator[dict[str, int]]:
 
 async def fill(client: AsyncClient) -> None:
     """What the abusers ask for."""
-    await client.put_many({key: b"x" * LARGE_BYTES for key in large_keys()}, timeout_s=60)
+    await client.put_many(dict.fromkeys(large_keys(), b"x" * LARGE_BYTES), timeout_s=60)
     await client.put("small", b"1")
 
 

@@ -38,12 +38,20 @@ class UnaryContext:
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
+        self._when_done: list[Callable[[UnaryContext], None]] = []
 
     def peer(self) -> str:
         return self._peer
 
     def time_remaining(self) -> float | None:
         return None
+
+    def add_done_callback(self, callback: Callable[[UnaryContext], None]) -> None:
+        self._when_done.append(callback)
+
+    def done(self) -> None:
+        for callback in self._when_done:
+            callback(self)
 
 
 class Wire:
@@ -149,7 +157,11 @@ class WirePeers:
         await self._travel(self.me, node)
         request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1)
         service = self.cluster.members[node].key_value_service
-        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), UnaryContext(self.me))
+        context = UnaryContext(self.me)
+        try:
+            reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), context)
+        finally:
+            context.done()
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
 
