@@ -36,11 +36,12 @@ class Connection:
 class Call:
     """What one call of a client makes the node hold. Ends with `end`, which lets go of whatever is left."""
 
-    __slots__ = ("_connection", "_intake", "held_bytes")
+    __slots__ = ("_connection", "_has_ended", "_intake", "held_bytes")
 
     def __init__(self, intake: Intake, connection: Connection) -> None:
         self._intake = intake
         self._connection = connection
+        self._has_ended = False
         self.held_bytes = 0
 
     @property
@@ -60,7 +61,9 @@ class Call:
         return cost_bytes
 
     def charge(self, size_bytes: int) -> None:
-        """`size_bytes` more are held."""
+        """`size_bytes` more are held; by nobody any more if the call has ended, and what it began is only about to."""
+        if self._has_ended:
+            return
         self.held_bytes += size_bytes
         self._connection.held_bytes += size_bytes
         self._intake.free_bytes -= size_bytes
@@ -102,6 +105,7 @@ class Call:
     def end(self) -> None:
         """Nothing of it is held any more, and what it still releases was released already."""
         self.release(self.held_bytes)
+        self._has_ended = True
         self._intake.leave(self._connection)
 
 

@@ -128,7 +128,7 @@ async def huge(address: str) -> dict[str, int]:
                 if reply.last:
                     break
 
-    KEPT.extend(asyncio.ensure_future(one(message)) for message in messages * 3)
+    KEPT.extend(asyncio.ensure_future(one(message)) for message in messages * 2)
     while seen["answered"] < 6:
         await asyncio.sleep(0.01)
     return dict(seen)
