@@ -84,11 +84,12 @@ class ClusterConfig:
         """
         try:
             other = json.loads(other_json)
-        except ValueError:
-            other = None
-        if not isinstance(other, dict):
+            theirs = _flatten(other) if isinstance(other, dict) else None
+        except (ValueError, RecursionError):  # the latter: nested deeper than the interpreter's stack
+            theirs = None
+        if theirs is None:
             return ["the other node's settings cannot be read"]
-        ours, theirs = _flatten(json.loads(self.canonical_json())), _flatten(other)
+        ours = _flatten(json.loads(self.canonical_json()))
         return [
             f"{path} is {_shown(ours, path)} here and {_shown(theirs, path)} there"
             for path in sorted(ours.keys() | theirs.keys())
