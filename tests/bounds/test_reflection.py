@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -56,7 +57,8 @@ async def node(tmp_path: Path) -> AsyncIterator[BoundedNode]:
 
 
 async def test_a_stranger_puts_and_gets_by_reflection_alone(node: BoundedNode, tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = await asyncio.to_thread(
+        subprocess.run,
         [sys.executable, "-W", "error::UserWarning", "-c", STRANGER, node.address],
         capture_output=True,
         text=True,
