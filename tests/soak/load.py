@@ -1,11 +1,12 @@
-"""What the soak's clients do: puts, gets, deletes and many keys at once, each worker on keys of its own, so that it knows at any time
-what each must hold. A read that shows anything older than what was acknowledged is a broken promise at once, not only at the end.
+"""What the soak's clients do: puts, gets, deletes and many keys at once, each worker on keys of its own, so that it knows at any
+time what each must hold. A read that shows anything older than what was acknowledged is a broken promise at once, not only at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ PAUSE_AFTER_ERROR_S = 0.02
 
 @dataclass(slots=True)
 class Held:
-    """What a key may hold: the newest write that was acknowledged (a serial; its value is drawn from it), or one of those of unknown
-    outcome since."""
+    """What a key may hold: the newest write that was acknowledged (its serial, with which its value begins), or one of those of
+    unknown outcome since."""
 
     serial: int = DELETED
     unknown: set[int] = field(default_factory=set)
@@ -54,9 +55,8 @@ class Load:
         self._keys: dict[str, Held] = {}
         self._serial = 0
         self._stopping = False
-        self._tasks = [
-            asyncio.create_task(self._work(at, Random(rng.getrandbits(64))), name=f"worker-{at}") for at in range(workers)
-        ]
+        rngs = [Random(rng.getrandbits(64)) for _ in range(workers)]
+        self._tasks = [asyncio.create_task(self._work(at, own), name=f"worker-{at}") for at, own in enumerate(rngs)]
 
     async def stop(self) -> None:
         """Lets each worker finish what it has begun; raises what one died of."""
@@ -74,7 +74,7 @@ class Load:
 
     def percentile_ms(self, share: float, from_s: float, to_s: float) -> float:
         """Of the latencies of what ended between `from_s` and `to_s` of the loop's clock."""
-        inside = sorted(us for us, end_s in zip(self.latencies_us, self.ended_s, strict=True) if from_s <= end_s < to_s)
+        inside = sorted(self.latencies_us[bisect_left(self.ended_s, from_s) : bisect_left(self.ended_s, to_s)])
         return inside[min(len(inside) - 1, int(share * len(inside)))] / 1000 if inside else 0.0
 
     async def _work(self, worker: int, rng: Random) -> None:
