@@ -1,5 +1,6 @@
 """What the soak's clients do: puts, gets, deletes and many keys at once, each worker on keys of its own, so that it knows at any
-time what each must hold. A read that shows anything older than what was acknowledged is a broken promise at once, not only at the end.
+time what each must hold. A read that shows anything older than what was acknowledged is a broken promise at once, not only at the
+end.
 """
 
 from __future__ import annotations
