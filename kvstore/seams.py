@@ -7,6 +7,7 @@ which of the two it was given.
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, syste
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
+
+FILES_KEPT = 1200
+"""For the engine, which keeps a thousand tables open, its logs, and the links to peers."""
 
 
 class Directory(Protocol):
@@ -74,7 +78,15 @@ def _open_channel(address: str) -> Any:
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
+def sockets_allowed(connections_max: int, files_max: int) -> int:
+    """How many connections may be open where `connections_max` may have calls and the process may open `files_max` files.
+
+    Those without calls count as well, and so do peers and whoever looks at the node's health: so there may be some more. But never
+    so many that the engine cannot open a table any more, which would be a failed disk.
+    """
+    return min(connections_max + connections_max // 4 + 64, files_max - min(FILES_KEPT, files_max * 3 // 4))
+
+
 def _make_server(connections_max: int) -> Any:
-    # Those without calls count as well, and so do peers and whoever looks at the node's health: so there may be some more.
-    allowed = connections_max + connections_max // 4 + 64
+    allowed = sockets_allowed(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return grpc.aio.server(options=[*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)])

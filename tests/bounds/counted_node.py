@@ -1,4 +1,4 @@
-"""One node in a process of its own that tells what it holds: `python -m tests.bounds.counted_node FILE`.
+"""One node in a process of its own that tells what it holds: `python -m tests.bounds.counted_node FILE [OPEN_FILES_MAX]`.
 
 Prints a line when it is ready, and a line of JSON with its counts for each line it is sent. Stops when its standard input ends.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def counts(node: object) -> dict[str, int]:
 if __name__ == "__main__":
     from kvproto.options import EVENT_ENGINE_OFF
 
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[2])))
     os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)  # as `kv serve` does
     from kvstore.event_loop import new_event_loop
 

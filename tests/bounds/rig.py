@@ -108,12 +108,12 @@ class BoundedNode:
 
 
 @asynccontextmanager
-async def bounded_node(root: Path, *, in_flight_bytes_max: int = IN_FLIGHT_BYTES_MAX) -> AsyncIterator[BoundedNode]:
+async def bounded_node(root: Path, *, files_max: int = 1024) -> AsyncIterator[BoundedNode]:
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     file = root / "node.toml"
-    file.write_text(CONFIG.format(address=address, in_flight_bytes_max=in_flight_bytes_max), encoding="utf-8")
-    process = await start("tests.bounds.counted_node", str(file))
+    file.write_text(CONFIG.format(address=address, in_flight_bytes_max=IN_FLIGHT_BYTES_MAX), encoding="utf-8")
+    process = await start("tests.bounds.counted_node", str(file), str(files_max))
     node = None
     try:
         assert await said_by(process) == "ready"

@@ -14,7 +14,16 @@ import pytest
 from kvclient import AsyncClient, BatchError
 from kvproto.codec import decode_error, decode_page, decode_replies, encode_batch, encode_scan
 from kvproto.columns import GroupReply, Kind, Level, OperationGroup, ScanQuery
-from kvproto.errors import BadRequest, DeadlineExceeded, KvError, SettingsMismatch, TooLarge, UnknownNamespace, WrongCluster
+from kvproto.errors import (
+    AvailabilityError,
+    BadRequest,
+    DeadlineExceeded,
+    KvError,
+    SettingsMismatch,
+    TooLarge,
+    UnknownNamespace,
+    WrongCluster,
+)
 from kvproto.options import MESSAGE_BYTES_MAX
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from tests.support.nodes import SETTINGS, Nodes
@@ -250,3 +259,12 @@ async def test_a_client_of_another_cluster(nodes: Nodes, client: AsyncClient) ->
     client.membership._ring.cluster_id = "other"
     assert isinstance(await refused_by(client, client.put("k", b"v")), WrongCluster)
     client.membership._ring.cluster_id = SETTINGS.id
+
+
+async def test_a_client_beyond_the_connections_that_a_node_takes_is_told_so(nodes: Nodes, client: AsyncClient) -> None:
+    nodes.local("n1").intake.connections_max = 1
+    await client.put("first", b"in")
+    async with AsyncClient(nodes.addresses["n1"]) as second:
+        with pytest.raises(AvailabilityError, match="takes no more than 1"):
+            await second.put("second", b"out", timeout_s=0.5)
+    assert not (await client.get("second")).found

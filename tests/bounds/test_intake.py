@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kvproto.errors import Overloaded
 from kvstore.api.intake import Intake
 from kvstore.api.turns import OPERATIONS_MAX, Line, Turns
+from kvstore.seams import sockets_allowed
 from tests.support.waiting import turns
 
 MIB = 1 << 20
@@ -146,6 +147,13 @@ def test_whatever_calls_do_the_sums_agree_and_what_is_admitted_stays_within_boun
         if at not in ended:
             call.end()
     assert budget.held_bytes == 0 and budget.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("connections_max", "files_max", "allowed"), [(4096, 65_536, 5184), (4096, 4096, 2896), (4096, 1024, 256), (10, 1024, 76)]
+)
+def test_sockets_leave_the_files_that_the_disk_needs(connections_max: int, files_max: int, allowed: int) -> None:
+    assert sockets_allowed(connections_max, files_max) == allowed
 
 
 async def test_an_idle_node_begins_a_batch_at_once() -> None:

@@ -144,7 +144,8 @@ async def test_the_end_is_room_too() -> None:
 
 
 async def test_there_is_no_room_while_more_bytes_are_unwritten_than_may_be() -> None:
-    stream, written = Stream(), []
+    stream = Stream()
+    written: list[int] = []
     outbox = Outbox(stream.write, bytes_max=10, on_written=written.append)
     outbox.send(1, 6)
     outbox.send(2, 6)
