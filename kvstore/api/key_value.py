@@ -65,12 +65,12 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             return self._refused(request, error)
         context.add_done_callback(lambda _: call.end())  # gRPC holds the answer until the client has read it
         try:
-            cost_bytes = self._admit(request, call)
+            cost_bytes, operations = self._admit(request, call)
         except KvError as error:
             await call.turn(1)  # an answer without any work is no reason to come first
             return self._refused(request, error)
         gathered = _Gathered(call)
-        await call.turn(min(self._count(request), ROUND_OPERATIONS_MAX))
+        await call.turn(min(operations, ROUND_OPERATIONS_MAX))
         # A read that found a stale replica goes on listening after its reply: that must not reach the client.
         work = self._execute(request, gathered.take, call, cost_bytes, gathered)
         task = asyncio.get_running_loop().create_task(work, name="batch")
@@ -141,13 +141,13 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 if (request := await context.read()) is END:
                     break
                 try:
-                    cost_bytes = self._admit(request, call)
+                    cost_bytes, operations = self._admit(request, call)
                 except KvError as error:
                     await call.turn(1)
                     outbox.send(self._refused(request, error))
                     room.release()
                     continue
-                await call.turn(min(self._count(request), ROUND_OPERATIONS_MAX))
+                await call.turn(min(operations, ROUND_OPERATIONS_MAX))
                 task = loop.create_task(self._answer(request, outbox, call, cost_bytes))
                 running.add(task)
                 task.add_done_callback(finished)
@@ -176,13 +176,14 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
 
         await self._execute(request, reply, call, cost_bytes, _Paced(call, outbox))
 
-    def _admit(self, request: key_value_pb2.BatchRequest, call: Call) -> int:
-        """Charges `request` to `call` and returns how much that was. Raises the `KvError` that answers all of it: nothing was
-        charged, nothing executed."""
+    def _admit(self, request: key_value_pb2.BatchRequest, call: Call) -> tuple[int, int]:
+        """Charges `request` to `call`; how much that was, and how many operations it has. Raises the `KvError` that answers all of
+        it: nothing was charged, nothing executed."""
         refusal = self._refusal(request.cluster_id)
         if refusal is not None:
             raise refusal
-        return call.admit(request.ByteSize(), self._count(request))
+        operations = self._count(request)
+        return call.admit(request.ByteSize(), operations), operations
 
     async def _execute(
         self, request: key_value_pb2.BatchRequest, reply: Reply, call: Call, cost_bytes: int, allowance: Allowance

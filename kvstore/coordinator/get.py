@@ -114,20 +114,20 @@ class GetCoordinator:
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit, allowance: Allowance = UNLIMITED) -> None:
         """Answers every operation of the sub-batch, in parts as they are decided."""
-        rest, unread = sub, list(range(len(sub.store_keys)))
-        while unread:
+        rest = sub
+        while True:
             if not allowance.has_room or rest is not sub:
                 error = await self._why_no_more(deadline_s, allowance)
                 if error is not None:
-                    emit(GroupReply(sub.group_index, positions=rest.original(None), error=error), len(unread))
+                    emit(GroupReply(sub.group_index, positions=rest.original(None), error=error), len(rest.store_keys))
                     return
             records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, self._turn_bytes_max)
-            count = len(records)
-            now = rest if count == len(unread) else part_of(sub, unread[:count])
+            count, all_of_it = len(records), len(rest.store_keys)
+            now = rest if count == all_of_it else part_of(rest, range(count))
             again = await self._read(now, records, lost, size_bytes, deadline_s, emit, allowance)
-            unread = [*(unread[position] for position in again), *unread[count:]]
-            if unread:
-                rest = part_of(sub, unread)
+            if count == all_of_it and not again:
+                return
+            rest = part_of(rest, [*again, *range(count, all_of_it)])
 
     @staticmethod
     async def _why_no_more(deadline_s: float, allowance: Allowance) -> KvError | None:

@@ -8,7 +8,8 @@ found" nor a vote for it (safety rule 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from kvproto.errors import KvError, RecordLost, StorageError
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
@@ -19,6 +20,7 @@ from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
 
+KEYS_AT_FIRST = 8
 KEYS_AT_ONCE = 64
 """Whose records are in memory together where a batch may be about many large ones."""
 
@@ -66,27 +68,32 @@ class Store:
     def durable_up_to(self, store_keys: Sequence[bytes], bytes_max: int) -> tuple[list[bytes | None], list[int], int]:
         """As `durable_all` for as many of the keys, at least one, as `bytes_max` holds the records of, and a few more; and the
         bytes of these records."""
-        records: list[bytes | None] = []
-        lost: list[int] = []
-        size_bytes = 0
-        for first in range(0, len(store_keys), KEYS_AT_ONCE // 8):
-            some, lost_here = self.durable_all(store_keys[first : first + KEYS_AT_ONCE // 8])
+        count = KEYS_AT_FIRST
+        records, lost = self.durable_all(store_keys if len(store_keys) <= count else store_keys[:count])
+        size_bytes = sum(map(len, filter(None, records)))
+        while size_bytes < bytes_max and (first := len(records)) < len(store_keys):
+            count = min(2 * count, KEYS_AT_ONCE // 2)
+            some, lost_here = self.durable_all(store_keys[first : first + count])
             size_bytes += sum(map(len, filter(None, some)))
             records += some
             if lost_here:
                 lost += [first + position for position in lost_here]
-            if size_bytes >= bytes_max:
-                break
         return records, lost, size_bytes
 
-    def durable_in_turn(self, store_keys: Sequence[bytes], lost: list[int]) -> Iterator[bytes | None]:
+    def durable_in_turn(self, store_keys: Sequence[bytes], lost: list[int]) -> Iterable[bytes | None]:
         """As `durable_all`, read as the iterator goes on, so that a batch that replaces many large records does not hold them all.
         `lost` is filled up to the record given last, at least."""
+        if len(store_keys) <= KEYS_AT_ONCE:
+            records, lost[:] = self.durable_all(store_keys)
+            return records
+        return chain.from_iterable(self._in_turn(store_keys, lost))
+
+    def _in_turn(self, store_keys: Sequence[bytes], lost: list[int]) -> Iterator[list[bytes | None]]:
         for first in range(0, len(store_keys), KEYS_AT_ONCE):
             some, lost_here = self.durable_all(store_keys[first : first + KEYS_AT_ONCE])
             if lost_here:
                 lost += [first + position for position in lost_here]
-            yield from some
+            yield some
 
     def _durable_but_lost(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
         records: list[bytes | None] = []
@@ -147,10 +154,12 @@ class Store:
         pending = self._pending.get
         pairs: list[tuple[bytes, bytes]] = []
         for first in range(0, len(store_keys), KEYS_AT_ONCE):
-            keys = store_keys[first : first + KEYS_AT_ONCE]
+            keys, added = store_keys, records
+            if len(store_keys) > KEYS_AT_ONCE:
+                keys, added = store_keys[first : first + KEYS_AT_ONCE], records[first : first + KEYS_AT_ONCE]
             durable, lost = self.durable_all(keys)
             held = [pending(store_key) or record for store_key, record in zip(keys, durable, strict=True)]
-            merged = None if lost else merge_successors(held, records[first : first + KEYS_AT_ONCE])
+            merged = None if lost else merge_successors(held, added)
             if merged is None:
                 return None
             pairs += zip(keys, merged, strict=True)
