@@ -19,12 +19,13 @@ from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown,
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.core.page import Page
 from kvstore.event_loop import new_event_loop
-from kvstore.node import LocalNode
+from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
+from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
 PREFIX = "embedded:"
@@ -51,7 +52,7 @@ class NoPeers:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
-    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -113,7 +114,10 @@ class EmbeddedNode:
                 self._directory.close()
                 raise
         durable = self._directory is not None
-        local = LocalNode(config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable)
+        telemetry = Telemetry(self.loop.time, metrics=False, slow_batch_s=0)
+        local = LocalNode(
+            config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable, telemetry=telemetry
+        )
         await local.ledger.leased()
         return local
 

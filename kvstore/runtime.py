@@ -65,6 +65,11 @@ def _do_all(jobs: SimpleQueue[JobT | None], work: Callable[[JobT], bool]) -> Non
             return
 
 
+system_timer: Callable[[], float] = time.perf_counter
+"""Seconds since some moment, never going back, in nanoseconds' steps: for durations. An event loop's own clock may stand still for
+a whole turn, and uvloop's counts milliseconds."""
+
+
 def system_random() -> random.Random:
     """A generator seeded by the system; drawn once per process and passed in."""
     return random.Random(random.SystemRandom().getrandbits(256))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import random
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import grpc.aio
 
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
-from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random
+from kvstore.api.http_server import HttpServer
+from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random, system_timer
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
@@ -39,14 +40,17 @@ class Directory(Protocol):
 
 
 class Seams(Protocol):
-    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would; `server` is told
-    how many connections with calls the node serves."""
+    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would, the latter for so
+    many connections with calls; `timer` gives seconds for durations, finer than the loop's clock; `http` serves an address over
+    HTTP, where there is one."""
 
     clock: Clock
     rng: random.Random
+    timer: Callable[[], float]
     start_worker: StartWorker
     channel: Callable[[str], Any]
-    server: Callable[[int], Any]
+    server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any]
+    http: type[HttpServer] | None
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> Directory:
         """Takes the data directory for this process; raises as storage/directory.py says."""
@@ -63,7 +67,9 @@ class ProductionSeams:
         self.rng = system_random()
         self.start_worker: StartWorker = ThreadWorker
         self.channel: Callable[[str], Any] = _open_channel
-        self.server: Callable[[int], Any] = _make_server
+        self.timer: Callable[[], float] = system_timer
+        self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any] = _make_server
+        self.http: type[HttpServer] | None = HttpServer
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> DataDirectory:
         """See `Seams.open_directory`."""
@@ -87,6 +93,7 @@ def sockets_allowed(connections_max: int, files_max: int) -> int:
     return min(connections_max + connections_max // 4 + 64, files_max - min(FILES_KEPT, files_max * 3 // 4))
 
 
-def _make_server(connections_max: int) -> Any:
+def _make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]], connections_max: int) -> Any:
     allowed = sockets_allowed(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    return grpc.aio.server(options=[*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)])
+    options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)]
+    return grpc.aio.server(options=options, interceptors=interceptors)

@@ -60,8 +60,12 @@ if TYPE_CHECKING:
         UserError as UserError,
     )
     from kvclient.errors import (
+        WrongLoop as WrongLoop,
+    )
+    from kvclient.errors import (
         WrongMode as WrongMode,
     )
+    from kvclient.stats import ClientStats as ClientStats
     from kvclient.values import Entry as Entry
     from kvclient.values import PutResult as PutResult
     from kvproto.columns import Level as Level
@@ -72,6 +76,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncClient": "kvclient.async_client",
     "Client": "kvclient.blocking",
+    "ClientStats": "kvclient.stats",
     "Entry": "kvclient.values",
     "PutResult": "kvclient.values",
     "Level": "kvproto.columns",
@@ -80,7 +85,7 @@ _HOMES = {
 _ERRORS = (
     ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "ForkedClient", "KvError")
     + ("NodeUnreachable", "Overloaded", "QuorumUnreachable", "SiblingsError", "StorageError", "TooLarge", "UnknownNamespace")
-    + ("UserError", "WrongMode")
+    + ("UserError", "WrongLoop", "WrongMode")
 )  # fmt: skip
 
 

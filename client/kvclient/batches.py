@@ -29,7 +29,7 @@ OnFailed = Callable[["Part", Sequence[int], KvError], None]
 class Part(ABC):
     """One group in flight. Positions are indices into the group's columns."""
 
-    __slots__ = ("_answered", "deadline_s", "group", "on_failed", "open_count", "shape")
+    __slots__ = ("_answered", "deadline_s", "group", "on_failed", "open_count", "shape", "won")
 
     def __init__(self, shape: Shape, group: OperationGroup, deadline_s: float, on_failed: OnFailed) -> None:
         self.shape = shape
@@ -37,6 +37,7 @@ class Part(ABC):
         self.deadline_s = deadline_s
         self.open_count = len(group.keys)
         self.on_failed = on_failed
+        self.won = 0  # of a hedge: operations that it answered first
         self._answered: bytearray | None = None
 
     def deliver(self, reply: GroupReply) -> None:
@@ -116,6 +117,10 @@ class SinglesPart(Part):
         super().__init__(shape, group, deadline_s, on_failed)
         self.operations = operations
 
+    def open_operations(self) -> list[Single]:
+        """Those that somebody still waits for."""
+        return [operation for at in self._open() if not (operation := self.operations[at]).future.done()]
+
     def expire(self, now_s: float) -> None:
         """Ends what is open and past its deadline; the outcome of a write is unknown."""
         due = [at for at in self._open() if self.operations[at].deadline_s <= now_s]
@@ -125,10 +130,15 @@ class SinglesPart(Part):
 
     def _settle(self, positions: Sequence[int], results: Sequence[Any]) -> None:
         operations = self.operations
-        _resolve([operations[at] for at in positions], results)
+        self._resolve([operations[at] for at in positions], results)
 
     def _settle_all(self, results: Sequence[Any]) -> None:
-        _resolve(self.operations, results)
+        self._resolve(self.operations, results)
+
+    def _resolve(self, operations: Sequence[Single], results: Sequence[Any]) -> None:
+        if self.shape.is_hedge:
+            self.won += sum(not operation.future.done() for operation in operations)
+        _resolve(operations, results)
 
 
 def _resolve(operations: Sequence[Single], results: Sequence[Any]) -> None:
@@ -163,22 +173,30 @@ class BulkPart(Part):
             ranks.append(rank)
         return list(found.values())
 
+    def open_pieces(self) -> list[tuple[BulkPiece, list[int]]]:
+        """The pieces that somebody still waits for, with the open indices of each."""
+        return [(piece, indices) for piece, indices, _ in self.by_piece(self._open()) if not piece.future.done()]
+
     def expire(self, now_s: float) -> None:
         """Ends what is open and past its deadline; the outcome of a write is unknown."""
         due = [at for at in self._open() if self.pieces[bisect_right(self.starts, at) - 1].deadline_s <= now_s]
         for piece, indices, _ in self.by_piece(self._take(due)):
-            piece.call.fail(indices, deadline_error(None, was_sent=True, may_have_applied=self.shape.writes))
-            piece.closed(len(indices))
+            piece.fail(indices, deadline_error(None, was_sent=True, may_have_applied=self.shape.writes))
         still = {bisect_right(self.starts, at) - 1 for at in self._open()}
         self.deadline_s = min((self.pieces[which].deadline_s for which in still), default=float("inf"))
 
     def _settle(self, positions: Sequence[int], results: Sequence[Any]) -> None:
         for piece, indices, ranks in self.by_piece(positions):
-            piece.settle(indices, [results[rank] for rank in ranks])
+            self._settle_piece(piece, indices, [results[rank] for rank in ranks])
 
     def _settle_all(self, results: Sequence[Any]) -> None:
         for piece, start in zip(self.pieces, self.starts, strict=False):
-            piece.settle(piece.indices, results[start : start + len(piece.indices)])
+            self._settle_piece(piece, piece.indices, results[start : start + len(piece.indices)])
+
+    def _settle_piece(self, piece: BulkPiece, indices: Sequence[int], results: Sequence[Any]) -> None:
+        first = piece.settle(indices, results)
+        if self.shape.is_hedge:
+            self.won += first
 
 
 def form_batch(works: Sequence[Single | BulkPiece], now_s: float, ids: RequestIds, on_failed: OnFailed) -> list[Part]:

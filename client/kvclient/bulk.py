@@ -101,9 +101,13 @@ class BulkCall:
 
 
 class BulkPiece:
-    """Some keys of a call on one link. Leaves as one unit; its answers may come in parts."""
+    """Some keys of a call on one link. Leaves as one unit; its answers may come in parts.
 
-    __slots__ = ("call", "count", "deadline_s", "future", "indices", "open_count", "shape", "size_bytes")
+    While its keys are asked for a second time elsewhere, `race` holds those that neither has answered: each key is settled by who
+    comes first, and counts as answered of the piece that was first to leave.
+    """
+
+    __slots__ = ("_origin", "call", "count", "deadline_s", "future", "indices", "open_count", "race", "shape", "size_bytes")
 
     def __init__(self, call: BulkCall, shape: Shape, indices: list[int], size_bytes: int) -> None:
         self.call = call
@@ -113,21 +117,54 @@ class BulkPiece:
         self.size_bytes = size_bytes
         self.deadline_s = call.deadline_s
         self.future = call.future
+        self.race: set[int] | None = None
+        self._origin = self
+
+    def raced(self, indices: list[int]) -> BulkPiece:
+        """A second question for `indices`, which are open."""
+        if self.race is None:
+            self.race = set()
+        self.race.update(indices)
+        again = BulkPiece(self.call, self.shape.hedged(), indices, sum(self.call.size_bytes(index) for index in indices))
+        again.race, again._origin = self.race, self
+        return again
+
+    def take(self, indices: Sequence[int]) -> Sequence[int]:
+        """Those of `indices` that are not answered yet, answered from now on."""
+        race = self.race
+        if race is None:
+            return indices
+        fresh = [index for index in indices if index in race]
+        race.difference_update(fresh)
+        return fresh
 
     def expire(self) -> None:
         """The deadline passed while it waited to be sent."""
-        self.call.fail(self.indices, deadline_error(None, was_sent=False))
-        self.closed(self.count)
+        self.fail(self.indices, deadline_error(None, was_sent=False))
 
-    def settle(self, indices: Sequence[int], results: Sequence[Any]) -> None:
-        """Some of its keys were answered."""
+    def settle(self, indices: Sequence[int], results: Sequence[Any]) -> int:
+        """Some of its keys were answered; how many of them for the first time."""
+        if self.race is not None:
+            by_index = dict(zip(indices, results, strict=True))
+            indices = self.take(indices)
+            results = [by_index[index] for index in indices]
         self.closed(len(indices))
         self.call.settle(indices, results)
+        return len(indices)
+
+    def fail(self, indices: Sequence[int], error: KvError) -> None:
+        """Some of its keys ended with `error`."""
+        indices = self.take(indices)
+        self.call.fail(indices, error)
+        self.closed(len(indices))
 
     def closed(self, count: int) -> None:
         """`count` of its keys are off this piece; when all are, the call's next piece may leave."""
+        if self._origin is not self:
+            self._origin.closed(count)
+            return
         self.open_count -= count
-        if self.open_count <= 0 and self.call.waiting and self.call.more is not None:
+        if count and self.open_count <= 0 and self.call.waiting and self.call.more is not None:
             self.call.more(self.call)
 
 

@@ -8,20 +8,36 @@ anything is in flight instead of a timer an operation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from asyncio import _get_running_loop
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import Any
 
 from kvclient.batches import BulkPart, Part, SinglesPart
 from kvclient.bulk import PIECES_OUT_MAX, BulkCall, BulkPiece, cut
-from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NotOwner, Overloaded, WrongEpoch
+from kvclient.errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    ForkedClient,
+    KvError,
+    NotOwner,
+    Overloaded,
+    UserError,
+    WrongEpoch,
+    WrongLoop,
+)
+from kvclient.hedging import Hedging
 from kvclient.membership import Membership
-from kvclient.node_link import NodeLink
+from kvclient.node_link import Flight, NodeLink
 from kvclient.operations import Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.retry import Failure, RetryBudget, decide_delay_s
+from kvclient.scanning import scan
 from kvclient.shapes import Shape
-from kvproto.columns import ClusterInfo
+from kvclient.stats import ClientStats
+from kvclient.values import Entry
+from kvproto.columns import ClusterInfo, ScanQuery
 
 SWEEP_INTERVAL_S = 0.025
 
@@ -29,13 +45,16 @@ SWEEP_INTERVAL_S = 0.025
 class Dispatcher:
     """Operations in, futures out."""
 
-    def __init__(self, membership: Membership, ids: RequestIds, rng: Random) -> None:
+    def __init__(self, membership: Membership, ids: RequestIds, rng: Random, stats: ClientStats, *, hedge: bool) -> None:
         self.ids = ids
+        self.stats = stats
         self._membership = membership
         self._rng = rng
         self._budget = RetryBudget()
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._create_future = self._loop.create_future
+        self.hedging = Hedging(membership, self._loop, self.stats, self._move, is_on=hedge)
         self._sweeping: asyncio.TimerHandle | None = None
         self._delayed: dict[asyncio.TimerHandle, tuple[Any, tuple[Any, ...]]] = {}
 
@@ -48,8 +67,10 @@ class Dispatcher:
 
     def read(self, shape: Shape, key: bytes, timeout_s: float) -> asyncio.Future[Any]:
         """Queues a get; the future brings its `Entry`. Raises `Overloaded` when too much waits already."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
         operation = Single(shape, key, self._loop.time() + timeout_s, self._create_future())
-        self._membership.router.choose(key).submit(operation)
+        self._membership.router.choose_read(key).submit(operation)
         if self._sweeping is None:
             self._arm()
         return operation.future
@@ -58,6 +79,8 @@ class Dispatcher:
         self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int
     ) -> asyncio.Future[Any]:
         """Queues a put or delete; the future brings its `PutResult`. Raises `Overloaded` when too much waits already."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
         future = self._create_future()
         operation = Write(shape, key, self._loop.time() + timeout_s, future, value=value, context=context, ttl_ms=ttl_ms)
         self._membership.router.choose(key).submit(operation)
@@ -69,8 +92,10 @@ class Dispatcher:
 
     def start_bulk(self, call: BulkCall) -> None:
         """Sends the first pieces of a *_many call, the links taking turns; each piece that is done lets another leave."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
         by_link: dict[NodeLink, list[int]] = {}
-        choose = self._membership.router.choose
+        choose = self._membership.router.choose if call.shape.writes else self._membership.router.choose_read
         for index, key in enumerate(call.keys):
             by_link.setdefault(choose(key), []).append(index)
         queues = [cut(call, indices) for indices in by_link.values()]
@@ -81,6 +106,13 @@ class Dispatcher:
             self._more_of_bulk(call)
         if self._sweeping is None:
             self._arm()
+
+    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncIterator[Entry]:
+        """The entries of `query` in key order; each page has `timeout_s`."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
+        async for entry in scan(self._membership, query, timeout_s, self._rng):
+            yield entry
 
     def _more_of_bulk(self, call: BulkCall) -> None:
         """The next piece of `call`, if there is one and still a reason to send it."""
@@ -97,10 +129,10 @@ class Dispatcher:
             call.fail(indices, ClientClosed("the client was closed"))
             return
         by_link: dict[NodeLink, list[int]] = {}
-        router = self._membership.router
+        choose = self._membership.router.choose if shape.writes else self._membership.router.choose_read
         for index in indices:
             history = call.histories.get(index)
-            by_link.setdefault(router.choose(call.keys[index], history.avoid if history else None), []).append(index)
+            by_link.setdefault(choose(call.keys[index], history.avoid if history else None), []).append(index)
         for link, chosen in by_link.items():
             if shape.writes:
                 self._issue(call, chosen)
@@ -130,27 +162,48 @@ class Dispatcher:
         """These positions of a batch through `link` ended with `error`."""
         if isinstance(error, WrongEpoch | NotOwner):
             self._membership.refresh()
+        if part.shape.is_hedge:
+            return  # the first question is still open, and has its own retries
         if isinstance(part, SinglesPart):
             for at in positions:
                 self._single_failed(link, part.operations[at], error)
         elif isinstance(part, BulkPart):
             for piece, indices, _ in part.by_piece(positions):
-                self._bulk_failed(link, piece, indices, error)
-                piece.closed(len(indices))
+                unanswered = piece.take(indices)
+                self._bulk_failed(link, piece, unanswered, error)
+                piece.closed(len(unanswered))
 
     def never_sent(self, link: NodeLink, works: Sequence[Single | BulkPiece], error: KvError) -> None:
         """These were queued on a link that went down: certainly not applied, they go elsewhere."""
         unsent = type(error)(error.message, may_have_applied=False, subject=error.subject)
         for work in works:
+            if work.shape.is_hedge:
+                continue
             if isinstance(work, BulkPiece):
                 self._bulk_failed(link, work, work.indices, unsent)
                 work.closed(work.count)
             else:
                 self._single_failed(link, work, unsent)
 
-    def first_sent(self, operations: int) -> None:
-        """So many operations left for the first time: they pay for the retries of others."""
+    def sent(self, flight: Flight, now_s: float) -> None:
+        """A batch left: what is in it for the first time pays for the retries and the second questions of others."""
+        operations = sum([part.open_count for part in flight.parts if part.shape.attempt == 0 and not part.shape.is_hedge])
+        self.stats.batches += 1
+        self.stats.operations += operations
         self._budget.pay_in(operations)
+        self.hedging.sent(flight, now_s)
+
+    def _move(self, link: NodeLink, works: Sequence[Single | BulkPiece]) -> None:
+        """These reads were queued behind a batch whose answer is late: they leave through another owner."""
+        for work in works:
+            if isinstance(work, BulkPiece):
+                self._place(work.call, work.shape, work.indices)
+                work.closed(work.count)
+                continue
+            try:
+                self._membership.router.choose_read(work.key, link).submit(work)
+            except Overloaded as error:
+                self._single_failed(link, work, error)
 
     def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
         """A node described the ring."""
@@ -171,6 +224,7 @@ class Dispatcher:
         if isinstance(operation, Write) and request_id and self._is_stale(failure):
             operation.request_id = b""
         operation.shape = operation.shape.retried()
+        self.stats.retries += 1
         self._after(delay_s, self._resubmit, operation)
 
     def _resubmit(self, operation: Single) -> None:
@@ -180,7 +234,9 @@ class Dispatcher:
             operation.fail(ClientClosed("the client was closed"))
             return
         history = operation.history
-        link = self._membership.router.choose(operation.key, history.avoid if history else None)
+        router = self._membership.router
+        choose = router.choose if operation.shape.writes else router.choose_read
+        link = choose(operation.key, history.avoid if history else None)
         try:
             link.submit(operation)
         except Overloaded as error:
@@ -205,6 +261,7 @@ class Dispatcher:
                 call.history(index).note(error, link)
                 if request_id and self._is_stale(failure):
                     call.request_ids[index] = b""
+            self.stats.retries += len(chosen)
             self._after(delay_s, self._place, call, piece.shape.retried(), chosen)
 
     def _failure(self, shape: Shape, deadline_s: float, error: KvError, maybe_before: bool, request_id: bytes) -> Failure:
@@ -257,12 +314,23 @@ class Dispatcher:
 
     def close(self) -> None:
         """Ends what waits for a retry; the membership, closed before, ends what is queued or in flight."""
+        self.hedging.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         delayed, self._delayed = self._delayed, {}
         for handle, (act, args) in delayed.items():
             handle.cancel()
             act(*args)
+
+
+def elsewhere(pid: int) -> UserError:
+    """Why a client that was made by process `pid` cannot be used here and now."""
+    if pid != os.getpid():
+        return ForkedClient("the process was forked after this client was made: make one after the fork")
+    return WrongLoop(
+        "an AsyncClient belongs to the event loop it was first used on, and this is another: make one for each loop, "
+        "or use Client, which threads may share"
+    )
 
 
 def _final(failure: Failure) -> KvError:

@@ -60,6 +60,7 @@ __all__ = [
     "UserError",
     "WrongCluster",
     "WrongEpoch",
+    "WrongLoop",
     "WrongMode",
     "copy_error",
 ]
@@ -75,6 +76,10 @@ class ClientClosed(UserError):
 
 class ForkedClient(UserError):
     """The process was forked after the client was opened: connections and threads do not survive that. Open one after the fork."""
+
+
+class WrongLoop(UserError):
+    """An `AsyncClient` was used from another event loop than the one it began with. Make one for each loop, or use `Client`."""
 
 
 class SiblingsError(UserError):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
-import grpc
-from grpc import aio
-
 from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
+from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import OnReply, Ring
 from kvproto import PROTOCOL
 from kvproto.codec import decode_cluster, decode_page, decode_replies, decode_status, encode_batch, encode_scan
@@ -24,6 +23,7 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
 UNARY_TIMEOUT_S = 5.0
+LEAVE_S = 0.05
 
 _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
@@ -31,16 +31,18 @@ _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 class _Sent:
     """A batch that was not answered completely."""
 
-    __slots__ = ("groups", "handed_over", "on_reply")
+    __slots__ = ("groups", "handed_over", "on_reply", "trace")
 
-    def __init__(self, groups: int, on_reply: OnReply) -> None:
+    def __init__(self, groups: int, on_reply: OnReply, trace: bytes) -> None:
         self.groups = groups
+        self.trace = trace
         self.on_reply = on_reply
         self.handed_over = False
 
 
 def open_channel(address: str) -> Any:
     """A `grpc.aio.Channel` to `address`; the seam at which simulation puts its own."""
+    begin_use()
     return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
@@ -56,14 +58,17 @@ class GrpcTransport:
         self._batches: dict[int, _Sent] = {}
         self._outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] | None = None  # of the stream that is open
         self._stream: asyncio.Task[None] | None = None
+        self._call: Any = None  # of the stream that is open
         self._next_id = 1
         self._closed = False
 
     def exchange(self, groups: list[OperationGroup], on_reply: OnReply) -> None:
         """See `Transport.exchange`."""
         batch_id, self._next_id = self._next_id, self._next_id + 1
-        message = encode_batch(batch_id, groups, cluster_id=self._ring.cluster_id, ring_epoch=self._ring.epoch)
-        sent = _Sent(len(groups), on_reply)
+        ring = self._ring
+        trace = ring.next_trace()
+        message = encode_batch(batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace)
+        sent = _Sent(len(groups), on_reply, trace)
         if self._closed:
             _answer(sent, ClientClosed("the client was closed"))
             return
@@ -88,7 +93,9 @@ class GrpcTransport:
 
     async def scan(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
         """See `Transport.scan`."""
-        call = self._key_value.Scan(encode_scan(query, cluster_id=self._ring.cluster_id, ring_epoch=self._ring.epoch))
+        ring = self._ring
+        request = encode_scan(query, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=ring.next_trace())
+        call = self._key_value.Scan(request)
         try:
             async for message in call:
                 yield decode_page(message)
@@ -107,16 +114,30 @@ class GrpcTransport:
     async def close(self) -> None:
         """See `Transport.close`."""
         self._closed = True
+        self._fail_all(ClientClosed("the client was closed"))
+        await self._take_leave()
         if self._outbox is not None:
             self._outbox.abort()
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
-        self._fail_all(ClientClosed("the client was closed"))  # a stream cancelled before its first step has answered nothing
         await self._channel.close(None)
 
+    async def _take_leave(self) -> None:
+        """Lets the node end the stream, for a moment. Of one that is cancelled gRPC has more to say later, and says it, where each
+        `asyncio.run` has its own loop, to a loop that is closed: "Event loop is closed" on the next loop's account."""
+        stream, outbox = self._stream, self._outbox
+        if stream is None or outbox is None:
+            return
+        with suppress(TimeoutError, asyncio.InvalidStateError, grpc.RpcError):
+            async with asyncio.timeout(LEAVE_S):
+                outbox.close()
+                await outbox.written()
+                await self._call.done_writing()
+                await asyncio.wait([stream])
+
     def _open_stream(self) -> Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]:
-        call = self._key_value.Exchange()
+        call = self._call = self._key_value.Exchange()
 
         async def write(handed: tuple[_Sent, key_value_pb2.BatchRequest]) -> None:
             sent, message = handed
@@ -164,7 +185,9 @@ class GrpcTransport:
         batches = list(self._batches.values())
         self._batches.clear()  # in place: the reader of a stream holds on to it
         for sent in batches:
-            _answer(sent, type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject))
+            trace_id = sent.trace.hex() if sent.handed_over else ""
+            error = type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject, trace_id=trace_id)
+            _answer(sent, error)
 
     def _error_of(self, error: grpc.RpcError) -> KvError:
         if isinstance(error, aio.AioRpcError):

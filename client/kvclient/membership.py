@@ -46,7 +46,7 @@ class Membership:
         self._address_map = address_map or {}
         self._bounds = bounds
         self._is_single = is_single
-        self._ring = Ring(self.refresh)
+        self._ring = Ring(self.refresh, ids.trace_prefix)
         self._spare: dict[str, Transport] = {}
         self._links: dict[tuple[str, str], NodeLink] = {}
         self._refreshing: asyncio.Task[None] | None = None

@@ -10,10 +10,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvclient.bulk import BulkCall
+from kvclient.checks import (
+    context_token,
+    entries_max,
+    key_bytes,
+    many_items,
+    many_keys,
+    milliseconds_to_live,
+    quorum,
+    seconds,
+    value_bytes,
+)
 from kvclient.conditions import refuse_condition
-from kvclient.contexts import KNOWS_NOTHING, NamespaceContexts
+from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest, BatchError, TooLarge
-from kvclient.scanning import scan
 from kvclient.shapes import Shape
 from kvclient.target import parse_level
 from kvclient.values import Entry, PutResult
@@ -27,10 +37,14 @@ KeyT = TypeVar("KeyT", str, bytes)
 
 
 class AsyncNamespace:
-    """One namespace of a client. Light; does no I/O until asked for something."""
+    """One namespace of a client. Light; does no I/O until asked for something.
 
-    def __init__(self, client: AsyncClient, name: str, contexts: NamespaceContexts, level: Level) -> None:
+    `level` and `timeout_s` are what its calls use unless they say otherwise.
+    """
+
+    def __init__(self, client: AsyncClient, name: str, contexts: NamespaceContexts, level: Level, timeout_s: float) -> None:
         self.name = name
+        self.timeout_s = timeout_s
         self._client = client
         self._contexts = contexts
         self._level = level
@@ -40,18 +54,24 @@ class AsyncNamespace:
         self._put_ttl = self._shape(Kind.PUT, None, 0, explain=False, has_ttl=True)
         self._delete = self._shape(Kind.DELETE, None, 0, explain=False)
 
+    def with_options(self, *, level: Level | str | None = None, timeout_s: float | None = None) -> AsyncNamespace:
+        """The same namespace with other defaults for its calls; what is not given stays as it is here. No I/O."""
+        chosen = self._level if level is None else parse_level(level)
+        patience_s = self.timeout_s if timeout_s is None else seconds(timeout_s)
+        return AsyncNamespace(self._client, self.name, self._contexts, chosen, patience_s)
+
     async def get(
         self, key: Key, *, level: Level | str | None = None, r: int = 0, timeout_s: float | None = None, explain: bool = False
     ) -> Entry:
         """What `key` holds. A missing key is an `Entry` whose `found` is False. Raises `AvailabilityError` within `timeout_s`."""
         plain = level is None and not r and not explain
         shape = self._get if plain else self._shape(Kind.GET, level, r, explain=explain)
+        encoded = key_bytes(key)
         client = self._client
-        timeout = client.timeout_s if timeout_s is None else timeout_s
+        timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
         dispatcher = client.dispatcher
         if dispatcher is None:
             dispatcher, timeout = await client.connect_within(timeout)
-        encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
         found: Entry = await dispatcher.read(shape, encoded, timeout)
@@ -78,26 +98,26 @@ class AsyncNamespace:
         `ttl_s` 0 never expires, None is the namespace's. Raises `WrongMode` for a condition in a namespace without consensus. An
         error whose `may_have_applied` is True leaves the outcome unknown.
         """
-        client = self._client
-        timeout = client.timeout_s if timeout_s is None else timeout_s
-        dispatcher = client.dispatcher
-        if dispatcher is None:
-            dispatcher, timeout = await client.connect_within(timeout)
-        if if_absent or if_version is not None:
-            refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
         plain = level is None and not w and not explain
         if ttl_s is None:
             shape = self._put if plain else self._shape(Kind.PUT, level, w, explain=explain)
             ttl_ms = 0
         else:
             shape = self._put_ttl if plain else self._shape(Kind.PUT, level, w, explain=explain, has_ttl=True)
-            ttl_ms = _milliseconds(ttl_s)
-        encoded = key.encode() if isinstance(key, str) else key
+            ttl_ms = milliseconds_to_live(ttl_s)
+        encoded, held, token = key_bytes(key), value_bytes(value), context_token(context)
+        client = self._client
+        timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await client.connect_within(timeout)
+        if if_absent or if_version is not None:
+            refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
-        if len(value) > client.value_bytes_max:
-            raise self._bad_value(encoded, value)
-        done: PutResult = await dispatcher.write(shape, encoded, value, timeout, _token(context), ttl_ms)
+        if len(held) > client.value_bytes_max:
+            raise self._bad_value(encoded, held)
+        done: PutResult = await dispatcher.write(shape, encoded, held, timeout, token, ttl_ms)
         return done
 
     async def delete(
@@ -111,17 +131,17 @@ class AsyncNamespace:
         explain: bool = False,
     ) -> PutResult:
         """Removes what `put` would have replaced. A missing key is no error."""
+        plain = level is None and not w and not explain
+        shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
+        encoded, token = key_bytes(key), context_token(context)
         client = self._client
-        timeout = client.timeout_s if timeout_s is None else timeout_s
+        timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
         dispatcher = client.dispatcher
         if dispatcher is None:
             dispatcher, timeout = await client.connect_within(timeout)
-        plain = level is None and not w and not explain
-        shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
-        encoded = key.encode() if isinstance(key, str) else key
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
-        done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, _token(context), 0)
+        done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, token, 0)
         return done
 
     async def get_many(
@@ -134,7 +154,7 @@ class AsyncNamespace:
         explain: bool = False,
     ) -> dict[KeyT, Entry]:
         """An `Entry` for each key, as given. Raises `BatchError` with `.results` and `.errors` when some could not be read."""
-        wanted = list(dict.fromkeys(keys))
+        wanted = many_keys(keys)
         shape = self._shape(Kind.GET, level, r, explain=explain)
         return await self._many(shape, wanted, (), 0, timeout_s)
 
@@ -150,8 +170,9 @@ class AsyncNamespace:
     ) -> dict[KeyT, PutResult]:
         """Stores every item; no order and no atomicity among them. Raises `BatchError` when some could not be stored."""
         shape = self._shape(Kind.PUT, level, w, explain=explain, has_ttl=ttl_s is not None)
-        ttl_ms = 0 if ttl_s is None else _milliseconds(ttl_s)
-        return await self._many(shape, list(items), list(items.values()), ttl_ms, timeout_s)
+        ttl_ms = 0 if ttl_s is None else milliseconds_to_live(ttl_s)
+        keys, values = many_items(items)
+        return await self._many(shape, keys, values, ttl_ms, timeout_s)
 
     async def delete_many(
         self,
@@ -163,7 +184,7 @@ class AsyncNamespace:
         explain: bool = False,
     ) -> dict[KeyT, PutResult]:
         """Removes every key. Raises `BatchError` when some could not be removed."""
-        wanted = list(dict.fromkeys(keys))
+        wanted = many_keys(keys)
         return await self._many(self._shape(Kind.DELETE, level, w, explain=explain), wanted, (), 0, timeout_s)
 
     async def scan(
@@ -182,37 +203,33 @@ class AsyncNamespace:
 
         `timeout_s` is for each page. Writes that run meanwhile may or may not be seen.
         """
-        client = self._client
-        timeout = client.timeout_s if timeout_s is None else timeout_s
-        if client.dispatcher is None:
-            await client.connect(timeout)
-        if limit < 0:
-            raise BadRequest(f"a scan cannot have {limit} entries", actual=limit, subject="limit")
+        timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
         shape = self._shape(Kind.GET, level, r, explain=False)
         query = ScanQuery(
             namespace=self.name,
-            prefix=_encode(prefix),
-            start=_encode(start),
-            end=_encode(end),
-            after=_encode(after),
-            limit=limit,
+            prefix=key_bytes(prefix),
+            start=key_bytes(start),
+            end=key_bytes(end),
+            after=key_bytes(after),
+            limit=entries_max(limit),
             level=shape.level,
             r=shape.r,
             timeout_ms=max(1, int(timeout * 1000)),
         )
-        async for entry in scan(client.membership, query, timeout, client.rng):
+        dispatcher = self._client.dispatcher or await self._client.connect(timeout)
+        async for entry in dispatcher.scan(query, timeout):
             yield entry
 
     async def _many(
         self, shape: Shape, keys: list[KeyT], values: Iterable[bytes], ttl_ms: int, timeout_s: float | None
     ) -> dict[KeyT, Any]:
+        encoded = [key_bytes(key) for key in keys]
+        held = [value_bytes(value) for value in values]
         client = self._client
-        timeout = client.timeout_s if timeout_s is None else timeout_s
+        timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
         dispatcher = client.dispatcher
         if dispatcher is None:
             dispatcher, timeout = await client.connect_within(timeout)
-        encoded = [_encode(key) for key in keys]
-        held = list(values)
         for key in encoded:
             if not 0 < len(key) <= client.key_bytes_max:
                 raise self._bad_key(key)
@@ -231,12 +248,14 @@ class AsyncNamespace:
             raise BatchError({key: result for key, result in zip(keys, call.results, strict=True) if key not in errors}, errors)
         return dict(zip(keys, call.results, strict=True))
 
-    def _shape(self, kind: Kind, level: Level | str | None, quorum: int, *, explain: bool, has_ttl: bool = False) -> Shape:
-        asked = self._level if level is None and not quorum else parse_level(level)
-        options = (kind, asked, quorum, explain, has_ttl)
+    def _shape(self, kind: Kind, level: Level | str | None, replicas: int, *, explain: bool, has_ttl: bool = False) -> Shape:
+        asked = self._level if level is None and not replicas else parse_level(level)
+        options = (kind, asked, replicas, explain, has_ttl)
         shape = self._shapes.get(options)
         if shape is None:
-            shape = Shape(kind, self.name, self._contexts, level=asked, quorum=quorum, explain=explain, has_ttl=has_ttl)
+            wanted = quorum(replicas, name="r" if kind is Kind.GET else "w")
+            self._client.check_quorum(self.name, wanted, name="r" if kind is Kind.GET else "w")
+            shape = Shape(kind, self.name, self._contexts, level=asked, quorum=wanted, explain=explain, has_ttl=has_ttl)
             self._shapes[options] = shape
         return shape
 
@@ -253,19 +272,3 @@ class AsyncNamespace:
 
     def __repr__(self) -> str:
         return f"<AsyncNamespace {self.name!r}>"
-
-
-def _encode(key: Key) -> bytes:
-    return key.encode() if isinstance(key, str) else key
-
-
-def _token(context: bytes | None) -> bytes | None:
-    """What to send: None is for the client's memory to fill in."""
-    return KNOWS_NOTHING if context == b"" else context
-
-
-def _milliseconds(ttl_s: float) -> int:
-    """At least one for any positive time, so that "soon" never becomes "never"."""
-    if ttl_s < 0:
-        raise BadRequest(f"a time to live of {ttl_s} s lies in the past", subject="ttl_s")
-    return max(1, round(ttl_s * 1000)) if ttl_s else 0

@@ -9,12 +9,14 @@ a second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kvclient.batches import Part, form_batch
 from kvclient.bulk import BulkPiece
 from kvclient.errors import KvError, NodeUnreachable
+from kvclient.hedging import Hedging
+from kvclient.latencies import NEVER
 from kvclient.operations import Single
 from kvclient.request_ids import RequestIds
 from kvclient.transport import Transport
@@ -35,6 +37,7 @@ class LinkOwner(Protocol):
     """What a link needs of the dispatcher."""
 
     ids: RequestIds
+    hedging: Hedging
 
     def attempt_failed(self, link: NodeLink, part: Part, positions: Sequence[int], error: KvError) -> None:
         """These positions ended with `error`: retry them or fail them."""
@@ -42,23 +45,24 @@ class LinkOwner(Protocol):
     def never_sent(self, link: NodeLink, works: Works, error: KvError) -> None:
         """These were still queued when the link went down: they go elsewhere."""
 
-    def first_sent(self, operations: int) -> None:
-        """So many operations left."""
+    def sent(self, flight: Flight, now_s: float) -> None:
+        """A batch left."""
 
     def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
         """A probe brought the ring."""
 
 
 class Flight:
-    """One batch on its way."""
+    """One batch on its way. `late_s`: from when on its reads are late, see `hedging`."""
 
-    __slots__ = ("closed", "deadline_s", "heard", "link", "parts", "sent_s", "ticket")
+    __slots__ = ("closed", "deadline_s", "heard", "late_s", "link", "parts", "sent_s", "ticket")
 
     def __init__(self, link: NodeLink, parts: list[Part], ticket: Ticket, sent_s: float) -> None:
         self.link = link
         self.parts = parts
         self.ticket = ticket
         self.sent_s = sent_s
+        self.late_s = NEVER
         self.deadline_s = min(part.deadline_s for part in parts)
         self.heard = False
         self.closed = False
@@ -67,7 +71,7 @@ class Flight:
         """One part of the answer; after `close` nothing it says counts."""
         if self.closed:
             return
-        broken = self.link.heard(replies)
+        broken = self.link.heard(self, replies)
         for reply in replies:
             if reply.group >= len(self.parts):
                 continue
@@ -77,6 +81,8 @@ class Flight:
             except KvError as error:
                 error.may_have_applied = part.shape.writes
                 part.fail_open(error)
+            if part.won:
+                self.link.count_won(part)
         if not self.heard:
             self.heard = True
             self.link.free(self.ticket)
@@ -90,7 +96,7 @@ class Flight:
         if self.closed:
             return
         self.closed = True
-        self.link.flights.pop(self, None)
+        self.link.ended(self)
         self.link.free(self.ticket)
         for part in self.parts:
             if part.open_count:
@@ -111,7 +117,10 @@ class Flight:
 
 
 class NodeLink:
-    """The link to one node. `up` is an opinion: a link that is down is used only when there is no other."""
+    """The link to one node. `up` is an opinion: a link that is down is used only when there is no other.
+
+    `late`: it owes an answer for longer than is usual, so reads go to another owner meanwhile (`hedging`).
+    """
 
     def __init__(
         self, node_id: str, address: str, transport: Transport, owner: LinkOwner, *, bounds: LinkBounds | None = None
@@ -120,6 +129,7 @@ class NodeLink:
         self.address = address
         self.transport = transport
         self.up = True
+        self.late = False
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner
@@ -134,7 +144,7 @@ class NodeLink:
         """Whether anything is queued or in flight."""
         return bool(self.flights or self._link.queued_count)
 
-    def heard(self, replies: Sequence[GroupReply]) -> NodeUnreachable | None:
+    def heard(self, flight: Flight, replies: Sequence[GroupReply]) -> NodeUnreachable | None:
         """A reply came. An error that says "cannot be reached" is returned, and the link is down: what failed goes elsewhere.
 
         The caller hands the batch's operations back first and calls `mark_down` then, so that they stay ahead of those queued.
@@ -143,9 +153,25 @@ class NodeLink:
             if isinstance(reply.error, NodeUnreachable):
                 self.up = False
                 return reply.error
-        self._heard_s = self._loop.time()
+        self._heard_s = now_s = self._loop.time()
         self.up = not self.closed
+        self.late = False
+        self._owner.hedging.heard(flight, replies, now_s)
         return None
+
+    def count_won(self, part: Part) -> None:
+        """`part` is of second questions, and answered some first."""
+        self._owner.hedging.count_won(part)
+
+    def ended(self, flight: Flight) -> None:
+        """Nothing more is expected of `flight`."""
+        self.flights.pop(flight, None)
+        if self.late and all(other.heard for other in self.flights):
+            self.late = False
+
+    def take_queued(self, wanted: Callable[[Single | BulkPiece], bool]) -> Works:
+        """Takes those back that have not left and are `wanted`: they were certainly not executed."""
+        return self._link.take(wanted)
 
     def free(self, ticket: Ticket) -> None:
         """The batch's place is free, as of the next turn.
@@ -200,7 +226,7 @@ class NodeLink:
             return
         flight = Flight(self, parts, ticket, now_s)
         self.flights[flight] = None
-        self._owner.first_sent(sum(part.open_count for part in parts if part.shape.attempt == 0))
+        self._owner.sent(flight, now_s)
         self.transport.exchange([part.group for part in parts], flight.on_reply)
 
     def _failed(self, part: Part, positions: Sequence[int], error: KvError) -> None:

@@ -18,13 +18,19 @@ _SEQUENCE_MASK = 0xFFFFFFFF
 class RequestIds:
     """Issues the ids of one client. Unique as long as it issues fewer than 2^32 a millisecond."""
 
-    __slots__ = ("_clock", "_offset_ms", "_sequence", "_tag")
+    __slots__ = ("_clock", "_offset_ms", "_sequence", "_tag", "_trace_prefix")
 
     def __init__(self, clock: Clock, rng: Random) -> None:
         self._clock = clock
         self._tag = rng.randbytes(6)
         self._sequence = rng.getrandbits(32)
+        self._trace_prefix = self._tag + (self._sequence & 0xFFFF).to_bytes(2, "big")
         self._offset_ms = 0.0
+
+    @property
+    def trace_prefix(self) -> bytes:
+        """8 random bytes that name this client in what nodes log of its requests."""
+        return self._trace_prefix
 
     def clock_s(self) -> float:
         """The clock these ids go by, for the moments `synchronize` takes."""

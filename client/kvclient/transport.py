@@ -45,14 +45,24 @@ class Transport(Protocol):
 
 
 class Ring:
-    """What every message of a client says about the ring it routed by, and where news of a newer one go."""
+    """What every message of a client says about the ring it routed by and who sent it, and where news of a newer ring go."""
 
-    __slots__ = ("cluster_id", "epoch", "on_newer")
+    __slots__ = ("_trace_prefix", "_traces", "cluster_id", "epoch", "on_newer")
 
-    def __init__(self, on_newer: Callable[[], None]) -> None:
+    def __init__(self, on_newer: Callable[[], None], trace_prefix: bytes = b"") -> None:
+        """`trace_prefix`: 8 bytes of this client alone; without them its requests are named by the nodes."""
+        self._trace_prefix = trace_prefix
+        self._traces = 0
         self.cluster_id = ""
         self.epoch = 0
         self.on_newer = on_newer
+
+    def next_trace(self) -> bytes:
+        """The id under which nodes tell, in errors and logs, of the request that is sent next; b"": they find one."""
+        if not self._trace_prefix:
+            return b""
+        self._traces += 1
+        return self._trace_prefix + self._traces.to_bytes(8, "big")
 
     def seen(self, epoch: int) -> None:
         """A node answered by the ring of `epoch`. An older one is that node's to catch up on: fetching again would not help."""

@@ -15,12 +15,14 @@ from kvproto.columns import GroupReply
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, Overloaded, TooLarge, WrongCluster
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
-from kvstore.api.intake import Call, Intake
 from kvstore.api.large_replies import ANSWER_BYTES_MAX, held_bytes, in_messages, in_one_message
 from kvstore.cluster.view import RingHolder
 from kvstore.config import NodeLimits
 from kvstore.coordinator.allowance import Allowance
 from kvstore.coordinator.coordinator import ROUND_OPERATIONS_MAX, Coordinator
+from kvstore.coordinator.intake import Call, Intake, make_intake
+from kvstore.telemetry.limiter import BoundedLog
+from kvstore.telemetry.trace import TraceIds
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
@@ -44,9 +46,13 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         ring: RingHolder,
         cluster_id: str,
         *,
+        traces: TraceIds,
+        logs: BoundedLog,
         intake: Intake | None = None,
         operations_max: int = OPERATIONS_MAX,
     ) -> None:
+        self._traces = traces
+        self._logs = logs
         self._coordinator = coordinator
         self._ring = ring
         self._cluster_id = cluster_id
@@ -56,23 +62,25 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
 
     async def Batch(self, request: key_value_pb2.BatchRequest, context: Any) -> key_value_pb2.BatchReply:
         """One batch, answered when all of it is decided."""
+        trace = self._traces.id_of(request.trace_id, context.invocation_metadata())
         left_s = context.time_remaining()
         if left_s is not None and left_s <= 0:
-            return self._refused(request, DeadlineExceeded("the deadline had passed when the request came: it was not executed"))
+            late = DeadlineExceeded("the deadline had passed when the request came: it was not executed")
+            return self._refused(request, late, trace)
         try:
             call = self._intake.join(context.peer())
         except Overloaded as error:
-            return self._refused(request, error)
+            return self._refused(request, error, trace)
         context.add_done_callback(lambda _: call.end())  # gRPC holds the answer until the client has read it
         try:
             cost_bytes, operations = self._admit(request, call)
         except KvError as error:
             await call.turn(1)  # an answer without any work is no reason to come first
-            return self._refused(request, error)
+            return self._refused(request, error, trace)
         gathered = _Gathered(call)
         await call.turn(min(operations, ROUND_OPERATIONS_MAX))
         # A read that found a stale replica goes on listening after its reply: that must not reach the client.
-        work = self._execute(request, gathered.take, call, cost_bytes, gathered)
+        work = self._execute(request, gathered.take, trace, call, cost_bytes, gathered)
         task = asyncio.get_running_loop().create_task(work, name="batch")
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -82,8 +90,8 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        parts = in_one_message(gathered.parts)
-        return encode_replies(request.batch_id, parts, last=True, ring_epoch=self._ring.view.ring.epoch)
+        epoch = self._ring.view.ring.epoch
+        return encode_replies(request.batch_id, in_one_message(gathered.parts), last=True, ring_epoch=epoch, trace_id=trace)
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered or unread."""
@@ -103,24 +111,26 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
 
     async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:
         """Pages in key order; an error is the last message."""
+        trace = self._traces.id_of(request.trace_id, context.invocation_metadata())
         refusal = self._refusal(request.cluster_id)
         if refusal is not None:
-            yield key_value_pb2.ScanReply(error=encode_error(refusal))
+            self._tell(refusal, trace)
+            yield key_value_pb2.ScanReply(error=encode_error(refusal, trace))
             return
         try:
             call = self._intake.join(context.peer())
         except Overloaded as error:
-            yield key_value_pb2.ScanReply(error=encode_error(error))
+            yield key_value_pb2.ScanReply(error=encode_error(error, trace))
             return
         context.add_done_callback(lambda _: call.end())
         try:
             call.check_room()
         except Overloaded as error:
-            yield key_value_pb2.ScanReply(error=encode_error(error))
+            yield key_value_pb2.ScanReply(error=encode_error(error, trace))
             return
         call.charge(SCAN_BYTES)
-        async for page in self._coordinator.scan(decode_scan(request)):
-            yield encode_page(page)
+        async for page in self._coordinator.scan(decode_scan(request), trace=trace):
+            yield encode_page(page, trace)
 
     async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call) -> None:
         running: set[asyncio.Task[None]] = set()
@@ -144,7 +154,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                     cost_bytes, operations = self._admit(request, call)
                 except KvError as error:
                     await call.turn(1)
-                    outbox.send(self._refused(request, error))
+                    outbox.send(self._refused(request, error, self._traces.id_of(request.trace_id)))
                     room.release()
                     continue
                 await call.turn(min(operations, ROUND_OPERATIONS_MAX))
@@ -161,12 +171,12 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
     async def _answer(
         self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply], call: Call, cost_bytes: int
     ) -> None:
-        batch_id, ring_epoch = request.batch_id, self._ring.view.ring.epoch
+        batch_id, epoch, trace = request.batch_id, self._ring.view.ring.epoch, self._traces.id_of(request.trace_id)
 
         def send(replies: list[GroupReply], last: bool) -> None:
             size_bytes = held_bytes(replies)
             call.charge(size_bytes)
-            outbox.send(encode_replies(batch_id, replies, last=last, ring_epoch=ring_epoch), size_bytes)
+            outbox.send(encode_replies(batch_id, replies, last=last, ring_epoch=epoch, trace_id=trace), size_bytes)
 
         def reply(replies: list[GroupReply], last: bool) -> None:
             *before, rest = in_messages(replies)
@@ -174,7 +184,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 send(some, False)
             send(rest, last)
 
-        await self._execute(request, reply, call, cost_bytes, _Paced(call, outbox))
+        await self._execute(request, reply, trace, call, cost_bytes, _Paced(call, outbox))
 
     def _admit(self, request: key_value_pb2.BatchRequest, call: Call) -> tuple[int, int]:
         """Charges `request` to `call`; how much that was, and how many operations it has. Raises the `KvError` that answers all of
@@ -186,7 +196,13 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         return call.admit(request.ByteSize(), operations), operations
 
     async def _execute(
-        self, request: key_value_pb2.BatchRequest, reply: Reply, call: Call, cost_bytes: int, allowance: Allowance
+        self,
+        request: key_value_pb2.BatchRequest,
+        reply: Reply,
+        trace: bytes,
+        call: Call,
+        cost_bytes: int,
+        allowance: Allowance,
     ) -> None:
         """Answers what was admitted."""
         try:
@@ -194,9 +210,10 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 groups = decode_groups(request)
             except ValueError as error:
                 refused = BadRequest(f"a kind of operation that protocol {PROTOCOL} does not have: {error}", subject="kind")
+                self._tell(refused, trace)
                 reply([GroupReply(index, error=refused) for index in self._indices(request)], True)
                 return
-            await self._coordinator.execute(groups, reply, hops=request.hops, allowance=allowance)
+            await self._coordinator.execute(groups, reply, hops=request.hops, trace=trace, allowance=allowance)
         finally:
             call.release(cost_bytes)
 
@@ -219,9 +236,15 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         """The groups that a refusal answers one by one; a request of nothing but groups is no reason for an answer as long."""
         return range(min(len(request.groups), self._operations_max))
 
-    def _refused(self, request: key_value_pb2.BatchRequest, error: KvError) -> key_value_pb2.BatchReply:
+    def _refused(self, request: key_value_pb2.BatchRequest, error: KvError, trace: bytes) -> key_value_pb2.BatchReply:
+        if not isinstance(error, Overloaded | DeadlineExceeded):
+            self._tell(error, trace)
         replies = [GroupReply(index, error=error) for index in self._indices(request)]
-        return encode_replies(request.batch_id, replies, last=True, ring_epoch=self._ring.view.ring.epoch)
+        return encode_replies(request.batch_id, replies, last=True, ring_epoch=self._ring.view.ring.epoch, trace_id=trace)
+
+    def _tell(self, refusal: KvError, trace: bytes) -> None:
+        """A client that is wrong about what it talks to: told to the operator too, who may have set it up."""
+        self._logs.tell("warning", "request_refused", trace=trace.hex(), code=refusal.code.name, reason=refusal.message)
 
     def _refusal(self, cluster_id: str) -> KvError | None:
         if cluster_id and cluster_id != self._cluster_id:
@@ -290,14 +313,3 @@ class _Gathered:
                 subject="reply",
             )
         self._call.check_room()
-
-
-def make_intake(me: str, limits: NodeLimits, is_behind: Callable[[], bool] = lambda: False) -> Intake:
-    """The intake that `limits` ask for."""
-    return Intake(
-        me,
-        bytes_max=limits.in_flight_bytes_max,
-        operations_max=limits.in_flight_max,
-        connections_max=limits.connections_max,
-        is_behind=is_behind,
-    )

@@ -15,6 +15,7 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
+from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
@@ -23,14 +24,26 @@ END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 SETTINGS_BYTES_MAX = 1024 * 1024
 """Of the cluster settings in a greeting, which are compared one by one on the event loop."""
 
+TRACES_TOLD_MAX = 8
+"""Of a message's ids, so many are told when it was slow."""
+
 
 class PeerService(peer_pb2_grpc.PeerServicer):
     """Decodes, hands to the replica, encodes."""
 
     def __init__(
-        self, replica: Replica, ring: RingHolder, doorkeeper: Doorkeeper, *, on_greeted: Callable[[str], None] = lambda node: None
+        self,
+        replica: Replica,
+        ring: RingHolder,
+        doorkeeper: Doorkeeper,
+        *,
+        telemetry: Telemetry,
+        on_greeted: Callable[[str], None] = lambda node: None,
     ) -> None:
         """`on_greeted` is told who was admitted."""
+        self._logs = telemetry.logs
+        self._timer = telemetry.timer
+        self._slow_s = telemetry.slow_batch_s or float("inf")
         self._replica = replica
         self._ring = ring
         self._doorkeeper = doorkeeper
@@ -61,6 +74,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             node_id=me.node_id, incarnation=me.incarnation, protocol=1, ring_epoch=ring.epoch, ring_hash=ring.hash, zone=me.zone
         )
         if refusal is not None:
+            self._logs.tell("warning", "peer_turned_away", peer=request.node_id, code=refusal.code.name, reason=refusal.message)
             reply.error.CopyFrom(encode_error(refusal))
         else:
             if remembered is not None:
@@ -123,15 +137,29 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                 found.size_bytes,
             )
         if stores:
+            came_s = self._timer()
 
             def done(error: KvError | None, refused: Sequence[int]) -> None:
                 if error is not None:
                     outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(error)))
                 else:
-                    outbox.send(encode_refusals(batch_id, refused, last=True))
+                    elapsed_s = self._timer() - came_s
+                    outbox.send(encode_refusals(batch_id, refused, last=True, queue_ms=int(elapsed_s * 1000)))
+                    if elapsed_s >= self._slow_s:
+                        self._tell_slow(request, elapsed_s)
 
             records = list(request.store_records)
             self._replica.merge(list(stores), records, done, intact=is_intact(request, records))
+
+    def _tell_slow(self, request: peer_pb2.PeerRequest, elapsed_s: float) -> None:
+        """Beside the coordinator's `slow_batch` of the same trace: here it was the disk, or the queue in front of it."""
+        self._logs.tell(
+            "warning",
+            "slow_store",
+            traces=[trace.hex() for trace in request.trace_ids[:TRACES_TOLD_MAX]],
+            records=len(request.store_keys),
+            elapsed_ms=round(elapsed_s * 1000, 1),
+        )
 
     def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
         ring = self._ring.view.ring

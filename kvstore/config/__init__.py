@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from kvstore.config.loading import ConfigError, load_config, parse_config
-from kvstore.config.values import ClusterConfig, NamespaceConfig, NodeConfig, NodeLimits, TlsConfig
+from kvstore.config.values import ClusterConfig, NamespaceConfig, NodeConfig, NodeLimits, TelemetryConfig, TlsConfig
 
 __all__ = [
     "ClusterConfig",
@@ -16,6 +16,7 @@ __all__ = [
     "NamespaceConfig",
     "NodeConfig",
     "NodeLimits",
+    "TelemetryConfig",
     "TlsConfig",
     "load_config",
     "parse_config",

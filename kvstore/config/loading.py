@@ -25,8 +25,10 @@ from kvstore.config.values import (
     NamespaceConfig,
     NodeConfig,
     NodeLimits,
+    TelemetryConfig,
     TlsConfig,
 )
+from kvstore.telemetry.logs import LEVELS
 
 MODES = ("eventual",)
 MODES_PLANNED = ("linearizable",)
@@ -42,7 +44,7 @@ REPLICAS_MAX = 9
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
-_TABLES = {"cluster": ClusterConfig, "limits": NodeLimits, "tls": TlsConfig}
+_TABLES = {"cluster": ClusterConfig, "limits": NodeLimits, "telemetry": TelemetryConfig, "tls": TlsConfig}
 KNOWN_PATHS = tuple(field.name for field in fields(NodeConfig)) + tuple(
     f"{table}.{field.name}" for table, cls in _TABLES.items() for field in fields(cls)
 )
@@ -99,6 +101,7 @@ def _read_node(top: Table, base: Path) -> NodeConfig:
         peers=_read_strings(top.table("peers")),
         tls=_read_tls(top.optional_table("tls"), base),
         limits=_read_limits(top.table("limits")),
+        telemetry=_read_telemetry(top.table("telemetry")),
         cluster=_read_cluster(top.table("cluster")),
     )
     top.finish()
@@ -142,6 +145,17 @@ def _read_limits(table: Table) -> NodeLimits:
     )
     table.finish()
     return limits
+
+
+def _read_telemetry(table: Table) -> TelemetryConfig:
+    default = TelemetryConfig()
+    telemetry = TelemetryConfig(
+        metrics=table.flag("metrics", default=default.metrics),
+        log_level=table.choice("log_level", default.log_level, available=tuple(LEVELS)),
+        slow_batch_ms=table.integer("slow_batch_ms", default.slow_batch_ms, minimum=0, maximum=3_600_000),
+    )
+    table.finish()
+    return telemetry
 
 
 def _read_cluster(table: Table) -> ClusterConfig:

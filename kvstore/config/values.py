@@ -12,6 +12,8 @@ from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
+from kvstore.telemetry.logs import LEVEL_DEFAULT
+
 DEFAULT_NAMESPACE = "default"
 DEFAULT_NAMESPACE_ID = 1
 # 0 is what an unset field of a message reads as, the last one is the prefix of system keys.
@@ -115,6 +117,16 @@ class NodeLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """What the node tells of itself. Without `metrics` nothing is counted and /metrics is not served; a batch that takes
+    `slow_batch_ms` is logged with who was slow, 0: none is."""
+
+    metrics: bool = True
+    log_level: str = LEVEL_DEFAULT
+    slow_batch_ms: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
     """Absolute paths of PEM files. `cert` and `key` are this node's, `ca` signs its peers, `client_ca` (else `ca`) its clients."""
 
@@ -138,6 +150,7 @@ class NodeConfig:
     peers: Mapping[str, str] = field(default_factory=dict)
     tls: TlsConfig | None = None
     limits: NodeLimits = field(default_factory=NodeLimits)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     @property

@@ -1,4 +1,4 @@
-"""How much a batch may make the node hold, as the coordinators see it. The API's (api/intake.py) counts for a connection; who calls
+"""How much a batch may make the node hold, as the coordinators see it. The API's (intake.py) counts for a connection; who calls
 a coordinator from within this process has none.
 """
 

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from xxhash import xxh3_64_intdigest
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
+
+
+class Story(Protocol):
+    """Who was asked when, and who answered when."""
+
+    def facts(self) -> tuple[str, dict[str, object]]:
+        """Who was slow, in words, and the milliseconds behind it, by node."""
+
 
 TTL_MS_MAX = 3_200_000_000_000
 """A hundred years, as in the configuration. An expiry is stored in 64 bits."""
@@ -30,7 +39,8 @@ class Limits:
 
 @dataclass(slots=True)
 class SubBatch:
-    """Operations with the same home replicas. `positions` None: the whole group, in order. `store_keys` are parallel to them."""
+    """Operations with the same home replicas. `positions` None: the whole group, in order. `store_keys` are parallel to them.
+    `trace` is the id of the batch they came with; `story` tells who was waited for, should it have taken long."""
 
     group_index: int
     group: OperationGroup
@@ -41,6 +51,8 @@ class SubBatch:
     need: int
     view: RingView
     partitions: Sequence[int] = field(default=())
+    trace: bytes = b""
+    story: Story | None = None
 
     def original(self, positions: Sequence[int] | None) -> Sequence[int] | None:
         """Positions of this sub-batch as positions of its group."""

@@ -17,7 +17,9 @@ from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
 from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
+from kvstore.coordinator.slow import Forwarding, SlowLog
 from kvstore.telemetry import log
+from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
 
 Reply = Callable[[list[GroupReply], bool], None]
@@ -31,20 +33,36 @@ ROUND_OPERATIONS_MAX = 1024
 class BatchAnswer:
     """Gathers the replies of one batch: those of one turn of the loop leave together, the one that completes it says so."""
 
-    __slots__ = ("_loop", "_replies", "_reply", "_scheduled", "unanswered")
+    __slots__ = ("_groups", "_loop", "_meter", "_operations", "_replies", "_reply", "_scheduled", "started_s", "unanswered")
 
-    def __init__(self, reply: Reply, operations: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        groups: Sequence[OperationGroup],
+        operations: int,
+        loop: asyncio.AbstractEventLoop,
+        meter: RequestMeter | None,
+        started_s: float,
+    ) -> None:
+        """`started_s`: when the batch came, by the meter's timer."""
         self._reply = reply
+        self._groups = groups
         self._replies: list[GroupReply] = []
         self._loop = loop
         self._scheduled = False
-        self.unanswered = operations
+        self._meter = meter
+        self.started_s = started_s
+        self._operations = self.unanswered = operations
 
     def emit(self, reply: GroupReply, count: int) -> None:
         """`reply` answers `count` operations."""
         self._replies.append(reply)
         self.unanswered -= count
         assert self.unanswered >= 0, "an operation is answered once"
+        if self._meter is not None:
+            self._meter.answered(self._groups[reply.group], reply, count, self.started_s)
+            if not self.unanswered:
+                self._meter.batch_done(self._operations, self.started_s)
         if not self.unanswered:
             self._send()
         elif not self._scheduled:
@@ -61,11 +79,12 @@ class BatchAnswer:
 class RoundAnswer:
     """What one round has told; if it breaks, the rest of its operations are answered all the same."""
 
-    __slots__ = ("_answer", "_left", "_sub", "_told")
+    __slots__ = ("_answer", "_left", "_slow", "_sub", "_told")
 
-    def __init__(self, answer: BatchAnswer, sub: SubBatch) -> None:
+    def __init__(self, answer: BatchAnswer, sub: SubBatch, slow: SlowLog) -> None:
         self._answer = answer
         self._sub = sub
+        self._slow = slow
         self._told: list[Sequence[int] | None] = []
         self._left = len(sub.store_keys)
 
@@ -74,6 +93,8 @@ class RoundAnswer:
         self._told.append(reply.positions)
         self._left -= count
         self._answer.emit(reply, count)
+        if not self._left:
+            self._slow.round_done(self._sub, self._answer.started_s)
 
     def break_off(self, error: KvError) -> None:
         """Answers whatever is open with `error`."""
@@ -99,7 +120,13 @@ class Coordinator:
         peers: PeerTransport,
         limits: Limits,
         in_flight_max: int,
+        timer: Timer,
+        slow: SlowLog,
+        meter: RequestMeter | None,
     ) -> None:
+        self._timer = timer
+        self._slow = slow
+        self._meter = meter
         self._me = me
         self._ring = ring
         self._puts = puts
@@ -113,15 +140,22 @@ class Coordinator:
         self.stopped: KvError | None = None
 
     async def execute(
-        self, groups: Sequence[OperationGroup], reply: Reply, *, hops: int = 0, allowance: Allowance = UNLIMITED
+        self,
+        groups: Sequence[OperationGroup],
+        reply: Reply,
+        *,
+        hops: int = 0,
+        trace: bytes = b"",
+        allowance: Allowance = UNLIMITED,
     ) -> None:
-        """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent."""
+        """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent. `trace`: the batch's
+        id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold."""
         if not groups:
             reply([], True)
             return
         loop = asyncio.get_running_loop()
         operations = sum([max(1, len(group.keys)) for group in groups])
-        answer = BatchAnswer(reply, operations, loop)
+        answer = BatchAnswer(reply, groups, operations, loop, self._meter, self._timer())
         refusal = self._refusal(operations)
         if refusal is not None:
             for index, group in enumerate(groups):
@@ -129,7 +163,7 @@ class Coordinator:
             return
         self.in_flight += operations
         try:
-            rounds = self._rounds(groups, answer, hops, loop.time(), allowance)
+            rounds = self._rounds(groups, answer, hops, loop.time(), trace, allowance)
             if len(rounds) == 1:
                 await rounds[0]
             elif rounds:
@@ -139,9 +173,15 @@ class Coordinator:
         finally:
             self.in_flight -= operations
 
-    def scan(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
-        """Pages of live keys in order; a failure is the last page."""
-        return self._scans.run(query)
+    async def scan(self, query: ScanQuery, *, trace: bytes = b"") -> AsyncIterator[ScanPage]:
+        """Pages of live keys in order; a failure is the last page. `trace` as in `execute`."""
+        meter, started_s = self._meter, self._timer()
+        async for page in self._scans.run(query):
+            self._slow.page_done(query, page, trace, started_s)
+            if meter is not None:
+                meter.page_done(query.level, page.error, started_s)
+            yield page
+            started_s = self._timer()  # what the client took to read it is not ours
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -162,7 +202,13 @@ class Coordinator:
         return None
 
     def _rounds(
-        self, groups: Sequence[OperationGroup], answer: BatchAnswer, hops: int, now_s: float, allowance: Allowance
+        self,
+        groups: Sequence[OperationGroup],
+        answer: BatchAnswer,
+        hops: int,
+        now_s: float,
+        trace: bytes,
+        allowance: Allowance,
     ) -> list[Coroutine[None, None, None]]:
         view = self._ring.view
         rounds: list[Coroutine[None, None, None]] = []
@@ -173,6 +219,7 @@ class Coordinator:
             timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
             deadline_s = now_s + timeout_ms / 1000
             for sub in subs:
+                sub.trace = trace
                 if len(sub.store_keys) <= ROUND_OPERATIONS_MAX:
                     rounds.append(self._guarded(sub, deadline_s, answer, hops, allowance))
                 else:
@@ -190,7 +237,7 @@ class Coordinator:
 
     async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int, allowance: Allowance) -> None:
         """Runs one round. A defect in it is its own: it is logged, its operations are answered as unknown, the others go on."""
-        told = RoundAnswer(answer, sub)
+        told = RoundAnswer(answer, sub, self._slow)
         reading = sub.group.kind is Kind.GET
         try:
             if not sub.owners.includes_me:
@@ -200,7 +247,7 @@ class Coordinator:
             else:
                 await self._puts.run(sub, deadline_s, told.emit)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it
-            log.exception("round_failed", kind=sub.group.kind.name, operations=len(sub.store_keys))
+            log.exception("round_failed", trace=sub.trace.hex(), kind=sub.group.kind.name, operations=len(sub.store_keys))
             told.break_off(KvError(f"an internal error of {self._me}: {error!r}", may_have_applied=not reading))
 
     async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int) -> None:
@@ -214,14 +261,17 @@ class Coordinator:
         positions = list(sub.at())
         group = _subset(sub.group, positions)
         reading, unknown = group.kind is Kind.GET, False
+        if self._meter is not None:
+            self._meter.forwarded += count
         preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
         loop = asyncio.get_running_loop()
         error = QuorumUnreachable("no home replica of the key can be reached", needed=sub.need, contacted=len(owners))
         for node in sorted(preferred, key=lambda node: not self._peers.reachable(node)):
             left_s = deadline_s - loop.time()
             group.timeouts_ms = (max(1, int(left_s * 1000)),)
+            sub.story = Forwarding(node)
             try:
-                replies = await self._peers.forward(node, group, left_s)
+                replies = await self._peers.forward(node, group, left_s, sub.trace)
             except KvError as failure:
                 error = failure
                 unknown = unknown or failure.may_have_applied

@@ -21,6 +21,7 @@ from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
 from kvstore.runtime import Clock
 from kvstore.storage.store import Store
+from kvstore.telemetry.meters import RequestMeter
 from kvstore.transport.peers import FetchChunk
 
 STRAGGLER_S = 0.25
@@ -103,8 +104,10 @@ class GetCoordinator:
         repair: ReadRepair,
         clock: Clock,
         durable: bool,
+        meter: RequestMeter | None,
         turn_bytes_max: int = TURN_BYTES_MAX,
     ) -> None:
+        self._meter = meter
         self._turn_bytes_max = turn_bytes_max
         self._store = store
         self._replicas = replicas
@@ -124,7 +127,8 @@ class GetCoordinator:
             records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, self._turn_bytes_max)
             count, all_of_it = len(records), len(rest.store_keys)
             now = rest if count == all_of_it else part_of(rest, range(count))
-            again = await self._read(now, records, lost, size_bytes, deadline_s, emit, allowance)
+            sub.story = arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
+            again = await self._read(now, records, lost, size_bytes, arrivals, emit, allowance)
             if count == all_of_it and not again:
                 return
             rest = part_of(rest, [*again, *range(count, all_of_it)])
@@ -147,7 +151,7 @@ class GetCoordinator:
         records: list[bytes | None],
         lost: list[int],
         size_bytes: int,
-        deadline_s: float,
+        arrivals: Arrivals,
         emit: Emit,
         allowance: Allowance,
     ) -> list[int]:
@@ -157,7 +161,6 @@ class GetCoordinator:
         tally = Tally(owners, sub.need, len(sub.store_keys))
         tally.record(me, lost)
         loop = asyncio.get_running_loop()
-        arrivals = Arrivals(loop, deadline_s)
         round_ = _Round(sub, tally, records, lost, me, allowance)
         round_.hold(size_bytes)
         try:
@@ -172,6 +175,8 @@ class GetCoordinator:
             arrivals.close()
             allowance.release(round_.held_bytes)
         if round_.differed:
+            if self._meter is not None:
+                self._meter.stale += len({*round_.others, *lost})
             self._repair.submit(sub, records, round_.others, lost, tally)
         return round_.unread
 
@@ -199,6 +204,8 @@ class GetCoordinator:
                 if answer is None:
                     patience.spend()
                     round_.hedged = True
+                    if self._meter is not None:
+                        self._meter.hedged += len(round_.sub.store_keys)
                 self._fetch(round_, rest, arrivals)
                 asked += len(rest)
                 rest = []
@@ -208,7 +215,7 @@ class GetCoordinator:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
-        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash)
+        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
 
     def _settle(self, round_: _Round, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally

@@ -77,7 +77,8 @@ class PutCoordinator:
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
         me = self._replicas.me
         ring_hash = sub.view.ring.hash
-        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals, ring_hash)
+        sub.story = arrivals
+        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace)
         self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)))
         return arrivals
 
@@ -160,7 +161,8 @@ class PutCoordinator:
         tokens, original = list(sub.group.contexts), sub.at()
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
-        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash)
+        sub.story = arrivals
+        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash, sub.trace)
         end = len(wanted)
         for _ in others:
             answer = await arrivals.next()
@@ -180,10 +182,11 @@ class PutCoordinator:
             if gone:
                 tokens[original[position]] = _without(context, gone)
         # A group of its own: the client's may be sent again, and other sub-batches read it.
-        sub = replace(sub, group=replace(sub.group, contexts=tokens))
-        minted = self._mint_or_refuse(sub, wanted, emit, caught_up=True)
+        again = replace(sub, group=replace(sub.group, contexts=tokens))
+        minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
-            await self._collect(sub, minted, self._send(sub, minted, deadline_s), emit)
+            sent = sub.story = self._send(again, minted, deadline_s)
+            await self._collect(again, minted, sent, emit)
         if later:
             await self._run_after_catching_up(sub, later, deadline_s, emit)
 

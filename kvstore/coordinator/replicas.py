@@ -11,16 +11,18 @@ from collections import deque
 from collections.abc import Sequence
 
 from kvproto.errors import KvError
+from kvstore.coordinator.story import tell_story
 from kvstore.transport.peers import FetchChunk, PeerTransport, StoreChunk
 
 
 class LocalAnswer:
     """Our own replica's part: `error`, or the positions it refused."""
 
-    __slots__ = ("error", "node", "refused")
+    __slots__ = ("error", "heard_s", "node", "refused")
 
     def __init__(self, node: str, error: KvError | None, refused: Sequence[int] = ()) -> None:
         self.node = node
+        self.heard_s = 0.0
         self.error = error
         self.refused = refused
 
@@ -36,12 +38,16 @@ Answer = LocalAnswer | StoreChunk | FetchChunk
 
 
 class Arrivals:
-    """Answers in arrival order, for one waiter, until a deadline of the loop's clock."""
+    """Answers in arrival order, for one waiter, until a deadline of the loop's clock. Keeps who was asked and heard, and when: it
+    is the story of a round, should it have taken long."""
 
-    __slots__ = ("_answers", "_loop", "_timer", "_waiter", "deadline_s", "timed_out")
+    __slots__ = ("_answers", "_loop", "_own", "_started_s", "_timer", "_waiter", "asked", "deadline_s", "timed_out")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline_s: float) -> None:
         self._loop = loop
+        self._started_s = loop.time()
+        self._own: LocalAnswer | None = None
+        self.asked: list[StoreChunk | FetchChunk] = []
         self._answers: deque[Answer] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -50,6 +56,9 @@ class Arrivals:
 
     def add(self, answer: Answer) -> None:
         """An answer came."""
+        answer.heard_s = self._loop.time()
+        if answer.__class__ is LocalAnswer:
+            self._own = answer
         self._answers.append(answer)
         self._wake()
 
@@ -84,6 +93,11 @@ class Arrivals:
                 self._timer.cancel()
                 self._timer = None
 
+    def facts(self) -> tuple[str, dict[str, object]]:
+        """See `batch.Story`."""
+        own = None if self._own is None else (self._own.node, self._own.heard_s)
+        return tell_story(self.asked, own, self._started_s, self._loop.time())
+
     def _time_out(self) -> None:
         self.timed_out = True
         self._wake()
@@ -110,20 +124,32 @@ class Replicas:
         deadline_s: float,
         arrivals: Arrivals,
         ring_hash: int,
+        trace: bytes = b"",
     ) -> None:
         """Sends whole records to every node but this one, as owners by the ring of `ring_hash`; answers arrive in `arrivals`."""
         size_bytes = sum(map(len, records)) + sum(map(len, keys))
         for node in nodes:
             if node != self.me:
-                self.peers.store(StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash))
+                chunk = StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash, trace)
+                arrivals.asked.append(chunk)
+                self.peers.store(chunk)
 
     def fetch_from(
-        self, nodes: Sequence[str], keys: Sequence[bytes], digests: bytes, deadline_s: float, arrivals: Arrivals, ring_hash: int
+        self,
+        nodes: Sequence[str],
+        keys: Sequence[bytes],
+        digests: bytes,
+        deadline_s: float,
+        arrivals: Arrivals,
+        ring_hash: int,
+        trace: bytes = b"",
     ) -> None:
         """Asks `nodes`, owners by the ring of `ring_hash`, for what differs from `digests`; answers arrive in `arrivals`."""
         size_bytes = len(digests) + sum(map(len, keys))
         for node in nodes:
-            self.peers.fetch(FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add, ring_hash))
+            chunk = FetchChunk(node, keys, digests, size_bytes, deadline_s, arrivals.add, ring_hash, trace)
+            arrivals.asked.append(chunk)
+            self.peers.fetch(chunk)
 
     def unreachable(self, nodes: Sequence[str]) -> list[str]:
         """Those of `nodes` whose link is down; never this one."""

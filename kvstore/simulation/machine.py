@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvproto.errors import KvError
+from kvstore.api.http_server import HttpServer
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
 from kvstore.runtime import Clock, JobT, StartWorker
@@ -40,7 +41,9 @@ class SimSeams:
         network = machine.world.network
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
         self.start_worker: StartWorker = self._start_worker
-        self.server: Callable[[int], Any] = lambda connections_max: SimServer(network, process, rng)
+        self.server: Callable[[Any, int], Any] = lambda interceptors, connections_max: SimServer(network, process, rng)
+        self.timer: Callable[[], float] = process.loop.time
+        self.http: type[HttpServer] | None = None
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> SimDirectory:
         """See `Seams.open_directory`."""

@@ -189,6 +189,10 @@ class ServerCall:
         """See grpc.aio.ServicerContext."""
         self._when_done.append(callback)
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """See grpc.aio.ServicerContext: clients of this world send none."""
+        return ()
+
     def set_code(self, code: Any) -> None:
         """See grpc.aio.ServicerContext."""
         self._status = (code, self._status[1])

@@ -35,7 +35,8 @@ from kvstore.cluster.view import RingView
 from kvstore.config import ClusterConfig, NodeLimits
 from kvstore.core.ring import Member, Ring
 from kvstore.core.ring_planner import plan_ring
-from kvstore.node import LocalNode, Node
+from kvstore.local_node import LocalNode
+from kvstore.node import Node
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.clocks import ClientClock
 from kvstore.simulation.connection import NetworkSettings

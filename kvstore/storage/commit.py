@@ -7,6 +7,7 @@ sync is never retried (safety rule 4): every waiter and every later commit gets 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,6 +15,7 @@ from kvproto.errors import StorageError
 from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvstore.runtime import StartWorker, ThreadWorker, Worker
 from kvstore.storage.engine import Engine
+from kvstore.telemetry.meters import CommitMeter
 
 FOREVER = float("inf")
 BEHIND_COUNT = 4096
@@ -41,6 +43,9 @@ class Commit:
 
 Job = tuple[list[Commit], Ticket, Callable[[], None]]
 
+NO_TIME: Callable[[], float] = float
+"""The timer of those who measure nothing."""
+
 
 class Committer:
     """Owns the commit thread of one engine. Belongs to one event loop."""
@@ -54,7 +59,9 @@ class Committer:
         bounds: LinkBounds | None = None,
         name: str = "commit",
         start_worker: StartWorker = ThreadWorker,
+        meter: CommitMeter | None = None,
     ) -> None:
+        self.meter = meter
         self._engine = engine
         self._sync = sync
         self._on_failure = on_failure
@@ -62,6 +69,7 @@ class Committer:
         self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds, eager=True)
         self._drained: asyncio.Event = asyncio.Event()
         self._pending = 0
+        self._sent_s: deque[float] = deque()  # when each batch that the worker has not done was handed to it
         self.failure: StorageError | None = None
         self.commits = 0
         self.records = 0
@@ -78,6 +86,11 @@ class Committer:
     def is_behind(self) -> bool:
         """Whether enough waits to keep the disk busy for a while: more would only wait longer."""
         return self._coalescer.queued_count > BEHIND_COUNT or self._coalescer.queued_bytes > BEHIND_BYTES
+
+    def stuck_s(self) -> float:
+        """How long the oldest batch has been with the worker; 0 if it has none. It grows without end when the disk hangs, or when
+        the worker is gone."""
+        return self._loop.time() - self._sent_s[0] if self._sent_s else 0.0
 
     def admit(self, count: int, size_bytes: int) -> None:
         """Raises `Overloaded` if so much more may not wait, and `StorageError` after a failure. Asked before anything is staged:
@@ -110,6 +123,7 @@ class Committer:
 
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
         pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+        self._sent_s.append(self._loop.time())
         self._worker.put((batch, ticket, self._prepared(pairs)))
 
     def _prepared(self, pairs: Pairs) -> Callable[[], None]:
@@ -121,6 +135,8 @@ class Committer:
     def _write(self, job: Job) -> bool:
         """One batch, on the worker. Whether there is somebody left to work for."""
         batch, ticket, write = job
+        timer = self.meter.timer if self.meter is not None else NO_TIME
+        started_s = timer()
         if self._write_failure is None:
             try:
                 write()
@@ -129,15 +145,19 @@ class Committer:
             except Exception as error:  # noqa: BLE001 - an engine that breaks its contract must not take the worker with it
                 self._write_failure = StorageError(f"the storage engine failed: {error!r}", may_have_applied=True)
         try:
-            self._loop.call_soon_threadsafe(self._finish, batch, ticket, self._write_failure)
+            self._loop.call_soon_threadsafe(self._finish, batch, ticket, self._write_failure, timer() - started_s)
         except RuntimeError:  # the loop was closed without waiting for us: nobody is left to tell
             return False
         return True
 
-    def _finish(self, batch: list[Commit], ticket: Ticket, failure: StorageError | None) -> None:
+    def _finish(self, batch: list[Commit], ticket: Ticket, failure: StorageError | None, elapsed_s: float) -> None:
+        records = sum(commit.count for commit in batch)
         self._pending -= len(batch)
         self.commits += 1
-        self.records += sum(commit.count for commit in batch)
+        self.records += records
+        self._sent_s.popleft()
+        if self.meter is not None:
+            self.meter.written(records, elapsed_s)
         if failure is not None and self.failure is None:
             self._fail(failure)
         else:

@@ -1,7 +1,7 @@
 """A node's data directory: whose it is, that only one process has it, and whether the last one ended cleanly (docs/storage.md).
 
     kvstore.json    identity: format, cluster, node         clean-shutdown.json    only between a clean stop and the next start
-    kvstore.lock    held by the process that has it open    data/ hints/           the engines' own (node.py)
+    kvstore.lock    held by the process that has it open    data/ hints/           the engines' own (assembly.py)
 
 A directory is refused with one sentence, before anything in it is changed. What must survive a power failure is written to a
 temporary file, synced, renamed, and the directory synced.

@@ -2,7 +2,7 @@
 
 LevelDB's defaults prefer going on to being right. Here every block is verified on its way in, a log or table that does not verify
 is an error and never a gap, and the first failed write is the last. Only this file touches plyvel, and nothing above it sees
-plyvel's errors. node.py opens one for data and one for hints, inside a `directory.DataDirectory`.
+plyvel's errors. assembly.py has one opened for data, inside a `directory.DataDirectory`.
 """
 
 from __future__ import annotations

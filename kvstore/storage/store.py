@@ -42,6 +42,14 @@ class Store:
         self._cache = RecordCache(cache_bytes_max)
         self._on_quarantine = on_quarantine
         self._quarantined: set[bytes] = set()
+        self.lookups = 0
+        """Records asked for by batches; those that were not in the cache are `misses`, and were read from the engine."""
+        self.misses = 0
+
+    @property
+    def cache(self) -> RecordCache:
+        """The recent durable records; for whoever reads its size."""
+        return self._cache
 
     @property
     def quarantined(self) -> int:
@@ -60,6 +68,7 @@ class Store:
         """The durable record of each key, None where there is none, and the positions of those that are lost, None among the
         records."""
         cached, load = self._cache.get, self._load
+        self.lookups += len(store_keys)
         try:
             return [cached(store_key) or load(store_key) for store_key in store_keys], []
         except RecordLost:
@@ -210,6 +219,7 @@ class Store:
         self._cache.check()
 
     def _load(self, store_key: bytes) -> bytes | None:
+        self.misses += 1
         try:
             record = self._engine.get(store_key)
         except StorageError as error:

@@ -19,7 +19,10 @@ def encode_request(
     message = peer_pb2.PeerRequest(batch_id=batch_id, ring_epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, timeout_ms=timeout_ms)
     stores: list[StoreChunk] = []
     fetches: list[FetchChunk] = []
+    traces: dict[bytes, None] = {}
     for chunk in chunks:
+        if chunk.trace:
+            traces[chunk.trace] = None
         if isinstance(chunk, StoreChunk):
             stores.append(chunk)
             message.store_keys.extend(chunk.keys)
@@ -27,6 +30,8 @@ def encode_request(
         else:
             fetches.append(chunk)
             message.fetch_keys.extend(chunk.keys)
+    if traces:
+        message.trace_ids.extend(traces)
     if stores:
         message.store_checksum = records_checksum([record for chunk in stores for record in chunk.records])
     if fetches:
@@ -44,6 +49,7 @@ def answer_stores(chunks: Sequence[StoreChunk], message: peer_pb2.PeerReply) -> 
     refused = sorted(message.refused)
     offset = 0
     for chunk in chunks:
+        chunk.disk_ms = message.queue_ms
         end = offset + chunk.count
         if refused:
             chunk.refused = [position - offset for position in refused if offset <= position < end]
@@ -71,14 +77,15 @@ def answer_fetches(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) ->
         chunk.answered(chunk)
 
 
-def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool) -> peer_pb2.PeerReply:
-    """The stores of a batch are durable, but for `refused`."""
+def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool, queue_ms: int = 0) -> peer_pb2.PeerReply:
+    """The stores of a batch are durable, but for `refused`; `queue_ms`: how long that took."""
     return peer_pb2.PeerReply(
         batch_id=batch_id,
         last=last,
         stored=True,
         refused=refused,
         refused_codes=[int(Code.RECORD_LOST)] * len(refused),
+        queue_ms=queue_ms,
     )
 
 

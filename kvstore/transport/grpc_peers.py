@@ -19,6 +19,7 @@ from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, 
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
+from kvstore.telemetry.meters import LinkMeter
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_link import PeerLink
@@ -31,7 +32,8 @@ REFUSED_REDIAL_S = 2.0
 
 
 class GrpcPeers:
-    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address."""
+    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address, `meter`
+    the counters of one link."""
 
     def __init__(
         self,
@@ -41,13 +43,14 @@ class GrpcPeers:
         clock: Clock,
         ring_of: Callable[[], tuple[int, int]],
         channel: Callable[[str], Any],
+        meter: Callable[[], LinkMeter | None] = lambda: None,
     ) -> None:
         self._identity = identity
         self._ring_of = ring_of
         self._addresses = dict(addresses)
         self._open_channel = channel
         self._channels = {node: channel(address) for node, address in addresses.items()}
-        self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of) for node in addresses}
+        self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of, meter=meter()) for node in addresses}
         self._tasks: list[asyncio.Task[None]] = []
         self._greeted_by = {node: asyncio.Event() for node in addresses}
         self._opened = asyncio.Event()
@@ -105,9 +108,10 @@ class GrpcPeers:
         stub = peer_pb2_grpc.PeerStub(self._channels[node])
         return decode_page(await self._call(node, stub.Page(request, timeout=timeout_s)))
 
-    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Has `node` coordinate `group`."""
-        request = encode_batch(1, [group], cluster_id=self._identity.cluster.id, ring_epoch=self._ring_of()[0], hops=1)
+        epoch, _ = self._ring_of()
+        request = encode_batch(1, [group], cluster_id=self._identity.cluster.id, ring_epoch=epoch, hops=1, trace_id=trace)
         stub = key_value_pb2_grpc.KeyValueStub(self._channels[node])
         return decode_replies(await self._call(node, stub.Batch(request, timeout=max(0.001, timeout_s))))
 
@@ -124,6 +128,11 @@ class GrpcPeers:
     def lag_s(self, node: str) -> float:
         """How long `node` has owed an answer."""
         return self._links[node].lag_s()
+
+    @property
+    def links(self) -> Mapping[str, PeerLink]:
+        """The link to each peer, by its id; for whoever reads their counters."""
+        return self._links
 
     def states(self) -> tuple[tuple[str, str, int], ...]:
         """(id, state, queued operations) of every peer."""

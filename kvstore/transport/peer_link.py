@@ -13,6 +13,7 @@ from kvproto.errors import AvailabilityError, KvError, WrongEpoch
 from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
+from kvstore.telemetry.meters import LinkMeter
 from kvstore.transport.codec import answer_fetches, answer_stores, encode_request, reply_error
 from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
 from kvstore.transport.peers import FetchChunk, StoreChunk
@@ -28,9 +29,14 @@ class PeerStream(Protocol):
 class _InFlight:
     """A batch whose reply is not complete."""
 
-    __slots__ = ("fetches", "sent_s", "stores", "ticket")
+    __slots__ = ("fetches", "operations", "sent_s", "stores", "ticket", "timed_s")
 
-    def __init__(self, stores: list[StoreChunk], fetches: list[FetchChunk], ticket: Ticket, sent_s: float) -> None:
+    def __init__(
+        self, stores: list[StoreChunk], fetches: list[FetchChunk], operations: int, ticket: Ticket, sent_s: float, timed_s: float
+    ) -> None:
+        """`sent_s` by the loop's clock, `timed_s` by the meter's timer."""
+        self.operations = operations
+        self.timed_s = timed_s
         self.sent_s = sent_s
         self.stores = stores
         self.fetches = fetches
@@ -48,9 +54,16 @@ class PeerLink:
     """The link to `node`. Chunks handed over while the stream is down are answered at once with an error."""
 
     def __init__(
-        self, node: str, *, clock: Clock, ring_of: Callable[[], tuple[int, int]], bounds: LinkBounds | None = None
+        self,
+        node: str,
+        *,
+        clock: Clock,
+        ring_of: Callable[[], tuple[int, int]],
+        bounds: LinkBounds | None = None,
+        meter: LinkMeter | None = None,
     ) -> None:
         self.node = node
+        self.meter = meter
         self._clock = clock
         self._ring_of = ring_of
         self._loop = asyncio.get_running_loop()
@@ -73,9 +86,24 @@ class PeerLink:
         return self._coalescer.queued_count
 
     @property
+    def queued_bytes(self) -> int:
+        """About what they hold."""
+        return self._coalescer.queued_bytes
+
+    @property
+    def in_flight_count(self) -> int:
+        """Messages whose reply is not complete."""
+        return len(self._in_flight)
+
+    @property
     def overloaded(self) -> int:
         """Operations turned away because too many waited."""
         return self._coalescer.overloaded
+
+    @property
+    def expired(self) -> int:
+        """Operations whose deadline passed before they were sent."""
+        return self._coalescer.expired
 
     def lag_s(self) -> float:
         """How long the oldest unanswered batch has been out; 0 when none is."""
@@ -112,6 +140,8 @@ class PeerLink:
         self._stream = None
         in_flight, self._in_flight = self._in_flight, {}
         for batch in in_flight.values():
+            if self.meter is not None:
+                self.meter.failed += batch.operations
             self._coalescer.release(batch.ticket)
             error = self._unreachable(reason, may_have_applied=True)
             batch.fail(error)
@@ -123,9 +153,14 @@ class PeerLink:
         batch = self._in_flight.get(message.batch_id)
         if batch is None:
             return
+        meter = self.meter
+        if meter is not None and not batch.ticket.released:
+            meter.round_trips.add(meter.timer() - batch.timed_s)
         self._coalescer.release(batch.ticket)
         error = reply_error(message)
         if error is not None:
+            if meter is not None:
+                meter.failed += batch.operations
             del self._in_flight[message.batch_id]
             batch.fail(error)
             return
@@ -140,6 +175,8 @@ class PeerLink:
             stores, batch.stores = batch.stores, []
             answer_stores(stores, message)
         if message.last:
+            if meter is not None:
+                meter.answered += batch.operations
             self._in_flight.pop(message.batch_id, None)
 
     def check(self) -> None:
@@ -176,7 +213,15 @@ class PeerLink:
             sent_ms=self._clock.now_ms(),
             timeout_ms=max(1, int(left_s * 1000)),
         )
-        self._in_flight[self._batch_id] = _InFlight(stores, fetches, ticket, now_s)
+        operations = 0
+        for chunk in chunks:
+            chunk.sent_s = now_s
+            operations += chunk.count
+        meter, timed_s = self.meter, 0.0
+        if meter is not None:
+            meter.messages += 1
+            timed_s = meter.timer()
+        self._in_flight[self._batch_id] = _InFlight(stores, fetches, operations, ticket, now_s, timed_s)
         stream.send(message)
 
     def _outdated(self, epoch: int) -> KvError:

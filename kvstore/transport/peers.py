@@ -15,10 +15,26 @@ from kvstore.core.page import Page
 
 
 class StoreChunk:
-    """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are
-    durable). `ring_hash`: of the ring by which the peer counts; 0 for any."""
+    """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are durable).
+    `ring_hash`: of the ring by which the peer counts; 0 for any. `trace`: the id of the batch it is of, if it has one. For the slow
+    log: when it was sent and answered, by the loop's clock, 0 if it was not, and how long the peer's disk took."""
 
-    __slots__ = ("answered", "count", "deadline_s", "error", "keys", "node", "records", "refused", "ring_hash", "size_bytes")
+    __slots__ = (
+        "answered",
+        "count",
+        "deadline_s",
+        "disk_ms",
+        "error",
+        "heard_s",
+        "keys",
+        "node",
+        "records",
+        "refused",
+        "ring_hash",
+        "sent_s",
+        "size_bytes",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -29,8 +45,12 @@ class StoreChunk:
         deadline_s: float,
         answered: Callable[[StoreChunk], None],
         ring_hash: int = 0,
+        trace: bytes = b"",
     ) -> None:
         self.ring_hash = ring_hash
+        self.trace = trace
+        self.sent_s = self.heard_s = 0.0
+        self.disk_ms = 0
         self.node = node
         self.keys = keys
         self.records = records
@@ -54,7 +74,7 @@ class StoreChunk:
 class FetchChunk:
     """Keys to compare with what the asker holds: `digests` are 8 bytes a key. Answered with the positions that differ there and
     their records (None: nothing is held), and the positions that are `lost`. `answered_below`: where the answer ends, if what
-    differs is more than may be held at once; else `count`. `ring_hash` as in `StoreChunk`."""
+    differs is more than may be held at once; else `count`. The rest as in `StoreChunk`."""
 
     __slots__ = (
         "answered",
@@ -63,13 +83,17 @@ class FetchChunk:
         "deadline_s",
         "differing",
         "digests",
+        "disk_ms",
         "error",
+        "heard_s",
         "keys",
         "lost",
         "node",
         "records",
         "ring_hash",
+        "sent_s",
         "size_bytes",
+        "trace",
     )
 
     def __init__(
@@ -81,8 +105,12 @@ class FetchChunk:
         deadline_s: float,
         answered: Callable[[FetchChunk], None],
         ring_hash: int = 0,
+        trace: bytes = b"",
     ) -> None:
         self.ring_hash = ring_hash
+        self.trace = trace
+        self.sent_s = self.heard_s = 0.0
+        self.disk_ms = 0
         self.node = node
         self.keys = keys
         self.digests = digests
@@ -119,8 +147,8 @@ class PeerTransport(Protocol):
     ) -> Page:
         """One page of what `node` holds. Raises `KvError`."""
 
-    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
-        """Has `node`, a home replica, coordinate `group`. Raises `KvError`."""
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
+        """Has `node`, a home replica, coordinate `group`, under the id `trace`. Raises `KvError`."""
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers. Raises `KvError`."""

@@ -33,7 +33,13 @@ def _level(value: int) -> Level:
 
 
 def encode_batch(
-    batch_id: int, groups: Iterable[OperationGroup], *, cluster_id: str = "", ring_epoch: int = 0, hops: int = 0
+    batch_id: int,
+    groups: Iterable[OperationGroup],
+    *,
+    cluster_id: str = "",
+    ring_epoch: int = 0,
+    hops: int = 0,
+    trace_id: bytes = b"",
 ) -> key_value_pb2.BatchRequest:
     """The message for `groups`."""
     return key_value_pb2.BatchRequest(
@@ -42,6 +48,7 @@ def encode_batch(
         cluster_id=cluster_id,
         ring_epoch=ring_epoch,
         hops=hops,
+        trace_id=trace_id,
         groups=[
             key_value_pb2.OperationGroup(
                 kind=int(group.kind),  # type: ignore[arg-type]
@@ -85,8 +92,8 @@ def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
     ]
 
 
-def encode_error(error: KvError) -> key_value_pb2.Error:
-    """The numbers and text of `error`."""
+def encode_error(error: KvError, trace_id: bytes = b"") -> key_value_pb2.Error:
+    """The numbers and text of `error`, which answers the request `trace_id`."""
     return key_value_pb2.Error(
         code=int(error.code),  # type: ignore[arg-type]
         message=error.message,
@@ -99,6 +106,7 @@ def encode_error(error: KvError) -> key_value_pb2.Error:
         limit=error.limit,
         actual=error.actual,
         subject=error.subject,
+        trace_id=trace_id,
     )
 
 
@@ -115,6 +123,7 @@ def decode_error(message: key_value_pb2.Error) -> KvError:
         limit=message.limit,
         actual=message.actual,
         subject=message.subject,
+        trace_id=message.trace_id.hex(),
     )
 
 
@@ -158,8 +167,10 @@ def decode_receipt(message: key_value_pb2.Receipt) -> Receipt:
     )
 
 
-def encode_replies(batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int) -> key_value_pb2.BatchReply:
-    """One part of the answer to a batch."""
+def encode_replies(
+    batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int, trace_id: bytes = b""
+) -> key_value_pb2.BatchReply:
+    """One part of the answer to the batch `trace_id`."""
     message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch)
     for reply in replies:
         message.replies.append(
@@ -172,7 +183,7 @@ def encode_replies(batch_id: int, replies: Iterable[GroupReply], *, last: bool, 
                 contexts=reply.contexts,
                 expires_ms=reply.expires_ms,
                 receipt=None if reply.receipt is None else encode_receipt(reply.receipt),
-                error=None if reply.error is None else encode_error(reply.error),
+                error=None if reply.error is None else encode_error(reply.error, trace_id),
             )
         )
     return message
@@ -196,7 +207,7 @@ def decode_replies(message: key_value_pb2.BatchReply) -> list[GroupReply]:
     ]
 
 
-def encode_scan(query: ScanQuery, *, cluster_id: str = "", ring_epoch: int = 0) -> key_value_pb2.ScanRequest:
+def encode_scan(query: ScanQuery, *, cluster_id: str = "", ring_epoch: int = 0, trace_id: bytes = b"") -> key_value_pb2.ScanRequest:
     """The message for a scan."""
     return key_value_pb2.ScanRequest(
         namespace=query.namespace,
@@ -212,6 +223,7 @@ def encode_scan(query: ScanQuery, *, cluster_id: str = "", ring_epoch: int = 0) 
         protocol=PROTOCOL,
         ring_epoch=ring_epoch,
         keys_only=query.keys_only,
+        trace_id=trace_id,
     )
 
 
@@ -231,8 +243,8 @@ def decode_scan(message: key_value_pb2.ScanRequest) -> ScanQuery:
     )
 
 
-def encode_page(page: ScanPage) -> key_value_pb2.ScanReply:
-    """One message of a scan's stream."""
+def encode_page(page: ScanPage, trace_id: bytes = b"") -> key_value_pb2.ScanReply:
+    """One message of the stream that answers the scan `trace_id`."""
     return key_value_pb2.ScanReply(
         keys=page.keys,
         counts=page.counts,
@@ -241,7 +253,7 @@ def encode_page(page: ScanPage) -> key_value_pb2.ScanReply:
         contexts=page.contexts,
         expires_ms=page.expires_ms,
         receipt=None if page.receipt is None else encode_receipt(page.receipt),
-        error=None if page.error is None else encode_error(page.error),
+        error=None if page.error is None else encode_error(page.error, trace_id),
     )
 
 

@@ -41,7 +41,8 @@ class KvError(Exception):
     """Root of every error the store raises.
 
     `retryable`: the same call may succeed later. `may_have_applied`: a write that ended so is unknown; a retry must carry the same
-    request id. Numbers that do not apply are 0, `subject` names the namespace, node, setting or file it is about.
+    request id. Numbers that do not apply are 0, `subject` names the namespace, node, setting or file it is about. `trace_id`: what
+    the nodes' log lines about the request carry, in hex; "" if it reached none.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
@@ -60,6 +61,7 @@ class KvError(Exception):
         limit: int = 0,
         actual: int = 0,
         subject: str = "",
+        trace_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -72,10 +74,11 @@ class KvError(Exception):
         self.limit = limit
         self.actual = actual
         self.subject = subject
+        self.trace_id = trace_id
 
     def numbers(self) -> dict[str, int | float | str]:
         """The numbers that apply, for JSON output and logs."""
-        names = ("needed", "received", "contacted", "retry_after_s", "limit", "actual", "subject")
+        names = ("needed", "received", "contacted", "retry_after_s", "limit", "actual", "subject", "trace_id")
         return {name: value for name in names if (value := getattr(self, name))}
 
 

@@ -70,6 +70,7 @@ class Coalescer(Generic[WorkT]):
         "_scheduled",
         "_send",
         "_slot_taken",
+        "expired",
         "name",
         "overloaded",
         "queued_bytes",
@@ -100,6 +101,7 @@ class Coalescer(Generic[WorkT]):
         self.queued_count = 0
         self.queued_bytes = 0
         self.overloaded = 0
+        self.expired = 0
 
     def submit(self, work: WorkT) -> None:
         """Queues `work`; it leaves with the next batch. Raises `Overloaded` past the queue's bounds: nothing was queued."""
@@ -161,6 +163,17 @@ class Coalescer(Generic[WorkT]):
         self.queued_count = self.queued_bytes = 0
         return waiting
 
+    def take(self, wanted: Callable[[WorkT], bool]) -> list[WorkT]:
+        """Takes those back that are `wanted`, in their order; the rest stays queued."""
+        taken: list[WorkT] = []
+        kept: deque[WorkT] = deque()
+        for work in self._queue:
+            (taken if wanted(work) else kept).append(work)
+        self._queue = kept
+        self.queued_count -= sum(work.count for work in taken)
+        self.queued_bytes -= sum(work.size_bytes for work in taken)
+        return taken
+
     def shed(self) -> None:
         """Expires queued work whose deadline has passed; for the owner to call now and then, as a stuck link takes no batch."""
         now = self._loop.time()
@@ -171,7 +184,13 @@ class Coalescer(Generic[WorkT]):
         self.queued_count -= sum(work.count for work in expired)
         self.queued_bytes -= sum(work.size_bytes for work in expired)
         for work in expired:
+            self.expired += work.count
             work.expire()
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """About what the batches in flight hold."""
+        return self._in_flight_bytes
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -221,6 +240,7 @@ class Coalescer(Generic[WorkT]):
             self.queued_count -= work.count
             self.queued_bytes -= work.size_bytes
             if is_late:
+                self.expired += work.count
                 work.expire()
                 continue
             batch.append(work)

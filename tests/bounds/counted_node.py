@@ -29,7 +29,7 @@ async def serve(path: Path) -> None:
 
 
 def counts(node: object) -> dict[str, int]:
-    local = node._local  # type: ignore[attr-defined]
+    local = node.local  # type: ignore[attr-defined]
     node.check()  # type: ignore[attr-defined]
     return {
         "held_bytes": local.intake.held_bytes,

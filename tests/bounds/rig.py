@@ -18,7 +18,7 @@ from tests.support.nodes import free_ports
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 IN_FLIGHT_BYTES_MAX = 32 * MIB
-RSS_BYTES_MAX = 260 * MIB
+RSS_BYTES_MAX = 6 * IN_FLIGHT_BYTES_MAX + 76 * MIB
 """Of the node below at any time. It begins with some 90 MiB, of which its caches may take 20 more; what requests hold is charged
 once and stands there up to four times: as record, as value, as column of a message, and as the bytes of that message."""
 CONFIG = """

@@ -91,8 +91,8 @@ async def test_connections_that_say_next_to_nothing(node: BoundedNode) -> None:
 
 
 async def test_bug_a_thousand_connections_took_the_files_that_the_disk_needs(tmp_path: Path) -> None:
-    """1. The node may open 300 files. 2. Somebody opens as many connections as he can. 3. The engine could open no new table, which
-    is a failed disk, and the node stopped."""
+    """1. The node may open 300 files. 2. Somebody opens as many connections as he can. 3. No file was left, for new tables of the
+    engine nor for anybody else: nobody was served any more."""
     async with bounded_node(tmp_path, files_max=300) as node, AsyncClient(node.address) as client:
         await client.put("small", b"1")
         before = await node.counts()

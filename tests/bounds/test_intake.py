@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto.errors import Overloaded
-from kvstore.api.intake import Intake
-from kvstore.api.turns import OPERATIONS_MAX, Line, Turns
+from kvstore.coordinator.intake import Intake
+from kvstore.coordinator.turns import OPERATIONS_MAX, Line, Turns
 from kvstore.seams import sockets_allowed
 from tests.support.waiting import turns
 

@@ -126,6 +126,10 @@ class StreamInHand:
         self.sent.append(message)
         self.replies.put_nowait(key_value_pb2.BatchReply(batch_id=message.batch_id, last=True))
 
+    async def done_writing(self) -> None:
+        if not self.broken.done():
+            self.broken.set_result(None)
+
     def cancel(self) -> None:
         """Nobody listens."""
 

@@ -17,6 +17,7 @@ class Link:
 
     name: str
     up: bool = True
+    late: bool = False
 
 
 def ring(members: int, partitions: int = 8, replicas: int = 3) -> ClusterInfo:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvproto.errors import ClusterError, Code, DuplicateNode, KvError, SettingsMismatch, StoreInUse, UserError, WrongCluster
-from kvstore import node as node_module
+from kvstore import assembly
 from kvstore.config import NamespaceConfig, load_config
 from kvstore.node import Node
 from tests.support.cluster import ONE, gets, puts
@@ -19,7 +19,7 @@ from tests.support.nodes import Nodes, free_ports
 @pytest.fixture
 async def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
     """n1 runs and holds a key; its ring has a second member that does not run, so one answer must be enough."""
-    monkeypatch.setattr(node_module, "STOP_GRACE_S", 0.05)
+    monkeypatch.setattr(assembly, "STOP_GRACE_S", 0.05)
     async with Nodes(tmp_path) as nodes:
         await nodes.start("n1")
         await serves_still(nodes)

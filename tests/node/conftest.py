@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kvstore import node
+from kvstore import assembly
 
 
 @pytest.fixture(autouse=True)
 def quick_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node, "STOP_GRACE_S", 0.05)
+    monkeypatch.setattr(assembly, "STOP_GRACE_S", 0.05)

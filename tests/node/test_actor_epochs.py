@@ -151,10 +151,10 @@ async def test_peers_hear_of_every_renewal_also_of_one_that_came_while_they_were
     for _ in range(4):
         ledger.reserve(LEASE // 2 + 1)
         await until(lambda: ledger.lease - ledger.counter >= LEASE // 2)
-    announcing = nodes.running["n1"]._announcing
-    assert announcing is not None
-    await announcing
-    peers = nodes.running["n1"]._peers
+    parts = nodes.running["n1"].parts
+    assert parts.leases is not None and parts.leases.announcing is not None
+    await parts.leases.announcing
+    peers = parts.peers
     assert peers is not None
     reply = await peers.hello("n2")
     assert (reply.remembered_actor, reply.remembered_lease) == (ledger.actor, ledger.lease)

@@ -107,7 +107,7 @@ async def test_bug_a_stop_that_could_not_leave_its_marker_left_its_owner_waiting
     the process waited for ever."""
     await nodes.start("n1")
     node = nodes.running.pop("n1")
-    directory = node._directory
+    directory = node.parts.directory
     assert directory is not None
 
     def full(state: bytes | None = None) -> None:

@@ -49,7 +49,7 @@ async def alone(tmp_path: Path) -> AsyncIterator[Nodes]:
 
 def stream(nodes: Nodes, source: str, target: str) -> object:
     """The open stream between two nodes; another one after the link was down."""
-    peers = nodes.running[source]._peers
+    peers = nodes.running[source].parts.peers
     assert peers is not None
     return peers._links[target]._stream
 

@@ -23,8 +23,9 @@ from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.page import Page
-from kvstore.node import LocalNode
+from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
+from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
@@ -45,6 +46,9 @@ class UnaryContext:
 
     def time_remaining(self) -> float | None:
         return None
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
     def add_done_callback(self, callback: Callable[[UnaryContext], None]) -> None:
         self._when_done.append(callback)
@@ -153,9 +157,9 @@ class WirePeers:
         await self._travel(node, self.me)
         return decode_page(peer_pb2.PageReply.FromString(reply.SerializeToString()))
 
-    async def forward(self, node: str, group: OperationGroup, timeout_s: float) -> list[GroupReply]:
+    async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         await self._travel(self.me, node)
-        request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1)
+        request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1, trace_id=trace)
         service = self.cluster.members[node].key_value_service
         context = UnaryContext(self.me)
         try:
@@ -404,8 +408,10 @@ class Cluster:
         )
         identity = Identity(node, 1, self._settings, config.advertise, "")
         doorkeeper = Doorkeeper(identity, frozenset(self.ids), peers_incarnation)
-        peer_service = PeerService(local.replica, local.ring, doorkeeper)
-        key_value_service = KeyValueService(local.coordinator, local.ring, self._settings.id)
+        peer_service = PeerService(local.replica, local.ring, doorkeeper, telemetry=local.telemetry)
+        key_value_service = KeyValueService(
+            local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs
+        )
         return Member(local, peers, engine, peer_service, key_value_service, failures)
 
 

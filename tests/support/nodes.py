@@ -10,7 +10,8 @@ from types import TracebackType
 
 from kvproto.columns import OperationGroup
 from kvstore.config import ClusterConfig, NodeConfig
-from kvstore.node import LocalNode, Node
+from kvstore.local_node import LocalNode
+from kvstore.node import Node
 from tests.support.cluster import Answer
 from tests.support.waiting import until
 
@@ -73,17 +74,14 @@ class Nodes:
         await self.running.pop(node).stop()
 
     def local(self, node: str) -> LocalNode:
-        local = self.running[node]._local
+        local = self.running[node].local
         assert local is not None
         return local
 
     def is_linked(self) -> bool:
         """Whether every running node has a link to every other one that runs."""
         return all(
-            state == "alive"
-            for node in self.running.values()
-            for other, state, _ in node._peers.states()  # type: ignore[union-attr]
-            if other in self.running
+            state == "alive" for node in self.running.values() for other, state, _ in node.link_states() if other in self.running
         )
 
     async def run(self, node: str, *groups: OperationGroup) -> Answer:

@@ -77,20 +77,22 @@ SHUTTING_DOWN: ErrorCode
 CLUSTER_REFUSED: ErrorCode
 
 class BatchRequest(_message.Message):
-    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups")
+    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     protocol: int
     cluster_id: str
     ring_epoch: int
     hops: int
     groups: _containers.RepeatedCompositeFieldContainer[OperationGroup]
-    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ...) -> None: ...
+    trace_id: bytes
+    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ...) -> None: ...
 
 class OperationGroup(_message.Message):
     __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt")
@@ -189,7 +191,7 @@ class Receipt(_message.Message):
     def __init__(self, level: _Optional[_Union[Level, str]] = ..., needed: _Optional[int] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., acknowledged: _Optional[_Iterable[str]] = ..., zones: _Optional[_Iterable[str]] = ..., durable: bool = ..., degraded: bool = ..., hinted: bool = ..., hedged: bool = ..., ring_epoch: _Optional[int] = ..., coordinator: _Optional[str] = ..., server_time_ms: _Optional[int] = ..., explanation: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Error(_message.Message):
-    __slots__ = ("code", "message", "retryable", "may_have_applied", "needed", "received", "contacted", "retry_after_ms", "limit", "actual", "subject")
+    __slots__ = ("code", "message", "retryable", "may_have_applied", "needed", "received", "contacted", "retry_after_ms", "limit", "actual", "subject", "trace_id")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RETRYABLE_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +203,7 @@ class Error(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     ACTUAL_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     code: ErrorCode
     message: str
     retryable: bool
@@ -212,10 +215,11 @@ class Error(_message.Message):
     limit: int
     actual: int
     subject: str
-    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., retryable: bool = ..., may_have_applied: bool = ..., needed: _Optional[int] = ..., received: _Optional[int] = ..., contacted: _Optional[int] = ..., retry_after_ms: _Optional[int] = ..., limit: _Optional[int] = ..., actual: _Optional[int] = ..., subject: _Optional[str] = ...) -> None: ...
+    trace_id: bytes
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., retryable: bool = ..., may_have_applied: bool = ..., needed: _Optional[int] = ..., received: _Optional[int] = ..., contacted: _Optional[int] = ..., retry_after_ms: _Optional[int] = ..., limit: _Optional[int] = ..., actual: _Optional[int] = ..., subject: _Optional[str] = ..., trace_id: _Optional[bytes] = ...) -> None: ...
 
 class ScanRequest(_message.Message):
-    __slots__ = ("namespace", "prefix", "start", "end", "after", "limit", "level", "r", "timeout_ms", "cluster_id", "protocol", "ring_epoch", "keys_only")
+    __slots__ = ("namespace", "prefix", "start", "end", "after", "limit", "level", "r", "timeout_ms", "cluster_id", "protocol", "ring_epoch", "keys_only", "trace_id")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +233,7 @@ class ScanRequest(_message.Message):
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     KEYS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     prefix: bytes
     start: bytes
@@ -242,7 +247,8 @@ class ScanRequest(_message.Message):
     protocol: int
     ring_epoch: int
     keys_only: bool
-    def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[bytes] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., after: _Optional[bytes] = ..., limit: _Optional[int] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., keys_only: bool = ...) -> None: ...
+    trace_id: bytes
+    def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[bytes] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., after: _Optional[bytes] = ..., limit: _Optional[int] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., keys_only: bool = ..., trace_id: _Optional[bytes] = ...) -> None: ...
 
 class ScanReply(_message.Message):
     __slots__ = ("keys", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error")

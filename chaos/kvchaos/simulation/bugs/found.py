@@ -86,8 +86,8 @@ def _unswayed(cls: type[KvError], said: bool) -> type[KvError]:
 def forget_earlier_owners(patch: Patch) -> None:
     """The client is told that it was certainly not applied."""
 
-    async def forward_alone(self: GrpcPeers, node: str, group: Any, timeout_s: float) -> Any:
-        replies = await forward(self, node, group, timeout_s)
+    async def forward_alone(self: GrpcPeers, node: str, group: Any, timeout_s: float, trace: bytes) -> Any:
+        replies = await forward(self, node, group, timeout_s, trace)
         for reply in replies:
             if reply.error is not None:
                 reply.error.__class__ = _unswayed(type(reply.error), reply.error.may_have_applied)

@@ -6,7 +6,7 @@ as much as is still free, so that one alone gets half of it all, two get a third
 (Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998); and a small part of it all even
 when nothing is free, so that whoever asks for little is never kept waiting by those who took much. Past that a stream is not read
 any further; what arrived all the same and finds no room is refused with `Overloaded`. When the disk is behind, only those who hold
-little are read. Called by key_value.py only; belongs to one event loop.
+little are read. Called by api/key_value.py only; belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import asyncio
 from collections.abc import Callable
 
 from kvproto.errors import Overloaded
-from kvstore.api.turns import Line, Turns
+from kvstore.config import NodeLimits
+from kvstore.coordinator.turns import Line, Turns
 
 RETRY_AFTER_S = 0.05
 REFUSED_RETRY_AFTER_S = 1.0
@@ -196,3 +197,14 @@ class Intake:
         """Asserts the invariants; for tests and simulation."""
         assert sum(connection.held_bytes for connection in self._connections.values()) == self.held_bytes
         assert all(connection.calls > 0 for connection in self._connections.values())
+
+
+def make_intake(me: str, limits: NodeLimits, is_behind: Callable[[], bool] = lambda: False) -> Intake:
+    """The intake that `limits` ask for."""
+    return Intake(
+        me,
+        bytes_max=limits.in_flight_bytes_max,
+        operations_max=limits.in_flight_max,
+        connections_max=limits.connections_max,
+        is_behind=is_behind,
+    )

@@ -1,0 +1,127 @@
+"""Failures that a test asks for: calls that fail, and times in which nothing can be reached.
+
+They are what the *caller* meets, after whatever retries and failover would have done: an injected error is raised as it is, and
+at once.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future, get_running_loop
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from kvclient.bulk import BulkCall
+from kvclient.dispatcher import Dispatcher
+from kvclient.errors import BadRequest, KvError, NodeUnreachable, copy_error
+from kvclient.membership import Membership
+from kvclient.request_ids import RequestIds
+from kvclient.shapes import Shape
+from kvclient.stats import ClientStats
+from kvclient.values import Entry
+from kvproto.columns import ScanQuery
+
+
+@dataclass(slots=True, frozen=True)
+class _Fault:
+    error: KvError
+    applied: bool
+
+    def raised(self, *, writes: bool) -> KvError:
+        """The error of one call; `applied` writes leave their outcome unknown."""
+        return copy_error(self.error, may_have_applied=writes and (self.applied or self.error.may_have_applied))
+
+
+class Faults:
+    """What the next calls of one client meet."""
+
+    def __init__(self) -> None:
+        self._next: deque[_Fault] = deque()
+        self._outages = 0
+
+    def fail_next(self, error: KvError | type[KvError], *, times: int = 1, applied: bool = False) -> None:
+        """The next `times` calls raise `error`, each a copy; a *_many call raises it for every key.
+
+        `applied`: writes are executed all the same, and the error says that they may have been, as after a lost answer.
+        """
+        made = error("a fault that the test asked for") if isinstance(error, type) else error
+        if not isinstance(made, KvError):
+            raise BadRequest(f"a call fails with a KvError, not {made!r}", subject="error")
+        self._next.extend([_Fault(made, applied)] * times)
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Within the block no node can be reached: every call raises `NodeUnreachable`, certainly not applied."""
+        self._outages += 1
+        try:
+            yield
+        finally:
+            self._outages -= 1
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether nothing can be reached now."""
+        return self._outages > 0
+
+    def take(self) -> _Fault | None:
+        """What the call that begins now meets."""
+        if self._outages:
+            return _Fault(NodeUnreachable("no node can be reached: the test wants it so"), applied=False)
+        return self._next.popleft() if self._next else None
+
+
+class FaultyDispatcher(Dispatcher):
+    """A dispatcher that fails calls when told so."""
+
+    def __init__(
+        self, membership: Membership, ids: RequestIds, rng: Random, stats: ClientStats, *, hedge: bool, faults: Faults
+    ) -> None:
+        super().__init__(membership, ids, rng, stats, hedge=hedge)
+        self._faults = faults
+
+    def read(self, shape: Shape, key: bytes, timeout_s: float) -> Future[Any]:
+        """See `Dispatcher.read`."""
+        fault = self._faults.take()
+        if fault is None:
+            return super().read(shape, key, timeout_s)
+        raise fault.raised(writes=False)
+
+    def write(self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int) -> Future[Any]:
+        """See `Dispatcher.write`."""
+        fault = self._faults.take()
+        if fault is None:
+            return super().write(shape, key, value, timeout_s, context, ttl_ms)
+        error = fault.raised(writes=True)
+        if not fault.applied:
+            raise error
+        told: Future[Any] = get_running_loop().create_future()
+        done = super().write(shape, key, value, timeout_s, context, ttl_ms)
+        done.add_done_callback(lambda _: None if told.done() else told.set_exception(error))
+        return told
+
+    def start_bulk(self, call: BulkCall) -> None:
+        """See `Dispatcher.start_bulk`."""
+        fault = self._faults.take()
+        if fault is None:
+            super().start_bulk(call)
+            return
+        error = fault.raised(writes=call.shape.writes)
+        everything = range(len(call.keys))
+        if not fault.applied:
+            call.fail(everything, error)
+            return
+        done: Future[None] = get_running_loop().create_future()
+        unheard = BulkCall(call.shape, call.keys, values=call.values, ttl_ms=call.ttl_ms, deadline_s=call.deadline_s, future=done)
+        super().start_bulk(unheard)
+        done.add_done_callback(lambda _: call.fail(everything, error))
+
+    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncIterator[Entry]:
+        """See `Dispatcher.scan`."""
+        fault = self._faults.take()
+        if fault is not None:
+            raise fault.raised(writes=False)
+        async for entry in super().scan(query, timeout_s):
+            yield entry

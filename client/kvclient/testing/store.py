@@ -1,0 +1,269 @@
+"""A cluster in memory as its clients see it: keys with siblings, times to live, retries, levels and limits. No replicas: what is
+written is everywhere, at once.
+
+Siblings follow the rules of docs/architecture.md, "Versions": a write supersedes what its context has seen, and nothing else.
+Groups come in as columns and replies go out as columns, as at a node. Several clients, of several threads, may share one store.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+from kvclient.errors import BadRequest, KvError, TooLarge, UnknownNamespace
+from kvclient.testing.clock import FakeClock
+from kvclient.testing.contexts import Seen, decode_seen
+from kvproto.columns import (
+    REQUEST_ID_BYTES,
+    ClusterInfo,
+    GroupReply,
+    Kind,
+    Level,
+    MemberInfo,
+    NamespaceInfo,
+    NodeStatus,
+    OperationGroup,
+    Receipt,
+    ScanPage,
+    ScanQuery,
+)
+
+PARTITIONS = 16
+PAGE_KEYS = 100
+KEY_BYTES_MAX = 4096
+VALUE_BYTES_MAX = 1024 * 1024
+SIBLINGS_MAX = 100
+RETRY_WINDOW_MS = 10_000
+RETRY_IDS_MAX = 10_000
+_ACTOR = b"fake-store\x00\x00"
+
+
+@dataclass(slots=True)
+class _Sibling:
+    """`value` None: a deletion that is still remembered."""
+
+    dot: int
+    value: bytes | None
+    expires_ms: int
+
+    def is_live(self, now_ms: int) -> bool:
+        return self.value is not None and not 0 < self.expires_ms <= now_ms
+
+
+@dataclass(slots=True)
+class _Record:
+    upto: int = 0
+    siblings: list[_Sibling] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Written:
+    """What a write was answered; a repetition of it is answered the same."""
+
+    dot: int
+    context: bytes
+    siblings: int
+
+
+class FakeStore:
+    """What the nodes n1, n2, … hold. `namespaces` are the names beside `default`, or whole descriptions of them."""
+
+    def __init__(self, *, namespaces: Iterable[str | NamespaceInfo] = (), nodes: int = 3, clock: FakeClock | None = None) -> None:
+        if nodes < 1:
+            raise BadRequest(f"a cluster has at least one node, not {nodes}", subject="nodes")
+        self.clock = clock or FakeClock()
+        self.nodes = tuple(f"n{number + 1}" for number in range(nodes))
+        self._spaces: dict[str, NamespaceInfo] = {}
+        for name in ("default", *namespaces):
+            self._add(name)
+        self._records: dict[tuple[str, bytes], _Record] = {}
+        self._done: dict[bytes, _Written] = {}
+        self._newest = 0
+        self._clients = 0
+        self._lock = Lock()
+
+    def count_client(self) -> int:
+        """Which client this is, from 1 on: each draws its request ids from chance of its own."""
+        with self._lock:
+            self._clients += 1
+            return self._clients
+
+    def _add(self, given: str | NamespaceInfo) -> None:
+        n = min(3, len(self.nodes))
+        number = len(self._spaces) + 1
+        info = NamespaceInfo(number, given, "eventual", "pa-ec", n, 3, n // 2 + 1, n // 2 + 1) if isinstance(given, str) else given
+        self._spaces[info.name] = info
+
+    def describe(self, node: str) -> ClusterInfo:
+        """The ring: each partition begins with another node."""
+        count = len(self.nodes)
+        n = min(3, count)
+        owners = [(partition + rank) % count for partition in range(PARTITIONS) for rank in range(n)]
+        return ClusterInfo(
+            cluster_id="fake",
+            node_id=node,
+            version="fake",
+            ring_epoch=1,
+            ring_hash=1,
+            partitions=PARTITIONS,
+            members=tuple(MemberInfo(name, f"{name}:7400") for name in self.nodes),
+            owners_per_partition=n,
+            owners=b"".join(owner.to_bytes(2, "big") for owner in owners),
+            namespaces=tuple(self._spaces.values()),
+            key_bytes_max=KEY_BYTES_MAX,
+            value_bytes_max=VALUE_BYTES_MAX,
+            server_time_ms=self.clock.now_ms(),
+            retry_window_ms=RETRY_WINDOW_MS,
+        )
+
+    def status(self, node: str) -> NodeStatus:
+        """A healthy node's row."""
+        now_ms = self.clock.now_ms()
+        with self._lock:
+            keys = sum(any(one.is_live(now_ms) for one in record.siblings) for record in self._records.values())
+        return NodeStatus(node, f"{node}:7400", "", "alive", ring_epoch=1, keys=keys, version="fake")
+
+    def execute(self, index: int, group: OperationGroup, node: str) -> list[GroupReply]:
+        """The replies to one group, the `index`-th of its batch, sent to `node`: one for what is done, one for each refusal."""
+        try:
+            receipt = self._receipt(group.namespace, group.kind, group.level, group.r or group.w, node)
+        except KvError as error:
+            return [GroupReply(index, error=error)]
+        refused: list[GroupReply] = []
+        done: list[int] = []
+        reply = GroupReply(index, receipt=receipt)
+        entries: list[list[_Sibling]] = []
+        written: list[_Written] = []
+        contexts: list[bytes] = []
+        with self._lock:
+            for at in range(len(group.keys)):
+                try:
+                    if group.kind is Kind.GET:
+                        live, context = self._read(group.namespace, group.keys[at])
+                        entries.append(live)
+                        contexts.append(context)
+                    else:
+                        written.append(self._write(group, at))
+                    done.append(at)
+                except KvError as error:
+                    refused.append(GroupReply(index, positions=[at], error=error))
+        if not done:
+            return refused
+        reply.positions = None if not refused else done
+        if group.kind is Kind.GET:
+            _fill(reply, entries, contexts)
+        else:
+            reply.versions = b"".join(_version(one.dot) for one in written)
+            reply.contexts = [one.context for one in written]
+            reply.counts = [one.siblings for one in written]
+        return [reply, *refused]
+
+    def scan(self, query: ScanQuery, node: str) -> list[ScanPage]:
+        """The pages of a scan as of now."""
+        try:
+            receipt = self._receipt(query.namespace, Kind.GET, query.level, query.r, node)
+        except KvError as error:
+            return [ScanPage(error=error)]
+        found = []
+        with self._lock:
+            for key in self._keys(query):
+                live, context = self._read(query.namespace, key)
+                if live:
+                    found.append((key, live, context))
+        found = found[: query.limit or None]
+        pages = []
+        for first in range(0, len(found), PAGE_KEYS):
+            rows = found[first : first + PAGE_KEYS]
+            page = ScanPage(keys=[key for key, _, _ in rows], receipt=receipt)
+            _fill(page, [live for _, live, _ in rows], [context for _, _, context in rows])
+            pages.append(page)
+        return pages
+
+    def _keys(self, query: ScanQuery) -> list[bytes]:
+        keys = sorted(key for namespace, key in self._records if namespace == query.namespace)
+        keys = keys[bisect_left(keys, max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")) :]
+        return [key for key in keys if key.startswith(query.prefix) and (not query.end or key < query.end)]
+
+    def _receipt(self, namespace: str, kind: Kind, level: Level, quorum: int, node: str) -> Receipt:
+        info = self._spaces.get(namespace)
+        if info is None:
+            raise UnknownNamespace(
+                f"no namespace {namespace!r}; there are {', '.join(sorted(self._spaces))} (FakeStore(namespaces=…) adds more)",
+                subject=namespace,
+            )
+        name = "r" if kind is Kind.GET else "w"
+        if level is Level.EXPLICIT and not 1 <= quorum <= info.n:
+            said = f"{name}={quorum} is not between 1 and n={info.n} of namespace {namespace!r}"
+            raise BadRequest(said, limit=info.n, actual=quorum, subject=name)
+        majority = info.n // 2 + 1
+        counts = {Level.ONE: 1, Level.QUORUM: majority, Level.ALL: info.n, Level.EXPLICIT: quorum}
+        needed = counts.get(level, info.r if kind is Kind.GET else info.w)
+        others = [other for other in self.nodes if other != node]
+        return Receipt(
+            level=level,
+            needed=needed,
+            n=info.n,
+            n_asked=info.n_asked,
+            acknowledged=(node, *others)[:needed],
+            zones=("",) * needed,
+            ring_epoch=1,
+            coordinator=node,
+            server_time_ms=self.clock.now_ms(),
+        )
+
+    def _read(self, namespace: str, key: bytes) -> tuple[list[_Sibling], bytes]:
+        record = self._records.get((namespace, key))
+        if record is None:
+            return [], b""
+        now_ms = self.clock.now_ms()
+        return [one for one in record.siblings if one.is_live(now_ms)], Seen(record.upto).encode()
+
+    def _write(self, group: OperationGroup, at: int) -> _Written:
+        key, request_id = group.keys[at], group.request_ids[at * REQUEST_ID_BYTES : (at + 1) * REQUEST_ID_BYTES]
+        if request_id in self._done:
+            return self._done[request_id]
+        seen = decode_seen(group.contexts[at] if group.contexts else b"", self._newest)
+        record = self._records.get((group.namespace, key), _Record())
+        kept = [one for one in record.siblings if not seen.covers(one.dot)]
+        if len(kept) >= SIBLINGS_MAX:
+            raise TooLarge(
+                f"the key would have {len(kept) + 1} siblings, at most {SIBLINGS_MAX} are allowed: "
+                "read it and write one value with its context",
+                limit=SIBLINGS_MAX,
+                actual=len(kept) + 1,
+                subject="siblings",
+            )
+        self._newest = dot = self._newest + 1
+        value = group.values[at] if group.kind is Kind.PUT else None
+        kept.append(_Sibling(dot, value, self._expiry(group, at)))
+        self._records[group.namespace, key] = _Record(max(record.upto, dot), kept)
+        context = Seen(max(record.upto, dot)) if len(kept) == 1 else replace(seen, dots=frozenset((dot,)), overwrite=False)
+        written = _Written(dot, context.encode(), len(kept))
+        if request_id:
+            self._done[request_id] = written
+            if len(self._done) > RETRY_IDS_MAX:
+                del self._done[next(iter(self._done))]
+        return written
+
+    def _expiry(self, group: OperationGroup, at: int) -> int:
+        if group.kind is not Kind.PUT:
+            return 0
+        ttls: Sequence[int] = group.ttls_ms
+        ttl_ms = ttls[at if len(ttls) > 1 else 0] if ttls else self._spaces[group.namespace].ttl_ms
+        return self.clock.now_ms() + ttl_ms if ttl_ms else 0
+
+
+def _fill(reply: GroupReply | ScanPage, entries: Sequence[list[_Sibling]], contexts: list[bytes]) -> None:
+    """The columns of what was read."""
+    siblings = [one for live in entries for one in live]
+    reply.counts = [len(live) for live in entries]
+    reply.values = [one.value or b"" for one in siblings]
+    reply.versions = b"".join(_version(one.dot) for one in siblings)
+    reply.expires_ms = [one.expires_ms for one in siblings]
+    reply.contexts = contexts
+
+
+def _version(dot: int) -> bytes:
+    return _ACTOR + dot.to_bytes(8, "big")

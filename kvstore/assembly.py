@@ -1,0 +1,160 @@
+"""One node's objects: made in the order in which they need each other, ended in the opposite one. Waits for nothing while it makes
+them, and decides nothing; starting.py has them begin their work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+
+from kvproto.columns import NodeStatus
+from kvproto.errors import StorageError
+from kvstore.api.admin import AdminService
+from kvstore.api.condition import Condition
+from kvstore.api.http import make_application
+from kvstore.api.http_server import HttpServer
+from kvstore.api.interceptor import CallCounter
+from kvstore.api.key_value import KeyValueService
+from kvstore.api.loop_lag import LoopLag
+from kvstore.api.metrics.collector import NodeCollector, make_registry
+from kvstore.api.peer import PeerService
+from kvstore.api.server import GrpcServer
+from kvstore.cluster.leases import Leases
+from kvstore.config import NodeConfig
+from kvstore.local_node import LocalNode
+from kvstore.seams import Directory, Seams
+from kvstore.storage.engine import Engine
+from kvstore.storage.namespaces import remember_namespaces
+from kvstore.telemetry.node import Telemetry
+from kvstore.telemetry.trace import TraceIds
+from kvstore.transport.grpc_peers import GrpcPeers
+from kvstore.transport.hello import Doorkeeper, Identity
+
+STOP_GRACE_S = 1.0
+
+
+class Assembly:
+    """What one node consists of; None is what was not made yet. A build that broke off is closed as far as it came."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        seams: Seams,
+        *,
+        on_failure: Callable[[StorageError], None],
+        status: Callable[[], Awaitable[NodeStatus]],
+    ) -> None:
+        self.config = config
+        self.directory: Directory | None = None
+        self.peers: GrpcPeers | None = None
+        self.leases: Leases | None = None
+        self.local: LocalNode | None = None
+        self.server: GrpcServer | None = None
+        self.http: HttpServer | None = None
+        self.loop_lag: LoopLag | None = None
+        self._seams = seams
+        self._on_failure = on_failure
+        self._status = status
+
+    def build(self) -> None:
+        """Opens the data and makes everything. Raises a `KvError` that says in a sentence what cannot be had."""
+        config, seams = self.config, self._seams
+        directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
+        self.directory = directory
+        identity = Identity(config.node_id, seams.rng.getrandbits(64), config.cluster, config.advertise, config.zone)
+        told = config.telemetry
+        telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
+        peers = GrpcPeers(
+            identity,
+            config.peers,
+            clock=seams.clock,
+            ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
+            channel=seams.channel,
+            meter=telemetry.link,
+        )
+        self.peers = peers
+        self.leases = Leases(identity, peers)
+        local = LocalNode(
+            config,
+            self._open_engine(directory),
+            peers,
+            clock=seams.clock,
+            rng=seams.rng,
+            on_failure=self._on_failure,
+            on_lease=self.leases.renewed,
+            start_worker=seams.start_worker,
+            telemetry=telemetry,
+        )
+        self.local = local
+        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
+        self.server = GrpcServer(
+            seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
+            config.listen,
+            KeyValueService(
+                local.coordinator,
+                local.ring,
+                config.cluster.id,
+                traces=TraceIds(identity.incarnation),
+                logs=telemetry.logs,
+                intake=local.intake,
+                operations_max=config.limits.batch_operations_max,
+            ),
+            PeerService(local.replica, local.ring, doorkeeper, telemetry=telemetry, on_greeted=peers.greeted_by),
+            AdminService(local.describe, self._status),
+        )
+        if config.http and seams.http is not None:
+            self.http = seams.http(config.http, self._application(local, peers))
+
+    async def close(self) -> None:
+        """Answers what is in flight, makes everything durable, leaves the clean-shutdown marker if this is a clean end."""
+        if self.local is not None:
+            self.local.coordinator.stop()  # /ready says so from here on
+        if self.server is not None:
+            await self.server.stop(STOP_GRACE_S)
+        if self.leases is not None:
+            self.leases.stop()
+        if self.peers is not None:
+            await self.peers.close()
+        if self.loop_lag is not None:
+            await self.loop_lag.stop()
+        if self.http is not None:
+            await self.http.stop()
+        state = None
+        try:
+            state = await self.local.close() if self.local is not None else None
+        finally:
+            if self.directory is not None:
+                self.directory.close(state)
+
+    async def start_http(self) -> None:
+        """From here on the http address answers, if there is one."""
+        if self.http is None or self.local is None:
+            return
+        await self.http.start()
+        telemetry, name = self.local.telemetry, f"lag@{self.config.node_id}"
+        if telemetry.loop_lag is not None:
+            self.loop_lag = LoopLag(telemetry.loop_lag, telemetry.timer, name=name)
+
+    def check(self) -> None:
+        """Asserts the invariants of every state machine; for tests and simulation."""
+        if self.local is not None:
+            self.local.check()
+        if self.peers is not None:
+            self.peers.check()
+
+    def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
+        registry = make_registry(NodeCollector(local, peers.links)) if local.telemetry.metrics else None
+        return make_application(Condition(local, peers.states), registry)
+
+    def _open_engine(self, directory: Directory) -> Engine:
+        limits = self.config.limits
+        engine = self._seams.open_engine(
+            directory.subdirectory("data"), write_buffer_bytes=limits.write_buffer_bytes, cache_bytes=limits.block_cache_bytes
+        )
+        try:
+            remember_namespaces(engine, {name: space.id for name, space in self.config.cluster.namespaces.items()})
+        except BaseException:
+            engine.close()
+            raise
+        return engine

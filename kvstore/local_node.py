@@ -1,0 +1,197 @@
+"""A node's own half, everything that works without a network: storage below, coordinators above, and whatever peers it is given.
+
+Wires and ends, decides nothing. Embedded stores are one of these; assembly.py puts peers and a server around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
+from kvproto.errors import StorageError
+from kvproto.link import LinkBounds
+from kvstore import __version__
+from kvstore.cluster.leases import pack_state
+from kvstore.cluster.view import RingHolder, RingView
+from kvstore.config import NodeConfig
+from kvstore.coordinator.batch import Limits
+from kvstore.coordinator.coordinator import Coordinator
+from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
+from kvstore.coordinator.intake import make_intake
+from kvstore.coordinator.minting import Minter
+from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.read_repair import ReadRepair
+from kvstore.coordinator.replicas import Replicas
+from kvstore.coordinator.scan import ScanCoordinator
+from kvstore.coordinator.slow import SlowLog
+from kvstore.core.ring import Member
+from kvstore.core.ring_planner import plan_ring
+from kvstore.runtime import Clock, StartWorker, ThreadWorker
+from kvstore.storage.commit import Committer
+from kvstore.storage.engine import Engine
+from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.replica import Replica
+from kvstore.storage.store import Store
+from kvstore.telemetry import key_hash
+from kvstore.telemetry.node import Telemetry
+from kvstore.transport.peers import PeerTransport
+
+COMMIT_BYTES_MAX = 1024 * 1024
+"""Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
+
+
+def build_view(config: NodeConfig) -> RingView:
+    """The ring and namespaces that follow from the configuration alone; equal on every node whose cluster settings are."""
+    addresses = {**config.peers, config.node_id: config.advertise}
+    members = [Member(node, addresses[node], config.zone_of(node)) for node in config.nodes]
+    cluster = config.cluster
+    ring = plan_ring(members, partitions=cluster.partitions, replicas=cluster.replicas)
+    nodes = len(members)
+    namespaces = tuple(
+        NamespaceInfo(
+            id=space.id,
+            name=name,
+            mode=space.mode,
+            preset=space.preset,
+            n=space.effective_n(nodes),
+            n_asked=space.n,
+            r=space.read_quorum(nodes),
+            w=space.write_quorum(nodes),
+            ttl_ms=int((space.ttl_s or 0) * 1000),
+            policy=space.policy,
+        )
+        for name, space in sorted(cluster.namespaces.items())
+    )
+    return RingView(config.node_id, ring, namespaces)
+
+
+class LocalNode:
+    """A node's own half: storage below, coordinators above, and whatever peers it is given."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        peers: PeerTransport,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        on_failure: Callable[[StorageError], None],
+        on_lease: Callable[[bytes, int], None] = lambda actor, lease: None,
+        durable: bool = True,
+        start_worker: StartWorker = ThreadWorker,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        cluster, me = config.cluster, config.node_id
+        telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
+        self.config = config
+        self.telemetry = telemetry
+        self.clock = clock
+        self.engine = engine
+        self.view = build_view(config)
+        self.ring = RingHolder(self.view)
+        queue = LinkBounds(batch_bytes_max=COMMIT_BYTES_MAX, queue_count_max=config.limits.in_flight_max * 4)
+        self.committer = Committer(
+            engine,
+            sync=durable,
+            on_failure=on_failure,
+            bounds=queue,
+            name=f"commit@{me}",
+            start_worker=start_worker,
+            meter=telemetry.commits,
+        )
+        self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease)
+        self.store = Store(
+            engine,
+            self.committer,
+            cache_bytes_max=config.limits.record_cache_bytes,
+            on_quarantine=self._quarantined,
+        )
+        self.replica = Replica(self.store, engine, cluster.partitions)
+        limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
+        replicas = Replicas(me, peers)
+        self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
+        minter = Minter(
+            store=self.store,
+            ledger=self.ledger,
+            clock=clock,
+            rng=rng,
+            limits=limits,
+            retry_window_ms=int(cluster.retry_window_s * 1000),
+            retry_ids_max=cluster.retry_ids_max,
+        )
+        self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
+        self.coordinator = Coordinator(
+            me=me,
+            ring=self.ring,
+            puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
+            gets=GetCoordinator(
+                store=self.store,
+                replicas=replicas,
+                repair=self.repair,
+                clock=clock,
+                durable=durable,
+                meter=telemetry.requests,
+                turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
+            ),
+            scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
+            peers=peers,
+            limits=limits,
+            in_flight_max=config.limits.in_flight_max,
+            timer=telemetry.timer,
+            slow=SlowLog(telemetry.slow_batch_s, telemetry.timer, telemetry.logs),
+            meter=telemetry.requests,
+        )
+
+    def describe(self) -> ClusterInfo:
+        """What clients are told."""
+        cluster = self.config.cluster
+        return self.ring.view.describe(
+            cluster_id=cluster.id,
+            version=__version__,
+            limits=(cluster.key_bytes_max, cluster.value_bytes_max),
+            now_ms=self.clock.now_ms(),
+            retry_window_ms=int(cluster.retry_window_s * 1000),
+        )
+
+    async def status(self, peers: tuple[tuple[str, str, int], ...] = (), uptime_s: float = 0.0) -> NodeStatus:
+        """This node's own numbers; counting its keys reads them all, off the loop."""
+        config = self.config
+        return NodeStatus(
+            node_id=config.node_id,
+            address=config.advertise,
+            zone=config.zone,
+            state="alive",
+            ring_epoch=self.ring.view.ring.epoch,
+            keys=await self.replica.count_keys(),
+            version=__version__,
+            quarantined=self.store.quarantined,
+            peers=peers,
+            commits=self.committer.commits,
+            commit_records=self.committer.records,
+            read_repairs=self.repair.repaired,
+            overloaded=self.coordinator.overloaded + self.intake.refused,
+            uptime_s=uptime_s,
+        )
+
+    def check(self) -> None:
+        """Asserts the invariants of every state machine; for tests and simulation."""
+        self.store.check()
+        self.committer.check()
+        self.coordinator.check()
+        self.intake.check()
+        self.ledger.check()
+
+    async def close(self) -> bytes | None:
+        """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
+        self.coordinator.stop()
+        await self.committer.close()
+        self.replica.close()
+        self.engine.close()
+        return None if self.committer.failure is not None else pack_state(self.ledger)
+
+    def _quarantined(self, store_key: bytes) -> None:
+        self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)
+        self.ledger.begin_epoch()

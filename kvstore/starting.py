@@ -1,0 +1,38 @@
+"""A node's start, step by step: it listens, greets its peers, leases, is remembered, dials, and only then serves.
+
+The order is the safety of it (safety rule 2): nothing is minted before the peers were asked what they remember of this node, nor
+before they were told what it has leased now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvproto.errors import AvailabilityError
+from kvstore.assembly import Assembly
+
+LINKS_WAIT_S = 1.0
+"""A node that starts waits so long at the most for the links to those that have answered it."""
+
+
+async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
+    """Has the built `parts` begin their work. `go_on` is called after each wait and raises if the node was stopped meanwhile, or
+    has failed: what was closed by then must not be opened again. Raises `ClusterError` when a peer refuses this node."""
+    local, peers, leases, server, directory = parts.local, parts.peers, parts.leases, parts.server, parts.directory
+    assert local and peers and leases and server and directory, "built first"
+    me = parts.config.node_id
+    local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
+    await parts.start_http()
+    await server.start()
+    present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
+    await local.ledger.leased()
+    go_on()
+    await leases.tell()
+    go_on()
+    peers.start()
+    # Ready means: the first write finds its quorum.
+    await peers.wait_open(present, LINKS_WAIT_S)
+    # From here on nothing waits.
+    go_on()
+    local.coordinator.stopped = None
+    await server.serve()
