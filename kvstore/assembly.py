@@ -98,7 +98,7 @@ class Assembly:
             self.http = seams.http(config.http, self._application(local, peers))
         doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
         self.server = GrpcServer(
-            seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else []),
+            seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
             config.listen,
             KeyValueService(
                 local.coordinator,
@@ -106,6 +106,8 @@ class Assembly:
                 config.cluster.id,
                 traces=TraceIds(identity.incarnation),
                 logs=telemetry.logs,
+                intake=local.intake,
+                operations_max=config.limits.batch_operations_max,
             ),
             PeerService(
                 local.replica,

@@ -123,8 +123,8 @@ _HOMES = {
 _ERRORS = (
     ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode")
     + ("ForkedClient", "KvError", "NodeUnreachable", "NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost")
-    + ("RetryWindowPassed", "SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError", "TooLarge")
-    + ("UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch", "WrongLoop", "WrongMode")
+    + ("RetryWindowPassed", "SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError")
+    + ("TooLarge", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch", "WrongLoop", "WrongMode")
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import encode_error
-from kvproto.errors import KvError, WrongEpoch
+from kvproto.errors import KvError, TooLarge, WrongEpoch
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
@@ -25,6 +25,8 @@ from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 from kvstore.transport.security import PlainText, Security
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
+SETTINGS_BYTES_MAX = 1024 * 1024
+"""Of the cluster settings in a greeting, which are compared one by one on the event loop."""
 
 TRACES_TOLD_MAX = 8
 """Of a message's ids, so many are told when it was slow."""
@@ -58,6 +60,10 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         stranger = self._security.why_not_peer(context, request.node_id)
         if stranger is not None:  # is told nothing about us
             return peer_pb2.HelloReply(protocol=PROTOCOL, error=encode_error(stranger))
+        if len(request.settings) > SETTINGS_BYTES_MAX:
+            said = f"settings of {len(request.settings)} bytes, at most {SETTINGS_BYTES_MAX} are looked at"
+            refused = TooLarge(said, limit=SETTINGS_BYTES_MAX, actual=len(request.settings), subject="settings")
+            return peer_pb2.HelloReply(error=encode_error(refused))
         remembered = self._doorkeeper.leases.get(request.node_id)
         refusal = await self._doorkeeper.admit(
             Greeting(
@@ -93,7 +99,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
-        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts."""
+        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts. A peer that does not
+        read its replies is not read itself."""
         stranger = self._security.why_not_peer(context)
         if stranger is not None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, stranger.message)
@@ -157,7 +164,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,
-                )
+                ),
+                found.size_bytes,
             )
         if stores:
             came_s = self._timer()

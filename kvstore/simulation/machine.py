@@ -42,7 +42,7 @@ class SimSeams:
         network = machine.world.network
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
         self.start_worker: StartWorker = self._start_worker
-        self.server: Callable[[Any], Any] = lambda interceptors: SimServer(network, process, rng)
+        self.server: Callable[[Any, int], Any] = lambda interceptors, connections_max: SimServer(network, process, rng)
         self.timer: Callable[[], float] = process.loop.time
         self.http: type[HttpServer] | None = None
         self.security: Security = PlainText()

@@ -38,6 +38,8 @@ SERVER_OPTIONS: Options = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 128),  # of one connection; a client's further calls wait there for one of them to end
+    ("grpc.server_handshake_timeout_ms", 10_000),  # until HTTP/2 is spoken
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
 ]

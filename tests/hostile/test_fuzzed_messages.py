@@ -22,7 +22,7 @@ from kvstore.config import ClusterConfig
 from kvstore.core.record import encode
 from kvstore.core.versions import EMPTY
 from kvstore.storage.layout import quarantine_key, store_key_prefix, system_key
-from tests.support.cluster import Cluster, NoMetadata
+from tests.support.cluster import Cluster, UnaryContext
 
 SMALL = st.binary(max_size=12)
 UINT32, UINT64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -138,7 +138,7 @@ def test_any_batch_is_answered(bench: Bench) -> None:
     @given(request=BATCHES)
     def check(request: key_value_pb2.BatchRequest) -> None:
         received = key_value_pb2.BatchRequest.FromString(request.SerializeToString())
-        reply = bench.run(bench.node.key_value_service.Batch(received, NoMetadata()))
+        reply = bench.run(bench.node.key_value_service.Batch(received, UnaryContext()))
         assert reply.batch_id == request.batch_id and reply.last
         answered(request, key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
         bench.serves_still()
@@ -151,7 +151,7 @@ def test_bug_a_level_below_zero_broke_the_scan(bench: Bench) -> None:
     request = key_value_pb2.ScanRequest(namespace="default", level=-1)  # type: ignore[arg-type]
 
     async def scan() -> list[key_value_pb2.ScanReply]:
-        return [page async for page in bench.node.key_value_service.Scan(request, NoMetadata())]
+        return [page async for page in bench.node.key_value_service.Scan(request, UnaryContext())]
 
     bench.serves_still()
     (page,) = bench.run(scan())
@@ -180,7 +180,7 @@ def test_any_scan_is_answered(bench: Bench) -> None:
     def check(request: key_value_pb2.ScanRequest) -> None:
         async def scan() -> list[key_value_pb2.ScanReply]:
             received = key_value_pb2.ScanRequest.FromString(request.SerializeToString())
-            return [page async for page in bench.node.key_value_service.Scan(received, NoMetadata())]
+            return [page async for page in bench.node.key_value_service.Scan(received, UnaryContext())]
 
         for page in bench.run(scan()):
             assert page.error.code != key_value_pb2.INTERNAL, page.error
