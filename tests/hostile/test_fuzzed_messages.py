@@ -138,7 +138,7 @@ def test_any_batch_is_answered(bench: Bench) -> None:
     @given(request=BATCHES)
     def check(request: key_value_pb2.BatchRequest) -> None:
         received = key_value_pb2.BatchRequest.FromString(request.SerializeToString())
-        reply = bench.run(bench.node.key_value_service.Batch(received, UnaryContext()))
+        reply = bench.run(bench.node.key_value_service.Batch(received, UnaryContext("ipv4:127.0.0.1:1")))
         assert reply.batch_id == request.batch_id and reply.last
         answered(request, key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
         bench.serves_still()
@@ -151,7 +151,7 @@ def test_bug_a_level_below_zero_broke_the_scan(bench: Bench) -> None:
     request = key_value_pb2.ScanRequest(namespace="default", level=-1)  # type: ignore[arg-type]
 
     async def scan() -> list[key_value_pb2.ScanReply]:
-        return [page async for page in bench.node.key_value_service.Scan(request, UnaryContext())]
+        return [page async for page in bench.node.key_value_service.Scan(request, UnaryContext("ipv4:127.0.0.1:1"))]
 
     bench.serves_still()
     (page,) = bench.run(scan())
@@ -180,7 +180,7 @@ def test_any_scan_is_answered(bench: Bench) -> None:
     def check(request: key_value_pb2.ScanRequest) -> None:
         async def scan() -> list[key_value_pb2.ScanReply]:
             received = key_value_pb2.ScanRequest.FromString(request.SerializeToString())
-            return [page async for page in bench.node.key_value_service.Scan(received, UnaryContext())]
+            return [page async for page in bench.node.key_value_service.Scan(received, UnaryContext("ipv4:127.0.0.1:1"))]
 
         for page in bench.run(scan()):
             assert page.error.code != key_value_pb2.INTERNAL, page.error
