@@ -18,7 +18,8 @@ from kvstore.cluster.view import RingHolder, RingView
 from kvstore.config import NodeConfig
 from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
-from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
+from kvstore.coordinator.intake import make_intake
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.read_repair import ReadRepair
@@ -38,6 +39,9 @@ from kvstore.storage.store import Store
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
+
+COMMIT_BYTES_MAX = 1024 * 1024
+"""Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
 
 
 def build_view(config: NodeConfig) -> RingView:
@@ -90,7 +94,7 @@ class LocalNode:
         self.engine = engine
         self.view = build_view(config)
         self.ring = RingHolder(self.view)
-        queue = LinkBounds(queue_count_max=config.limits.in_flight_max * 4)
+        queue = LinkBounds(batch_bytes_max=COMMIT_BYTES_MAX, queue_count_max=config.limits.in_flight_max * 4)
         self.committer = Committer(
             engine,
             sync=durable,
@@ -118,7 +122,7 @@ class LocalNode:
         self.handoff = HintedHandoff(me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring)
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
-        self.repair = ReadRepair(self.store, replicas)
+        self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -128,12 +132,19 @@ class LocalNode:
             retry_window_ms=int(cluster.retry_window_s * 1000),
             retry_ids_max=cluster.retry_ids_max,
         )
+        self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
             puts=PutCoordinator(minter=minter, store=self.store, hints=self.hints, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(
-                store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable, meter=telemetry.requests
+                store=self.store,
+                replicas=replicas,
+                repair=self.repair,
+                clock=clock,
+                durable=durable,
+                meter=telemetry.requests,
+                turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
@@ -175,7 +186,7 @@ class LocalNode:
             commits=self.committer.commits,
             commit_records=self.committer.records,
             read_repairs=self.repair.repaired,
-            overloaded=self.coordinator.overloaded,
+            overloaded=self.coordinator.overloaded + self.intake.refused,
             uptime_s=uptime_s,
         )
 
@@ -184,6 +195,7 @@ class LocalNode:
         self.store.check()
         self.committer.check()
         self.coordinator.check()
+        self.intake.check()
         self.ledger.check()
         self.hints.check()
 

@@ -7,13 +7,13 @@ pure and per column; the operations of a group that break a rule are answered al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from xxhash import xxh3_64_intdigest
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
-from kvproto.errors import BadRequest, KvError, TooLarge
+from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 
 
@@ -77,6 +77,17 @@ def is_sloppy(info: NamespaceInfo, level: Level) -> bool:
     """Whether stand-ins may answer for home replicas that cannot be reached, and fewer nodes than were asked for may do. Only a
     preset degrades: an explicit level, r or w is met or refused."""
     return level is Level.PRESET and info.preset in SLOPPY_PRESETS
+
+
+def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:
+    """The operations at `positions` of a sub-batch, as one of its own."""
+    at = sub.at()
+    return replace(
+        sub,
+        positions=[at[position] for position in positions],
+        store_keys=[sub.store_keys[position] for position in positions],
+        partitions=[sub.partitions[position] for position in positions],
+    )
 
 
 def needed(info: NamespaceInfo, group: OperationGroup) -> int:
@@ -183,6 +194,10 @@ def _check_columns(group: OperationGroup) -> None:
 def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
     """The operations that break a limit. The usual answer, none, costs two passes in C."""
     refused: dict[int, KvError] = {}
+    if group.timeouts_ms and min(group.timeouts_ms) == 0:
+        for position in range(len(group.keys)):
+            if group.timeouts_ms[position if len(group.timeouts_ms) > 1 else 0] == 0:
+                refused[position] = DeadlineExceeded("the deadline had passed when the request was sent: it was not executed")
     sizes = list(map(len, group.keys))
     if min(sizes) == 0 or max(sizes) > limits.key_bytes_max:
         for position, size in enumerate(sizes):
