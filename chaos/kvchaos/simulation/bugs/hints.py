@@ -8,7 +8,6 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.coordinator.put import PutCoordinator
 from kvstore.repair import hinted_handoff
 from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.storage.hints import HintTable
@@ -50,9 +49,3 @@ def forget_pointers(patch: Patch) -> None:
 def hand_over_early(patch: Patch) -> None:
     """Found on the way: the copy that counted was left behind."""
     patch.set(HintedHandoff, "_is_due", lambda self, store_key: True)
-
-
-@bug("late-miss-forgotten", "who misses a write after its reply has left is not noted")
-def forget_late_misses(patch: Patch) -> None:
-    """Until anti-entropy or a read finds it, a replica is behind."""
-    patch.set(PutCoordinator, "_owe", lambda self, homes, keys: None)
