@@ -4,6 +4,7 @@ them, and decides nothing; starting.py has them begin their work.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ from kvstore.api.http_server import HttpServer
 from kvstore.api.interceptor import CallCounter
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.loop_lag import LoopLag
-from kvstore.api.metrics.collector import NodeCollector, make_registry
+from kvstore.api.metrics.collector import Exposition
 from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
@@ -53,6 +54,7 @@ class Assembly:
         self.server: GrpcServer | None = None
         self.http: HttpServer | None = None
         self.loop_lag: LoopLag | None = None
+        self.watching: asyncio.Task[None] | None = None
         self._seams = seams
         self._on_failure = on_failure
         self._status = status
@@ -60,18 +62,23 @@ class Assembly:
     def build(self) -> None:
         """Opens the data and makes everything. Raises a `KvError` that says in a sentence what cannot be had."""
         config, seams = self.config, self._seams
+        if config.tls is not None:
+            seams.secure(config)
         directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
         self.directory = directory
         identity = Identity(config.node_id, seams.rng.getrandbits(64), config.cluster, config.advertise, config.zone)
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
+        advertised: dict[str, str] = {}
         peers = GrpcPeers(
             identity,
             config.peers,
             clock=seams.clock,
             ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
             channel=seams.channel,
+            security=seams.security,
             meter=telemetry.link,
+            advertised=advertised,
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -89,9 +96,9 @@ class Assembly:
         self.local = local
         if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
             self.http = seams.http(config.http, self._application(local, peers))
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
+        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
         self.server = GrpcServer(
-            seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else []),
+            seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
             config.listen,
             KeyValueService(
                 local.coordinator,
@@ -99,9 +106,19 @@ class Assembly:
                 config.cluster.id,
                 traces=TraceIds(identity.incarnation),
                 logs=telemetry.logs,
+                intake=local.intake,
+                operations_max=config.limits.batch_operations_max,
             ),
-            PeerService(local.replica, local.ring, doorkeeper, telemetry=telemetry, on_greeted=peers.greeted_by),
-            AdminService(local.describe, self._status),
+            PeerService(
+                local.replica,
+                local.ring,
+                doorkeeper,
+                telemetry=telemetry,
+                on_greeted=peers.greeted_by,
+                security=seams.security,
+            ),
+            AdminService(lambda: local.describe(advertised), self._status),
+            security=seams.security,
         )
 
     async def close(self) -> None:
@@ -110,6 +127,8 @@ class Assembly:
             self.local.coordinator.stop()  # /ready says so from here on
         if self.server is not None:
             await self.server.stop(STOP_GRACE_S)
+        if self.watching is not None:
+            self.watching.cancel()
         if self.leases is not None:
             self.leases.stop()
         if self.peers is not None:
@@ -134,6 +153,12 @@ class Assembly:
         if telemetry.loop_lag is not None:
             self.loop_lag = LoopLag(telemetry.loop_lag, telemetry.timer, name=name)
 
+    def watch_certificates(self) -> None:
+        """From here on somebody looks after them, if there are any."""
+        if self.config.tls is not None:
+            name = f"certificates@{self.config.node_id}"
+            self.watching = asyncio.get_running_loop().create_task(self._seams.security.watch(), name=name)
+
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""
         if self.local is not None:
@@ -142,8 +167,8 @@ class Assembly:
             self.peers.check()
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
-        registry = make_registry(NodeCollector(local, peers.links)) if local.telemetry.metrics else None
-        return make_application(Condition(local, peers.states), registry)
+        exposition = Exposition(local, peers.links) if local.telemetry.metrics else None
+        return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:
         limits = self.config.limits

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
 from kvproto.errors import StorageError
@@ -18,7 +18,8 @@ from kvstore.cluster.view import RingHolder, RingView
 from kvstore.config import NodeConfig
 from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
-from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
+from kvstore.coordinator.intake import make_intake
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.read_repair import ReadRepair
@@ -36,6 +37,9 @@ from kvstore.storage.store import Store
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
+
+COMMIT_BYTES_MAX = 1024 * 1024
+"""Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
 
 
 def build_view(config: NodeConfig) -> RingView:
@@ -88,7 +92,7 @@ class LocalNode:
         self.engine = engine
         self.view = build_view(config)
         self.ring = RingHolder(self.view)
-        queue = LinkBounds(queue_count_max=config.limits.in_flight_max * 4)
+        queue = LinkBounds(batch_bytes_max=COMMIT_BYTES_MAX, queue_count_max=config.limits.in_flight_max * 4)
         self.committer = Committer(
             engine,
             sync=durable,
@@ -108,7 +112,7 @@ class LocalNode:
         self.replica = Replica(self.store, engine, cluster.partitions)
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
-        self.repair = ReadRepair(self.store, replicas)
+        self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -118,12 +122,19 @@ class LocalNode:
             retry_window_ms=int(cluster.retry_window_s * 1000),
             retry_ids_max=cluster.retry_ids_max,
         )
+        self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
             puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(
-                store=self.store, replicas=replicas, repair=self.repair, clock=clock, durable=durable, meter=telemetry.requests
+                store=self.store,
+                replicas=replicas,
+                repair=self.repair,
+                clock=clock,
+                durable=durable,
+                meter=telemetry.requests,
+                turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
@@ -134,8 +145,8 @@ class LocalNode:
             meter=telemetry.requests,
         )
 
-    def describe(self) -> ClusterInfo:
-        """What clients are told."""
+    def describe(self, advertised: Mapping[str, str] | None = None) -> ClusterInfo:
+        """What clients are told. `advertised`: where they reach the other nodes, by what those say; the rest is as in [peers]."""
         cluster = self.config.cluster
         return self.ring.view.describe(
             cluster_id=cluster.id,
@@ -143,6 +154,7 @@ class LocalNode:
             limits=(cluster.key_bytes_max, cluster.value_bytes_max),
             now_ms=self.clock.now_ms(),
             retry_window_ms=int(cluster.retry_window_s * 1000),
+            advertised=advertised or {},
         )
 
     async def status(self, peers: tuple[tuple[str, str, int], ...] = (), uptime_s: float = 0.0) -> NodeStatus:
@@ -161,7 +173,7 @@ class LocalNode:
             commits=self.committer.commits,
             commit_records=self.committer.records,
             read_repairs=self.repair.repaired,
-            overloaded=self.coordinator.overloaded,
+            overloaded=self.coordinator.overloaded + self.intake.refused,
             uptime_s=uptime_s,
         )
 
@@ -170,6 +182,7 @@ class LocalNode:
         self.store.check()
         self.committer.check()
         self.coordinator.check()
+        self.intake.check()
         self.ledger.check()
 
     async def close(self) -> bytes | None:

@@ -7,6 +7,7 @@ which of the two it was given.
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +16,16 @@ import grpc.aio
 
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
 from kvstore.api.http_server import HttpServer
+from kvstore.api.malformed import RefuseMalformed
+from kvstore.config import NodeConfig
 from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random, system_timer
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.transport.security import PlainText, Security, explain_plain
+
+FILES_KEPT = 1200
+"""For the engine, which keeps a thousand tables open, its logs, and the links to peers."""
 
 
 class Directory(Protocol):
@@ -36,16 +43,21 @@ class Directory(Protocol):
 
 
 class Seams(Protocol):
-    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would; `timer` gives
-    seconds for durations, finer than the loop's clock; `http` serves an address over HTTP, where there is one."""
+    """What a node is handed. `channel` and `server` give what grpc.aio's channels and `server` would, the latter for so many
+    connections with calls; `security` says who is on the other side of a connection, and is plain text unless `secure` was called;
+    `timer` gives seconds for durations, finer than the loop's clock; `http` serves an address over HTTP, where there is one."""
 
     clock: Clock
     rng: random.Random
     timer: Callable[[], float]
     start_worker: StartWorker
     channel: Callable[[str], Any]
-    server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]]], Any]
+    server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any]
     http: type[HttpServer] | None
+    security: Security
+
+    def secure(self, config: NodeConfig) -> None:
+        """From here on `channel` and `security` go by the node's [tls]. Raises `UserError` naming what is wrong with it."""
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> Directory:
         """Takes the data directory for this process; raises as storage/directory.py says."""
@@ -63,8 +75,17 @@ class ProductionSeams:
         self.start_worker: StartWorker = ThreadWorker
         self.channel: Callable[[str], Any] = _open_channel
         self.timer: Callable[[], float] = system_timer
-        self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]]], Any] = _make_server
+        self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any] = _make_server
         self.http: type[HttpServer] | None = HttpServer
+        self.security: Security = PlainText(explain_plain)
+
+    def secure(self, config: NodeConfig) -> None:
+        """See `Seams.secure`. cryptography is imported for those who use it."""
+        from kvstore.transport.credentials import NodeCredentials
+
+        assert config.tls is not None, "only a node with [tls] asks for it"
+        credentials = NodeCredentials(config.tls, node_id=config.node_id, members=config.nodes, clock=self.clock)
+        self.security, self.channel = credentials, credentials.channel
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> DataDirectory:
         """See `Seams.open_directory`."""
@@ -79,5 +100,16 @@ def _open_channel(address: str) -> Any:
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
-def _make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]]) -> Any:
-    return grpc.aio.server(options=SERVER_OPTIONS, interceptors=interceptors)
+def sockets_allowed(connections_max: int, files_max: int) -> int:
+    """How many connections may be open where `connections_max` may have calls and the process may open `files_max` files.
+
+    Those without calls count as well, and so do peers and whoever looks at the node's health: so there may be some more. But never
+    so many that the engine cannot open a table any more, which would be a failed disk.
+    """
+    return min(connections_max + connections_max // 4 + 64, files_max - min(FILES_KEPT, files_max * 3 // 4))
+
+
+def _make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]], connections_max: int) -> Any:
+    allowed = sockets_allowed(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)]
+    return grpc.aio.server(options=options, interceptors=[*interceptors, RefuseMalformed()])

@@ -18,6 +18,8 @@ ANSWER_BYTES_MAX = MESSAGE_BYTES_MAX - 8 * 1024 * 1024
 """The most of values that a message may hold; the rest is for the contexts, versions and receipts beside them."""
 
 VERSION_BYTES = 20
+ENTRY_BYTES = 64
+"""About what an answered operation holds beside its value."""
 
 
 def in_messages(replies: list[GroupReply], *, bytes_max: int = PART_BYTES_MAX) -> list[list[GroupReply]]:
@@ -51,6 +53,11 @@ def in_one_message(replies: list[GroupReply], *, bytes_max: int = ANSWER_BYTES_M
             left_bytes -= size_bytes if fits else left_bytes
             fitting.append(piece if fits else _refused(piece, size_bytes, "ask for fewer keys at once", bytes_max))
     return fitting
+
+
+def held_bytes(replies: list[GroupReply]) -> int:
+    """About what `replies` hold in memory."""
+    return sum([_size_bytes(reply) + ENTRY_BYTES * (1 + len(reply.contexts)) for reply in replies])
 
 
 def _size_bytes(reply: GroupReply) -> int:

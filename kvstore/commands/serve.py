@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from kvproto.errors import KvError, UserError
-from kvproto.options import EVENT_ENGINE_OFF
+from kvproto.options import EVENT_ENGINE_OFF, GRPC_SILENT
 from kvstore.commands.log_level import follow_file_on_hangup, level_at_start
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
@@ -29,6 +31,7 @@ from kvstore.telemetry import configure_logging
 if TYPE_CHECKING:
     from kvstore.node import Node
 
+FILES_WANTED = 65_536
 COLLECT_AFTER = (100_000, 50, 50)
 """Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes thousands
 of tuples that no cycle holds; looking at them after every 700 took a tenth of a node's time under load."""
@@ -43,6 +46,7 @@ of tuples that no cycle holds; looking at them after every 700 took a tenth of a
 def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None:
     """Run one node. Stops cleanly on SIGINT and SIGTERM; ends with 2 when it refuses to start."""
     os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
+    os.environ.setdefault("GRPC_VERBOSITY", GRPC_SILENT)
     chosen = chosen_output(output)
     try:
         config = load_config(config_path)
@@ -52,6 +56,7 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
         report_error(error, output=chosen)
         sys.exit(Exit.REFUSED)
     configure_logging(node_id=config.node_id, level=level)
+    _raise_file_limit()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -79,6 +84,13 @@ async def run_node(config: NodeConfig, *, config_path: Path, output: str, stop_w
     if not await done_before(asked_to_stop, node.wait_closed()):
         await node.stop()
     return _outcome(node, output)
+
+
+def _raise_file_limit() -> None:
+    """To what this process is allowed: the usual 1,024 are for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says "unlimited" and takes less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES_WANTED) if hard > 0 else FILES_WANTED), hard))
 
 
 def _refuse_taken_ports(config: NodeConfig) -> None:

@@ -14,6 +14,7 @@ def check_node(config: NodeConfig, problems: Problems) -> None:
     _check_peers(config, problems)
     _check_zones(config, problems)
     _check_cluster(config.cluster, problems)
+    _check_limits(config, problems)
     for namespace in config.cluster.namespaces.values():
         _check_quorums(namespace, config, problems)
 
@@ -85,6 +86,16 @@ def _check_cluster(cluster: ClusterConfig, problems: Problems) -> None:
             holders[namespace.id] = name
         if namespace.n > cluster.replicas:
             problems.add(f"{key}.n", f"{namespace.n} replicas, but cluster.replicas is {cluster.replicas}; raise that first")
+
+
+def _check_limits(config: NodeConfig, problems: Problems) -> None:
+    least = 4 * config.cluster.value_bytes_max  # a connection may hold half of it: room for a value, and for its answer
+    if config.limits.in_flight_bytes_max < least:
+        problems.add(
+            "limits.in_flight_bytes_max",
+            f"{config.limits.in_flight_bytes_max:,}, but values may have {config.cluster.value_bytes_max:,} bytes "
+            f"(cluster.value_bytes_max): at least {least:,}",
+        )
 
 
 def _check_quorums(namespace: NamespaceConfig, config: NodeConfig, problems: Problems) -> None:

@@ -139,6 +139,9 @@ def _read_limits(table: Table) -> NodeLimits:
         block_cache_bytes=table.integer("block_cache_bytes", default.block_cache_bytes, minimum=MIB, maximum=1 << 40),
         write_buffer_bytes=table.integer("write_buffer_bytes", default.write_buffer_bytes, minimum=MIB, maximum=1 << 30),
         in_flight_max=table.integer("in_flight_max", default.in_flight_max, minimum=1, maximum=1 << 24),
+        in_flight_bytes_max=table.integer("in_flight_bytes_max", default.in_flight_bytes_max, minimum=8 * MIB, maximum=1 << 40),
+        batch_operations_max=table.integer("batch_operations_max", default.batch_operations_max, minimum=2048, maximum=65_536),
+        connections_max=table.integer("connections_max", default.connections_max, minimum=1, maximum=1 << 20),
     )
     table.finish()
     return limits

@@ -86,11 +86,12 @@ class ClusterConfig:
         """
         try:
             other = json.loads(other_json)
-        except ValueError:
-            other = None
-        if not isinstance(other, dict):
+            theirs = _flatten(other) if isinstance(other, dict) else None
+        except (ValueError, RecursionError):  # the latter: nested deeper than the interpreter's stack
+            theirs = None
+        if theirs is None:
             return ["the other node's settings cannot be read"]
-        ours, theirs = _flatten(json.loads(self.canonical_json())), _flatten(other)
+        ours = _flatten(json.loads(self.canonical_json()))
         return [
             f"{path} is {_shown(ours, path)} here and {_shown(theirs, path)} there"
             for path in sorted(ours.keys() | theirs.keys())
@@ -100,12 +101,19 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLimits:
-    """Bounds of this node's memory and queues; past a queue's bound clients get `Overloaded`, never unbounded memory."""
+    """Bounds of this node's memory and queues (docs/bounds.md); past one clients wait or get `Overloaded`, never unbounded memory.
+
+    `in_flight_bytes_max` is what all requests under way may hold, with their answers; `connections_max` counts clients' connections
+    that have calls, `batch_operations_max` the operations of one message.
+    """
 
     record_cache_bytes: int = 64 * MIB
     block_cache_bytes: int = 32 * MIB
     write_buffer_bytes: int = 32 * MIB
     in_flight_max: int = 65_536
+    in_flight_bytes_max: int = 256 * MIB
+    batch_operations_max: int = 4096
+    connections_max: int = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

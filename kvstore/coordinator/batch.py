@@ -7,21 +7,21 @@ pure and per column; the operations of a group that break a rule are answered al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from xxhash import xxh3_64_intdigest
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
-from kvproto.errors import BadRequest, KvError, TooLarge
+from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 
 
 class Story(Protocol):
     """Who was asked when, and who answered when."""
 
-    def facts(self) -> tuple[str, dict[str, object]]:
-        """Who was slow, in words, and the milliseconds behind it, by node."""
+    def facts(self) -> tuple[str, float, dict[str, object]]:
+        """Who was slow, in words; the seconds that were spent waiting; and the milliseconds of each node."""
 
 
 TTL_MS_MAX = 3_200_000_000_000
@@ -63,6 +63,17 @@ class SubBatch:
     def at(self) -> Sequence[int]:
         """The group positions of its operations, in order."""
         return range(len(self.store_keys)) if self.positions is None else self.positions
+
+
+def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:
+    """The operations at `positions` of a sub-batch, as one of its own."""
+    at = sub.at()
+    return replace(
+        sub,
+        positions=[at[position] for position in positions],
+        store_keys=[sub.store_keys[position] for position in positions],
+        partitions=[sub.partitions[position] for position in positions],
+    )
 
 
 def needed(info: NamespaceInfo, group: OperationGroup) -> int:
@@ -169,6 +180,10 @@ def _check_columns(group: OperationGroup) -> None:
 def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
     """The operations that break a limit. The usual answer, none, costs two passes in C."""
     refused: dict[int, KvError] = {}
+    if group.timeouts_ms and min(group.timeouts_ms) == 0:
+        for position in range(len(group.keys)):
+            if group.timeouts_ms[position if len(group.timeouts_ms) > 1 else 0] == 0:
+                refused[position] = DeadlineExceeded("the deadline had passed when the request was sent: it was not executed")
     sizes = list(map(len, group.keys))
     if min(sizes) == 0 or max(sizes) > limits.key_bytes_max:
         for position, size in enumerate(sizes):

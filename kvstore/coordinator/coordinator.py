@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
-from kvstore.coordinator.batch import Limits, SubBatch, plan
+from kvstore.coordinator.allowance import UNLIMITED, Allowance
+from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
 from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
@@ -24,6 +26,8 @@ Reply = Callable[[list[GroupReply], bool], None]
 """Takes one part of a batch's answer, and whether it is the last."""
 
 DEFAULT_TIMEOUT_MS = 5000
+ROUND_OPERATIONS_MAX = 1024
+"""More than these are begun one part after the other: whoever else waits for the processor must not wait for all of them."""
 
 
 class BatchAnswer:
@@ -135,9 +139,17 @@ class Coordinator:
         self.overloaded = 0
         self.stopped: KvError | None = None
 
-    async def execute(self, groups: Sequence[OperationGroup], reply: Reply, *, hops: int = 0, trace: bytes = b"") -> None:
+    async def execute(
+        self,
+        groups: Sequence[OperationGroup],
+        reply: Reply,
+        *,
+        hops: int = 0,
+        trace: bytes = b"",
+        allowance: Allowance = UNLIMITED,
+    ) -> None:
         """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent. `trace`: the batch's
-        id, which goes with it to the replicas and into what is logged of it."""
+        id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold."""
         if not groups:
             reply([], True)
             return
@@ -151,7 +163,7 @@ class Coordinator:
             return
         self.in_flight += operations
         try:
-            rounds = self._rounds(groups, answer, hops, loop.time(), trace)
+            rounds = self._rounds(groups, answer, hops, loop.time(), trace, allowance)
             if len(rounds) == 1:
                 await rounds[0]
             elif rounds:
@@ -164,12 +176,13 @@ class Coordinator:
     async def scan(self, query: ScanQuery, *, trace: bytes = b"") -> AsyncIterator[ScanPage]:
         """Pages of live keys in order; a failure is the last page. `trace` as in `execute`."""
         meter, started_s = self._meter, self._timer()
-        async for page in self._scans.run(query):
-            self._slow.page_done(query, page, trace, started_s)
-            if meter is not None:
-                meter.page_done(query.level, page.error, started_s)
-            yield page
-            started_s = self._timer()  # what the client took to read it is not ours
+        async with aclosing(self._scans.run(query)) as pages:
+            async for page in pages:
+                self._slow.page_done(query, page, trace, started_s)
+                if meter is not None:
+                    meter.page_done(query.level, page.error, started_s)
+                yield page
+                started_s = self._timer()  # what the client took to read it is not ours
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -190,7 +203,13 @@ class Coordinator:
         return None
 
     def _rounds(
-        self, groups: Sequence[OperationGroup], answer: BatchAnswer, hops: int, now_s: float, trace: bytes
+        self,
+        groups: Sequence[OperationGroup],
+        answer: BatchAnswer,
+        hops: int,
+        now_s: float,
+        trace: bytes,
+        allowance: Allowance,
     ) -> list[Coroutine[None, None, None]]:
         view = self._ring.view
         rounds: list[Coroutine[None, None, None]] = []
@@ -202,10 +221,22 @@ class Coordinator:
             deadline_s = now_s + timeout_ms / 1000
             for sub in subs:
                 sub.trace = trace
-                rounds.append(self._guarded(sub, deadline_s, answer, hops))
+                if len(sub.store_keys) <= ROUND_OPERATIONS_MAX:
+                    rounds.append(self._guarded(sub, deadline_s, answer, hops, allowance))
+                else:
+                    rounds.append(self._in_parts(sub, deadline_s, answer, hops, allowance))
         return rounds
 
-    async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int) -> None:
+    async def _in_parts(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int, allowance: Allowance) -> None:
+        """Begins a large round in parts, in order, each in a turn of its own; they go on side by side."""
+        async with asyncio.TaskGroup() as tasks:
+            for first in range(0, len(sub.store_keys), ROUND_OPERATIONS_MAX):
+                part = part_of(sub, range(first, min(first + ROUND_OPERATIONS_MAX, len(sub.store_keys))))
+                if first:
+                    await allowance.turn(len(part.store_keys))
+                tasks.create_task(self._guarded(part, deadline_s, answer, hops, allowance))
+
+    async def _guarded(self, sub: SubBatch, deadline_s: float, answer: BatchAnswer, hops: int, allowance: Allowance) -> None:
         """Runs one round. A defect in it is its own: it is logged, its operations are answered as unknown, the others go on."""
         told = RoundAnswer(answer, sub, self._slow)
         reading = sub.group.kind is Kind.GET
@@ -213,7 +244,7 @@ class Coordinator:
             if not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops)
             elif reading:
-                await self._gets.run(sub, deadline_s, told.emit)
+                await self._gets.run(sub, deadline_s, told.emit, allowance)
             else:
                 await self._puts.run(sub, deadline_s, told.emit)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it

@@ -2,7 +2,7 @@
 
 The others are sent the digest of what we hold and answer only where they differ, so the usual answer of a replica is a few bytes
 for a whole batch. The reply leaves as soon as enough have answered; repair comes after it, because its latency must not reach the
-client.
+client. A batch of large records is read in turns of a few MiB, each when the client has taken what came before it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
-from kvproto.errors import KvError
-from kvstore.coordinator.batch import SubBatch
+from kvproto.errors import DeadlineExceeded, KvError
+from kvstore.coordinator.allowance import UNLIMITED, Allowance
+from kvstore.coordinator.batch import SubBatch, part_of
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import FOREVER, Arrivals, LocalAnswer, Replicas
@@ -25,6 +26,10 @@ from kvstore.transport.peers import FetchChunk
 
 STRAGGLER_S = 0.25
 """How long a decided read listens for answers that may show a stale replica; what comes later is anti-entropy's."""
+
+
+TURN_BYTES_MAX = 4 * 1024 * 1024
+"""Of our own records that are read in one turn."""
 
 
 class Columns:
@@ -100,35 +105,80 @@ class GetCoordinator:
         clock: Clock,
         durable: bool,
         meter: RequestMeter | None,
+        turn_bytes_max: int = TURN_BYTES_MAX,
     ) -> None:
         self._meter = meter
+        self._turn_bytes_max = turn_bytes_max
         self._store = store
         self._replicas = replicas
         self._repair = repair
         self._clock = clock
         self._durable = durable
 
-    async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
+    async def run(self, sub: SubBatch, deadline_s: float, emit: Emit, allowance: Allowance = UNLIMITED) -> None:
         """Answers every operation of the sub-batch, in parts as they are decided."""
+        rest = sub
+        while True:
+            if not allowance.has_room or rest is not sub:
+                error = await self._why_no_more(deadline_s, allowance)
+                if error is not None:
+                    emit(GroupReply(sub.group_index, positions=rest.original(None), error=error), len(rest.store_keys))
+                    return
+            records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, self._turn_bytes_max)
+            count, all_of_it = len(records), len(rest.store_keys)
+            now = rest if count == all_of_it else part_of(rest, range(count))
+            sub.story = arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
+            again = await self._read(now, records, lost, size_bytes, arrivals, emit, allowance)
+            if count == all_of_it and not again:
+                return
+            rest = part_of(rest, [*again, *range(count, all_of_it)])
+
+    @staticmethod
+    async def _why_no_more(deadline_s: float, allowance: Allowance) -> KvError | None:
+        """Waits until more may be read; why not, if it may not be."""
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await allowance.room()
+        except TimeoutError:
+            return DeadlineExceeded("the deadline passed before the answers to the keys before were taken")
+        except KvError as error:
+            return error
+        return None
+
+    async def _read(
+        self,
+        sub: SubBatch,
+        records: list[bytes | None],
+        lost: list[int],
+        size_bytes: int,
+        arrivals: Arrivals,
+        emit: Emit,
+        allowance: Allowance,
+    ) -> list[int]:
+        """One turn of reading; the positions of `sub` that have to be read again, because other replicas hold too much of them for
+        one turn."""
         me, owners = self._replicas.me, sub.owners.nodes
         tally = Tally(owners, sub.need, len(sub.store_keys))
-        records, lost = self._store.durable_all(sub.store_keys)
         tally.record(me, lost)
         loop = asyncio.get_running_loop()
-        sub.story = arrivals = Arrivals(loop, deadline_s)
-        round_ = _Round(sub, tally, records, lost, me)
-        self._settle(round_, emit)
-        if not tally.settled:
-            await self._ask(round_, arrivals, loop, emit)
-        if not tally.settled:
-            self._give_up(round_, emit)
-        if round_.differed and not arrivals.timed_out:
-            await self._hear_stragglers(round_, arrivals, loop)
-        arrivals.close()
+        round_ = _Round(sub, tally, records, lost, me, allowance)
+        round_.hold(size_bytes)
+        try:
+            self._settle(round_, emit)
+            if not tally.settled:
+                await self._ask(round_, arrivals, loop, emit)
+            if not tally.settled:
+                self._give_up(round_, emit)
+            if round_.differed and not arrivals.timed_out:
+                await self._hear_stragglers(round_, arrivals, loop)
+        finally:
+            arrivals.close()
+            allowance.release(round_.held_bytes)
         if round_.differed:
             if self._meter is not None:
                 self._meter.stale += len({*round_.others, *lost})
             self._repair.submit(sub, records, round_.others, lost, tally)
+        return round_.unread
 
     async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
         """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
@@ -169,7 +219,12 @@ class GetCoordinator:
 
     def _settle(self, round_: _Round, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
-        for outcome, positions in tally.settle():
+        for outcome, settled in tally.settle():
+            positions = settled
+            if outcome is Outcome.UNREACHABLE and round_.cut_at is not None:
+                positions = round_.put_aside(settled or range(tally.size))
+                if not positions:
+                    continue
             count = tally.size if positions is None else len(positions)
             if outcome is Outcome.UNREACHABLE:
                 error: KvError = not_met(sub, tally, positions[0] if positions else 0, timed_out=False, applied=False)
@@ -206,9 +261,37 @@ class GetCoordinator:
 class _Round:
     """One sub-batch's read: what we hold, and what others hold differently."""
 
-    __slots__ = ("asked", "differed", "digests", "hedged", "lost", "me", "notes", "others", "records", "sub", "tally")
+    __slots__ = (
+        "allowance",
+        "asked",
+        "cut_at",
+        "differed",
+        "digests",
+        "hedged",
+        "held_bytes",
+        "lost",
+        "me",
+        "notes",
+        "others",
+        "records",
+        "sub",
+        "tally",
+        "unread",
+    )
 
-    def __init__(self, sub: SubBatch, tally: Tally, records: list[bytes | None], lost: Sequence[int], me: str) -> None:
+    def __init__(
+        self,
+        sub: SubBatch,
+        tally: Tally,
+        records: list[bytes | None],
+        lost: Sequence[int],
+        me: str,
+        allowance: Allowance,
+    ) -> None:
+        self.allowance = allowance
+        self.held_bytes = 0
+        self.cut_at: int | None = None  # somebody has answered only what comes before
+        self.unread: list[int] = []
         self.sub = sub
         self.tally = tally
         self.records = records
@@ -231,6 +314,11 @@ class _Round:
             self.tally.fail(answer.node)
             return
         refused = list(answer.lost)
+        if answer.answered_below < answer.count:
+            self.cut_at = min(answer.answered_below, answer.count if self.cut_at is None else self.cut_at)
+            refused += range(answer.answered_below, answer.count)
+        if answer.records:
+            self.hold(sum(map(len, answer.records)))
         for position, record in zip(answer.differing, answer.records, strict=True):
             if record and not verify(record):
                 refused.append(position)
@@ -238,6 +326,17 @@ class _Round:
             self.others.setdefault(position, {})[answer.node] = record or None
         self.differed = self.differed or bool(answer.differing) or bool(refused)
         self.tally.record(answer.node, refused)
+
+    def hold(self, size_bytes: int) -> None:
+        """So much was read, here or from others, and stays until the turn is over."""
+        self.held_bytes += size_bytes
+        self.allowance.charge(size_bytes)
+
+    def put_aside(self, positions: Sequence[int]) -> list[int]:
+        """Those of `positions` that nobody has been asked for in vain: the others are read again."""
+        assert self.cut_at is not None
+        self.unread += [position for position in positions if position >= self.cut_at]
+        return [position for position in positions if position < self.cut_at]
 
     def merged(self, position: int) -> bytes | None:
         """The merge of what every answer so far holds."""

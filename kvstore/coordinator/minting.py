@@ -35,6 +35,8 @@ from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
 
 SIBLING_OVERHEAD_BYTES = 160
+GROWN_BYTES_MAX = 32 * 1024 * 1024
+"""Of records with siblings that one batch may mint: a write of a few bytes beside large siblings is as large as they are."""
 
 T = TypeVar("T")
 
@@ -47,10 +49,23 @@ class MintedColumns:
     are.
     """
 
-    __slots__ = ("caught_up", "contexts", "counts", "dots", "keys", "pairs", "positions", "records", "refused", "unseen")
+    __slots__ = (
+        "caught_up",
+        "contexts",
+        "counts",
+        "dots",
+        "grown_bytes",
+        "keys",
+        "pairs",
+        "positions",
+        "records",
+        "refused",
+        "unseen",
+    )
 
     def __init__(self, keys: list[bytes], positions: Sequence[int], dots: list[bytes], *, caught_up: bool) -> None:
         self.caught_up = caught_up
+        self.grown_bytes = 0
         self.keys = keys
         self.positions = positions
         self.dots = dots
@@ -128,7 +143,8 @@ class Minter:
         actor = self._ledger.actor
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
-        durable, lost = store.durable_all(keys)
+        lost: list[int] = []
+        durable = store.durable_in_turn(keys, lost)
         pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max
         records: list[bytes | None] = []
         unusual: dict[int, Minted] = {}
@@ -206,6 +222,10 @@ class Minter:
         minted = mint(base, write, context, cutoff_ms=cutoff_ms, retries_max=self._retry_ids_max)
         if minted.siblings > self._limits.siblings_max:
             raise _too_many_siblings(minted.siblings, self._limits.siblings_max)
+        if minted.fresh:
+            if out.grown_bytes > GROWN_BYTES_MAX:
+                raise _too_much_at_once()
+            out.grown_bytes += len(minted.record)
         return minted
 
     def _expiries(self, sub: SubBatch, at: Sequence[int], now_ms: int) -> Iterable[int]:
@@ -248,6 +268,15 @@ def _too_late(window_ms: int) -> RetryWindowPassed:
 
 def _renamed() -> Overloaded:
     return Overloaded("this node goes on under a new actor epoch: try again", retry_after_s=0.01, subject="actor-epoch")
+
+
+def _too_much_at_once() -> Overloaded:
+    return Overloaded(
+        f"the batch adds to siblings of more than {GROWN_BYTES_MAX} bytes: try again",
+        retry_after_s=0.01,
+        limit=GROWN_BYTES_MAX,
+        subject="siblings",
+    )
 
 
 def _too_many_siblings(count: int, limit: int) -> TooLarge:

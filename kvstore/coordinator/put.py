@@ -163,17 +163,21 @@ class PutCoordinator:
         others = [node for node in sub.owners.nodes if node != self._replicas.me]
         sub.story = arrivals
         self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash, sub.trace)
+        end = len(wanted)
         for _ in others:
             answer = await arrivals.next()
             if answer is None:
                 break
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
+                end = min(end, answer.answered_below)
                 await self._take_in(keys, answer, arrivals.deadline_s)
                 if not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
-        for position, context in zip(wanted, contexts, strict=True):
+        # What was too much to be fetched at once comes later.
+        wanted, later = wanted[:end], wanted[end:]
+        for position, context in zip(wanted, contexts, strict=False):
             gone = self._unseen_here(sub.store_keys[position], context)
             if gone:
                 tokens[original[position]] = _without(context, gone)
@@ -182,7 +186,10 @@ class PutCoordinator:
         minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
             sent = sub.story = self._send(again, minted, deadline_s)
+            sent.continue_from(arrivals)
             await self._collect(again, minted, sent, emit)
+        if later:
+            await self._run_after_catching_up(sub, later, deadline_s, emit)
 
     def _is_behind(self, store_key: bytes, context: Context) -> bool:
         try:

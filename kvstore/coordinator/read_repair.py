@@ -1,13 +1,15 @@
 """After the reply: brings the replicas that a read has seen to be stale up to the merge of what it saw.
 
-Bounded: past `in_flight_max` keys repairs are dropped and counted, they are only a shortcut to what anti-entropy does anyway. A
-record that one replica has lost is replaced only by the merge of what *all* other home replicas hold (safety rule 5).
+Bounded: past `in_flight_max` keys or `in_flight_bytes_max` repairs are dropped and counted, they are only a shortcut to what
+anti-entropy does anyway. A record that one replica has lost is replaced only by the merge of what *all* other home replicas hold
+(safety rule 5).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
@@ -23,11 +25,15 @@ REPAIR_TIMEOUT_S = 5.0
 class ReadRepair:
     """Repairs what reads found; `repaired` and `dropped` count keys."""
 
-    def __init__(self, store: Store, replicas: Replicas, *, in_flight_max: int = 10_000) -> None:
+    def __init__(
+        self, store: Store, replicas: Replicas, *, in_flight_max: int = 10_000, in_flight_bytes_max: int = 128 * 1024 * 1024
+    ) -> None:
         self._store = store
         self._replicas = replicas
         self._in_flight_max = in_flight_max
+        self._in_flight_bytes_max = in_flight_bytes_max
         self._in_flight = 0
+        self._in_flight_bytes = 0
         self.repaired = 0
         self.dropped = 0
 
@@ -52,8 +58,9 @@ class ReadRepair:
             if position in lost:
                 # Every other home replica vouches for what it holds, be it nothing; where there is no other, nobody does.
                 if 0 < tally.received(position) == len(tally.targets) - 1:
-                    self._count(1)
-                    self._store.repair_lost(store_key, merged or EMPTY_RECORD, self._done)
+                    record = merged or EMPTY_RECORD
+                    self._count(1, len(record))
+                    self._store.repair_lost(store_key, record, partial(self._done, count=1, size_bytes=len(record)))
                 continue
             if merged is None:
                 continue
@@ -66,30 +73,32 @@ class ReadRepair:
             self._send(node, keys, records)
 
     def _send(self, node: str, keys: list[bytes], records: list[bytes]) -> None:
-        if self._in_flight + len(keys) > self._in_flight_max:
-            self.dropped += len(keys)
+        count, size_bytes = len(keys), sum(map(len, records))
+        if self._in_flight + count > self._in_flight_max or (
+            self._in_flight and self._in_flight_bytes + size_bytes > self._in_flight_bytes_max
+        ):
+            self.dropped += count
             return
-        self._count(len(keys))
+        self._count(count, size_bytes)
+        done = partial(self._done, count=count, size_bytes=size_bytes)
         if node == self._replicas.me:
             try:
-                self._store.admit(len(keys), sum(map(len, records)))
-            except KvError:
-                self._in_flight -= len(keys)
-                self.dropped += len(keys)
+                self._store.admit(count, size_bytes)
+            except KvError as error:
+                done(error)
                 return
-            self._store.merge(keys, records, lambda error, refused: self._done(error, len(keys)))
+            self._store.merge(keys, records, lambda error, refused: done(error))
             return
         deadline_s = asyncio.get_running_loop().time() + REPAIR_TIMEOUT_S
-        size_bytes = sum(map(len, keys)) + sum(map(len, records))
-        self._replicas.peers.store(
-            StoreChunk(node, keys, records, size_bytes, deadline_s, lambda chunk: self._done(chunk.error, chunk.count))
-        )
+        sent_bytes = sum(map(len, keys)) + size_bytes
+        self._replicas.peers.store(StoreChunk(node, keys, records, sent_bytes, deadline_s, lambda chunk: done(chunk.error)))
 
-    def _count(self, count: int) -> None:
+    def _count(self, count: int, size_bytes: int) -> None:
         self._in_flight += count
+        self._in_flight_bytes += size_bytes
 
-    def _done(self, error: KvError | None, count: int = 1) -> None:
-        self._in_flight -= count
+    def _done(self, error: KvError | None, *, count: int, size_bytes: int) -> None:
+        self._count(-count, -size_bytes)
         if error is None:
             self.repaired += count
         else:

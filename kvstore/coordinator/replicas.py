@@ -101,7 +101,12 @@ class Arrivals:
                 self._timer.cancel()
                 self._timer = None
 
-    def facts(self) -> tuple[str, dict[str, object]]:
+    def continue_from(self, earlier: Arrivals) -> None:
+        """This is the second part of a round: its story begins with the first."""
+        self._started_s = earlier._started_s
+        self.asked = [*earlier.asked, *self.asked]
+
+    def facts(self) -> tuple[str, float, dict[str, object]]:
         """See `batch.Story`."""
         own = None if self._own is None else (self._own.node, self._own.heard_s)
         return tell_story(self.asked, own, self._started_s, self._loop.time())

@@ -29,7 +29,9 @@ class SlowLog:
         elapsed_s = self._timer() - started_s
         if elapsed_s < self._threshold_s:
             return
-        who, replicas = sub.story.facts() if sub.story is not None else ("", {})
+        who, waited_s, replicas = sub.story.facts() if sub.story is not None else ("", 0.0, {})
+        if waited_s < elapsed_s / 2:  # neither replica nor disk: this node was late to look at it, or at their answers
+            who = f"{sub.view.me} itself"
         self.logs.tell(
             "warning",
             "slow_batch",
@@ -67,6 +69,6 @@ class Forwarding:
 
     node: str
 
-    def facts(self) -> tuple[str, dict[str, object]]:
+    def facts(self) -> tuple[str, float, dict[str, object]]:
         """See `Story`."""
-        return f"forwarded to {self.node}", {}
+        return f"forwarded to {self.node}", float("inf"), {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -148,13 +149,15 @@ class ServerCall:
         self._messages: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._has_ended = False
+        self._when_done: list[Callable[[Any], None]] = []
         self._status: Status = (Code.OK, "")
         self._deadline: Handle | None = None
         process = session.server.process
         self._loop = process.loop
         self._is_streaming = request is None
-        if timeout_ns:
-            self._deadline = process.post_at(self._loop.now_ns + timeout_ns, self.cancel)
+        self._deadline_ns = self._loop.now_ns + timeout_ns if timeout_ns else None
+        if self._deadline_ns is not None:
+            self._deadline = process.post_at(self._deadline_ns, self.cancel)
         self.task = self._loop.create_task(self._run(request), name=f"{method} #{session.end.number}.{call_id}")
 
     # --- the context
@@ -171,6 +174,20 @@ class ServerCall:
     async def write(self, message: Any) -> None:
         """See grpc.aio.ServicerContext."""
         await self._session.end.write(self.id, self._handler.response_serializer(message))
+
+    def peer(self) -> str:
+        """See grpc.aio.ServicerContext: the connection's other end."""
+        return f"sim:{self._session.end.number}"
+
+    def time_remaining(self) -> float | None:
+        """See grpc.aio.ServicerContext."""
+        if self._deadline_ns is None:
+            return None
+        return (self._deadline_ns - self._loop.now_ns) / 1e9
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """See grpc.aio.ServicerContext."""
+        self._when_done.append(callback)
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         """See grpc.aio.ServicerContext: clients of this world send none."""
@@ -235,6 +252,8 @@ class ServerCall:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._session.done(self, self._status)
+            for callback in self._when_done:
+                callback(self)
 
     async def _answer(self, handler: Any, request: Any) -> None:
         if not handler.response_streaming:

@@ -18,6 +18,8 @@ from kvstore.storage.engine import Engine
 from kvstore.telemetry.meters import CommitMeter
 
 FOREVER = float("inf")
+BEHIND_COUNT = 4096
+BEHIND_BYTES = 2 * 1024 * 1024
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -79,6 +81,11 @@ class Committer:
     def queued_count(self) -> int:
         """Records that wait for the next batch."""
         return self._coalescer.queued_count
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether enough waits to keep the disk busy for a while: more would only wait longer."""
+        return self._coalescer.queued_count > BEHIND_COUNT or self._coalescer.queued_bytes > BEHIND_BYTES
 
     def stuck_s(self) -> float:
         """How long the oldest batch has been with the worker; 0 if it has none. It grows without end when the disk hangs, or when

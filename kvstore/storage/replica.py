@@ -15,21 +15,30 @@ from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import partition_range, prefix_successor, store_key_prefix
-from kvstore.storage.store import Store
+from kvstore.storage.layout import (
+    NAMESPACE_ID_MAX,
+    PARTITION_MAX,
+    PREFIX_BYTES,
+    SYSTEM_PREFIX,
+    partition_range,
+    prefix_successor,
+    store_key_prefix,
+)
+from kvstore.storage.store import KEYS_AT_ONCE, Store
 
 
 class Compared:
     """What differs from the digests asked about: positions, their records (empty: nothing held), and lost positions. `rest_from`:
     the first position that was not looked at, because the records had filled their bytes; 0: all were."""
 
-    __slots__ = ("differing", "lost", "records", "rest_from")
+    __slots__ = ("differing", "lost", "records", "rest_from", "size_bytes")
 
     def __init__(self) -> None:
         self.differing: list[int] = []
         self.records: list[bytes] = []
         self.lost: list[int] = []
         self.rest_from = 0
+        self.size_bytes = 0  # of the records
 
 
 class Replica:
@@ -39,32 +48,52 @@ class Replica:
         self._store = store
         self._engine = engine
         self._partitions = partitions
+        self._end = store_key_prefix(partitions, 0) if partitions <= PARTITION_MAX else SYSTEM_PREFIX
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
+        self._counting: asyncio.Future[int] | None = None
+
+    def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
+        """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
+        for itself, or holds no key. Two passes in C."""
+        if not store_keys or (max(store_keys) < self._end and min(map(len, store_keys)) > PREFIX_BYTES):
+            return None
+        return BadRequest("a store key that lies in no partition, or holds no key", subject="store_keys")
 
     def compare(self, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int) -> Compared:
         """Where our durable records differ from `digests`, 8 bytes a key: all of them, or as many as `bytes_max` holds and at least
         one. A record of more than `record_bytes_max` cannot be sent at all and counts as lost."""
         out = Compared()
-        records, out.lost = self._store.durable_all(store_keys)
+        for first in range(0, len(store_keys), KEYS_AT_ONCE):
+            some = store_keys[first : first + KEYS_AT_ONCE]
+            asked = digests[first * DIGEST_BYTES : (first + len(some)) * DIGEST_BYTES]
+            self._compare_some(out, first, some, asked, bytes_max, record_bytes_max)
+            if out.rest_from:
+                break
+        return out
+
+    def _compare_some(
+        self, out: Compared, first: int, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int
+    ) -> None:
+        """Adds what there is to say of the keys at positions from `first` on: few enough to hold all of their records."""
+        records, lost = self._store.durable_all(store_keys)
         ours = b"".join([NO_DIGEST if record is None else digest(record) for record in records])
-        if ours == digests and not out.lost:
-            return out
-        lost, size_bytes = set(out.lost), 0
-        for position, record in enumerate(records):
-            at = position * DIGEST_BYTES
-            if position not in lost and ours[at : at + DIGEST_BYTES] != digests[at : at + DIGEST_BYTES]:
+        if ours == digests and not lost:
+            return
+        for at, record in enumerate(records):
+            position, begin = first + at, at * DIGEST_BYTES
+            if at in lost:
+                out.lost.append(position)
+            elif ours[begin : begin + DIGEST_BYTES] != digests[begin : begin + DIGEST_BYTES]:
                 size = len(record or b"")
                 if size > record_bytes_max:
                     out.lost.append(position)
                     continue
-                size_bytes += size
-                if size_bytes > bytes_max and out.records:
+                if out.size_bytes + size > bytes_max and out.records:
                     out.rest_from = position
-                    out.lost = [one for one in out.lost if one < position]
-                    break
+                    return
+                out.size_bytes += size
                 out.differing.append(position)
                 out.records.append(record or b"")
-        return out
 
     def merge(
         self,
@@ -86,17 +115,29 @@ class Replica:
         self._store.merge(store_keys, records, done, intact=intact)
 
     async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
-        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here."""
+        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here. Raises
+        `BadRequest` for what is no namespace's id."""
+        if namespace > NAMESPACE_ID_MAX:
+            raise BadRequest(f"{namespace} is no namespace's id", subject="namespace", actual=namespace)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._scans, self._page, namespace, start, end, count_max, bytes_max)
 
     async def count_keys(self) -> int:
-        """How many keys of users are held, tombstones included; reads them all, off the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
+        """How many keys of users are held, tombstones included; reads them all, off the loop. Whoever asks while somebody counts
+        gets the same answer: a count must not be a way to keep scans waiting."""
+        if self._counting is None:
+            self._counting = asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
+            self._counting.add_done_callback(self._counted)
+        return await asyncio.shield(self._counting)
 
     def close(self) -> None:
         """Ends the scan threads."""
         self._scans.shutdown(wait=True)
+
+    def _counted(self, counting: asyncio.Future[int]) -> None:
+        self._counting = None
+        if not counting.cancelled():
+            counting.exception()  # whoever asked may be gone: nobody else looks at it
 
     def _count_keys(self) -> int:
         return sum(1 for partition in range(self._partitions) for _ in self._engine.scan(*partition_range(partition)))

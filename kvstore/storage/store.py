@@ -8,7 +8,8 @@ found" nor a vote for it (safety rule 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from kvproto.errors import KvError, RecordLost, StorageError
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
@@ -18,6 +19,10 @@ from kvstore.storage.layout import quarantine_key
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
+
+KEYS_AT_FIRST = 8
+KEYS_AT_ONCE = 64
+"""Whose records are in memory together where a batch may be about many large ones."""
 
 
 class Store:
@@ -69,6 +74,36 @@ class Store:
         except RecordLost:
             return self._durable_but_lost(store_keys)
 
+    def durable_up_to(self, store_keys: Sequence[bytes], bytes_max: int) -> tuple[list[bytes | None], list[int], int]:
+        """As `durable_all` for as many of the keys, at least one, as `bytes_max` holds the records of, and a few more; and the
+        bytes of these records."""
+        count = KEYS_AT_FIRST
+        records, lost = self.durable_all(store_keys if len(store_keys) <= count else store_keys[:count])
+        size_bytes = sum(map(len, filter(None, records)))
+        while size_bytes < bytes_max and (first := len(records)) < len(store_keys):
+            count = min(2 * count, KEYS_AT_ONCE // 2)
+            some, lost_here = self.durable_all(store_keys[first : first + count])
+            size_bytes += sum(map(len, filter(None, some)))
+            records += some
+            if lost_here:
+                lost += [first + position for position in lost_here]
+        return records, lost, size_bytes
+
+    def durable_in_turn(self, store_keys: Sequence[bytes], lost: list[int]) -> Iterable[bytes | None]:
+        """As `durable_all`, read as the iterator goes on, so that a batch that replaces many large records does not hold them all.
+        `lost` is filled up to the record given last, at least."""
+        if len(store_keys) <= KEYS_AT_ONCE:
+            records, lost[:] = self.durable_all(store_keys)
+            return records
+        return chain.from_iterable(self._in_turn(store_keys, lost))
+
+    def _in_turn(self, store_keys: Sequence[bytes], lost: list[int]) -> Iterator[list[bytes | None]]:
+        for first in range(0, len(store_keys), KEYS_AT_ONCE):
+            some, lost_here = self.durable_all(store_keys[first : first + KEYS_AT_ONCE])
+            if lost_here:
+                lost += [first + position for position in lost_here]
+            yield some
+
     def _durable_but_lost(self, store_keys: Sequence[bytes]) -> tuple[list[bytes | None], list[int]]:
         records: list[bytes | None] = []
         lost: list[int] = []
@@ -116,16 +151,28 @@ class Store:
         durable. `intact`: a checksum over all of the records was verified, so that each need not be.
         """
         if intact and len(set(store_keys)) == len(store_keys):
-            durable, lost = self.durable_all(store_keys)
-            pending = self._pending.get
-            held = [pending(store_key) or record for store_key, record in zip(store_keys, durable, strict=True)]
-            merged = None if lost else merge_successors(held, records)
-            if merged is not None:  # the usual case: each overwrites what is held here
-                pairs = list(zip(store_keys, merged, strict=True))
+            pairs = self._overwritten(store_keys, records)
+            if pairs is not None:
                 self._pending.update(pairs)
                 self.commit(pairs, lambda error: done(error, []))
                 return
         self._merge_one_by_one(store_keys, records, done)
+
+    def _overwritten(self, store_keys: Sequence[bytes], records: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
+        """The usual case: each record overwrites what is held here, which is not in memory all at once. None: some do not."""
+        pending = self._pending.get
+        pairs: list[tuple[bytes, bytes]] = []
+        for first in range(0, len(store_keys), KEYS_AT_ONCE):
+            keys, added = store_keys, records
+            if len(store_keys) > KEYS_AT_ONCE:
+                keys, added = store_keys[first : first + KEYS_AT_ONCE], records[first : first + KEYS_AT_ONCE]
+            durable, lost = self.durable_all(keys)
+            held = [pending(store_key) or record for store_key, record in zip(keys, durable, strict=True)]
+            merged = None if lost else merge_successors(held, added)
+            if merged is None:
+                return None
+            pairs += zip(keys, merged, strict=True)
+        return pairs
 
     def _merge_one_by_one(
         self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]

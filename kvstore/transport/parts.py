@@ -74,6 +74,10 @@ def why_unsendable(chunk: StorePart) -> TooLarge | None:
     )
 
 
+GATHERED_BYTES_MAX = 16 * 1024 * 1024
+"""Of records that the answers to one chunk gather. What is beyond is not asked for: the answer says where it ends."""
+
+
 class FetchRest(FetchChunk):
     """What is left to ask of a chunk, from its position `base` on."""
 
@@ -114,7 +118,12 @@ def answer_first(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) -> l
             chunk.records = [record for _, record in mine]
             chunk.lost = [position - offset for position in lost if offset <= position < end]
             if answered < chunk.count:
-                again.append(_rest_of(chunk, answered))
+                rest = _rest_of(chunk, answered)
+                if sum(map(len, rest.whole.records)) < GATHERED_BYTES_MAX:
+                    again.append(rest)
+                else:
+                    rest.whole.answered_below = rest.base
+                    rest.whole.answered(rest.whole)
             else:
                 chunk.answered(chunk)
         offset = end

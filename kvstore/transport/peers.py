@@ -73,10 +73,12 @@ class StoreChunk:
 
 class FetchChunk:
     """Keys to compare with what the asker holds: `digests` are 8 bytes a key. Answered with the positions that differ there and
-    their records (None: nothing is held), and the positions that are `lost`. The rest as in `StoreChunk`."""
+    their records (None: nothing is held), and the positions that are `lost`. `answered_below`: where the answer ends, if what
+    differs is more than may be held at once; else `count`. The rest as in `StoreChunk`."""
 
     __slots__ = (
         "answered",
+        "answered_below",
         "count",
         "deadline_s",
         "differing",
@@ -112,7 +114,7 @@ class FetchChunk:
         self.node = node
         self.keys = keys
         self.digests = digests
-        self.count = len(keys)
+        self.count = self.answered_below = len(keys)
         self.size_bytes = size_bytes
         self.deadline_s = deadline_s
         self.answered = answered

@@ -25,7 +25,11 @@ CHANNEL_OPTIONS: Options = [
     ("grpc.enable_retries", 0),
 ]
 
+HANDSHAKE_TIMEOUT_MS = 5000
+"""A connection that has not said by then what it wants is closed; gRPC's own patience is two minutes."""
+
 SERVER_OPTIONS: Options = [
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
     ("grpc.http2.ping_timeout_ms", 1500),
@@ -34,9 +38,14 @@ SERVER_OPTIONS: Options = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 128),  # of one connection; a client's further calls wait there for one of them to end
+    ("grpc.server_handshake_timeout_ms", 10_000),  # until HTTP/2 is spoken
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
 ]
 
 EVENT_ENGINE_OFF = "-event_engine_client,-event_engine_listener"
 """For GRPC_EXPERIMENTS, set before grpc is imported by our own processes only; a library never edits its host's environment."""
+
+GRPC_SILENT = "NONE"
+"""For GRPC_VERBOSITY, likewise: gRPC writes a line to stderr for every handshake that fails, and any port scanner fails some."""

@@ -21,33 +21,60 @@ Writing = Coroutine[Any, Any, object]
 class Outbox(Generic[MessageT]):
     """Writes what it is given with `write`, a coroutine function that is never called while another call of it is under way.
 
-    `count_max` is not enforced here: whoever feeds it from a peer waits for `room` first, so that a peer that never reads its
-    replies stops being read itself (backpressure, not memory). What `write` raises ends it: nothing more is written, and `written`
-    raises it.
+    `count_max` and `bytes_max` are not enforced here: whoever feeds it from a peer waits for `room` first, so that a peer that
+    never reads its replies stops being read itself (backpressure, not memory). What `write` raises ends it: nothing more is
+    written, and `written` raises it. `on_written` is told the size of each message that was written.
     """
 
-    __slots__ = ("_closed", "_failure", "_loop", "_messages", "_room", "_write", "_writing", "_written", "count_max")
+    __slots__ = (
+        "_closed",
+        "_failure",
+        "_loop",
+        "_messages",
+        "_on_written",
+        "_room",
+        "_write",
+        "_writing",
+        "_writing_bytes",
+        "_written",
+        "bytes_max",
+        "count_max",
+        "held_bytes",
+    )
 
-    def __init__(self, write: Callable[[MessageT], Writing], *, count_max: int = 256) -> None:
+    def __init__(
+        self,
+        write: Callable[[MessageT], Writing],
+        *,
+        count_max: int = 256,
+        bytes_max: int = 8 * 1024 * 1024,
+        on_written: Callable[[int], None] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._write = write
-        self._messages: deque[MessageT] = deque()
+        self._messages: deque[tuple[MessageT, int]] = deque()
+        self._on_written = on_written
+        self._writing_bytes = 0
         self._writing: Writing | None = None
         self._room: asyncio.Future[None] | None = None
         self._written: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self._closed = False
         self.count_max = count_max
+        self.bytes_max = bytes_max
+        self.held_bytes = 0
 
     def __len__(self) -> int:
         """How many messages wait behind the one being written."""
         return len(self._messages)
 
-    def send(self, message: MessageT) -> None:
-        """Writes `message` after those before it; once closed it is dropped, nobody would read it."""
+    def send(self, message: MessageT, size_bytes: int = 0) -> None:
+        """Writes `message`, which holds about `size_bytes`, after those before it; once closed it is dropped, nobody would read
+        it."""
         if self._closed:
             return
-        self._messages.append(message)
+        self._messages.append((message, size_bytes))
+        self.held_bytes += size_bytes
         if self._writing is None:
             self._go_on()
 
@@ -60,8 +87,8 @@ class Outbox(Generic[MessageT]):
             raise self._failure
 
     async def room(self) -> None:
-        """Waits until fewer than `count_max` messages wait, or it is closed."""
-        while len(self._messages) >= self.count_max and not self._closed:
+        """Waits until fewer than `count_max` messages wait and fewer than `bytes_max` are not written, or it is closed."""
+        while not self._has_room() and not self._closed:
             self._room = self._loop.create_future()
             await self._room
 
@@ -74,6 +101,7 @@ class Outbox(Generic[MessageT]):
     def abort(self) -> None:
         """Takes no more and gives up what waits: the stream has ended."""
         self._messages.clear()
+        self.held_bytes = 0
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.close()
@@ -82,9 +110,10 @@ class Outbox(Generic[MessageT]):
     def _go_on(self) -> None:
         """Writes what waits for as long as that takes no waiting."""
         while self._messages and self._writing is None:
-            self._writing = self._write(self._messages.popleft())
+            message, self._writing_bytes = self._messages.popleft()
+            self._writing = self._write(message)
             self._step(self._writing)
-        if len(self._messages) < self.count_max:
+        if self._has_room():
             _wake(self._room)
         self._tell()
 
@@ -94,6 +123,9 @@ class Outbox(Generic[MessageT]):
             awaited = writing.send(None)
         except StopIteration:
             self._writing = None
+            self.held_bytes -= self._writing_bytes
+            if self._on_written is not None:
+                self._on_written(self._writing_bytes)
         except BaseException as error:  # noqa: BLE001 - it is told to whoever waits for the end
             self._failure = error
             self.abort()
@@ -110,6 +142,9 @@ class Outbox(Generic[MessageT]):
             self._go_on()
         elif awaited is not None and not awaited.cancelled():
             awaited.exception()  # given up meanwhile: nobody else will look at it, and asyncio would complain
+
+    def _has_room(self) -> bool:
+        return len(self._messages) < self.count_max and self.held_bytes < self.bytes_max
 
     def _is_done(self) -> bool:
         return self._failure is not None or (self._closed and self._writing is None and not self._messages)

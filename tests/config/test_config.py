@@ -287,3 +287,12 @@ def test_a_setting_of_a_newer_version_is_named() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "3", "{"])
 def test_settings_that_cannot_be_read_are_a_difference(text: str) -> None:
     assert ClusterConfig().differences(text) == ["the other node's settings cannot be read"]
+
+
+def test_limits_that_leave_no_room_for_a_value_are_refused() -> None:
+    text = "[limits]\nin_flight_bytes_max = 8388608\nconnections_max = 100\nbatch_operations_max = 2048\n"
+    assert parse(MINIMAL + text).limits.connections_max == 100
+    with pytest.raises(ConfigError) as caught:
+        parse(MINIMAL + text + "[cluster]\nvalue_bytes_max = 4194304\n")
+    (problem,) = caught.value.problems
+    assert problem.startswith("limits.in_flight_bytes_max: 8,388,608, but values may have 4,194,304 bytes")

@@ -11,7 +11,7 @@ from kvproto.codec import decode_replies, encode_batch
 from kvproto.columns import Kind, OperationGroup
 from kvproto.errors import AvailabilityError, Code, DeadlineExceeded, NotOwner, Overloaded, QuorumUnreachable, StorageError
 from kvstore.config import ClusterConfig, NodeLimits
-from tests.support.cluster import ALL, LONG, ONE, Cluster, NoMetadata, Options, gets, puts, request_id
+from tests.support.cluster import ALL, LONG, ONE, Cluster, Options, UnaryContext, gets, puts, request_id
 from tests.support.engines import GatedEngine
 from tests.support.waiting import turns, until
 
@@ -333,6 +333,6 @@ async def test_bug_a_unary_read_waited_for_stragglers_after_it_was_decided(clust
     cluster.stall("n3")
     member = cluster.members["n1"]
     member.local.coordinator._gets._replicas._turn = 1  # n2 is asked first
-    reply = await member.key_value_service.Batch(encode_batch(1, [gets(b"k", **LONG)]), NoMetadata())
+    reply = await member.key_value_service.Batch(encode_batch(1, [gets(b"k", **LONG)]), UnaryContext("client"))
     assert decode_replies(reply)[0].values == [b"v"]
     assert member.local.coordinator.in_flight == 1, "it still listens"

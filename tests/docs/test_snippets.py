@@ -32,6 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
         yield running
 
 
+@pytest.mark.timeout(400)  # a page of many commands, on a machine with much else to do
 @pytest.mark.parametrize("name", [name for name, blocks in RUNNABLE.items() if any(not block.excuse for block in blocks)])
 def test_what_a_page_shows_works(name: str, cluster: DevCluster, tmp_path: Path) -> None:
     with PageRun(tmp_path, [node["address"] for node in cluster.nodes]) as page:
@@ -85,7 +86,7 @@ def test_commands_are_pointed_to_the_cluster_that_is_there_and_given_less_to_do(
     said = 'kv --at 127.0.0.1:7410 get a; curl http://127.0.0.1:7401/ready; open("embedded:/path")'
     meant = f'kv --at 127.0.0.1:16000 get a; curl http://127.0.0.1:15001/ready; open("embedded:{tmp_path}/path")'
     assert rewritten(said, nodes, tmp_path) == meant
-    assert shortened("kv sim run --minutes 30 --from 7") == "kv sim run --seeds 2 --from 7"
+    assert shortened("kv sim run --minutes 30 --from 7") == "kv sim run --seeds 1 --from 7"
     assert [runs_on(line) for line in ("kv dev --nodes 3", "kv serve --config x", "kv dev stop n1", "kv get a")] == [
         True,
         True,

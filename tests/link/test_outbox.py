@@ -141,3 +141,20 @@ async def test_the_end_is_room_too() -> None:
     await turns()
     outbox.close()
     await feeder
+
+
+async def test_there_is_no_room_while_more_bytes_are_unwritten_than_may_be() -> None:
+    stream = Stream()
+    written: list[int] = []
+    outbox = Outbox(stream.write, bytes_max=10, on_written=written.append)
+    outbox.send(1, 6)
+    outbox.send(2, 6)
+    assert outbox.held_bytes == 12
+    room = asyncio.ensure_future(outbox.room())
+    await turns()
+    assert not room.done()
+    await stream.let_go()
+    await room
+    assert written == [6] and outbox.held_bytes == 6
+    outbox.abort()
+    assert outbox.held_bytes == 0 and written == [6], "what is given up was not written"

@@ -35,6 +35,30 @@ from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
 
+class UnaryContext:
+    """What a unary handler asks of gRPC: who calls, and how much time is left."""
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+        self._when_done: list[Callable[[UnaryContext], None]] = []
+
+    def peer(self) -> str:
+        return self._peer
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def add_done_callback(self, callback: Callable[[UnaryContext], None]) -> None:
+        self._when_done.append(callback)
+
+    def done(self) -> None:
+        for callback in self._when_done:
+            callback(self)
+
+
 class Wire:
     """One direction between two nodes. `cut`: nothing passes and the sender knows; `held`: it waits; `error`: it is refused."""
 
@@ -61,13 +85,6 @@ class Wire:
         waiting, self.waiting = self.waiting, []
         for deliver in waiting:
             asyncio.get_running_loop().call_soon(deliver)
-
-
-class NoMetadata:
-    """The context of a call that brought nothing but its message."""
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return ()
 
 
 class _ReplyBox(Outbox[peer_pb2.PeerReply]):
@@ -145,7 +162,11 @@ class WirePeers:
         await self._travel(self.me, node)
         request = encode_batch(1, [group], ring_epoch=self._ring_of()[0], hops=1, trace_id=trace)
         service = self.cluster.members[node].key_value_service
-        reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), NoMetadata())
+        context = UnaryContext(self.me)
+        try:
+            reply = await service.Batch(key_value_pb2.BatchRequest.FromString(request.SerializeToString()), context)
+        finally:
+            context.done()
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from kvstore.simulation.logs import caught_logs
 from kvstore.telemetry.node import Telemetry
-from tests.support.cluster import ALL, ONE, QUORUM, Cluster, gets, puts
+from tests.support.cluster import ALL, LONG, ONE, QUORUM, Cluster, gets, puts
 from tests.support.engines import GatedEngine
 from tests.support.waiting import until
 
@@ -19,13 +18,18 @@ TRACE = bytes(range(16))
 
 
 class Stopwatch:
-    """The timer of every node, asked on every thread: the machine's, and `jump_s` more when told so."""
+    """The clock of the loop and of every node's timer, which is asked on every thread; `jump_s` ahead when told so."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.jump_s = 0.0
+        self._loop_time = loop.time
+        loop.time = self.loop_time  # type: ignore[method-assign]
+
+    def loop_time(self) -> float:
+        return self._loop_time() + self.jump_s
 
     def __call__(self) -> float:
-        return time.perf_counter() + self.jump_s
+        return self.loop_time()
 
 
 @pytest.fixture
@@ -36,8 +40,8 @@ def lines() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def stopwatch() -> Stopwatch:
-    return Stopwatch()
+async def stopwatch() -> Stopwatch:
+    return Stopwatch(asyncio.get_running_loop())
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ async def test_a_quick_batch_is_not_told(cluster: Cluster, lines: list[dict[str,
 
 async def test_the_replica_that_answered_last_is_named(cluster: Cluster, stopwatch: Stopwatch, lines: list[dict[str, Any]]) -> None:
     cluster.stall("n3")
-    answer = cluster.start("n1", puts({b"a": b"1", b"b": b"2"}, **ALL), trace=TRACE)
+    answer = cluster.start("n1", puts({b"a": b"1", b"b": b"2"}, **ALL, **LONG), trace=TRACE)
     await until(lambda: cluster.wire("n1", "n3").waiting and not cluster.members["n1"].peers.links["n2"].in_flight_count)
     await until(lambda: not cluster.members["n1"].local.store.is_pending(cluster.store_key(b"a")))
     stopwatch.jump_s = 100
@@ -75,7 +79,7 @@ async def test_our_own_disk_is_named(cluster: Cluster, stopwatch: Stopwatch, lin
     engine = cluster.members["n1"].engine
     assert isinstance(engine, GatedEngine)
     engine.hold()
-    answer = cluster.start("n1", puts({b"a": b"1"}, **ALL), trace=TRACE)
+    answer = cluster.start("n1", puts({b"a": b"1"}, **ALL, **LONG), trace=TRACE)
     await until(lambda: cluster.members["n1"].local.store.is_pending(cluster.store_key(b"a")))
     await until(lambda: all(not link.in_flight_count for link in cluster.members["n1"].peers.links.values()))
     stopwatch.jump_s = 100
@@ -91,8 +95,9 @@ async def test_a_replicas_disk_is_told_on_both_sides_under_one_trace(
     engine = cluster.members["n2"].engine
     assert isinstance(engine, GatedEngine)
     engine.hold()
-    answer = cluster.start("n1", puts({b"a": b"1"}, **ALL), trace=TRACE)
+    answer = cluster.start("n1", puts({b"a": b"1"}, **ALL, **LONG), trace=TRACE)
     await until(lambda: cluster.members["n2"].local.store.is_pending(cluster.store_key(b"a")))
+    await until(lambda: not cluster.members["n1"].peers.links["n3"].in_flight_count)
     stopwatch.jump_s = 100
     engine.release()
     await answer.complete()
@@ -108,8 +113,8 @@ async def test_who_never_answered_is_named_when_the_deadline_ends_it(
     await cluster.put("n1", b"k", b"v", **ALL)
     cluster.stall("n2")
     cluster.stall("n3")
-    answer = cluster.start("n1", gets(b"k", **QUORUM, timeouts_ms=[50]), trace=TRACE)
-    await until(lambda: cluster.members["n1"].local.coordinator.in_flight)
+    answer = cluster.start("n1", gets(b"k", **QUORUM, timeouts_ms=[90_000]), trace=TRACE)
+    await until(lambda: cluster.wire("n1", "n2").waiting and cluster.wire("n1", "n3").waiting)  # the second one is a hedge
     stopwatch.jump_s = 100
     await answer.complete()
     (line,) = told(lines, "slow_batch")
@@ -122,10 +127,42 @@ async def test_a_flood_of_slow_batches_is_a_few_lines(cluster: Cluster, stopwatc
     engine.hold()
     cluster.stall("n2")
     cluster.stall("n3")
-    answers = [cluster.start("n1", puts({b"%d" % at: b"v"}, **ONE)) for at in range(50)]
+    answers = [cluster.start("n1", puts({b"%d" % at: b"v"}, **ONE, **LONG)) for at in range(50)]
     await until(lambda: cluster.members["n1"].local.coordinator.in_flight == 50)
     stopwatch.jump_s = 100
     engine.release()
     await asyncio.gather(*(answer.complete() for answer in answers))
     assert len(told(lines, "slow_batch")) == 10
     assert cluster.members["n1"].local.telemetry.logs.suppressed == {"slow_batch": 40}
+
+
+async def test_a_node_that_is_late_itself_accuses_nobody(
+    cluster: Cluster, stopwatch: Stopwatch, lines: list[dict[str, Any]]
+) -> None:
+    """1. A batch comes. 2. The loop is held up for 100 s before the batch is looked at. 3. Everybody answers at once."""
+    answer = cluster.start("n1", puts({b"a": b"1"}, **ALL, **LONG))
+    cluster.members["n1"].local.coordinator._timer = lambda: stopwatch() - 100
+    await answer.complete()
+    (line,) = told(lines, "slow_batch")
+    assert line["slow"] == "n1 itself" and set(line["replicas"]) == {"n1", "n2", "n3"}
+
+
+async def test_a_write_that_catches_up_first_is_one_story(
+    cluster: Cluster, stopwatch: Stopwatch, lines: list[dict[str, Any]]
+) -> None:
+    """1. n2 has a version that n1 has not seen. 2. A write through n1 names it and fetches it from n2, which is slow. 3. The write
+    itself is quick: n2 is named all the same."""
+    cluster.isolate("n1")
+    seen = await cluster.put("n2", b"k", b"v", **QUORUM)
+    cluster.rejoin("n1")
+    for other in ("n2", "n3"):
+        cluster.wire("n1", other).hold()
+    answer = cluster.start("n1", puts({b"k": b"w"}, contexts=[seen.context], **QUORUM, **LONG), trace=TRACE)
+    await until(lambda: cluster.wire("n1", "n2").waiting)
+    stopwatch.jump_s = 100
+    for other in ("n2", "n3"):
+        cluster.wire("n1", other).release()
+    await answer.complete()
+    assert answer[0].error is None
+    (line,) = told(lines, "slow_batch")
+    assert "itself" not in line["slow"] and line["elapsed_ms"] >= 100_000

@@ -37,6 +37,11 @@ def collect_requests(local: LocalNode, meter: RequestMeter) -> Iterator[Metric]:
     yield gauge("kv_operations_in_flight", "Operations taken and not answered yet.", (), [((), in_flight)])
     yield gauge("kv_operations_in_flight_limit", "Beyond it operations are shed.", (), [((), limit)])
     yield counter("kv_operations_shed", "Operations refused as overloaded.", (), [((), local.coordinator.overloaded)])
+    intake = local.intake
+    yield gauge("kv_in_flight_bytes", "Held for requests under way and their answers.", (), [((), intake.held_bytes)])
+    yield gauge("kv_in_flight_limit_bytes", "A connection holds at most a share of it.", (), [((), intake.bytes_max)])
+    yield gauge("kv_client_connections", "Connections that have calls.", (), [((), intake.connections)])
+    yield counter("kv_intake_refused", "Operations and connections refused because too much was held.", (), [((), intake.refused)])
     forwarded = [((), meter.forwarded)]
     yield counter("kv_operations_forwarded", "Operations sent on to a home replica, where they count again.", (), forwarded)
     yield from _collect_quorums(local, meter)

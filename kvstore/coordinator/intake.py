@@ -1,0 +1,210 @@
+"""How much clients may have under way at a node, in bytes, shared fairly between their connections.
+
+Whatever a call makes the node hold is charged here: a batch from when it was read until it is answered (its bytes, and a fixed
+price for each operation), an answer until it was written, what a read has loaded meanwhile, a scan's pages. A connection may hold
+as much as is still free, so that one alone gets half of it all, two get a third each, and something is always left for the next
+(Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998); and a small part of it all even
+when nothing is free, so that whoever asks for little is never kept waiting by those who took much. Past that a stream is not read
+any further; what arrived all the same and finds no room is refused with `Overloaded`. When the disk is behind, only those who hold
+little are read. Called by api/key_value.py only; belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kvproto.errors import Overloaded
+from kvstore.config import NodeLimits
+from kvstore.coordinator.turns import Line, Turns
+
+RETRY_AFTER_S = 0.05
+REFUSED_RETRY_AFTER_S = 1.0
+
+
+class Connection:
+    """One client's connection while it has calls, and what they hold together."""
+
+    __slots__ = ("calls", "held_bytes", "line", "peer")
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.calls = 0
+        self.held_bytes = 0
+        self.line = Line()
+
+
+class Call:
+    """What one call of a client makes the node hold. Ends with `end`, which lets go of whatever is left."""
+
+    __slots__ = ("_connection", "_has_ended", "_intake", "held_bytes")
+
+    def __init__(self, intake: Intake, connection: Connection) -> None:
+        self._intake = intake
+        self._connection = connection
+        self._has_ended = False
+        self.held_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its connection may hold more now."""
+        held_bytes, intake = self._connection.held_bytes, self._intake
+        return held_bytes < intake.free_bytes or held_bytes < intake.share_bytes_min
+
+    def admit(self, size_bytes: int, operations: int) -> int:
+        """Charges a batch and returns what to `release` for it. Raises `Overloaded` if there is no room: nothing was charged."""
+        intake = self._intake
+        cost_bytes = min(size_bytes + operations * intake.operation_bytes, intake.bytes_max // 2)
+        if cost_bytes > intake.free_bytes and self._connection.held_bytes + cost_bytes > intake.share_bytes_min:
+            intake.refused += operations
+            raise intake.overload()
+        self.charge(cost_bytes)
+        return cost_bytes
+
+    def charge(self, size_bytes: int) -> None:
+        """`size_bytes` more are held; by nobody any more if the call has ended, and what it began is only about to."""
+        if self._has_ended:
+            return
+        self.held_bytes += size_bytes
+        self._connection.held_bytes += size_bytes
+        self._intake.free_bytes -= size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """They are not held any more. After the end of the call this was done already."""
+        size_bytes = min(size_bytes, self.held_bytes)
+        self.held_bytes -= size_bytes
+        self._connection.held_bytes -= size_bytes
+        self._intake.let_go(size_bytes)
+
+    def check_room(self) -> None:
+        """Raises `Overloaded` if its connection may not hold more now."""
+        if not self.has_room:
+            self._intake.refused += 1
+            raise self._intake.overload()
+
+    async def room(self) -> None:
+        """Waits until its connection may hold more."""
+        while not self.has_room:
+            await self._intake.changed()
+
+    @property
+    def may_read(self) -> bool:
+        """Whether its connection may send more now: as `has_room`, and the disk is not behind because of it."""
+        return self.has_room and (self._connection.held_bytes < self._intake.share_bytes_min or not self._intake.is_behind())
+
+    async def until_may_read(self) -> None:
+        """Waits for `may_read`: what the disk is behind with ends with something being let go of."""
+        while not self.may_read:
+            await self._intake.changed()
+
+    async def turn(self, operations: int) -> None:
+        """Returns when it is this connection's turn to begin so many operations (turns.py)."""
+        turns, line = self._intake.turns, self._connection.line
+        if not turns.begins_now(line, operations):
+            await turns.wait(line, operations)
+
+    def end(self) -> None:
+        """Nothing of it is held any more, and what it still releases was released already."""
+        self.release(self.held_bytes)
+        self._has_ended = True
+        self._intake.leave(self._connection)
+
+
+class Intake:
+    """The budget of a node. `operation_bytes` is the price of an operation beside its bytes, `share_bytes_min` what each connection
+    may hold in any case."""
+
+    def __init__(
+        self,
+        me: str = "",
+        *,
+        bytes_max: int,
+        operations_max: int,
+        connections_max: int,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_behind`: whether what was taken in waits for the disk already."""
+        self.me = me
+        self.is_behind = is_behind
+        self.turns = Turns()
+        self.bytes_max = bytes_max
+        self.operation_bytes = max(1, bytes_max // operations_max)
+        self.share_bytes_min = max(1, bytes_max // connections_max)
+        self.connections_max = connections_max
+        self.free_bytes = bytes_max
+        self.refused = 0
+        self._connections: dict[str, Connection] = {}
+        self._change: asyncio.Future[None] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held now."""
+        return self.bytes_max - self.free_bytes
+
+    @property
+    def connections(self) -> int:
+        """How many connections have calls now."""
+        return len(self._connections)
+
+    def join(self, peer: str) -> Call:
+        """A call came in over the connection from `peer`. Raises `Overloaded` if too many connections have calls already."""
+        connection = self._connections.get(peer)
+        if connection is None:
+            if len(self._connections) >= self.connections_max:
+                self.refused += 1
+                raise Overloaded(
+                    f"{self.me} serves {len(self._connections)} connections, and takes no more than {self.connections_max}",
+                    retry_after_s=REFUSED_RETRY_AFTER_S,
+                    limit=self.connections_max,
+                    actual=len(self._connections),
+                    subject="connections",
+                )
+            connection = self._connections[peer] = Connection(peer)
+        connection.calls += 1
+        return Call(self, connection)
+
+    def leave(self, connection: Connection) -> None:
+        """A call of `connection` has ended; with its last one it is forgotten."""
+        connection.calls -= 1
+        if not connection.calls:
+            del self._connections[connection.peer]
+
+    def let_go(self, size_bytes: int) -> None:
+        """`size_bytes` are free again."""
+        self.free_bytes += size_bytes
+        change = self._change
+        if change is not None:
+            self._change = None
+            change.set_result(None)
+
+    async def changed(self) -> None:
+        """Returns when something was let go of."""
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._change)
+
+    def overload(self) -> Overloaded:
+        """The refusal of more work."""
+        return Overloaded(
+            f"{self.me} holds {self.held_bytes} bytes for requests under way, at most {self.bytes_max} are taken",
+            retry_after_s=RETRY_AFTER_S,
+            limit=self.bytes_max,
+            actual=self.held_bytes,
+            subject=self.me,
+        )
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        assert sum(connection.held_bytes for connection in self._connections.values()) == self.held_bytes
+        assert all(connection.calls > 0 for connection in self._connections.values())
+
+
+def make_intake(me: str, limits: NodeLimits, is_behind: Callable[[], bool] = lambda: False) -> Intake:
+    """The intake that `limits` ask for."""
+    return Intake(
+        me,
+        bytes_max=limits.in_flight_bytes_max,
+        operations_max=limits.in_flight_max,
+        connections_max=limits.connections_max,
+        is_behind=is_behind,
+    )
