@@ -4,7 +4,7 @@
 #   make test        the quick suite, at most 10 minutes on 2 cores
 #   make test-long   everything, at most 60 minutes; goes on where it was interrupted (FRESH=1: from the start)
 #   make check       format, lint, types, import rules, generated stubs, documentation
-#   make bench       side by side with raw LevelDB and etcd
+#   make bench       side by side with etcd, Redis and raw LevelDB
 #   make install     only the virtual environment
 #
 # PYTHON=python3.12 chooses the interpreter of a new environment, VENV=folder its place, ARGS='…' adds arguments.

@@ -17,7 +17,7 @@ from kvstore.api.http_server import HttpServer
 from kvstore.api.interceptor import CallCounter
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.loop_lag import LoopLag
-from kvstore.api.metrics.collector import NodeCollector, make_registry
+from kvstore.api.metrics.collector import Exposition
 from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
@@ -65,6 +65,7 @@ class Assembly:
         identity = Identity(config.node_id, seams.rng.getrandbits(64), config.cluster, config.advertise, config.zone)
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
+        advertised: dict[str, str] = {}
         peers = GrpcPeers(
             identity,
             config.peers,
@@ -72,6 +73,7 @@ class Assembly:
             ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
             channel=seams.channel,
             meter=telemetry.link,
+            advertised=advertised,
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -87,7 +89,9 @@ class Assembly:
             telemetry=telemetry,
         )
         self.local = local
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of)
+        if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
+            self.http = seams.http(config.http, self._application(local, peers))
+        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
         self.server = GrpcServer(
             seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
             config.listen,
@@ -101,10 +105,8 @@ class Assembly:
                 operations_max=config.limits.batch_operations_max,
             ),
             PeerService(local.replica, local.ring, doorkeeper, telemetry=telemetry, on_greeted=peers.greeted_by),
-            AdminService(local.describe, self._status),
+            AdminService(lambda: local.describe(advertised), self._status),
         )
-        if config.http and seams.http is not None:
-            self.http = seams.http(config.http, self._application(local, peers))
 
     async def close(self) -> None:
         """Answers what is in flight, makes everything durable, leaves the clean-shutdown marker if this is a clean end."""
@@ -144,8 +146,8 @@ class Assembly:
             self.peers.check()
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
-        registry = make_registry(NodeCollector(local, peers.links)) if local.telemetry.metrics else None
-        return make_application(Condition(local, peers.states), registry)
+        exposition = Exposition(local, peers.links) if local.telemetry.metrics else None
+        return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:
         limits = self.config.limits

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
 from kvproto.errors import StorageError
@@ -145,8 +145,8 @@ class LocalNode:
             meter=telemetry.requests,
         )
 
-    def describe(self) -> ClusterInfo:
-        """What clients are told."""
+    def describe(self, advertised: Mapping[str, str] | None = None) -> ClusterInfo:
+        """What clients are told. `advertised`: where they reach the other nodes, by what those say; the rest is as in [peers]."""
         cluster = self.config.cluster
         return self.ring.view.describe(
             cluster_id=cluster.id,
@@ -154,6 +154,7 @@ class LocalNode:
             limits=(cluster.key_bytes_max, cluster.value_bytes_max),
             now_ms=self.clock.now_ms(),
             retry_window_ms=int(cluster.retry_window_s * 1000),
+            advertised=advertised or {},
         )
 
     async def status(self, peers: tuple[tuple[str, str, int], ...] = (), uptime_s: float = 0.0) -> NodeStatus:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         DeadlineExceeded as DeadlineExceeded,
     )
     from kvclient.errors import (
+        DuplicateNode as DuplicateNode,
+    )
+    from kvclient.errors import (
         ForkedClient as ForkedClient,
     )
     from kvclient.errors import (
@@ -39,10 +42,25 @@ if TYPE_CHECKING:
         NodeUnreachable as NodeUnreachable,
     )
     from kvclient.errors import (
+        NotOwner as NotOwner,
+    )
+    from kvclient.errors import (
         Overloaded as Overloaded,
     )
     from kvclient.errors import (
         QuorumUnreachable as QuorumUnreachable,
+    )
+    from kvclient.errors import (
+        RecordLost as RecordLost,
+    )
+    from kvclient.errors import (
+        RetryWindowPassed as RetryWindowPassed,
+    )
+    from kvclient.errors import (
+        SettingsMismatch as SettingsMismatch,
+    )
+    from kvclient.errors import (
+        ShuttingDown as ShuttingDown,
     )
     from kvclient.errors import (
         SiblingsError as SiblingsError,
@@ -51,13 +69,25 @@ if TYPE_CHECKING:
         StorageError as StorageError,
     )
     from kvclient.errors import (
+        StoreInUse as StoreInUse,
+    )
+    from kvclient.errors import (
         TooLarge as TooLarge,
     )
     from kvclient.errors import (
         UnknownNamespace as UnknownNamespace,
     )
     from kvclient.errors import (
+        UnsupportedProtocol as UnsupportedProtocol,
+    )
+    from kvclient.errors import (
         UserError as UserError,
+    )
+    from kvclient.errors import (
+        WrongCluster as WrongCluster,
+    )
+    from kvclient.errors import (
+        WrongEpoch as WrongEpoch,
     )
     from kvclient.errors import (
         WrongLoop as WrongLoop,
@@ -83,9 +113,10 @@ _HOMES = {
     "Receipt": "kvproto.columns",
 }
 _ERRORS = (
-    ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "ForkedClient", "KvError")
-    + ("NodeUnreachable", "Overloaded", "QuorumUnreachable", "SiblingsError", "StorageError", "TooLarge", "UnknownNamespace")
-    + ("UserError", "WrongLoop", "WrongMode")
+    ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode")
+    + ("ForkedClient", "KvError", "NodeUnreachable", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost")
+    + ("RetryWindowPassed", "SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TooLarge")
+    + ("UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch", "WrongLoop", "WrongMode")
 )  # fmt: skip
 
 

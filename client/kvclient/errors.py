@@ -24,6 +24,7 @@ from kvproto.errors import (
     SettingsMismatch,
     ShuttingDown,
     StorageError,
+    StoreInUse,
     TooLarge,
     UnknownNamespace,
     UnsupportedProtocol,
@@ -54,6 +55,7 @@ __all__ = [
     "ShuttingDown",
     "SiblingsError",
     "StorageError",
+    "StoreInUse",
     "TooLarge",
     "UnknownNamespace",
     "UnsupportedProtocol",
@@ -117,4 +119,5 @@ def copy_error(error: KvError, *, may_have_applied: bool) -> KvError:
         limit=error.limit,
         actual=error.actual,
         subject=error.subject,
+        trace_id=error.trace_id,
     )

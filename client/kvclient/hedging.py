@@ -1,12 +1,14 @@
 """A read whose answer is late is asked once more, of another owner; the first answer wins (Dean and Barroso, "The Tail at Scale",
 CACM 2013).
 
-Late is later than 95 of 100 reads of that level were lately (`latencies`). What a second question may cost is bounded: every read
-pays a twentieth of a token in, every second question takes one. Three things happen to a node whose batch is late:
+Late is later than 95 of 100 reads of that level were lately (`latencies`), and up to four times that while second answers seldom
+come first. What a second question may cost is bounded: every read
+pays a twentieth of a token in, every second question takes one.
 
-- the reads in that batch are hedged, as far as there are tokens and another owner that is up and not late itself;
-- new reads pass it over until it answers something;
-- reads that were queued behind the late batch go elsewhere: they had not left, so that costs nothing.
+- The reads in a late batch are hedged, as far as there are tokens and another owner that is up and owes no late answer itself.
+- A node that is silent for four times as long is passed over by new reads until it answers something, and reads that were queued
+  behind the late batch go elsewhere: they had not left, so that costs nothing. Not sooner, because one batch in twenty is late on
+  a node that is well, and whoever avoids the one that is busiest at the moment only makes another that.
 
 Nothing of this while nodes say that they are overloaded, and writes are never asked twice. One timer for the whole client, set to
 the moment at which the next batch becomes late; it looks at batches, not at operations. Called by `node_link` for each batch and
@@ -36,6 +38,11 @@ BUDGET_SHARE = 0.05
 BUDGET_TOKENS_MAX = 1024.0
 DELAY_MIN_S = 0.001
 """Timers of an event loop are no finer."""
+PATIENCE_MAX = 4.0
+"""How much later than usual an answer may be before it is late, where fewer than a third of the second answers come first: on nodes
+that are merely busy the first answer is about to come, and the second question only makes them busier."""
+SILENT_FACTOR = 4.0
+SILENT_MIN_S = 0.01
 BLOCKED_S = 0.005
 """A timer that fires so late says that the event loop stood still: the answers may be here already, unread."""
 OVERLOAD_PAUSE_S = 1.0
@@ -77,8 +84,10 @@ class Hedging:
         self._move = move
         self._is_on = is_on
         self._budget = HedgeBudget()
+        self._patience = 1.0
         self._latencies: dict[tuple[str, Level, int, bool], RecentLatency] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = NEVER
         self._overloaded_s = -NEVER
 
     def sent(self, flight: Flight, now_s: float) -> None:
@@ -94,8 +103,9 @@ class Hedging:
         self._stats.reads += reads
         self._budget.pay_in(reads)
         if self._is_on and delay_s < NEVER and len(self._membership.all_links()) > 1:
-            flight.late_s = now_s + max(delay_s, DELAY_MIN_S)
-            self._arm(flight.late_s)
+            flight.late_s = now_s + max(delay_s * self._patience, DELAY_MIN_S)
+            flight.silent_s = now_s + max(delay_s * SILENT_FACTOR, SILENT_MIN_S)
+            self._arm(min(flight.late_s, flight.silent_s))
 
     def heard(self, flight: Flight, replies: Sequence[GroupReply], now_s: float) -> None:
         """Part of an answer came: how long it took is what the next ones are measured by."""
@@ -108,10 +118,12 @@ class Hedging:
                     count = len(part.group.keys) if reply.positions is None else len(reply.positions)
                     self._latency(part.shape).record(now_s - flight.sent_s, count, now_s)
 
-    def count_won(self, part: Part) -> None:
-        """So many second answers came first."""
-        self._stats.hedges_won += part.won
-        part.won = 0
+    def judge(self, part: Part) -> None:
+        """Second questions were answered, `part.won` of them first: where few are, the next have more patience."""
+        won, part.won = part.won, 0
+        self._stats.hedges_won += won
+        share = won / len(part.group.keys)
+        self._patience = min(PATIENCE_MAX, max(1.0, self._patience * 0.9**share * 1.05 ** (1.0 - share)))
 
     def close(self) -> None:
         """Asks nobody any more."""
@@ -131,36 +143,42 @@ class Hedging:
 
     def _arm(self, at_s: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= at_s:
+            if self._due_s <= at_s:
                 return
             self._timer.cancel()
+        self._due_s = at_s  # a timer of uvloop that is due at once cannot tell when
         self._timer = self._loop.call_at(at_s, self._look)
 
     def _look(self) -> None:
         """Some batch may be late: what is done about it, and when to look again."""
-        due_s, self._timer = (self._timer.when() if self._timer else 0.0), None
+        self._timer = None
         now_s = self._loop.time()
-        if now_s - due_s > BLOCKED_S:
+        if now_s - self._due_s > BLOCKED_S:
             self._arm(now_s + DELAY_MIN_S)
             return
         late: list[tuple[NodeLink, Flight]] = []
+        silent: list[NodeLink] = []
         next_s = NEVER
         for link in self._membership.all_links():
             for flight in link.flights:
+                # All of them are marked before any is helped: nobody is sent to a node that is in the same trouble.
                 if flight.late_s <= now_s:
+                    flight.late_s = NEVER
                     late.append((link, flight))
-                else:
-                    next_s = min(next_s, flight.late_s)
-        for link, flight in late:  # all of them are marked before any is helped: none is sent to another that is late
-            flight.late_s = NEVER
-            link.late = link.late or not flight.heard
+                    link.late = link.late or not flight.heard
+                if flight.silent_s <= now_s:
+                    flight.silent_s = NEVER
+                    if not flight.heard:
+                        link.late = link.silent = True
+                        silent.append(link)
+                next_s = min(next_s, flight.late_s, flight.silent_s)
         if now_s - self._overloaded_s >= OVERLOAD_PAUSE_S:
             for link, flight in late:
                 for part in list(flight.parts):
                     if _is_first_read(part.shape):
                         self._hedge(link, part)
-                if link.late:
-                    self._take_queued_elsewhere(link)
+            for link in silent:
+                self._take_queued_elsewhere(link)
         if next_s < NEVER:
             self._arm(next_s)
 

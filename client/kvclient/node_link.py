@@ -53,16 +53,16 @@ class LinkOwner(Protocol):
 
 
 class Flight:
-    """One batch on its way. `late_s`: from when on its reads are late, see `hedging`."""
+    """One batch on its way. `late_s`, `silent_s`: see `hedging`."""
 
-    __slots__ = ("closed", "deadline_s", "heard", "late_s", "link", "parts", "sent_s", "ticket")
+    __slots__ = ("closed", "deadline_s", "heard", "late_s", "link", "parts", "sent_s", "silent_s", "ticket")
 
     def __init__(self, link: NodeLink, parts: list[Part], ticket: Ticket, sent_s: float) -> None:
         self.link = link
         self.parts = parts
         self.ticket = ticket
         self.sent_s = sent_s
-        self.late_s = NEVER
+        self.late_s = self.silent_s = NEVER
         self.deadline_s = min(part.deadline_s for part in parts)
         self.heard = False
         self.closed = False
@@ -81,8 +81,8 @@ class Flight:
             except KvError as error:
                 error.may_have_applied = part.shape.writes
                 part.fail_open(error)
-            if part.won:
-                self.link.count_won(part)
+            if part.shape.is_hedge and reply.error is None:
+                self.link.judge(part)
         if not self.heard:
             self.heard = True
             self.link.free(self.ticket)
@@ -119,7 +119,7 @@ class Flight:
 class NodeLink:
     """The link to one node. `up` is an opinion: a link that is down is used only when there is no other.
 
-    `late`: it owes an answer for longer than is usual, so reads go to another owner meanwhile (`hedging`).
+    `late`: it owes an answer for longer than is usual; `silent`: for so much longer that reads go to another owner (`hedging`).
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class NodeLink:
         self.address = address
         self.transport = transport
         self.up = True
-        self.late = False
+        self.late = self.silent = False
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner
@@ -155,19 +155,19 @@ class NodeLink:
                 return reply.error
         self._heard_s = now_s = self._loop.time()
         self.up = not self.closed
-        self.late = False
+        self.late = self.silent = False
         self._owner.hedging.heard(flight, replies, now_s)
         return None
 
-    def count_won(self, part: Part) -> None:
-        """`part` is of second questions, and answered some first."""
-        self._owner.hedging.count_won(part)
+    def judge(self, part: Part) -> None:
+        """`part` is of second questions, and was answered."""
+        self._owner.hedging.judge(part)
 
     def ended(self, flight: Flight) -> None:
         """Nothing more is expected of `flight`."""
         self.flights.pop(flight, None)
         if self.late and all(other.heard for other in self.flights):
-            self.late = False
+            self.late = self.silent = False
 
     def take_queued(self, wanted: Callable[[Single | BulkPiece], bool]) -> Works:
         """Takes those back that have not left and are `wanted`: they were certainly not executed."""

@@ -16,10 +16,11 @@ from kvproto.partitions import partition_shift
 
 
 class Routed(Protocol):
-    """What routing needs of a link: whether it is thought to be up, and whether an answer of it is late."""
+    """What routing needs of a link: whether it is thought to be up, and whether it owes an answer that is late or long overdue."""
 
     up: bool
     late: bool
+    silent: bool
 
 
 LinkT = TypeVar("LinkT", bound=Routed)
@@ -53,18 +54,18 @@ class Router(Generic[LinkT]):
         return choose_fallback(owners, self.links, avoid)
 
     def choose_read(self, key: bytes, avoid: object = None) -> LinkT:
-        """As `choose`, for a read: an owner that owes an answer is passed over, as long as there is one that does not."""
+        """As `choose`, for a read: an owner that owes an answer for long is passed over, as long as there is one that does not."""
         owners = self._table[xxh3_64_intdigest(key) >> self._shift]
         first = owners[0]
-        if first.up and not first.late and first is not avoid:
+        if first.up and not first.silent and first is not avoid:
             return first
         for link in owners:
-            if link.up and not link.late and link is not avoid:
+            if link.up and not link.silent and link is not avoid:
                 return link
         return choose_fallback(owners, self.links, avoid) if avoid is first or not first.up else first
 
     def other_owner(self, key: bytes, link: LinkT) -> LinkT | None:
-        """An owner of `key` that is up, owes no answer and is not `link`; None if there is none."""
+        """An owner of `key` that is up, owes no late answer and is not `link`; None if there is none."""
         for owner in self.owners(key):
             if owner.up and not owner.late and owner is not link:
                 return owner

@@ -1,6 +1,6 @@
-"""Where to connect, as people write it: `host:port,host:port`, `kv://user@host:port,host:port/namespace?level=quorum&timeout=2&hedge=false`,
-`embedded:/path`, `embedded::memory:NAME`. Pure: parses, opens nothing.
-"""
+"""Where to connect, as people write it: `host:port,host:port`,
+`kv://user@host:port,host:port/namespace?level=quorum&timeout=2&hedge=false`, `embedded:/path`, `embedded::memory:NAME`. Pure:
+parses, opens nothing."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ ones pass the very objects. Everything is called from, and answers on, one event
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from importlib.metadata import entry_points
 from typing import Protocol
 
 from kvclient.errors import BadRequest
@@ -86,6 +85,8 @@ def open_embedded(url: str) -> Transport:
 
     The entry point `node` is a callable that takes the URL and returns a `Transport`. Raises `BadRequest` when none is installed.
     """
+    from importlib.metadata import entry_points  # 12 ms that a client of a cluster never needs
+
     for entry in entry_points(group=EMBEDDED_GROUP, name="node"):
         opened: Transport = entry.load()(url)
         return opened

@@ -19,6 +19,7 @@ class Condition:
         self._local = local
         self._link_states = link_states
         self.node_id = local.config.node_id
+        self.logs = local.telemetry.logs
 
     def why_unhealthy(self) -> str | None:
         """What only a new process can mend; None while it lives. That its event loop turns is shown by the answer itself."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -44,6 +45,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 application,
+                interface="asgi3",
                 http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
@@ -107,15 +109,15 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self._expect_request()
 
-    def data_received(self, data: bytes) -> None:
-        """Some of a request came, or all of it."""
-        before: Any = self.cycle
-        if self._request_due is None and (before is None or before.response_complete):
-            self._expect_request()
-        super().data_received(data)
+    def handle_events(self) -> None:
+        """Some of a request is there, or all of it; it may have come with the one before."""
+        before = self.cycle
+        super().handle_events()
         if self.cycle is not before:
             self._forget(self._request_due)
             self._request_due = None
+        elif self._request_due is None and self._is_idle() and self._is_amid_request():
+            self._expect_request()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we answer."""
@@ -134,6 +136,14 @@ class BoundedProtocol(H11Protocol):
         self._forget(self._request_due)
         super().connection_lost(exc)
         self._forget(self._reading_due)
+
+    def _is_idle(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request, whatever its type says
+        return cycle is None or bool(cycle.response_complete)
+
+    def _is_amid_request(self) -> bool:
+        """Whether there is the beginning of one, or a body that nobody reads goes on behind its answer."""
+        return bool(self.conn.trailing_data[0]) or self.conn.their_state is h11.SEND_BODY
 
     def _expect_request(self) -> None:
         self._request_due = self.loop.call_later(REQUEST_S_MAX, self.transport.abort)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -68,8 +69,9 @@ class CallCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
         async def counted(request: Any, context: Any) -> AsyncIterator[Any]:
             call = _Call(meter, self._meter.timer)
             try:
-                async for reply in behavior(request, context):
-                    yield reply
+                async with aclosing(behavior(request, context)) as replies:
+                    async for reply in replies:
+                        yield reply
             except BaseException as error:
                 call.ended(_code_of(context, error))
                 raise

@@ -71,7 +71,13 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         )
         me, ring = self._doorkeeper.me, self._ring.view.ring
         reply = peer_pb2.HelloReply(
-            node_id=me.node_id, incarnation=me.incarnation, protocol=1, ring_epoch=ring.epoch, ring_hash=ring.hash, zone=me.zone
+            node_id=me.node_id,
+            incarnation=me.incarnation,
+            protocol=1,
+            ring_epoch=ring.epoch,
+            ring_hash=ring.hash,
+            zone=me.zone,
+            advertise=me.advertise,
         )
         if refusal is not None:
             self._logs.tell("warning", "peer_turned_away", peer=request.node_id, code=refusal.code.name, reason=refusal.message)

@@ -6,6 +6,7 @@ and never look again. Lookups are tuples by partition.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvproto.columns import ClusterInfo, MemberInfo, NamespaceInfo
@@ -60,8 +61,18 @@ class RingView:
             raise UnknownNamespace(f"there is no namespace {name!r}; there is: {', '.join(sorted(self.spaces))}", subject=name)
         return space
 
-    def describe(self, *, cluster_id: str, version: str, limits: tuple[int, int], now_ms: int, retry_window_ms: int) -> ClusterInfo:
-        """What clients are told. `limits` are the longest key and value in bytes."""
+    def describe(
+        self,
+        *,
+        cluster_id: str,
+        version: str,
+        limits: tuple[int, int],
+        now_ms: int,
+        retry_window_ms: int,
+        advertised: Mapping[str, str],
+    ) -> ClusterInfo:
+        """What clients are told. `limits` are the longest key and value in bytes; `advertised` wins over the members' addresses,
+        which are where this node dials them."""
         ring = self.ring
         return ClusterInfo(
             cluster_id=cluster_id,
@@ -70,7 +81,10 @@ class RingView:
             ring_epoch=ring.epoch,
             ring_hash=ring.hash,
             partitions=ring.partitions,
-            members=tuple(MemberInfo(member.id, member.address, member.zone, member.weight) for member in ring.members),
+            members=tuple(
+                MemberInfo(member.id, advertised.get(member.id, member.address), member.zone, member.weight)
+                for member in ring.members
+            ),
             owners_per_partition=ring.replicas,
             owners=ring.packed_owners(),
             namespaces=tuple(space.info for space in self.spaces.values()),

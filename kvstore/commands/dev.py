@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from kvproto.errors import ClusterError
+from kvclient.cli.help_pages import ExampleGroup
+from kvproto.errors import ClusterError, KvError
 from kvstore.commands.control import is_running, send_action, serve_control
 from kvstore.commands.local_cluster import Death, LocalCluster
 from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_file
@@ -20,8 +21,9 @@ from kvstore.config.loading import PRESETS
 from kvstore.runtime import system_random
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
-PRESETS_HELP = f"Preset of the default namespace: {' or '.join(PRESETS)}. Default: pa-ec."
-data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The cluster's directory.")
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="The cluster's directory."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,26 @@ class DevOptions:
     stop_with_parent: bool = False
 
 
-@click.group(invoke_without_command=True)
-@click.option("--nodes", type=click.IntRange(1, NODES_MAX), help="How many nodes. Default: 3.")
-@click.option("--base-port", type=click.IntRange(0, 65_535), default=7400, show_default=True, help="First port; 0 finds free ones.")
-@click.option("--preset", type=click.Choice(PRESETS), help=PRESETS_HELP)
-@click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies. Default: left down.")
+@click.group(
+    cls=ExampleGroup,
+    invoke_without_command=True,
+    examples="""
+kv dev   three nodes on 7400, 7410 and 7420
+kv dev --nodes 5 --data ./cluster   kept; comes up again as it was
+kv dev stop n2 --data ./cluster   from another terminal
+""",
+)
+@click.option("--nodes", type=click.IntRange(1, NODES_MAX), metavar="N", help="How many nodes; 3 for a new cluster.")
+@click.option(
+    "--base-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    default=7400,
+    show_default=True,
+    help="First port; 0 finds free ones.",
+)
+@click.option("--preset", type=click.Choice(PRESETS), help="Preset of the default namespace; pa-ec for a new cluster.")
+@click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies; else it is left down.")
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
 @data_option
 @output_option
@@ -119,23 +136,43 @@ def _print_ready(cluster: LocalCluster, options: DevOptions) -> None:
     click.echo("Ctrl-C ends all nodes.")
 
 
+def _nodes_offered(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What Tab offers for a node: those of the cluster in --data where it is given already, else of the one that answers."""
+    root = _data_of(ctx)
+    if root is None:
+        from kvclient.cli import completions
+
+        return completions.nodes(ctx, parameter, incomplete)
+    try:
+        found = (read_cluster_file(root) or {}).get("nodes")
+    except KvError:
+        return []
+    ids = [str(row.get("id")) for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    return [node_id for node_id in ids if node_id.startswith(incomplete)]
+
+
+def _data_of(ctx: click.Context) -> Path | None:
+    """`--data` as given behind the action, or before it."""
+    found: Path | None = ctx.params.get("data") or (ctx.parent.params.get("data") if ctx.parent else None)
+    return found
+
+
 def _action(name: str, help_text: str) -> click.Command:
-    @click.argument("node", metavar="ID")
+    @click.argument("node", metavar="ID", shell_complete=_nodes_offered)
     @data_option
     @output_option
-    def act(node: str, data: Path | None, output: str | None) -> None:
+    def act(node: str, data: Path | None, output: str | None) -> None:  # noqa: ARG001 - `data` is read from the context
         chosen = chosen_output(output)
-        run_command(lambda: _send(name, node, data, chosen), output=chosen)
+        root = _data_of(click.get_current_context())
+        if root is None:
+            raise click.UsageError("--data DIR is needed: kv dev prints it when it is ready")
+        run_command(lambda: _send(name, node, root.resolve(), chosen), output=chosen)
 
-    return click.command(name, help=help_text)(act)
+    return click.command(name, help=help_text, short_help=help_text.partition(":")[0].partition(",")[0])(act)
 
 
-async def _send(action: str, node: str, data: Path | None, output: str) -> Exit:
-    parent = click.get_current_context().parent
-    root = data or (parent.params.get("data") if parent else None)
-    if root is None:
-        raise click.UsageError("--data DIR is needed: kv dev prints it when it is ready")
-    row = await send_action(root.resolve(), action, node)
+async def _send(action: str, node: str, root: Path, output: str) -> Exit:
+    row = await send_action(root, action, node)
     if output == "json":
         print_event({"event": action, **row})
     else:

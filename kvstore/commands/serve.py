@@ -20,6 +20,7 @@ import click
 
 from kvproto.errors import KvError, UserError
 from kvproto.options import EVENT_ENGINE_OFF
+from kvstore.commands.log_level import follow_file_on_hangup, level_at_start
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
 from kvstore.commands.waiting import done_before, set_at_end_of_stdin, stop_on_signals
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
 
 FILES_WANTED = 65_536
 COLLECT_AFTER = (100_000, 50, 50)
-"""Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes
-thousands of
-tuples that no cycle holds; looking at them after every 700 took a tenth of a node's time under load."""
+"""Allocations before the cycle collector looks at the youngest, and how rarely it looks at the older ones. A batch makes thousands
+of tuples that no cycle holds; looking at them after every 700 took a tenth of a node's time under load."""
 
 
 @click.command()
-@click.option("--config", "config_path", required=True, type=click.Path(path_type=Path), help="The node's TOML file.")
+@click.option(
+    "--config", "config_path", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The node's TOML file."
+)
 @output_option
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
 def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None:
@@ -47,11 +49,12 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
     chosen = chosen_output(output)
     try:
         config = load_config(config_path)
+        level = level_at_start(config)
         _refuse_taken_ports(config)
     except KvError as error:
         report_error(error, output=chosen)
         sys.exit(Exit.REFUSED)
-    configure_logging(node_id=config.node_id)
+    configure_logging(node_id=config.node_id, level=level)
     _raise_file_limit()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
@@ -66,6 +69,7 @@ async def run_node(config: NodeConfig, *, config_path: Path, output: str, stop_w
 
     node = Node(config)
     asked_to_stop = stop_on_signals((signal.SIGINT, signal.SIGTERM))
+    follow_file_on_hangup(config_path)
     if stop_with_parent:
         set_at_end_of_stdin(asked_to_stop)
     try:

@@ -20,8 +20,8 @@ from kvstore.cluster.view import OwnerSet, RingView, Space
 class Story(Protocol):
     """Who was asked when, and who answered when."""
 
-    def facts(self) -> tuple[str, dict[str, object]]:
-        """Who was slow, in words, and the milliseconds behind it, by node."""
+    def facts(self) -> tuple[str, float, dict[str, object]]:
+        """Who was slow, in words; the seconds that were spent waiting; and the milliseconds of each node."""
 
 
 TTL_MS_MAX = 3_200_000_000_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
@@ -18,7 +19,6 @@ from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
-from kvstore.telemetry import log
 from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
 
@@ -176,12 +176,13 @@ class Coordinator:
     async def scan(self, query: ScanQuery, *, trace: bytes = b"") -> AsyncIterator[ScanPage]:
         """Pages of live keys in order; a failure is the last page. `trace` as in `execute`."""
         meter, started_s = self._meter, self._timer()
-        async for page in self._scans.run(query):
-            self._slow.page_done(query, page, trace, started_s)
-            if meter is not None:
-                meter.page_done(query.level, page.error, started_s)
-            yield page
-            started_s = self._timer()  # what the client took to read it is not ours
+        async with aclosing(self._scans.run(query)) as pages:
+            async for page in pages:
+                self._slow.page_done(query, page, trace, started_s)
+                if meter is not None:
+                    meter.page_done(query.level, page.error, started_s)
+                yield page
+                started_s = self._timer()  # what the client took to read it is not ours
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -247,7 +248,8 @@ class Coordinator:
             else:
                 await self._puts.run(sub, deadline_s, told.emit)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it
-            log.exception("round_failed", trace=sub.trace.hex(), kind=sub.group.kind.name, operations=len(sub.store_keys))
+            facts = {"trace": sub.trace.hex(), "operation": sub.group.kind.name.lower(), "operations": len(sub.store_keys)}
+            self._slow.logs.tell("exception", "round_failed", **facts)
             told.break_off(KvError(f"an internal error of {self._me}: {error!r}", may_have_applied=not reading))
 
     async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int) -> None:

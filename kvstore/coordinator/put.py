@@ -186,6 +186,7 @@ class PutCoordinator:
         minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
             sent = sub.story = self._send(again, minted, deadline_s)
+            sent.continue_from(arrivals)
             await self._collect(again, minted, sent, emit)
         if later:
             await self._run_after_catching_up(sub, later, deadline_s, emit)

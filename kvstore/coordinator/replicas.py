@@ -37,6 +37,10 @@ LATE_FACTOR = 4
 Answer = LocalAnswer | StoreChunk | FetchChunk
 
 
+def nobody(_answer: object) -> None:
+    """Who waits for a chunk that has been answered."""
+
+
 class Arrivals:
     """Answers in arrival order, for one waiter, until a deadline of the loop's clock. Keeps who was asked and heard, and when: it
     is the story of a round, should it have taken long."""
@@ -57,8 +61,12 @@ class Arrivals:
     def add(self, answer: Answer) -> None:
         """An answer came."""
         answer.heard_s = self._loop.time()
-        if answer.__class__ is LocalAnswer:
+        if isinstance(answer, LocalAnswer):
             self._own = answer
+        else:
+            # What was sent knows us by its callback, and we know it: a cycle that would keep its records in memory for minutes, for
+            # a node rarely looks for cycles (commands/serve.py).
+            answer.answered = nobody
         self._answers.append(answer)
         self._wake()
 
@@ -93,7 +101,12 @@ class Arrivals:
                 self._timer.cancel()
                 self._timer = None
 
-    def facts(self) -> tuple[str, dict[str, object]]:
+    def continue_from(self, earlier: Arrivals) -> None:
+        """This is the second part of a round: its story begins with the first."""
+        self._started_s = earlier._started_s
+        self.asked = [*earlier.asked, *self.asked]
+
+    def facts(self) -> tuple[str, float, dict[str, object]]:
         """See `batch.Story`."""
         own = None if self._own is None else (self._own.node, self._own.heard_s)
         return tell_story(self.asked, own, self._started_s, self._loop.time())

@@ -8,7 +8,7 @@ covers every partition r times. Resuming needs nothing but the last key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest
@@ -46,7 +46,7 @@ class ScanCoordinator:
         self._clock = clock
         self._durable = durable
 
-    async def run(self, query: ScanQuery) -> AsyncIterator[ScanPage]:
+    async def run(self, query: ScanQuery) -> AsyncGenerator[ScanPage, None]:
         """Pages of live keys in order. A failure is a page with an error, and the last one."""
         left = query.limit
         position = max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")

@@ -17,20 +17,22 @@ from kvstore.telemetry.meters import Timer
 class SlowLog:
     """Tells of rounds that took `threshold_s` or longer; 0: of none."""
 
-    __slots__ = ("_logs", "_threshold_s", "_timer")
+    __slots__ = ("_threshold_s", "_timer", "logs")
 
     def __init__(self, threshold_s: float, timer: Timer, logs: BoundedLog) -> None:
         self._threshold_s = threshold_s or float("inf")
         self._timer = timer
-        self._logs = logs
+        self.logs = logs
 
     def round_done(self, sub: SubBatch, started_s: float) -> None:
         """Every operation of `sub` is answered; its batch came at `started_s` of the timer."""
         elapsed_s = self._timer() - started_s
         if elapsed_s < self._threshold_s:
             return
-        who, replicas = sub.story.facts() if sub.story is not None else ("", {})
-        self._logs.tell(
+        who, waited_s, replicas = sub.story.facts() if sub.story is not None else ("", 0.0, {})
+        if waited_s < elapsed_s / 2:  # neither replica nor disk: this node was late to look at it, or at their answers
+            who = f"{sub.view.me} itself"
+        self.logs.tell(
             "warning",
             "slow_batch",
             trace=sub.trace.hex(),
@@ -49,7 +51,7 @@ class SlowLog:
         elapsed_s = self._timer() - started_s
         if elapsed_s < self._threshold_s:
             return
-        self._logs.tell(
+        self.logs.tell(
             "warning",
             "slow_scan_page",
             trace=trace.hex(),
@@ -67,6 +69,6 @@ class Forwarding:
 
     node: str
 
-    def facts(self) -> tuple[str, dict[str, object]]:
+    def facts(self) -> tuple[str, float, dict[str, object]]:
         """See `Story`."""
-        return f"forwarded to {self.node}", {}
+        return f"forwarded to {self.node}", float("inf"), {}

@@ -10,10 +10,10 @@ from kvstore.transport.peers import FetchChunk, StoreChunk
 
 def tell_story(
     asked: Sequence[StoreChunk | FetchChunk], own: tuple[str, float] | None, started_s: float, now_s: float
-) -> tuple[str, dict[str, object]]:
-    """Who kept a round waiting, and the milliseconds of everybody asked. Whoever was heard last decided it; unless some were not
-    heard at all and nobody else for long, then it was they. `own`: our node, and when our own disk was done; times are of the
-    loop."""
+) -> tuple[str, float, dict[str, object]]:
+    """Who kept a round waiting, for how long, and the milliseconds of everybody asked. Whoever was heard last decided it; unless
+    some were not heard at all and nobody else for long, then it was they. `own`: our node, and when our own disk was done; times
+    are of the loop."""
     replicas: dict[str, object] = {}
     last, who = 0.0, ""
     if own is not None:
@@ -36,7 +36,9 @@ def tell_story(
         replicas[chunk.node] = facts
         if chunk.heard_s >= last:
             last, who = chunk.heard_s, _why_late(chunk, queued_s if chunk.sent_s else 0.0, answered_s)
-    return (f"no answer of {', '.join(silent)}" if silent and now_s - last > last - started_s else who), replicas
+    if silent and now_s - last > last - started_s:
+        return f"no answer of {', '.join(silent)}", now_s - started_s, replicas
+    return who, last - started_s, replicas
 
 
 def _why_late(chunk: StoreChunk | FetchChunk, queued_s: float, answered_s: float) -> str:

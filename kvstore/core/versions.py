@@ -139,7 +139,7 @@ def merge(left: Record, right: Record) -> Record:
             if sibling.dot in held or not covers(other.vector, sibling.dot):
                 kept[sibling.dot] = sibling
             else:
-                _remember(retries, sibling)
+                remember(retries, sibling)
     return Record(
         vector=join(left.vector, right.vector),
         siblings=tuple(kept[dot] for dot in sorted(kept)),
@@ -148,7 +148,8 @@ def merge(left: Record, right: Record) -> Record:
     )
 
 
-def _remember(retries: dict[bytes, frozenset[bytes]], superseded: Sibling) -> None:
+def remember(retries: dict[bytes, frozenset[bytes]], superseded: Sibling) -> None:
+    """Adds the id of a superseded execution to `retries`."""
     if superseded.request_id != NO_REQUEST:
         retries[superseded.request_id] = retries.get(superseded.request_id, frozenset()) | {superseded.dot}
 
@@ -186,14 +187,14 @@ def put(base: Record, write: Sibling, context: Context, *, cutoff_ms: int = 0, r
     for sibling in base.siblings:
         # Who has seen one execution of a write has seen the write, also where it was executed again.
         if context.overwrite or context.sees(sibling.dot) or sibling.request_id in seen_ids:
-            _remember(retries, sibling)
+            remember(retries, sibling)
         else:
             kept.append(sibling)
-    retries, floor_ms = _forget(retries, base.floor_ms, cutoff_ms, retries_max)
+    retries, floor_ms = forget(retries, base.floor_ms, cutoff_ms, retries_max)
     return Record(vector, tuple(sorted(kept, key=lambda sibling: sibling.dot)), retries, floor_ms)
 
 
-def _forget(
+def forget(
     retries: dict[bytes, frozenset[bytes]], floor_ms: int, cutoff_ms: int, retries_max: int
 ) -> tuple[dict[bytes, frozenset[bytes]], int]:
     """Drops the ids issued before `cutoff_ms` and the oldest beyond the cap; the floor rises to the newest that went."""

@@ -16,7 +16,7 @@ STALL_S = 0.25
 """A commit that takes longer held up every write of the node for as long as a client hardly waits."""
 
 Timer = Callable[[], float]
-"""Seconds since some moment, finer than an event loop's clock; for durations only."""
+"""Seconds since some moment, finer than an event loop's clock; for durations only. Asked on any thread."""
 
 
 class OperationMeter:

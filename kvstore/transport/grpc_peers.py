@@ -33,7 +33,7 @@ REFUSED_REDIAL_S = 2.0
 
 class GrpcPeers:
     """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address, `meter`
-    the counters of one link."""
+    the counters of one link; in `advertised` stands what peers that were greeted say of where clients reach them."""
 
     def __init__(
         self,
@@ -44,9 +44,11 @@ class GrpcPeers:
         ring_of: Callable[[], tuple[int, int]],
         channel: Callable[[str], Any],
         meter: Callable[[], LinkMeter | None] = lambda: None,
+        advertised: dict[str, str] | None = None,
     ) -> None:
         self._identity = identity
         self._ring_of = ring_of
+        self._advertised = {} if advertised is None else advertised
         self._addresses = dict(addresses)
         self._open_channel = channel
         self._channels = {node: channel(address) for node, address in addresses.items()}
@@ -54,6 +56,7 @@ class GrpcPeers:
         self._tasks: list[asyncio.Task[None]] = []
         self._greeted_by = {node: asyncio.Event() for node in addresses}
         self._opened = asyncio.Event()
+        self._closing = False
 
     def start(self) -> None:
         """Begins to dial; the tasks are named after their peer and end with `close`."""
@@ -62,6 +65,7 @@ class GrpcPeers:
 
     async def close(self) -> None:
         """Ends every link; what is in flight is answered with an error."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -167,6 +171,8 @@ class GrpcPeers:
         )
         if reply.HasField("error"):
             raise decode_error(reply.error)
+        if reply.advertise:
+            self._advertised[node] = reply.advertise
         return reply
 
     async def hello_all(self) -> dict[str, peer_pb2.HelloReply | KvError]:
@@ -204,6 +210,8 @@ class GrpcPeers:
                     log.error("peer_refused", peer=node, reason=error.message)
                 link.refused = error
                 pause_s = REFUSED_REDIAL_S
+            if self._closing:
+                return  # a cancellation that meets the stream's own end is told as that end: grpc.aio swallows it
             if await self._is_greeted_within(node, pause_s):
                 # A channel that failed waits longer and longer before it connects again, a second in the end.
                 await self._channels[node].close(None)

@@ -51,9 +51,11 @@ class Doorkeeper:
     incarnation_of: Callable[[str], Awaitable[int | None]]  # asks the peer at its configured address who lives there; None: nobody
     incarnations: dict[str, int] = field(default_factory=dict)
     leases: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    advertised: dict[str, str] = field(default_factory=dict)
+    """Where clients reach each node that was admitted, by what it says itself."""
 
     async def admit(self, greeting: Greeting) -> KvError | None:
-        """Why `greeting`'s sender is refused, or None. An admitted sender's lease is remembered."""
+        """Why `greeting`'s sender is refused, or None. An admitted sender's lease and address for clients are remembered."""
         me = self.me
         if greeting.cluster_id != me.cluster.id:
             return WrongCluster(
@@ -83,6 +85,8 @@ class Doorkeeper:
         self.incarnations[greeting.node_id] = greeting.incarnation
         if greeting.actor:
             self.leases[greeting.node_id] = (greeting.actor, greeting.lease)
+        if greeting.advertise:
+            self.advertised[greeting.node_id] = greeting.advertise
         return None
 
     async def _is_double(self, greeting: Greeting) -> bool:

@@ -66,6 +66,14 @@ class ClientProcess:
         counts = await self._ask({"do": "classify"})
         return int(counts["fine"]), int(counts["slow"])
 
+    async def fill(self, *, first: int, keys: int) -> float:
+        """See client_process.Requests.fill. Raises `BenchError`."""
+        return float(await self._ask({"do": "fill", "first": first, "keys": keys}))
+
+    async def filled_mix(self, *, keys: int, in_flight: int, seconds: float) -> float:
+        """See client_process.Requests.filled_mix. Raises `BenchError`, also when an operation failed."""
+        return float(await self._ask({"do": "filled_mix", "keys": keys, "in_flight": in_flight, "seconds": seconds}))
+
     async def stop(self) -> None:
         """Ends the process, by its process id."""
         await stop(self._process)
@@ -81,9 +89,10 @@ class ClientProcess:
 
 
 async def start_client(side: str, addresses: Sequence[str], *, log: Path) -> ClientProcess:
-    """Starts the client process of `side` ("etcd" or "ours"); stderr goes to `log`."""
+    """Starts the client process of `side`, one of client_process.SIDES; stderr goes to `log`."""
     argv = [sys.executable, "-m", "tests.bench.client_process", side, *addresses]
     # It imports what we import, installed or not.
-    environment = {"GRPC_EXPERIMENTS": EVENT_ENGINE_OFF, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    experiments = "" if side == "ours-defaults" else EVENT_ENGINE_OFF
+    environment = {"GRPC_EXPERIMENTS": experiments, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = await start(argv, log=log, environment=environment, talks=True)
     return ClientProcess(process, side, log)

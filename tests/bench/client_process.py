@@ -1,6 +1,7 @@
 """One side's client process: `python -m tests.bench.client_process SIDE ADDRESS…`, asked and answering in JSON lines.
 
-Both sides run this very program, with uvloop and the same environment; only the `Target` differs. Its event loop keeps running
+All sides run this very program, with uvloop and the same environment; only the `Target` differs. (`ours-defaults` alone runs as a
+program that knows of neither: asyncio's own loop, gRPC as it comes.) Its event loop keeps running
 between requests, so that the client's own background work goes on. A request on stdin is an object with "do" (a method of
 `Requests`) and its arguments; the answer on stdout is {"result": …} or {"error": text}. End of stdin ends it.
 """
@@ -11,7 +12,9 @@ import argparse
 import asyncio
 import contextlib
 import json
+import random
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -19,9 +22,11 @@ import uvloop
 
 from kvclient.bench.loop import Operation
 from tests.bench.loops import Sample, closed_loop, paced_loop
-from tests.bench.workload import MANY_KEYS, Target, Workload
+from tests.bench.workload import MANY_KEYS, Target, Workload, numbered_key
 
+SIDES = ("ours", "ours-defaults", "etcd", "redis", "redis-alone")
 PROBES = 1_000
+MIXED_KEYS = 200_000
 SLOW_TIMEOUT_S = 1.0
 
 
@@ -41,8 +46,25 @@ class Requests:
     async def closed(self, *, kind: str, seed: str, in_flight: int, seconds: float, warm_up_s: float) -> dict[str, Any]:
         """A closed loop of `kind` (workload.Workload.operation); rate in keys a second, latencies in ms a call."""
         operation = self._workload.operation(kind, self._target, seed=seed)
+        # Every caller has its connection before the clock runs, however short the warm-up is.
+        await asyncio.gather(*(operation(i) for i in range(in_flight)), return_exceptions=True)
         sample = await closed_loop(operation, in_flight=in_flight, seconds=seconds, warm_up_s=warm_up_s)
-        return summary(sample, keys_per_call=MANY_KEYS if kind == "many" else 1)
+        return summary(sample, keys_per_call=MANY_KEYS if kind.startswith("many") else 1)
+
+    async def fill(self, *, first: int, keys: int) -> float:
+        """Puts so many new keys, from number `first` on; keys a second."""
+        begin = time.perf_counter()
+        await self._workload.fill(self._target, first=first, keys=keys)
+        return keys / (time.perf_counter() - begin)
+
+    async def filled_mix(self, *, keys: int, in_flight: int, seconds: float) -> float:
+        """A closed loop of puts and gets in turn over the keys that `fill` put; operations a second."""
+        some = [numbered_key(number) for number in random.Random("filled").choices(range(keys), k=MIXED_KEYS)]
+        operation = self._workload.operation("mix", self._target, seed="filled", keys=some)
+        sample = await closed_loop(operation, in_flight=in_flight, seconds=seconds, warm_up_s=0.0)
+        if sample.errors:
+            raise RuntimeError(f"{sum(sample.errors.values())} operations failed: {dict(sample.errors)}")
+        return sample.rate_per_s
 
     async def paced(
         self, *, seed: str, rate_per_s: float, seconds: float, beside: str = "", callers: int = 0, only_fine: bool = False
@@ -120,12 +142,16 @@ def describe(error: Exception) -> str:
 
 
 async def connect(side: str, addresses: Sequence[str]) -> Target:
-    """The client of `side`, "etcd" or "ours"."""
+    """The client of `side`, one of SIDES."""
     # Imported here: each process loads only its own side, and neither is needed where the other alone is measured.
     if side == "etcd":
         from tests.bench.etcd_client import EtcdClient
 
         return EtcdClient(addresses)
+    if side.startswith("redis"):
+        from tests.bench.redis_client import RedisClient
+
+        return RedisClient(addresses[0], wait=side == "redis")
     from tests.bench.ours_client import KvClient
 
     return await KvClient.open(addresses)
@@ -150,10 +176,11 @@ async def serve(side: str, addresses: Sequence[str]) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("side", choices=["etcd", "ours"])
+    parser.add_argument("side", choices=SIDES)
     parser.add_argument("addresses", nargs="+")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.side, arguments.addresses))
+    run = asyncio.run if arguments.side == "ours-defaults" else uvloop.run
+    run(serve(arguments.side, arguments.addresses))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvchaos import go_builds
 from tests.bench.processes import BenchError
 
 VERSION = "3.6.16"
-BUILD_TIMEOUT_S = 900
 PACKAGE = "go.etcd.io/etcd/server/v3"
 GO_MOD = f"module kvstore-bench/etcd\n\ngo 1.24.0\n\nrequire {PACKAGE} v{VERSION}\n"
 
@@ -46,25 +44,23 @@ def find_etcd() -> EtcdBinary:
 
 
 def cache_folder() -> Path:
-    """Where the build is kept between runs: below $XDG_CACHE_HOME, by default ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "kvstore-bench" / f"etcd-{VERSION}"
+    """Where the build is kept between runs."""
+    return go_builds.cache_folder("kvstore-bench") / f"etcd-{VERSION}"
 
 
 def build(binary: Path) -> None:
-    """Builds etcd and puts it at `binary` in one step, so that an interrupted build leaves nothing that looks done."""
-    print(f"building etcd {VERSION} (once, a minute or two)", file=sys.stderr)
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
-        (Path(scratch) / "go.mod").write_text(GO_MOD)
-        command = ["go", "build", "-mod=mod", "-trimpath", "-o", "etcd", PACKAGE]
-        try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"building etcd {VERSION} took more than {BUILD_TIMEOUT_S} s") from None
-        if done.returncode:
-            raise BenchError(f"building etcd {VERSION} failed: {done.stderr.strip().splitlines()[-1:]}")
-        os.replace(Path(scratch) / "etcd", binary)
+    """Builds etcd and puts it at `binary` in one step. Raises `BenchError`; leaves nothing that looks done."""
+
+    def compile_in(scratch: Path) -> Path:
+        (scratch / "go.mod").write_text(GO_MOD)
+        arguments = ["build", "-mod=mod", "-trimpath", "-o", "etcd", PACKAGE]
+        go_builds.run_go(arguments, folder=scratch, title=f"etcd {VERSION}")
+        return scratch / "etcd"
+
+    try:
+        go_builds.build_once(binary, compile_in, title=f"etcd {VERSION}")
+    except go_builds.BuildFailed as error:
+        raise BenchError(str(error)) from None
 
 
 def read_version(binary: Path) -> str:

@@ -69,6 +69,10 @@ class EtcdClient:
         operations = [etcd.RequestOp(request_put=etcd.PutRequest(key=key, value=value)) for key, value in items.items()]
         await asyncio.gather(*(self._txn(operations[first : first + TXN_PUTS]) for first in range(0, len(operations), TXN_PUTS)))
 
+    async def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """Ranges of one key each, all under way together."""
+        return list(await asyncio.gather(*(self.get(key) for key in keys)))
+
     async def put_strict(self, key: bytes, value: bytes, *, timeout_s: float) -> None:
         """A Put with a deadline; every etcd put is strict."""
         await self._puts[next(self._turn)](etcd.PutRequest(key=key, value=value), timeout=timeout_s)

@@ -20,7 +20,7 @@ def gather_facts(folder: Path, *, rounds: int, seconds: float) -> dict[str, str]
         "workload": f"{KEYS:,} keys, {VALUE_BYTES}-byte values, uniform; N=3, W=R=2; {seconds:g} s a measurement, rounds: {rounds}",
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, data on {kind}{memory}",
         "client": f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("grpcio", "protobuf", "uvloop"))
+        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("grpcio", "protobuf", "uvloop", "redis", "hiredis"))
         + "; one process a side; the sides not measured idle",
     }
 

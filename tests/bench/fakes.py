@@ -34,6 +34,10 @@ class MemoryTarget:
         await asyncio.sleep(0)
         self.items |= items
 
+    async def get_many(self, keys: list[bytes]) -> list[bytes]:
+        await asyncio.sleep(0)
+        return [self.items[key] for key in keys]
+
     async def put_strict(self, key: bytes, value: bytes, *, timeout_s: float) -> None:
         if key[-1] in self.slow_endings:
             await asyncio.sleep(0)

@@ -1,4 +1,5 @@
-"""The lines of the table: what each compares, its bar, and how the rounds of one run decide it. Pure.
+"""What a line of the table is: what it compares, its bar, and how the rounds of one run decide it. Pure. The lines themselves are
+in catalogue.py.
 
 A round gives a pair: kvstore's figure and the other side's, measured one after the other. A line's ratio is the median of the
 pairs' ratios: absolute figures of a shared machine drift within minutes, the two halves of a pair hardly do.
@@ -19,6 +20,7 @@ class Verdict(enum.Enum):
     MET = "yes"
     MISSED = "NO"
     NOT_MEASURED = "-"
+    SHOWN = ""
 
 
 class Sense(enum.Enum):
@@ -30,14 +32,23 @@ class Sense(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row. `other` names what is compared with; both figures are in `unit`; the ratio is ours / other."""
+    """One row. `other` names what is compared with; both figures are in `unit`; the ratio is ours / other.
+
+    Without a `bar` it is shown and not judged. `groups` are the names by which it can be asked for beside its own.
+    """
 
     name: str
     title: str
     unit: str
     other: str
-    sense: Sense
-    bar: float
+    sense: Sense = Sense.AT_LEAST
+    bar: float | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def bar_text(self) -> str:
+        """Such as ">= 4"; "-" for a line that is only shown."""
+        return "-" if self.bar is None else f"{self.sense.value} {self.bar:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line with the figures of a run: medians over the rounds, NaN where nothing was measured."""
+    """A line with the figures of a run: medians over the rounds, NaN where nothing was measured. `native` is what both sides' own
+    load tools came to, theirs the other figure."""
 
     line: Line
     pairs: tuple[Pair, ...]
@@ -65,25 +77,10 @@ class Row:
     ratio_min: float
     ratio_max: float
     verdict: Verdict
+    native: Pair = Pair(math.nan, math.nan)
 
 
-LINES = (
-    Line("put-256", "puts, 256 in flight", "/s", "etcd puts", Sense.AT_LEAST, 4.0),
-    Line("put-64", "puts, 64 in flight", "/s", "etcd puts", Sense.AT_LEAST, 2.5),
-    Line("put-256-raw", "puts x N, 256 in flight", "/s", "raw LevelDB, synced batches of 64", Sense.AT_LEAST, 0.5),
-    Line("get-256", "gets, 256 in flight", "/s", "etcd linearizable gets", Sense.AT_LEAST, 4.0),
-    Line("put-1", "put, one at a time, p50", "ms", "etcd put", Sense.AT_MOST, 1.0),
-    Line("get-1", "get, one at a time, p50", "ms", "etcd linearizable get", Sense.AT_MOST, 1.2),
-    Line("put-many", "put_many of 1,000 keys", "keys/s", "etcd transactions of 64 puts", Sense.AT_LEAST, 1.5),
-    Line("stalled-replica", "one stalled replica, others' p99", "ms", "the same load without", Sense.AT_MOST, 2.0),
-    Line("slow-key", "slow keys, others' p99", "ms", "the same load without", Sense.AT_MOST, 2.0),
-    Line("large-value", "a 1 MB value, others' p99", "ms", "the same load without", Sense.AT_MOST, 2.0),
-)
-REPLICAS = 3
-"""N: every put is written this many times, and raw LevelDB's once."""
-
-
-def decide_row(line: Line, pairs: Sequence[Pair]) -> Row:
+def decide_row(line: Line, pairs: Sequence[Pair], native: Sequence[Pair] = ()) -> Row:
     """The row of a line from its rounds; a round counts towards the ratio only if both of its sides were measured."""
     ratios = [pair.ratio for pair in pairs if not math.isnan(pair.ratio)]
     ratio = median(ratios)
@@ -96,6 +93,7 @@ def decide_row(line: Line, pairs: Sequence[Pair]) -> Row:
         ratio_min=min(ratios, default=math.nan),
         ratio_max=max(ratios, default=math.nan),
         verdict=decide_verdict(line, ratio),
+        native=Pair(median([pair.ours for pair in native]), median([pair.other for pair in native])),
     )
 
 
@@ -103,6 +101,8 @@ def decide_verdict(line: Line, ratio: float) -> Verdict:
     """Whether a ratio is on the right side of the bar; on the bar is met."""
     if math.isnan(ratio):
         return Verdict.NOT_MEASURED
+    if line.bar is None:
+        return Verdict.SHOWN
     met = ratio >= line.bar if line.sense is Sense.AT_LEAST else ratio <= line.bar
     return Verdict.MET if met else Verdict.MISSED
 
@@ -116,6 +116,6 @@ def median(figures: Sequence[float]) -> float:
 def decide_exit_code(rows: Sequence[Row], *, gate: bool) -> int:
     """0 without `gate`; with it 8 if a bar was missed, else 9 if a line could not be measured (contract.md, section 2)."""
     verdicts = {row.verdict for row in rows}
-    if not gate or verdicts == {Verdict.MET}:
+    if not gate or verdicts <= {Verdict.MET, Verdict.SHOWN}:
         return 0
     return 8 if Verdict.MISSED in verdicts else 9

@@ -8,6 +8,8 @@ from typing import Any
 
 from kvclient import AsyncClient
 
+MANY_TIMEOUT_S = 30.0
+
 
 class KvClient:
     """One AsyncClient over the nodes at `addresses` (host:port). Made by `open`, inside a running event loop."""
@@ -33,8 +35,16 @@ class KvClient:
         return entry.value
 
     async def put_many(self, items: dict[bytes, bytes]) -> None:
-        """One put_many at level quorum. Raises BatchError if any item failed."""
-        await self._client.put_many(items, level="quorum")
+        """One put_many at level quorum, with the patience of `kv load`. Raises BatchError if any item failed."""
+        await self._client.put_many(items, level="quorum", timeout_s=MANY_TIMEOUT_S)
+
+    async def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """One get_many at level quorum. Raises KeyError if one is missing, BatchError if one could not be read."""
+        entries = await self._client.get_many(keys, level="quorum")
+        values = [entries[key].value for key in keys]
+        if None in values:
+            raise KeyError(keys[values.index(None)])
+        return [value for value in values if value is not None]
 
     async def put_strict(self, key: bytes, value: bytes, *, timeout_s: float) -> None:
         """A put that no stand-in may answer, with a deadline. Raises KvError."""

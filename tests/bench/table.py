@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench.lines import Row
 
-HEADINGS = ("line", "kvstore", "other side", "ratio", "[spread]", "bar", "met")
+HEADINGS = ("line", "kvstore", "other side", "ratio", "[spread]", "bar", "met", "native load tools: theirs | ours")
 
 
 def render_table(rows: Sequence[Row], *, facts: Mapping[str, str], notes: Sequence[str]) -> str:
@@ -31,18 +31,29 @@ def row_cells(row: Row) -> tuple[str, ...]:
         f"{line.other}: {other}",
         "-" if math.isnan(row.ratio) else f"{row.ratio:.2f}",
         spread,
-        f"{line.sense.value} {line.bar:g}",
+        line.bar_text,
         row.verdict.value,
+        native_text(row),
     )
 
 
+def native_text(row: Row) -> str:
+    """Both sides' load tools, if there was one; what could not be had is "-"."""
+    native = row.native
+    if math.isnan(native.ours) and math.isnan(native.other):
+        return ""
+    return f"{figure_text(native.other, '/s')} | {figure_text(native.ours, '/s')}"
+
+
 def figure_text(figure: float, unit: str) -> str:
-    """A figure with its unit: rates as whole numbers with separators, milliseconds with two places."""
+    """A figure with its unit: times with two places, all others as whole numbers with separators."""
     if math.isnan(figure):
         return "-"
     if math.isinf(figure):
         return "failed"
-    return f"{figure:.2f} ms" if unit == "ms" else f"{figure:,.0f} {unit}".replace(" /s", "/s")
+    if unit in {"ms", "s"}:
+        return f"{figure:.2f} {unit}"
+    return f"{figure:,.0f} {unit}".replace(" /s", "/s")
 
 
 def report_json(rows: Sequence[Row], *, facts: Mapping[str, str], notes: Sequence[str]) -> dict[str, Any]:
@@ -56,11 +67,12 @@ def report_json(rows: Sequence[Row], *, facts: Mapping[str, str], notes: Sequenc
                 "title": row.line.title,
                 "unit": row.line.unit,
                 "other": row.line.other,
-                "bar": f"{row.line.sense.value} {row.line.bar:g}",
+                "bar": row.line.bar_text,
                 "ours": [_plain(pair.ours) for pair in row.pairs],
                 "theirs": [_plain(pair.other) for pair in row.pairs],
                 "ratio": {"median": _plain(row.ratio), "min": _plain(row.ratio_min), "max": _plain(row.ratio_max)},
                 "verdict": row.verdict.name.lower(),
+                "native": {"ours": _plain(row.native.ours), "theirs": _plain(row.native.other)},
             }
             for row in rows
         ],

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from tests.bench.lines import LINES, Line, Pair, Sense, Verdict, decide_exit_code, decide_row
-from tests.bench.table import HEADINGS, render_table, report_json
+from tests.bench.lines import Line, Pair, Sense, Verdict, decide_exit_code, decide_row
+from tests.bench.table import HEADINGS, render_table, report_json, row_cells
 
 FASTER = Line("puts", "puts, 256 in flight", "/s", "etcd puts", Sense.AT_LEAST, 4.0)
 QUICKER = Line("p50", "a put, p50", "ms", "etcd put", Sense.AT_MOST, 1.2)
@@ -60,7 +60,7 @@ def test_the_table_shows_ours_theirs_ratio_spread_bar_and_verdict_in_one_row() -
     table = render_table([row, UNMEASURED], facts={"etcd": "3.6.16"}, notes=["one thing"]).splitlines()
     cells = ["puts, 256 in flight", "32,000/s", "etcd puts: 6,400/s", "5.00", "[4.00 to 5.50]", ">= 4", "yes"]
     assert table[2].split() == " ".join(cells).split()
-    assert [table[0].index(heading) for heading in HEADINGS] == [table[2].index(cell) for cell in cells]
+    assert [table[0].index(heading) for heading in HEADINGS[:-1]] == [table[2].index(cell) for cell in cells]
     assert table[3].split() == ["puts,", "256", "in", "flight", "-", "etcd", "puts:", "-", "-", "-", ">=", "4", "-"]
     assert table[-2:] == ["etcd: 3.6.16", "note: one thing"]
 
@@ -74,6 +74,12 @@ def test_the_report_is_plain_json_whatever_was_not_measured_or_failed() -> None:
     assert line["verdict"] == "missed"
 
 
-def test_every_line_has_a_name_of_its_own_and_a_positive_bar() -> None:
-    assert len({line.name for line in LINES}) == len(LINES)
-    assert all(line.bar > 0 for line in LINES)
+def test_a_line_without_a_bar_is_shown_and_not_judged() -> None:
+    row = decide_row(Line("x", "puts", "/s", "others"), [Pair(1.0, 10.0)], [Pair(5_000.0, 20_000.0), Pair(math.nan, 30_000.0)])
+    assert row.verdict is Verdict.SHOWN
+    assert decide_exit_code([row, MET], gate=True) == 0
+    cells = row_cells(row)
+    assert cells[HEADINGS.index("bar")] == "-"
+    assert cells[-1] == "25,000/s | 5,000/s"
+    native = report_json([row], facts={}, notes=[])["lines"][0]["native"]
+    assert native == {"ours": 5_000.0, "theirs": 25_000.0}

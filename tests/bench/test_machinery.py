@@ -31,11 +31,15 @@ for node in nodes:
 """
 
 
-def fake_etcd_binary(path: Path, version: str) -> Path:
+def executable(path: Path, script: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho 'etcd Version: {version}'\necho 'Git SHA: 0'\n")
+    path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return path
+
+
+def fake_etcd_binary(path: Path, version: str) -> Path:
+    return executable(path, f"echo 'etcd Version: {version}'\necho 'Git SHA: 0'")
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""The throughput and latency rounds: kvstore, etcd and raw LevelDB take turns within each measurement, in alternating order."""
+"""The throughput and latency rounds: all sides take turns within each measurement, in alternating order.
+
+Sides by name: `ours`, `ours-defaults` (the same nodes through a client process with the library's defaults), `etcd`, `redis` (a
+primary with two replicas), `redis-alone`, and `raw`, LevelDB without a server.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,23 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from tests.bench.catalogue import COMPARISONS, Load, Source
 from tests.bench.client_handle import ClientProcess, Figures
-from tests.bench.lines import REPLICAS, Pair
+from tests.bench.lines import Line, Pair
 from tests.bench.processes import BenchError, cpu_seconds, machine_busy_seconds
 from tests.bench.raw_leveldb import RawLevelDB
 
 
-class Load(NamedTuple):
-    """One closed loop: kind of operation (workload.Workload.operation) and how many callers."""
-
-    kind: str
-    in_flight: int
-
-
-LOADS = (Load("put", 1), Load("get", 1), Load("put", 64), Load("put", 256), Load("get", 256), Load("many", 1))
-
-
 @dataclass(slots=True)
 class Side:
-    """A cluster that is up and loaded: its client process and its servers' process ids."""
+    """A cluster that is up and loaded: its client process, its servers' process ids, and where clients reach them."""
 
     client: ClientProcess
     pids: Sequence[int]
+    addresses: Sequence[str] = ()
 
     @property
     def cpu_seconds(self) -> float:
@@ -69,17 +64,39 @@ class Round:
     problems: list[str] = field(default_factory=list)
 
 
+def plan_round(lines: Iterable[Line], sides: Iterable[str]) -> dict[Load, list[str]]:
+    """What has to be measured for `lines`: each load once, on those of `sides` that a line needs it of. Raw LevelDB is no part."""
+    plan: dict[Load, list[str]] = {}
+    present = set(sides)
+    for line in lines:
+        comparison = COMPARISONS.get(line.name)
+        for source in () if comparison is None else (comparison.ours, comparison.other):
+            at = plan.setdefault(source.load, [])
+            if source.side in present and source.side not in at:
+                at.append(source.side)
+    return {load: sorted(at) for load, at in plan.items() if at}
+
+
 async def measure_round(
-    sides: Mapping[str, Side], raw: RawLevelDB | None, *, number: int, seconds: float, warm_up_s: float, contention: Contention
+    sides: Mapping[str, Side],
+    raw: RawLevelDB | None,
+    *,
+    lines: Sequence[Line],
+    number: int,
+    seconds: float,
+    warm_up_s: float,
+    contention: Contention,
 ) -> Round:
-    """Every load on every side, and raw LevelDB, `seconds` each; within a load both sides get the same operations."""
+    """Every load that `lines` need, `seconds` each; within a load all sides get the same operations."""
     done = Round()
     if raw:
         done.raw_puts_per_s = raw.measure_puts_per_s(seconds=seconds, seed=f"{number}/raw")
-    for at, load in enumerate(LOADS):
-        for name in sorted(sides, reverse=bool((number + at) % 2)):
+    for at, (load, names) in enumerate(plan_round(lines, sides).items()):
+        turn = (number + at) % len(names)
+        for name in names[turn:] + names[:turn]:
             seed = f"{number}/{load.kind}/{load.in_flight}"
-            idle = [side for other, side in sides.items() if other != name]
+            # A side with two clients has the servers of the other: what they use is its own.
+            idle = [side for side in sides.values() if side.pids != sides[name].pids]
             measurement = sides[name].client.closed(
                 kind=load.kind, seed=seed, in_flight=load.in_flight, seconds=seconds, warm_up_s=warm_up_s
             )
@@ -90,22 +107,20 @@ async def measure_round(
     return done
 
 
-def pairs_of(done: Round) -> dict[str, Pair]:
-    """The round's pair for each line of lines.LINES that this module measures."""
+def pairs_of(done: Round, lines: Iterable[Line]) -> dict[str, Pair]:
+    """The round's pair for each of `lines` that this module measures."""
 
-    def rates(load: Load) -> Pair:
-        return Pair(*(at.rate_per_s if (at := done.figures[side].get(load)) else math.nan for side in ("ours", "etcd")))
+    def figure(source: Source, kind: str) -> float:
+        if source.side == "raw":
+            return done.raw_puts_per_s
+        figures = done.figures[source.side].get(source.load)
+        if figures is None:
+            return math.nan
+        return figures.rate_per_s if kind == "rate" else figures.p50_ms or math.nan
 
-    def medians(load: Load) -> Pair:
-        return Pair(*(at.p50_ms or math.nan if (at := done.figures[side].get(load)) else math.nan for side in ("ours", "etcd")))
-
-    puts = rates(Load("put", 256))
-    return {
-        "put-256": puts,
-        "put-64": rates(Load("put", 64)),
-        "put-256-raw": Pair(puts.ours * REPLICAS, done.raw_puts_per_s),
-        "get-256": rates(Load("get", 256)),
-        "put-1": medians(Load("put", 1)),
-        "get-1": medians(Load("get", 1)),
-        "put-many": rates(Load("many", 1)),
-    }
+    pairs = {}
+    for line in lines:
+        if comparison := COMPARISONS.get(line.name):
+            ours, other = (figure(source, comparison.figure) for source in (comparison.ours, comparison.other))
+            pairs[line.name] = Pair(ours * comparison.factor, other)
+    return pairs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from kvclient.bench.loop import Operation
@@ -18,6 +18,11 @@ VALUE_BYTES = 100
 MANY_KEYS = 1_000
 LARGE_VALUE_BYTES = 1_000_000
 LOAD_IN_FLIGHT = 4
+
+
+def numbered_key(number: int) -> bytes:
+    """A key of the space that `Workload.fill` fills."""
+    return b"bench/filled/%012d" % number
 
 
 class Target(Protocol):
@@ -31,6 +36,9 @@ class Target(Protocol):
 
     async def put_many(self, items: dict[bytes, bytes]) -> None:
         """All items, by the fastest means the side's client offers to one caller."""
+
+    async def get_many(self, keys: list[bytes]) -> list[bytes]:
+        """Their values, by the fastest means the side's client offers to one caller. Raises KeyError if one is missing."""
 
     async def put_strict(self, key: bytes, value: bytes, *, timeout_s: float) -> None:
         """Like `put`, but only home replicas count: waits for them until `timeout_s`."""
@@ -57,7 +65,8 @@ class Workload:
         return random.Random(seed).choices(keys or self.keys, k=200_000)
 
     def operation(self, kind: str, target: Target, *, seed: str, keys: Sequence[bytes] = ()) -> Operation:
-        """`kind` is put, get, mix (alternating, over `keys`, by default all) or many (one call puts MANY_KEYS distinct keys).
+        """`kind` is put, get, mix (alternating, over `keys`, by default all), many (one call puts MANY_KEYS distinct keys) or
+        many-gets (one call reads so many).
 
         The operation raises if it was not answered, or answered wrongly.
         """
@@ -76,7 +85,11 @@ class Workload:
         async def many(i: int) -> None:
             await target.put_many(self.chunk(i))
 
-        return {"put": put, "get": get, "mix": mix, "many": many}[kind]
+        async def many_gets(i: int) -> None:
+            values = await target.get_many(list(self.chunk(i)))
+            assert len(values) == MANY_KEYS and len(values[-1]) == VALUE_BYTES, "values are missing or of another length"
+
+        return {"put": put, "get": get, "mix": mix, "many": many, "many-gets": many_gets}[kind]
 
     def chunk(self, i: int) -> dict[bytes, bytes]:
         """The i-th run of MANY_KEYS neighbouring keys with their values; wraps around."""
@@ -85,11 +98,21 @@ class Workload:
 
     async def load(self, target: Target) -> None:
         """Puts every key once, a few `put_many` calls in flight. Raises what a call raises."""
-        chunks = iter(range(0, len(self.keys), MANY_KEYS))
+        await self._put_chunks(target, (self.chunk(first // MANY_KEYS) for first in range(0, len(self.keys), MANY_KEYS)))
 
+    async def fill(self, target: Target, *, first: int, keys: int) -> None:
+        """Puts `keys` keys of another key space, from number `first` on, as `load` does."""
+        starts = range(first, first + keys, MANY_KEYS)
+        chunks = (
+            {numbered_key(at): self.value(at) for at in range(start, min(start + MANY_KEYS, first + keys))} for start in starts
+        )
+        await self._put_chunks(target, chunks)
+
+    @staticmethod
+    async def _put_chunks(target: Target, chunks: Iterator[dict[bytes, bytes]]) -> None:
         async def loader() -> None:
-            for first in chunks:
-                await target.put_many(self.chunk(first // MANY_KEYS))
+            for chunk in chunks:
+                await target.put_many(chunk)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(LOAD_IN_FLIGHT):

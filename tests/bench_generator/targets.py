@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -31,6 +33,21 @@ async def yielding(parameters: Mapping[str, Any]) -> AsyncIterator[Operations]:
             raise Overloaded("full")
 
     yield Operations(op, ("even", "odd"), lambda i: "odd" if i % 2 else "even")
+
+
+@asynccontextmanager
+async def interrupting(parameters: Mapping[str, Any]) -> AsyncIterator[Operations]:
+    """Some time into the run the process that started it, `starter`, gets SIGINT."""
+    calls = 0
+
+    async def op(_i: int) -> None:
+        nonlocal calls
+        await asyncio.sleep(0)
+        calls += 1
+        if calls == 500 and not parameters.get("process"):
+            os.kill(parameters["starter"], signal.SIGINT)
+
+    yield Operations(op, ("any",), lambda _i: "any")
 
 
 @asynccontextmanager

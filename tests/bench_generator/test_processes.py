@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from random import Random
@@ -81,10 +82,26 @@ def test_several_processes_measure_together(monkeypatch: pytest.MonkeyPatch) -> 
     assert measured.latencies["odd"].count > parts[1].latencies["odd"].count > 0
 
 
+@pytest.mark.parametrize("processes_count", [1, 2])
+def test_an_interrupt_ends_the_run_with_what_was_measured_until_then(processes_count: int) -> None:
+    share = Share(f"{THIS}:interrupting", {"starter": os.getpid()}, 4, 60)
+    measured = measure_in_processes(share, processes_count)
+    assert measured.interrupted
+    assert 0 < measured.seconds < 60
+    assert measured.completed > 400
+    assert measured.latencies["any"].count == measured.completed
+
+
+def test_processes_share_the_rate_of_an_open_loop() -> None:
+    measured = measure_in_processes(Share(f"{THIS}:yielding", {}, 100, 0.25, rate_per_s=1_000), 2)
+    assert sum(latencies.count for latencies in measured.latencies.values()) + sum(measured.errors.values()) == 250
+
+
 def test_callers_are_divided_and_their_numbers_never_meet() -> None:
     shares = processes._divide(Share("x:y", {}, 7, 1.0, first=3), 3)
     assert [share.in_flight for share in shares] == [3, 2, 2]
     assert len({share.first >> 40 for share in shares}) == 3
+    assert [(share.parameters["process"], share.parameters["processes"]) for share in shares] == [(0, 3), (1, 3), (2, 3)]
     with pytest.raises(ValueError, match="2 callers cannot be divided over 3 processes"):
         processes._divide(Share("x:y", {}, 2, 1.0), 3)
 

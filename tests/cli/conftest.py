@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from kvclient.cli import connection, main
 from tests.cli.fake_store import FakeClient
+from tests.support.kv_processes import DevCluster
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,23 @@ def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GRPC_EXPERIMENTS", "")
 
-    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False) -> Outcome:
+    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color") -> Outcome:
         out, err = Stream(terminal=terminal), Stream(terminal=terminal)
         with monkeypatch.context() as patch:
             patch.setattr("sys.stdin", Stream(stdin))
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", err)
             if terminal:
-                patch.setenv("TERM", "xterm-256color")
+                patch.setenv("TERM", term)
             code = main.main(list(arguments))
         out.flush()
         return Outcome(code, out.bytes.getvalue(), err.bytes.getvalue().decode())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    """Three real nodes that the tests of one worker share: each leaves them running, and uses keys of its own."""
+    with DevCluster(tmp_path_factory.mktemp("kv") / "cluster") as running:
+        yield running

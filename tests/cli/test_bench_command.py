@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from kvclient.bench import worker
 from kvclient.bench.histogram import Latencies
-from kvclient.bench.kv_operations import bench_key, bench_value, open_operations
+from kvclient.bench.kv_operations import bench_key, bench_values, open_operations
 from kvclient.bench.loop import run_closed_loop
 from kvproto.errors import QuorumUnreachable, RecordLost
 from tests.bench_generator.clocks import Ticks
@@ -91,7 +95,8 @@ async def test_a_key_that_was_loaded_and_is_gone_is_an_error(store: FakeClient) 
         "namespace": "default",
         "workload": "get",
         "keys": 3,
-        "value_bytes": 1,
+        "value_bytes": (1, 1),
+        "distribution": "uniform",
         "seed": 0,
         "timeout_s": None,
         "level": None,
@@ -101,6 +106,93 @@ async def test_a_key_that_was_loaded_and_is_gone_is_an_error(store: FakeClient) 
             await operations.op(0)
 
 
-def test_values_have_their_size_and_depend_on_the_seed() -> None:
-    assert [len(bench_value(size)) for size in (0, 1, 100)] == [0, 1, 100]
-    assert bench_value(20, 1) == bench_value(20, 1) != bench_value(20, 2)
+def test_values_have_their_sizes_and_depend_on_the_seed() -> None:
+    assert [{len(value) for value in bench_values((size, size), Random(1))} for size in (0, 1, 100)] == [{0}, {1}, {100}]
+    assert bench_values((20, 20), Random(1)) == bench_values((20, 20), Random(1)) != bench_values((20, 20), Random(2))
+    sizes = {len(value) for value in bench_values((10, 19), Random(1))}
+    assert sizes == set(range(10, 20))
+    assert len(bench_values((1 << 20, 1 << 20), Random(1))) == 8, "large values do not fill the memory"
+
+
+def test_workload_e_scans_short_ranges_and_inserts_new_keys(kv: Kv, store: FakeClient) -> None:
+    ran = kv("bench", "run", "--workload", "e", *QUICK, "--seconds", "0.2", "-o", "json")
+    (row,) = ran.rows
+    assert row["errors"] == {}
+    assert (row["distribution"], list(row["latency"])) == ("zipfian", ["scan", "insert", "all"])
+    assert row["latency"]["scan"]["ops"] > 5 * row["latency"]["insert"]["ops"] > 0
+    limits = {options["limit"] for name, options in store.default.calls if name == "scan"}
+    assert min(limits) >= 1 and 50 < max(limits) <= 100
+    assert set(store.default.cells) > {bench_key(number) for number in range(50)}, "new keys follow the loaded ones"
+
+
+def test_workload_d_reads_mostly_what_was_inserted_last(kv: Kv, store: FakeClient) -> None:
+    (row,) = kv("bench", "run", "--workload", "d", *QUICK, "--seconds", "0.2", "-o", "json").rows
+    assert row["errors"] == {}, "nothing is read before it was acknowledged"
+    assert row["distribution"] == "latest"
+    assert row["latency"]["get"]["ops"] > 5 * row["latency"]["insert"]["ops"] > 0
+
+
+def test_workload_f_writes_with_the_context_that_it_read(kv: Kv, store: FakeClient) -> None:
+    (row,) = kv("bench", "run", "--workload", "f", *QUICK, "-o", "json").rows
+    assert row["errors"] == {}
+    assert set(row["latency"]) == {"get", "rmw", "all"}
+    assert all(options["context"] for name, options in store.default.calls if name == "put")
+
+
+def test_keys_that_are_there_need_no_loading(kv: Kv, store: FakeClient) -> None:
+    kv("bench", "run", "--workload", "put", *QUICK)
+    (row,) = kv("bench", "run", "--workload", "get", *QUICK, "--no-load", "-o", "json").rows
+    assert row["errors"] == {}
+    assert "put_many" not in {name for name, _ in store.default.calls}
+
+
+def test_with_a_rate_operations_begin_when_they_are_due(kv: Kv) -> None:
+    ran = kv("bench", "run", "--workload", "mix", *QUICK, "--rate", "1000", "--seconds", "0.1", "-o", "json")
+    (row,) = ran.rows
+    assert row["errors"] == {}
+    assert row["latency"]["all"]["ops"] == 100
+    assert row["rate_per_s"] == 1000
+
+
+def test_value_sizes_may_be_a_range_and_what_is_none_is_refused(kv: Kv, store: FakeClient) -> None:
+    (row,) = kv("bench", "run", "--workload", "put", *QUICK, "--value-bytes", "5-9", "-o", "json").rows
+    assert row["value_bytes"] == [5, 9]
+    for wrong in ("9-5", "many", "-5"):
+        assert kv("bench", "run", "--workload", "put", "--value-bytes", wrong).code == 2
+
+
+def test_a_missed_bar_ends_8_and_a_met_one_0(kv: Kv) -> None:
+    missed = kv("bench", "run", "--workload", "put", *QUICK, "--min-rate", "1e12", "--max-p99-ms", "60000", "-o", "json")
+    assert missed.code == 8
+    assert [(gate["name"], gate["met"]) for gate in missed.rows[0]["gates"]] == [("min_rate", False), ("max_p99_ms", True)]
+    assert "bar missed" in missed.stderr and "at least 1,000,000,000,000" in missed.stderr
+    assert kv("bench", "run", "--workload", "put", *QUICK, "--min-rate", "1", "--max-p99-ms", "60000").code == 0
+
+
+def test_where_much_failed_it_says_so_and_no_bar_is_judged(kv: Kv, store: FakeClient) -> None:
+    store.default.failing = {bench_key(number): QuorumUnreachable("1 of 2 answered") for number in range(25)}
+    ran = kv("bench", "run", "--workload", "put", *QUICK, "--min-rate", "1")
+    assert ran.code == 9
+    assert "the figures say little" in ran.stderr
+
+
+def test_the_table_for_people_names_the_generators_own_cost(kv: Kv) -> None:
+    assert "the generator alone:" in kv("bench", "run", "--workload", "a", *QUICK).stderr
+
+
+def test_ctrl_c_shows_what_was_measured_and_ends_130(kv: Kv, store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, calls = store.default.put, 0
+
+    async def interrupting(key: bytes, value: bytes, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        if calls == 2_000:
+            os.kill(os.getpid(), signal.SIGINT)
+        return await put(key, value, **options)
+
+    monkeypatch.setattr(store.default, "put", interrupting)
+    ran = kv("bench", "run", "--workload", "put", *QUICK, "--seconds", "600", "-o", "json")
+    assert ran.code == 130
+    assert ran.rows[0]["interrupted"] and ran.rows[0]["ops"] > 100
+    assert "interrupted: these figures are of" in ran.stderr

@@ -15,7 +15,7 @@ import click
 import pytest
 
 import kvclient
-from kvclient.cli import exit_codes, plugins, tree
+from kvclient.cli import connection, exit_codes, plugins, tree
 from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.options import Options, Output, output_asked
 from kvclient.errors import BatchError, SiblingsError
@@ -193,6 +193,55 @@ def test_every_built_in_command_has_help(kv: Kv) -> None:
         assert kv(name, "-h").text == shown.text
 
 
+def test_help_is_grouped_with_examples_above_and_options_below(kv: Kv) -> None:
+    text = kv("--help").text
+    parts = ["Examples:", "Commands for data:", "Commands for clusters:", "Commands that measure and test:", "Options:"]
+    assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
+    assert "[env: KV_AT; default: 127.0.0.1:7400]" in " ".join(text.split())
+    of_get = kv("get", "--help").text
+    assert of_get.index("Examples:\n  kv get alice\n") < of_get.index("--r N")
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals_that_want_them(
+    kv: Kv, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    term = variables.get("TERM", "xterm-256color")
+    assert ("\x1b[32malive" in kv("status", terminal=True, term=term).text) is coloured
+    assert ("\x1b[" in kv("--help", terminal=True, term=term).text) is coloured
+    assert "\x1b[" not in kv("status").text + kv("--help").text
+
+
+def test_tables_keep_whole_rows_in_narrow_terminals(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = kv("status").text
+    monkeypatch.setenv("COLUMNS", "20")
+    assert kv("status").text == wide
+    assert max(map(len, kv("get", "--help").text.splitlines())) < 80
+
+
+@pytest.mark.parametrize("name", ["cas", "incr", "lock", "namespace"])
+def test_a_command_that_no_node_can_serve_yet_says_what_it_needs(kv: Kv, name: str) -> None:
+    refused = kv(name, "a", "b", "-o", "json")
+    assert (refused.code, refused.error["code"], refused.error["subject"]) == (2, "WRONG_MODE", name)
+    assert refused.error["message"].startswith(f"kv {name} needs ")
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_line_and_a_hint(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(at: str, **_: object) -> object:
+        raise errors.AvailabilityError(f"no node answers at {at}: {at}: unavailable: connect: Connection refused (111)")
+
+    monkeypatch.setattr(connection, "connect", nobody)
+    assert kv("get", "k").stderr.splitlines() == [
+        "kv: nothing answers at 127.0.0.1:7400: Connection refused (111)",
+        "    start a cluster with: kv dev",
+    ]
+    assert "--at" in kv("get", "k", "--at", "h:1").stderr.splitlines()[1]
+    assert "unavailable: connect" in kv("get", "k", "--explain").stderr
+    assert kv("get", "k", "-o", "json").error["retryable"] is True
+
+
 @pytest.fixture
 def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
@@ -233,7 +282,7 @@ def test_a_command_that_cannot_be_loaded_leaves_the_others_alone(kv: Kv) -> None
     listed = kv("--help")
     assert listed.code == 0
     assert re.search(r"hello +Says hello\.\n", listed.text)
-    assert "cannot be loaded" in listed.text
+    assert "cannot be loaded" in " ".join(listed.text.split())
     assert "is not a click command" in " ".join(listed.text.split())
     for name in ("broken", "odd"):
         refused = kv(name)
@@ -275,12 +324,6 @@ def test_grpc_settings_are_made_unless_the_user_has_made_them() -> None:
     assert _python(code, GRPC_EXPERIMENTS="mine").splitlines()[-1] == "mine"
     unset = f"import os; del os.environ['GRPC_EXPERIMENTS']; {code}"
     assert _python(unset, GRPC_EXPERIMENTS="").splitlines()[-1] == EVENT_ENGINE_OFF
-
-
-def test_a_shell_is_given_completions() -> None:
-    code = "from kvclient.cli import main, plugins; plugins.find_entry_points = dict; main.main()"
-    asked = {"_KV_COMPLETE": "bash_complete", "COMP_WORDS": "kv st", "COMP_CWORD": "1"}
-    assert _python(code, **asked).split() == ["plain,status"]
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvclient.cli import load
+from kvclient.cli import load, progress_bar
 from kvclient.cli.transfer_rows import Row, decode_row, encode_row
 from kvproto.errors import DeadlineExceeded, QuorumUnreachable
-from tests.cli.conftest import Kv
+from tests.cli.conftest import Kv, Stream
 from tests.cli.fake_store import FakeClient
 
 
@@ -214,3 +218,46 @@ def test_a_progress_bar_is_drawn_on_a_terminal_only(kv: Kv) -> None:
     lines = _lines({"key": "a", "value": "1"})
     assert kv("load", "-", stdin=lines).stderr == ""
     assert "loading" in kv("load", "-", stdin=lines, terminal=True).stderr
+    assert "\x1b[" not in kv("load", "-", stdin=lines).stderr
+
+
+def test_a_long_load_says_where_no_terminal_is_how_far_it_has_come(kv: Kv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_bytes(_lines(*({"key": f"{at:05d}", "value": ""} for at in range(10 * load.BATCH_ROWS_MAX))))
+    assert kv("load", str(file)).stderr == ""
+    ticks = count(step=int(progress_bar.SILENT_S / 2))
+    monkeypatch.setattr(progress_bar, "clock_s", lambda: float(next(ticks)))
+    lines = kv("load", str(file)).stderr.splitlines()
+    assert lines[0] == "loading: 20%, 4,000 keys"  # the first batch is within the time of silence
+    assert lines[-1] == "loading: 100%, 20,000 keys"
+    assert len(lines) == 9
+
+
+class _Silent(Stream):
+    """Standard input on which nothing comes; whoever waits for a line there is interrupted."""
+
+    def __init__(self, file: int) -> None:
+        super().__init__()
+        self.file = file
+        self.waited_to_the_end = False
+
+    @property
+    def buffer(self) -> _Silent:  # type: ignore[override]
+        return self
+
+    def __next__(self) -> bytes:  # type: ignore[override]
+        os.kill(os.getpid(), signal.SIGINT)
+        os.read(self.file, 1)
+        self.waited_to_the_end = True
+        raise StopIteration
+
+
+def test_bug_ctrl_c_while_a_load_waited_for_its_input_was_only_noted(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    giving_up = threading.Timer(10, os.close, [writing])
+    giving_up.start()
+    silent = _Silent(reading)
+    monkeypatch.setattr("tests.cli.conftest.Stream", lambda *data, **how: Stream(*data, **how) if how else silent)
+    assert kv("load", "-").code == 130
+    giving_up.cancel()
+    assert not silent.waited_to_the_end

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kvclient
-from kvclient import AsyncClient, BadRequest, transport
+from kvclient import AsyncClient, BadRequest
 from kvclient.transport import OnReply, Transport
 from kvproto.columns import ClusterInfo, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
 from tests.client.fake_server import FakeCluster, FakeStore
@@ -63,7 +63,7 @@ class Entry:
 def entry(monkeypatch: pytest.MonkeyPatch) -> Entry:
     installed = Entry()
     monkeypatch.setattr(
-        transport, "entry_points", lambda group, name: [installed] if (group, name) == ("kvclient.embedded", "node") else []
+        "importlib.metadata.entry_points", lambda group, name: [installed] if (group, name) == ("kvclient.embedded", "node") else []
     )
     return installed
 
@@ -87,6 +87,6 @@ def test_open_takes_the_same_url(entry: Entry) -> None:
 
 
 async def test_without_a_server_installed_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "entry_points", lambda group, name: [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group, name: [])
     with pytest.raises(BadRequest, match="install kvstore-server"):
         await kvclient.open_async("embedded:/var/kv").get("k")

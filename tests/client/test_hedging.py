@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from kvclient import AsyncClient, node_link
 from kvclient.errors import NodeUnreachable, Overloaded
@@ -92,12 +93,13 @@ async def test_an_answer_to_many_keys_that_comes_before_the_second_one_wins(worl
     assert (client.stats.hedges, client.stats.hedges_won) == (1, 0)
 
 
-async def test_new_reads_pass_a_late_node_over_until_it_answers(world: World, client: AsyncClient) -> None:
+async def test_new_reads_pass_a_silent_node_over_until_it_answers(world: World, client: AsyncClient) -> None:
     await client.put("k", b"v")
     is_usual(client)
     first = world.node(b"k")
     first.on_its_own = False
     await client.get("k")
+    await until(lambda: any(link.silent for link in client.membership.all_links()))
     asked = len(first.received)
     for key in world.keys_of(first, 20):
         await client.get(key)
@@ -110,7 +112,7 @@ async def test_new_reads_pass_a_late_node_over_until_it_answers(world: World, cl
     assert len(first.received) == asked + 1
 
 
-async def test_reads_queued_behind_a_late_batch_leave_through_another_owner(
+async def test_reads_queued_behind_a_silent_batch_leave_through_another_owner(
     world: World, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_link, "SLOT_HOLD_S", 10.0)  # the late batch keeps its place
@@ -180,7 +182,8 @@ async def test_when_every_owner_is_late_none_is_asked_twice(world: World, client
     nodes = [world.node(b"k", rank) for rank in range(3)]
     for node in nodes:
         node.on_its_own = False
-    reads = [asyncio.create_task(client.get(world.keys_of(node, 1)[0])) for node in nodes]
+    keys = [world.keys_of(node, 1)[0] for node in nodes]
+    reads = [asyncio.create_task(client.get(key)) for key in keys]
     await until(lambda: all(link.late for link in client.membership.all_links()))
     assert client.stats.hedges == 0
     for node in nodes:
@@ -232,6 +235,51 @@ async def test_a_first_question_that_fails_while_the_second_is_open_is_retried_a
         second.answer()
     one, many = await both
     assert one.value == many["k"].value == b"v"
+
+
+async def test_where_second_answers_seldom_come_first_the_next_questions_have_more_patience(
+    world: World, client: AsyncClient
+) -> None:
+    await client.put("k", b"v")
+    is_usual(client)
+    assert client.dispatcher is not None
+    hedging = client.dispatcher.hedging
+    first, second = world.node(b"k"), world.node(b"k", 1)
+
+    async def late_read(*, second_wins: bool) -> None:
+        first.on_its_own, second.on_its_own = False, second_wins
+        read = asyncio.create_task(client.get("k"))
+        if not second_wins:
+            await until(lambda: second.open)
+            first.answer()
+        await read
+        for node in (first, second):
+            while node.open:
+                node.answer()
+
+    for _ in range(40):
+        await late_read(second_wins=False)
+    assert hedging._patience > 3
+    for _ in range(20):
+        await late_read(second_wins=True)
+    assert hedging._patience == 1, "a node that does stand still is not waited for longer"
+
+
+def test_timers_of_uvloop_that_are_due_at_once_are_timers_all_the_same(world: World) -> None:
+    """They have no `when()`: asked for it, every batch that followed was lost with its operations."""
+
+    async def scenario() -> None:
+        async with AsyncClient("n1:1,n2:1,n3:1", dial=world.dial) as client:
+            await client.put("k", b"v")
+            is_usual(client)
+            first = world.node(b"k")
+            first.on_its_own = False
+            assert client.dispatcher is not None
+            client.dispatcher.hedging._arm(asyncio.get_running_loop().time())
+            assert (await client.get("k")).value == b"v"
+            assert client.stats.hedges_won == 1
+
+    uvloop.run(scenario())
 
 
 # On virtual time, with real nodes.

@@ -18,6 +18,7 @@ class Link:
     name: str
     up: bool = True
     late: bool = False
+    silent: bool = False
 
 
 def ring(members: int, partitions: int = 8, replicas: int = 3) -> ClusterInfo:
@@ -84,3 +85,29 @@ def test_who_is_asked_when_the_first_owner_will_not_do(down: str, avoid: str, ex
 
 def test_addresses_are_the_advertised_ones_unless_mapped() -> None:
     assert addresses_of(ring(2), {"n1": "elsewhere:9"}) == [("n0", "host0:1"), ("n1", "elsewhere:9")]
+
+
+def test_reads_pass_over_an_owner_that_is_silent_as_long_as_there_is_another() -> None:
+    links = [Link(f"n{number}") for number in range(4)]
+    router = Router(ring(4), links)
+    first, second, third = router.owners(b"k")
+    first.late = True
+    assert router.choose_read(b"k") is first, "late is not silent"
+    first.silent = True
+    assert router.choose_read(b"k") is second and router.choose(b"k") is first, "writes stay"
+    second.up = False
+    assert router.choose_read(b"k") is third
+    third.silent = True
+    assert router.choose_read(b"k") is first
+    assert router.choose_read(b"k", avoid=first) not in (first, second)
+
+
+def test_a_second_question_goes_to_an_owner_that_is_up_and_owes_nothing() -> None:
+    links = [Link(f"n{number}") for number in range(4)]
+    router = Router(ring(4), links)
+    first, second, third = router.owners(b"k")
+    assert router.other_owner(b"k", first) is second
+    second.late = True
+    assert router.other_owner(b"k", first) is third
+    third.up = False
+    assert router.other_owner(b"k", first) is None, "a node that does not own the key is no help"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kvclient import AsyncClient, AvailabilityError, Client
 from kvclient.errors import BadRequest
-from kvclient.target import DEFAULT_ADDRESS, Target, parse_level, parse_target
+from kvclient.target import DEFAULT_ADDRESS, Target, parse_level, parse_target, redacted
 from kvproto.columns import Level
 
 
@@ -22,6 +23,9 @@ from kvproto.columns import Level
         ("kv://me:secret@h/", Target(("h:7400",), user="me")),
         ("kv://h?timeout=1.5", Target(("h:7400",), timeout_s=1.5)),
         ("kv://h?timeout=2s&level=one", Target(("h:7400",), timeout_s=2.0, level=Level.ONE)),
+        ("kv://h?timeout=500ms&hedge=false", Target(("h:7400",), timeout_s=0.5, hedge=False)),
+        ("kv://h?hedge=1", Target(("h:7400",), hedge=True)),
+        ("kv://h?level=QUORUM", Target(("h:7400",), level=Level.QUORUM)),
         ("kv://h/a%20b", Target(("h:7400",), namespace="a b")),
         ("embedded:/var/kv", Target(embedded="embedded:/var/kv")),
         ("embedded::memory:x", Target(embedded="embedded::memory:x")),
@@ -42,6 +46,11 @@ def test_a_target_is_read(text: str, target: Target) -> None:
         ("kv://h?level=quorom", "did you mean 'quorum'"),
         ("kv://h?timeout=soon", "not a number of seconds"),
         ("kv://h?timeout=0", "not a number of seconds"),
+        ("kv://h?timeout=nan", "not a number of seconds"),
+        ("kv://h?hedge=maybe", "neither true nor false"),
+        ("kv://h?consistency=one", "there are level, timeout, hedge"),
+        ("kv://h?level=one&level=all", "given twice"),
+        ("kv://me:sec/ret@h/ns", "written %2F"),
         ("embedded:", "needs a path"),
     ],
 )
@@ -59,3 +68,33 @@ def test_levels_have_names_and_the_preset_is_the_default() -> None:
         Level.ALL,
         Level.ALL,
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("127.0.0.1:7400", "127.0.0.1:7400"),
+        ("kv://h:1/users?level=one", "kv://h:1/users?level=one"),
+        ("kv://me@h:1", "kv://me@h:1"),
+        ("kv://me:s3cret@h:1/users?level=one&token=s3cret", "kv://me:***@h:1/users?level=one&token=***"),
+        ("kv://me:s3@cret@h", "kv://me:***@h"),
+        ("embedded:/var/kv", "embedded:/var/kv"),
+    ],
+)
+def test_what_is_shown_of_a_target_holds_no_secret(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+
+
+async def test_neither_a_client_nor_its_errors_show_a_password() -> None:
+    url = "kv://me:s3cret@127.0.0.1:1/users?timeout=0.2"
+    client = AsyncClient(url)
+    assert "s3cret" not in repr(client) and "me:***@127.0.0.1:1" in repr(client)
+    with pytest.raises(AvailabilityError) as raised:
+        await client.get("k")
+    assert "s3cret" not in f"{raised.value!r} {raised.value.subject}"
+    with pytest.raises(BadRequest) as refused:
+        parse_target("kv://me:s3/cret@h")
+    assert "cret" not in f"{refused.value!r} {refused.value.subject}"
+    blocking = Client(url)
+    assert repr(blocking) == repr(client).replace("AsyncClient", "Client")
+    blocking.close()

@@ -25,6 +25,7 @@ from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.page import Page
 from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
+from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Doorkeeper, Identity
@@ -268,7 +269,7 @@ class Answer:
 
 
 class Cluster:
-    """`nodes` nodes called n1, n2, …; `engine` makes the disk of each. Use as `async with`."""
+    """`nodes` nodes called n1, n2, …; `engine` makes the disk of each, `telemetry` its counters. Use as `async with`."""
 
     def __init__(
         self,
@@ -277,8 +278,10 @@ class Cluster:
         settings: ClusterConfig | None = None,
         limits: NodeLimits | None = None,
         engine: Callable[[], MemoryEngine] = MemoryEngine,
+        telemetry: Callable[[], Telemetry] | None = None,
         seed: int = 1,
     ) -> None:
+        self._telemetry = telemetry
         self.ids = [f"n{at + 1}" for at in range(nodes)]
         self.clock = ManualClock()
         self.members: dict[str, Member] = {}
@@ -351,10 +354,10 @@ class Cluster:
 
     # --- operations
 
-    def start(self, node: str, *groups: OperationGroup, hops: int = 0) -> Answer:
+    def start(self, node: str, *groups: OperationGroup, hops: int = 0, trace: bytes = b"") -> Answer:
         """Hands a batch to the coordinator of `node`."""
         answer = Answer(groups)
-        work = self.members[node].local.coordinator.execute(groups, answer.take, hops=hops)
+        work = self.members[node].local.coordinator.execute(groups, answer.take, hops=hops, trace=trace)
         answer.task = asyncio.get_running_loop().create_task(work)
         self._answers.append(answer)
         return answer
@@ -404,7 +407,13 @@ class Cluster:
         engine, failures = self._engine(), list[KvError]()
         peers = WirePeers(self, node, list(others), lambda: (local.view.ring.epoch, local.view.ring.hash))
         local = LocalNode(
-            config, engine, peers, clock=self.clock, rng=random.Random(f"{self._seed}/{node}"), on_failure=failures.append
+            config,
+            engine,
+            peers,
+            clock=self.clock,
+            rng=random.Random(f"{self._seed}/{node}"),
+            on_failure=failures.append,
+            telemetry=self._telemetry() if self._telemetry is not None else None,
         )
         identity = Identity(node, 1, self._settings, config.advertise, "")
         doorkeeper = Doorkeeper(identity, frozenset(self.ids), peers_incarnation)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kvproto.columns import OperationGroup
-from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.config import ClusterConfig, NodeConfig, TelemetryConfig
 from kvstore.local_node import LocalNode
 from kvstore.node import Node
 from tests.support.cluster import Answer
@@ -33,11 +33,22 @@ def free_ports(count: int) -> list[int]:
 class Nodes:
     """Configurations of the nodes `ids` below `root`, and those that run. Use as `async with`: what still runs is stopped."""
 
-    def __init__(self, root: Path, ids: Sequence[str] = ("n1", "n2"), *, settings: ClusterConfig = SETTINGS) -> None:
+    def __init__(
+        self,
+        root: Path,
+        ids: Sequence[str] = ("n1", "n2"),
+        *,
+        settings: ClusterConfig = SETTINGS,
+        has_http: bool = False,
+        telemetry: TelemetryConfig | None = None,
+    ) -> None:
         self.root = root
         self.ids = list(ids)
         self.settings = settings
-        self.addresses = {node: f"127.0.0.1:{port}" for node, port in zip(ids, free_ports(len(ids)), strict=True)}
+        ports = free_ports(2 * len(ids))
+        self.addresses = {node: f"127.0.0.1:{port}" for node, port in zip(ids, ports[: len(ids)], strict=True)}
+        self.http = {node: f"127.0.0.1:{port}" for node, port in zip(ids, ports[len(ids) :], strict=True)} if has_http else {}
+        self.telemetry = telemetry or TelemetryConfig()
         self.running: dict[str, Node] = {}
 
     async def __aenter__(self) -> Nodes:
@@ -54,6 +65,8 @@ class Nodes:
             "data": self.root / node,
             "peers": {other: address for other, address in self.addresses.items() if other != node},
             "cluster": self.settings,
+            "http": self.http.get(node, ""),
+            "telemetry": self.telemetry,
             **changes,
         }
         return NodeConfig(**values)  # type: ignore[arg-type]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import assert_type
 
 import kvclient
-from kvclient import AsyncClient, BatchError, Client, Entry, KvError, Level, PutResult, Receipt
+from kvclient import AsyncClient, BatchError, Client, ClientStats, Entry, KvError, Level, PutResult, Receipt
+from kvclient.blocking import Namespace
+from kvclient.namespace import AsyncNamespace
+from kvclient.testing import FakeAsyncClient, FakeClient
 from kvproto.columns import ClusterInfo, NodeStatus
 
 
@@ -36,6 +39,11 @@ async def check_async() -> None:
             assert_type(found, Entry)
         assert_type(await client.admin.status(), list[NodeStatus])
         assert_type(await client.admin.describe(), ClusterInfo)
+        assert_type(client.stats, ClientStats)
+        assert_type(client.namespace("users", level="quorum", timeout_s=1), AsyncNamespace)
+        assert_type(client.with_options(level=Level.ALL), AsyncNamespace)
+    async with AsyncClient(hedge=False) as unhedged:
+        assert_type(unhedged, AsyncClient)
     assert_type(kvclient.open_async("embedded:/path"), AsyncClient)
 
 
@@ -45,11 +53,33 @@ def check_blocking() -> None:
         assert_type(client, Client)
         assert_type(client.get("k"), Entry)
         assert_type(client.namespace("users").put("k", b"v"), PutResult)
+        assert_type(client.put("k", b"v", ttl_s=60, context=b"", level="one", w=0, timeout_s=1, explain=True), PutResult)
+        assert_type(client.delete("k"), PutResult)
         assert_type(client.get_many(["a"]), dict[str, Entry])
+        assert_type(client.get_many([b"a"]), dict[bytes, Entry])
+        assert_type(client.put_many({"a": b"1"}), dict[str, PutResult])
+        assert_type(client.delete_many({"a"}), dict[str, PutResult])
+        assert_type(client.namespace("users", level="quorum"), Namespace)
+        assert_type(client.with_options(timeout_s=1), Namespace)
+        assert_type(client.admin.describe(timeout_s=1), ClusterInfo)
+        assert_type(client.stats, ClientStats)
         for found in client.scan("k"):
             assert_type(found, Entry)
         assert_type(client.admin.status(), list[NodeStatus])
     assert_type(kvclient.open("embedded:/path"), Client)
+
+
+async def check_fakes() -> None:
+    """They are the clients they stand for."""
+    client: Client = FakeClient(namespaces=["users"])
+    assert_type(client.get("k"), Entry)
+    asynchronous: AsyncClient = FakeAsyncClient()
+    assert_type(await asynchronous.get("k"), Entry)
+    with FakeClient() as fake:
+        fake.advance(1.5)
+        fake.fail_next(KvError, times=2, applied=True)
+        with fake.unreachable():
+            fake.get("k")
 
 
 def check_errors(error: BatchError) -> None:
@@ -59,8 +89,25 @@ def check_errors(error: BatchError) -> None:
     assert_type(error.may_have_applied, bool)
 
 
-def check_refused(client: Client) -> None:
+def check_refused(client: Client, fake: FakeClient) -> None:
     """What a type checker has to refuse: an ignore that is not needed is itself an error."""
     client.put("k", "text")  # type: ignore[arg-type]
-    client.get(1)  # type: ignore[arg-type]
+    client.put("k")  # type: ignore[call-arg]
+    client.put("k", b"v", 60)  # type: ignore[call-arg]
+    client.put("k", b"v", ttl=60)  # type: ignore[call-arg]
     client.put("k", b"v", ttl_s="soon")  # type: ignore[arg-type]
+    client.put("k", b"v", context=client.get("k"))  # type: ignore[arg-type]
+    client.get(1)  # type: ignore[arg-type]
+    client.get("k", level=2)  # type: ignore[arg-type]
+    client.put_many({"k": "text"})  # type: ignore[dict-item]
+    client.get_many([1])  # type: ignore[type-var]
+    len(client.get("k").value)  # type: ignore[arg-type]
+    fake.fail_next(ValueError)  # type: ignore[arg-type]
+
+
+async def check_refused_async(client: AsyncClient) -> None:
+    """The same of the asyncio client."""
+    await client.put("k", "text")  # type: ignore[arg-type]
+    await client.get(1)  # type: ignore[arg-type]
+    client.get("k")  # type: ignore[unused-coroutine]
+    await client.get("k", timeout=1)  # type: ignore[call-arg]

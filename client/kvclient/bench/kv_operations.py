@@ -1,26 +1,49 @@
-"""The benchmark's operations on this store: its keys and values, the load before the run, and put, get and mix.
+"""The benchmark's operations on this store: its keys and values, the load before the run, and what each workload does.
 
-Keys are uniform over the key space and the mix is half reads, half writes (YCSB's workload A but for the distribution). What is
-chosen at random is chosen before the run: an operation only indexes into it.
+What can be drawn at random before a run is drawn then: an operation indexes into it. `open_operations` runs in each process of a
+run; `null_operations` is the same on a store that does nothing, which shows what the generator itself costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
+from kvclient.bench.distributions import make_chooser
+from kvclient.bench.loop import Operation
+from kvclient.bench.null_store import NullStore
 from kvclient.bench.worker import Operations
+from kvclient.bench.workloads import SCAN_KEYS_MAX, WORKLOADS
 from kvclient.cli import connection
 from kvproto.errors import RecordLost
 
 FACTORY = "kvclient.bench.kv_operations:open_operations"
-WORKLOADS: Mapping[str, float] = {"put": 0.0, "get": 1.0, "mix": 0.5}  # share of reads
+PREFIX = b"bench/"
 LOAD_BATCH_KEYS = 1_000
+LOAD_BATCH_BYTES = 1 << 20
+LOAD_IN_FLIGHT = 4
 LOAD_TIMEOUT_S = 30.0
-_CHOICES = 1 << 16
-_MIXER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: numbers of one caller, N apart, still meet every choice
+VALUES_BYTES_MAX = 8 << 20  # of the values made ahead, at most 1,024
+_TABLE = 1 << 16
+_MIXER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: numbers of one caller, N apart, still meet every place of a table
+_NULL_DRAWS = 1_024
+
+
+class Store(Protocol):
+    """What of a namespace is measured."""
+
+    async def get(self, key: bytes, *args: Any, **options: Any) -> connection.Entry:
+        """Reads one key."""
+
+    async def put(self, key: bytes, value: bytes, *args: Any, **options: Any) -> object:
+        """Stores one value."""
+
+    def scan(self, *args: Any, **options: Any) -> AsyncIterator[connection.Entry]:
+        """Yields keys in order."""
 
 
 def bench_key(number: int) -> bytes:
@@ -28,20 +51,45 @@ def bench_key(number: int) -> bytes:
     return b"bench/%012d" % number
 
 
-def bench_value(value_bytes: int, seed: int = 0) -> bytes:
-    """A value that does not compress, the same for the same seed."""
-    return Random(f"bench/{seed}").randbytes(value_bytes)
+def bench_values(sizes: Sequence[int], random: Random) -> list[bytes]:
+    """A power of two of values that do not compress; `sizes`: smallest and largest, uniform between them."""
+    value_bytes_min, value_bytes_max = sizes
+    count = 1_024
+    while count > 1 and count * value_bytes_max > VALUES_BYTES_MAX:
+        count //= 2
+    return [random.randbytes(random.randint(value_bytes_min, value_bytes_max)) for _ in range(count)]
 
 
-async def load_keys(parameters: Mapping[str, Any]) -> int:
-    """Puts every key once; returns how many. Raises what the store raises."""
-    value = bench_value(parameters["value_bytes"])
+async def load_keys(parameters: Mapping[str, Any], advance: Callable[[int, int], None] = lambda _done, _keys: None) -> int:
+    """Puts every key once, a few batches in flight; `advance(keys, keys)` after each. Returns how many.
+
+    Raises what the store raises.
+    """
+    keys: int = parameters["keys"]
+    values = bench_values(parameters["value_bytes"], Random(f"bench/load/{parameters['seed']}"))
+    step = max(1, min(LOAD_BATCH_KEYS, LOAD_BATCH_BYTES // (1 + parameters["value_bytes"][1])))
+    begins = iter(range(0, keys, step))
+    loaded = 0
     async with _connect(parameters) as client:
         namespace = client.namespace(parameters["namespace"])
-        for begin in range(0, parameters["keys"], LOAD_BATCH_KEYS):
-            batch = range(begin, min(begin + LOAD_BATCH_KEYS, parameters["keys"]))
-            await namespace.put_many({bench_key(number): value for number in batch}, timeout_s=LOAD_TIMEOUT_S)
-    return int(parameters["keys"])
+
+        async def load() -> None:
+            nonlocal loaded
+            for begin in begins:
+                numbers = range(begin, min(begin + step, keys))
+                batch = {bench_key(number): values[number % len(values)] for number in numbers}
+                await namespace.put_many(batch, timeout_s=LOAD_TIMEOUT_S)
+                loaded += len(batch)
+                advance(loaded, loaded)
+
+        loaders = [asyncio.ensure_future(load()) for _ in range(LOAD_IN_FLIGHT)]
+        try:
+            await asyncio.gather(*loaders)
+        finally:
+            for loader in loaders:
+                loader.cancel()
+            await asyncio.gather(*loaders, return_exceptions=True)
+    return loaded
 
 
 def _connect(parameters: Mapping[str, Any]) -> AbstractAsyncContextManager[connection.Client]:
@@ -50,35 +98,76 @@ def _connect(parameters: Mapping[str, Any]) -> AbstractAsyncContextManager[conne
 
 @asynccontextmanager
 async def open_operations(parameters: Mapping[str, Any]) -> AsyncIterator[Operations]:
-    """The workload's operation on an open client. `parameters`: at, namespace, timeout_s, level, workload, keys, value_bytes, seed.
+    """The workload's operations on an open client. `parameters`: at, namespace, timeout_s, level, workload, distribution, keys,
+    value_bytes (smallest, largest), seed; process and processes where several share the run.
 
     A get that finds nothing raises `RecordLost`: every key was loaded.
     """
-    random = Random(parameters["seed"])
-    chosen = [bench_key(random.randrange(parameters["keys"])) for _ in range(_CHOICES)]
-    reads = WORKLOADS[parameters["workload"]]
-    is_read = bytes(random.random() < reads for _ in range(_CHOICES))
-    value = bench_value(parameters["value_bytes"], parameters["seed"])
-    mask, mixer = _CHOICES - 1, _MIXER
-
     async with _connect(parameters) as client:
-        namespace = client.namespace(parameters["namespace"])
-        get, put = namespace.get, namespace.put
+        yield make_operations(client.namespace(parameters["namespace"]), parameters)
 
-        async def read(i: int) -> None:
-            key = chosen[(i * mixer >> 32) & mask]
-            entry = await get(key)
-            if not entry.found:
-                raise RecordLost(f"{key.decode()} was loaded and is not found")
 
-        async def write(i: int) -> None:
-            await put(chosen[(i * mixer >> 32) & mask], value)
+def null_operations(parameters: Mapping[str, Any]) -> Operations:
+    """The same operations on a store that answers at once and does nothing."""
+    return make_operations(NullStore(), parameters, draws=_NULL_DRAWS)
 
-        async def either(i: int) -> None:
-            await (read(i) if is_read[(i * mixer >> 40) & mask] else write(i))
 
-        def kind_of(i: int) -> str:
-            return "get" if is_read[(i * mixer >> 40) & mask] else "put"
+def make_operations(store: Store, parameters: Mapping[str, Any], **options: Any) -> Operations:
+    """The workload's operations on `store`; `options` go to `make_chooser`. See `open_operations`."""
+    process, processes, keys = parameters.get("process", 0), parameters.get("processes", 1), parameters["keys"]
+    workload = WORKLOADS[parameters["workload"]]
+    random = Random(f"bench/{parameters['seed']}/{process}")
+    values = bench_values(parameters["value_bytes"], random)
+    inserted: array[int] = array("q")
+    choose = make_chooser(
+        parameters["distribution"] or workload.distribution, keys=keys, random=random, inserted=inserted, **options
+    )
+    new_numbers = iter(range(keys + process, 1 << 62, processes)).__next__
+    lengths = bytes(random.choices(range(1, SCAN_KEYS_MAX + 1), k=_TABLE))
+    get, put, scan = store.get, store.put, store.scan
+    value_mask, mask, mixer = len(values) - 1, _TABLE - 1, _MIXER
 
-        kinds = ("get", "put") if 0 < reads < 1 else (parameters["workload"],)
-        yield Operations({"get": read, "put": write}.get(parameters["workload"], either), kinds, kind_of)
+    async def read(_i: int) -> None:
+        key = b"bench/%012d" % choose()
+        if not (await get(key)).found:
+            raise RecordLost(f"{key.decode()} was loaded and is not found")
+
+    async def write(i: int) -> None:
+        await put(b"bench/%012d" % choose(), values[i & value_mask])
+
+    async def insert(i: int) -> None:
+        number = new_numbers()
+        await put(b"bench/%012d" % number, values[i & value_mask])
+        inserted.append(number)
+
+    async def read_range(i: int) -> None:
+        found = False
+        async for _entry in scan(prefix=PREFIX, start=b"bench/%012d" % choose(), limit=lengths[(i * mixer >> 24) & mask]):
+            found = True
+        if not found:
+            raise RecordLost("a range that begins with a key that was loaded is empty")
+
+    async def read_modify_write(i: int) -> None:
+        key = b"bench/%012d" % choose()
+        entry = await get(key)
+        if not entry.found:
+            raise RecordLost(f"{key.decode()} was loaded and is not found")
+        await put(key, values[i & value_mask], context=entry.context)
+
+    by_kind: dict[str, Operation] = {"get": read, "put": write, "insert": insert, "scan": read_range, "rmw": read_modify_write}
+    return _mixed(by_kind, workload.shares, random)
+
+
+def _mixed(by_kind: Mapping[str, Operation], shares: Mapping[str, float], random: Random) -> Operations:
+    """Operations of which number i is of a kind drawn with its share."""
+    kinds: Sequence[str] = tuple(shares)
+    if len(kinds) == 1:
+        return Operations(by_kind[kinds[0]], (kinds[0],), lambda _i: kinds[0])
+    table = bytes(random.choices(range(len(kinds)), weights=list(shares.values()), k=_TABLE))
+    operations = [by_kind[kind] for kind in kinds]
+    mask, mixer = _TABLE - 1, _MIXER
+
+    def op(i: int) -> Awaitable[object]:
+        return operations[table[(i * mixer >> 40) & mask]](i)
+
+    return Operations(op, tuple(kinds), lambda i: kinds[table[(i * mixer >> 40) & mask]])

@@ -1,16 +1,19 @@
 """Several processes measuring together, begun at the same moment, their histograms merged.
 
-One client process is one core; where servers have cores to spare, the generator needs several to load them.
+One client process is one core; where servers have cores to spare, the generator needs several to load them. Each worker is in a
+process group of its own, so that Ctrl-C reaches this process alone, which tells the workers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from kvclient.bench.loop import run
@@ -21,8 +24,9 @@ Worker = subprocess.Popen[str]
 
 
 def measure_in_processes(share: Share, processes: int) -> Measured:
-    """Measures `share` with its callers divided over `processes` (1: this one). Raises the error of the first worker that failed,
-    `ValueError` if there are fewer callers than processes; leaves no process behind."""
+    """Measures `share` with its callers and its rate divided over `processes` (1: this one). SIGINT ends the measurement before its
+    time. Raises the error of the first worker that failed, `ValueError` if there are fewer callers than processes; leaves no
+    process behind."""
     if processes == 1:
         return run(measure(share))
     with _started(_divide(share, processes)) as workers:
@@ -30,7 +34,7 @@ def measure_in_processes(share: Share, processes: int) -> Measured:
             _hear(worker)
         for worker in workers:
             _say(worker, "go")
-        parts = [Measured.from_row(_hear(worker)) for worker in workers]
+        parts = _hear_all(workers)
     total = parts[0]
     for part in parts[1:]:
         total.merge(part)
@@ -38,12 +42,19 @@ def measure_in_processes(share: Share, processes: int) -> Measured:
 
 
 def _divide(share: Share, processes: int) -> list[Share]:
-    """Shares whose callers add up, and whose operation numbers differ (each counts on from its own far apart beginning)."""
+    """Shares whose callers add up, and whose operation numbers differ (each counts on from its own far apart beginning). The
+    parameters tell each process which of how many it is."""
     if not 1 <= processes <= share.in_flight:
         raise ValueError(f"{share.in_flight} callers cannot be divided over {processes} processes")
     each, more = divmod(share.in_flight, processes)
     return [
-        Share(share.factory, share.parameters, each + (at < more), share.seconds, share.warm_up_s, share.first + (at << 40))
+        replace(
+            share,
+            parameters={**share.parameters, "process": at, "processes": processes},
+            in_flight=each + (at < more),
+            first=share.first + (at << 40),
+            rate_per_s=share.rate_per_s / processes,
+        )
         for at in range(processes)
     ]
 
@@ -56,7 +67,11 @@ def _started(shares: list[Share]) -> Iterator[list[Worker]]:
     try:
         for share in shares:
             command = [sys.executable, "-P", "-m", "kvclient.bench.worker"]
-            workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
+            workers.append(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0
+                )
+            )
             _say(workers[-1], share_line(share))
         yield workers
     finally:
@@ -64,6 +79,22 @@ def _started(shares: list[Share]) -> Iterator[list[Worker]]:
             if worker.poll() is None:
                 worker.kill()
             worker.communicate()
+
+
+def _hear_all(workers: Sequence[Worker]) -> list[Measured]:
+    """What each has measured; at an interrupt, until then. A second interrupt is raised."""
+    parts: list[Measured] = []
+    interrupted = False
+    while len(parts) < len(workers):
+        try:
+            parts.append(Measured.from_row(_hear(workers[len(parts)])))
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            for worker in workers:
+                worker.send_signal(signal.SIGINT)
+    return parts
 
 
 def _say(worker: Worker, line: str) -> None:

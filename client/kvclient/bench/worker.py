@@ -1,22 +1,27 @@
 """One process's share of a run: `python -m kvclient.bench.worker`, driven by lines of JSON on stdin and stdout.
 
 The first line in is the `Share`. The worker opens its operations, says `{"ready": true}`, waits for a line so that all workers
-begin together, runs the loop and says its `Measured`. An error of the store ends it with `{"error": …}` instead. What is measured
-is named by a factory, `module:attribute`, so that a comparison with other stores runs in the same worker.
+begin together, runs the loop and says its `Measured`. SIGINT ends the loop before its time. An error of the store ends the worker
+with `{"error": …}` instead. What is measured is named by a factory, `module:attribute`, so that a comparison with other stores runs
+in the same worker.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import IO, Any
 
 from kvclient.bench.histogram import Latencies
-from kvclient.bench.loop import LoopResult, Operation, run, run_closed_loop
+from kvclient.bench.loop import Halt, LoopResult, Operation, run, run_closed_loop
+from kvclient.bench.open_loop import run_open_loop
 from kvproto.errors import KvError, error_class
 
 
@@ -34,7 +39,8 @@ Factory = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[Operations]]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one process does: `in_flight` callers for `warm_up_s` and `seconds`, on what `factory` makes of `parameters`."""
+    """What one process does for `warm_up_s` and `seconds`, on what `factory` makes of `parameters`: `in_flight` callers; with a
+    `rate_per_s` the open loop, and then `in_flight` is the most that may be under way."""
 
     factory: str
     parameters: Mapping[str, Any]
@@ -42,19 +48,23 @@ class Share:
     seconds: float
     warm_up_s: float = 0.0
     first: int = 0
+    rate_per_s: float = 0.0
 
 
 @dataclass(slots=True)
 class Measured:
-    """What one process, or several together, measured; latencies by kind of operation."""
+    """What one process, or several together, measured in a window of `seconds`; latencies by kind of operation."""
 
     seconds: float
     completed: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     latencies: dict[str, Latencies] = field(default_factory=dict)
+    interrupted: bool = False
 
     def merge(self, other: Measured) -> None:
         """Adds what another process measured in the same window."""
+        self.seconds = max(self.seconds, other.seconds)  # they differ only where an interrupt reached one after the other
+        self.interrupted = self.interrupted or other.interrupted
         self.completed += other.completed
         for code, count in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + count
@@ -64,13 +74,14 @@ class Measured:
     def to_json(self) -> str:
         """One line."""
         encoded = {kind: latencies.encode() for kind, latencies in self.latencies.items()}
-        return json.dumps({"seconds": self.seconds, "completed": self.completed, "errors": self.errors, "latencies": encoded})
+        row = {"seconds": self.seconds, "completed": self.completed, "errors": self.errors, "interrupted": self.interrupted}
+        return json.dumps({**row, "latencies": encoded})
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Measured:
         """The reverse of `to_json`, decoded."""
         latencies = {kind: Latencies.decode(text) for kind, text in row["latencies"].items()}
-        return cls(row["seconds"], row["completed"], dict(row["errors"]), latencies)
+        return cls(row["seconds"], row["completed"], dict(row["errors"]), latencies, row["interrupted"])
 
 
 def resolve_factory(name: str) -> Factory:
@@ -81,13 +92,46 @@ def resolve_factory(name: str) -> Factory:
 
 
 async def measure(share: Share, when_ready: Callable[[], None] = lambda: None) -> Measured:
-    """Opens the operations, calls `when_ready` (which may block until the others are ready too), runs the loop."""
+    """Opens the operations, calls `when_ready` (which may block until the others are ready too), runs the loop. SIGINT ends
+    the loop before its time, with what was measured until then."""
+    halt = Halt()
     async with resolve_factory(share.factory)(share.parameters) as operations:
-        when_ready()
-        result = await run_closed_loop(
-            operations.op, in_flight=share.in_flight, seconds=share.seconds, warm_up_s=share.warm_up_s, first=share.first
+        with _called_by_sigint(halt):
+            when_ready()
+            result = await _run_loop(share, operations.op, halt)
+    measured = summarize(result, operations.kinds, operations.kind_of)
+    measured.interrupted = halt.called
+    return measured
+
+
+async def _run_loop(share: Share, op: Operation, halt: Halt) -> LoopResult:
+    if share.rate_per_s:
+        return await run_open_loop(
+            op,
+            rate_per_s=share.rate_per_s,
+            in_flight_max=share.in_flight,
+            seconds=share.seconds,
+            warm_up_s=share.warm_up_s,
+            first=share.first,
+            halt=halt,
         )
-    return summarize(result, operations.kinds, operations.kind_of)
+    return await run_closed_loop(
+        op, in_flight=share.in_flight, seconds=share.seconds, warm_up_s=share.warm_up_s, first=share.first, halt=halt
+    )
+
+
+@contextmanager
+def _called_by_sigint(halt: Halt) -> Iterator[None]:
+    """SIGINT calls `halt` during the block, where signals can be had: in a main thread, and not on Windows."""
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, halt)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def summarize(result: LoopResult, kinds: Iterable[str], kind_of: Callable[[int], str]) -> Measured:

@@ -5,8 +5,26 @@ from __future__ import annotations
 import base64
 import binascii
 import sys
+from typing import TYPE_CHECKING
 
 from kvproto.errors import BadRequest
+
+if TYPE_CHECKING:
+    import click
+
+
+def keys_offered(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What Tab offers for a key."""
+    from kvclient.cli import completions  # only who presses Tab waits for it
+
+    return completions.keys(context, parameter, incomplete)
+
+
+def namespaces_offered(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What Tab offers for a namespace."""
+    from kvclient.cli import completions
+
+    return completions.namespaces(context, parameter, incomplete)
 
 
 def to_bytes(argument: str) -> bytes:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvclient.cli import connection
-from kvclient.cli.arguments import to_bytes
+from kvclient.cli.arguments import keys_offered, to_bytes
 from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvproto.errors import AvailabilityError
@@ -36,7 +37,15 @@ STATUS_FIELDS = (
 )
 
 
-@click.command(short_help="One row a node: state, epoch, hints, divergence.")
+@click.command(
+    cls=Examples,
+    short_help="One row a node: state, epoch, hints, divergence.",
+    examples="""
+kv status
+kv status --wait converged --timeout 60
+kv status -o json | jq -r 'select(.state != "alive") | .id'
+""",
+)
 @click.option("--wait", type=click.Choice(["converged"]), help="Wait until this holds, at most --timeout seconds; else end 5.")
 @click.pass_context
 def status(ctx: click.Context, wait: str | None) -> int:
@@ -62,8 +71,17 @@ def status(ctx: click.Context, wait: str | None) -> int:
     return connection.run(options, work)
 
 
-@click.command(short_help="Who owns what: shares of the ring, owners of a key.")
-@click.option("--key", metavar="K", help="Only this key: its partition, and its owners in order of preference.")
+@click.command(
+    cls=Examples,
+    short_help="Who owns what: shares of the ring, owners of a key.",
+    examples="""
+kv ring
+kv ring --key alice
+""",
+)
+@click.option(
+    "--key", metavar="K", shell_complete=keys_offered, help="Only this key: its partition, and its owners in order of preference."
+)
 @click.pass_context
 def ring(ctx: click.Context, key: str | None) -> int:
     """Show each member's share of the partitions, or who owns one key."""

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from kvclient.cli.options import DEFAULT_AT
+from kvproto.errors import AvailabilityError
 
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
     from kvproto.columns import ClusterInfo, NodeStatus, Receipt
+
+T = TypeVar("T")
+
+KEEPER = "kvclient.cli.keeper"  # in a click context's meta: the `Keeper` of the shell that the command was typed in
 
 
 class Entry(Protocol):
@@ -129,11 +138,45 @@ def connect(at: str, *, timeout_s: float | None = None, level: str | None = None
     return AsyncClient(at, timeout_s=timeout_s, level=level)
 
 
+def open_client(options: Options) -> AbstractAsyncContextManager[Client]:
+    """The client that these options ask for."""
+    return connect(options.at, timeout_s=options.timeout_s, level=options.level)
+
+
+class Keeper(Protocol):
+    """Runs commands' work with clients that it keeps from one command to the next: the shell's session."""
+
+    def run(self, options: Options, work: Callable[[Client], Awaitable[T]], *, timeout_s: float | None = None) -> T:
+        """As `run` does; raises `TimeoutError` where that takes longer than `timeout_s`, connecting included."""
+
+
 def run(options: Options, work: Callable[[Client], Awaitable[int]]) -> int:
-    """Runs one command's work with a client on a fresh event loop; returns the work's exit code, raises what it raises."""
+    """Runs one command's work with a client; returns the work's exit code, raises what it raises.
+
+    The client is the command's own, on a fresh event loop, or in a shell the one that is kept.
+    """
+    context = click.get_current_context(silent=True)
+    keeper: Keeper | None = context.meta.get(KEEPER) if context is not None else None
+    if keeper is not None:
+        return keeper.run(options, work)
 
     async def with_client() -> int:
-        async with connect(options.at, timeout_s=options.timeout_s, level=options.level) as client:
+        async with AsyncExitStack() as stack:
+            client = await enter(stack, options)
             return await work(client)
 
     return asyncio.run(with_client())
+
+
+async def enter(stack: AsyncExitStack, options: Options) -> Client:
+    """A connected client, closed with `stack`.
+
+    The error of a cluster that cannot be reached is brief and has a note on what to do; what each address said is for `--explain`.
+    """
+    try:
+        return await stack.enter_async_context(open_client(options))
+    except AvailabilityError as error:
+        reason = error.message if options.explain else error.message.rpartition(": ")[2].rstrip("]")
+        brief = type(error)(f"nothing answers at {options.at}: {reason}", retryable=error.retryable, subject=options.at)
+        brief.add_note("start a cluster with: kv dev" if options.at == DEFAULT_AT else "another address can be given with --at")
+        raise brief from error

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kvclient.cli import connection
-from kvclient.cli.arguments import decode_base64, to_bytes, value_bytes
+from kvclient.cli.arguments import decode_base64, keys_offered, to_bytes, value_bytes
 from kvclient.cli.exit_codes import ExitCode, exit_code_of, gravest
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import ErrorPrinter, Printer, note, print_receipt_notes, printable
 from kvclient.cli.rows import entry_row, written_row
@@ -23,8 +24,17 @@ if TYPE_CHECKING:
 _REPLICAS = click.IntRange(min=1)
 
 
-@click.command(short_help="Store a value under a key.")
-@click.argument("key")
+@click.command(
+    cls=Examples,
+    short_help="Store a value under a key.",
+    examples="""
+kv put alice 'hello'
+kv put photo - < photo.jpg   the value is what stdin holds
+kv put session x --ttl 3600   gone after an hour
+kv put cart both --context AQAB…   supersedes exactly what a get has shown
+""",
+)
+@click.argument("key", shell_complete=keys_offered)
 @click.argument("value")
 @click.option("--ttl", "ttl_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Expire after this time.")
 @click.option(
@@ -62,8 +72,17 @@ def put(
     return connection.run(options, work)
 
 
-@click.command(short_help="Print the value of one or more keys.")
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
+@click.command(
+    cls=Examples,
+    short_help="Print the value of one or more keys.",
+    examples="""
+kv get alice
+kv get alice bob carol   a row for each
+kv get photo -o raw > photo.jpg
+kv get alice -o json | jq .version
+""",
+)
+@click.argument("keys", nargs=-1, required=True, metavar="KEY…", shell_complete=keys_offered)
 @click.option("--r", "r", type=_REPLICAS, metavar="N", help="Replicas that must have answered.")
 @click.pass_context
 def get(ctx: click.Context, keys: tuple[str, ...], r: int | None) -> int:
@@ -91,8 +110,16 @@ def get(ctx: click.Context, keys: tuple[str, ...], r: int | None) -> int:
     return connection.run(options, work)
 
 
-@click.command(name="del", short_help="Delete one or more keys.")
-@click.argument("keys", nargs=-1, required=True, metavar="KEY…")
+@click.command(
+    cls=Examples,
+    name="del",
+    short_help="Delete one or more keys.",
+    examples="""
+kv del alice
+kv del alice bob carol
+""",
+)
+@click.argument("keys", nargs=-1, required=True, metavar="KEY…", shell_complete=keys_offered)
 @click.option("--context", metavar="C", help="Context of a read (base64): deletes what that read saw, and nothing newer.")
 @click.option("--w", "w", type=_REPLICAS, metavar="N", help="Replicas that must have stored the deletion.")
 @click.pass_context

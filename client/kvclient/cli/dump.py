@@ -17,6 +17,7 @@ import click
 from kvclient.cli import connection
 from kvclient.cli.arguments import to_bytes
 from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvclient.cli.progress_bar import progress_bar
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 ADVANCE_EVERY_KEYS = 1_000
 
 
-@click.command(short_help="Write a namespace as JSON Lines; resumable.")
+@click.command(
+    cls=Examples,
+    short_help="Write a namespace as JSON Lines; resumable.",
+    examples="""
+kv dump backup.jsonl   goes on where it was interrupted
+kv dump --prefix user: | wc -l
+""",
+)
 @click.argument("target", metavar="[FILE|-]", default="-", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin so.")
 @click.option("--after", default="", metavar="KEY", help="Begin behind this key (to continue a dump on stdout).")

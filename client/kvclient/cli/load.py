@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ import click
 
 from kvclient.cli import connection
 from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvclient.cli.progress_bar import Advance, progress_bar
@@ -54,7 +58,14 @@ class Batch:
         return len(self.rows) >= BATCH_ROWS_MAX or self.size_bytes >= BATCH_BYTES_MAX
 
 
-@click.command(short_help="Store every line of a JSON Lines file; resumable.")
+@click.command(
+    cls=Examples,
+    short_help="Store every line of a JSON Lines file; resumable.",
+    examples="""
+kv load users.jsonl
+kv dump -n users | kv load - -n copy
+""",
+)
 @click.argument("source", metavar="FILE|-", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--skip", type=click.IntRange(min=0), metavar="LINES", help="Begin behind so many lines (for stdin, which has no notes)."
@@ -67,6 +78,8 @@ def load(ctx: click.Context, source: str, skip: int | None, fresh: bool) -> int:
     What `kv dump` wrote comes back with its siblings and times of expiry. If it is interrupted, run the same command again.
     """
     options = Options.of(ctx)
+    if source == "-" and connection.KEEPER in ctx.meta and sys.stdin.isatty():
+        raise BadRequest("at the shell's prompt load takes a file: what is typed there are commands")
 
     async def work(client: Client) -> int:
         if source == "-":
@@ -100,7 +113,12 @@ class Loader:
         self.progress = start
         try:
             with progress_bar("loading", total=total_bytes, done=start.offset_bytes) as advance:
-                for batch in batches(stream, start, skip_lines):
+                waiting = batches(stream, start, skip_lines)
+                while True:
+                    with interrupts_at_once():
+                        batch = next(waiting, None)
+                    if batch is None:
+                        break
                     await self._store(batch, advance)
         except BaseException:
             if self.progress.lines:
@@ -132,6 +150,23 @@ class Loader:
         await self._namespace.put(row.key, row.values[0], **self._call, **ttl)
         for value in row.values[1:]:
             await self._namespace.put(row.key, value, **self._call, **ttl, context=b"")
+
+
+@contextmanager
+def interrupts_at_once() -> Iterator[None]:
+    """While lines are read, Ctrl-C ends the wait for one.
+
+    The event loop's own handler would only note it for when the loop runs again, which it does not before the line has come. In a
+    shell's thread, where no signal arrives, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def batches(stream: IO[bytes], start: Progress, skip_lines: int) -> Iterator[Batch]:

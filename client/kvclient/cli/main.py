@@ -20,7 +20,7 @@ def prepare_environment() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code (docs/operations.md, "Exit codes"); `argv` defaults to the process's arguments."""
+    """Runs one command and returns its exit code (docs/command.md, "Exit codes"); `argv` defaults to the process's arguments."""
     prepare_environment()
     try:
         from kvclient.cli import tree

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
+from kvclient.cli.arguments import namespaces_offered
+from kvclient.cli.help_pages import Context
 from kvproto.errors import BadRequest
 
 DEFAULT_AT = "127.0.0.1:7400"
@@ -70,14 +72,26 @@ class Options:
 
 
 def _namespace_in_url(at: str) -> str:
-    return urlsplit(at).path.strip("/") if at.startswith("kv://") else ""
+    if not at.startswith("kv://"):
+        return ""
+    from urllib.parse import urlsplit
+
+    return urlsplit(at).path.strip("/")
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is None or value is False:
         return
+    typed = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    if not typed and _META + str(parameter.name).removeprefix("global_") in context.meta:
+        return  # the shell that this line was typed in has been told otherwise than the environment
     name = str(parameter.name)
     context.meta[_META + name.removeprefix("global_")] = Output(value) if name == "global_output" else value
+
+
+def set_option(meta: dict[str, Any], name: str, value: object) -> None:
+    """Gives a global option a value in a context's `meta`, as if it had been typed."""
+    meta[_META + name] = value
 
 
 def _global_options(*, with_environment: bool) -> Iterator[click.Option]:
@@ -94,7 +108,7 @@ def _global_options(*, with_environment: bool) -> Iterator[click.Option]:
         "--at",
         metavar="HOST:PORT[,…]",
         envvar=variable("KV_AT"),
-        help=f"Nodes to start from (KV_AT; default {DEFAULT_AT}).",
+        help=f"Nodes to start from.  [env: KV_AT; default: {DEFAULT_AT}]",
     )
     yield option(
         "global_namespace",
@@ -102,17 +116,24 @@ def _global_options(*, with_environment: bool) -> Iterator[click.Option]:
         "--namespace",
         metavar="NAME",
         envvar=variable("KV_NAMESPACE"),
-        help=f"Namespace (KV_NAMESPACE; default {DEFAULT_NAMESPACE}).",
+        shell_complete=namespaces_offered,
+        help=f"Namespace.  [env: KV_NAMESPACE; default: {DEFAULT_NAMESPACE}]",
     )
-    yield option("global_level", "--level", type=click.Choice(LEVELS), help="Consistency level; default: the namespace's preset.")
+    yield option("global_level", "--level", type=click.Choice(LEVELS), help="Consistency level.  [default: the preset's]")
     yield option(
         "global_timeout_s",
         "--timeout",
         metavar="SECONDS",
         type=click.FloatRange(min=0.0, min_open=True),
-        help=f"Covers retries and failover (default {DEFAULT_TIMEOUT_S:g}).",
+        help=f"Covers retries and failover.  [default: {DEFAULT_TIMEOUT_S:g}]",
     )
-    yield option("global_output", "-o", "--output", type=click.Choice([output.value for output in Output]), help="Output format.")
+    yield option(
+        "global_output",
+        "-o",
+        "--output",
+        type=click.Choice([output.value for output in Output]),
+        help="Output format.  [default: human]",
+    )
     yield option("global_explain", "--explain", is_flag=True, default=None, help="Say who answered what, and why.")
 
 
@@ -123,7 +144,8 @@ def accept_global_options(command: click.Command, *, root: bool = False) -> clic
         if not taken.intersection(option.opts):
             option.hidden = not root  # listed once, in `kv --help`
             command.params.append(option)
-    command.epilog = command.epilog or "Global options (kv --help) are accepted here too."
+    command.context_class = Context
+    command.epilog = command.epilog or "As everywhere: --at -n --level --timeout -o --explain (see kv --help)."
     if isinstance(command, click.Group):
         for child in command.commands.values():
             accept_global_options(child)
@@ -141,9 +163,9 @@ def given_before(context: click.Context, command: click.Command) -> dict[str, An
     return defaults
 
 
-def output_asked(arguments: list[str]) -> Output:
+def output_asked(arguments: list[str], default: Output = Output.HUMAN) -> Output:
     """The output format a command line asks for, read without parsing: one that cannot be parsed has an error to print."""
-    asked = Output.HUMAN
+    asked = default
     for at, argument in enumerate(arguments):
         if argument == "--":
             break

@@ -88,6 +88,8 @@ class ErrorPrinter:
         about_key = "" if key is None else f"{printable(key)}: "
         unknown = " (it may have been applied)" if error.may_have_applied else ""
         note(f"kv: {about_key}{error.message}{unknown}")
+        for hint in getattr(error, "__notes__", ()):
+            note(f"    {hint}")
 
     def print_usage(self, error: click.ClickException) -> None:
         """A command line that cannot be understood, and where its help is."""
@@ -97,7 +99,8 @@ class ErrorPrinter:
         if self._json:
             self._object(Code.BAD_REQUEST.name, sentence(error))
         else:
-            note(f"kv: {sentence(error)}{'' if context is None else f' ({context.command_path} --help)'}")
+            path = "" if context is None else context.command_path  # none in the shell, where a command was not found
+            note(f"kv: {sentence(error)}" + (f" ({path} --help)" if path else ""))
 
     def print_interrupted(self) -> None:
         """Ctrl-C."""
@@ -135,6 +138,11 @@ def note(text: str) -> None:
         print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
     except BrokenPipeError:
         return
+
+
+def may_have_colour() -> bool:
+    """Whether the environment leaves colours to the terminal (https://no-color.org; a dumb terminal has none)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def abandon_stdout() -> ExitCode:

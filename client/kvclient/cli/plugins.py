@@ -6,7 +6,6 @@ list of commands must not wait for.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,7 @@ def one_line_of_help(entry_point: EntryPoint) -> str:
 
 def _docstring(entry_point: EntryPoint) -> str | None:
     import ast
+    from importlib.util import find_spec
 
     try:
         spec = find_spec(entry_point.module)

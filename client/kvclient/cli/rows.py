@@ -1,4 +1,4 @@
-"""Results as the JSON objects that programs read (docs/operations.md, "JSON output")."""
+"""Results as the JSON objects that programs read (docs/command.md, "JSON output")."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvclient.cli import connection
-from kvclient.cli.arguments import to_bytes
+from kvclient.cli.arguments import keys_offered, to_bytes
 from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, printable
 from kvclient.cli.rows import entry_row
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
     from kvclient.cli.connection import Client, ScannedEntry
 
 
-@click.command(short_help="List keys and values in key order.")
-@click.argument("prefix", default="")
-@click.option("--start", metavar="KEY", help="First key, inclusive.")
-@click.option("--end", metavar="KEY", help="Last key, exclusive.")
+@click.command(
+    cls=Examples,
+    short_help="List keys and values in key order.",
+    examples="""
+kv scan user: --limit 10
+kv scan --start a --end b -o json
+""",
+)
+@click.argument("prefix", default="", shell_complete=keys_offered)
+@click.option("--start", metavar="KEY", shell_complete=keys_offered, help="First key, inclusive.")
+@click.option("--end", metavar="KEY", shell_complete=keys_offered, help="Last key, exclusive.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many keys.")
 @click.pass_context
 def scan(ctx: click.Context, prefix: str, start: str | None, end: str | None, limit: int | None) -> int:

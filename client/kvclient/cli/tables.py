@@ -73,9 +73,9 @@ def ring_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
 
 def latency_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     """Prints a row a kind of operation: count, rate and latencies in milliseconds."""
-    names = ("ops", "ops/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms")
+    names = ("ops", "ops/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms")
     table = _table([("", "left"), *((name, "right") for name in names)])
     for row in rows:
-        latencies = (f"{row[name] / 1000:.3f}" for name in ("p50_us", "p99_us", "p99_9_us", "max_us"))
+        latencies = (f"{row[name] / 1000:.3f}" for name in ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us"))
         table.add_row(row["kind"], f"{row['ops']:,}", f"{row['ops_per_s']:,.0f}", *latencies)
     _print(table, title=title)

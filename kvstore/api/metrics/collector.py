@@ -1,43 +1,72 @@
-"""One node's registry: every family there is, put together when somebody asks. Called off the event loop; it takes what it reads as
-it finds it, and a sum may be a batch ahead of its count.
-"""
+"""One node's metrics, put together when somebody asks: what the event loop owns is read on it, in one turn, so that a page is of
+one moment; what lies on disk is read beside it, where the text is made as well."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from kvstore.api.metrics.replication import collect_links, collect_ring
 from kvstore.api.metrics.requests import collect_calls, collect_requests
 from kvstore.api.metrics.runtime import collect_runtime
-from kvstore.api.metrics.storage import KeyEstimate, collect_commits, collect_store
+from kvstore.api.metrics.storage import KeyEstimate, collect_commits, collect_engine, collect_store
 from kvstore.local_node import LocalNode
 from kvstore.transport.peer_link import PeerLink
 
 
-class NodeCollector(Collector):
-    """Reads the counters of `local` and of its `links`."""
+class Exposition:
+    """The text of /metrics, for one reader at a time."""
 
     def __init__(
         self, local: LocalNode, links: Mapping[str, PeerLink], certificate_expires_at_ms: Callable[[], int | None] = lambda: None
     ) -> None:
+        self._collector = _NodeCollector(local, links, certificate_expires_at_ms)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self._collector)
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._reading = asyncio.Lock()
+
+    async def render(self, accept: str) -> tuple[bytes, str]:
+        """The text, as a reader that sends `accept` wants it, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        async with self._reading:
+            self._collector.read()
+            return await asyncio.get_running_loop().run_in_executor(None, encode, self._registry), content_type
+
+
+class _NodeCollector(Collector):
+    """Every family of a node: `read` on the loop, then `collect` on any thread."""
+
+    def __init__(self, local: LocalNode, links: Mapping[str, PeerLink], expires_at_ms: Callable[[], int | None]) -> None:
         self._local = local
         self._links = links
-        self._certificate_expires_at_ms = certificate_expires_at_ms
+        self._expires_at_ms = expires_at_ms
         self._keys = KeyEstimate(local.engine)
         self._engine = local.engine.statistics().get("engine", type(local.engine).__name__)
+        self._read: list[Metric] = []
+
+    def read(self) -> None:
+        """Takes what the event loop owns, as of now."""
+        self._read = list(self._of_the_loop())
 
     def describe(self) -> Iterator[Metric]:
         """Nothing beforehand: no two collectors of a node share a name."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, as of now."""
+        """What was read, and what lies on disk."""
+        yield from self._read
+        yield from collect_engine(self._local.engine, self._local.ring.view, self._keys)
+
+    def _of_the_loop(self) -> Iterator[Metric]:
         local, telemetry = self._local, self._local.telemetry
-        yield from collect_runtime(local.config, self._engine, telemetry, self._certificate_expires_at_ms())
+        yield from collect_runtime(local.config, self._engine, telemetry, self._expires_at_ms())
         if telemetry.requests is not None:
             yield from collect_requests(local, telemetry.requests)
         if telemetry.calls is not None:
@@ -46,13 +75,4 @@ class NodeCollector(Collector):
         yield from collect_ring(local.ring.view)
         if telemetry.commits is not None:
             yield from collect_commits(local, telemetry.commits)
-        yield from collect_store(local, self._keys)
-
-
-def make_registry(collector: NodeCollector) -> CollectorRegistry:
-    """The node's own families, and those of its process and of Python's cycle collector."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
+        yield from collect_store(local)

@@ -1,4 +1,4 @@
-"""The commit thread, the engine and the record cache. Reads the disk: called off the event loop."""
+"""The commit thread, the engine and the record cache."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prometheus_client.core import Metric
 
 from kvproto.errors import StorageError
 from kvstore.api.metrics.families import Row, counter, gauge, histogram
+from kvstore.cluster.view import RingView
 from kvstore.local_node import LocalNode
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import partition_range
@@ -55,8 +56,8 @@ def collect_commits(local: LocalNode, meter: CommitMeter) -> Iterator[Metric]:
     yield gauge("kv_commit_stuck_seconds", "How long the batch on the commit thread has been there.", (), [((), stuck_s)])
 
 
-def collect_store(local: LocalNode, keys: KeyEstimate) -> Iterator[Metric]:
-    """What is held, on disk and in memory. Nothing of the engine once it is closed."""
+def collect_store(local: LocalNode) -> Iterator[Metric]:
+    """What is held in memory."""
     store, cache = local.store, local.store.cache
     yield gauge("kv_records_quarantined", "Records that cannot be read and are not served.", (), [((), store.quarantined)])
     yield gauge("kv_record_cache_bytes", "What the cache of recent records holds.", (), [((), cache.size_bytes)])
@@ -64,17 +65,20 @@ def collect_store(local: LocalNode, keys: KeyEstimate) -> Iterator[Metric]:
     yield gauge("kv_record_cache_records", "Records in it.", (), [((), len(cache.records))])
     yield counter("kv_record_cache_lookups", "Records looked for in it.", (), [((), store.lookups)])
     yield counter("kv_record_cache_misses", "Records that were not in it and were read from the engine.", (), [((), store.misses)])
-    view = local.ring.view
+
+
+def collect_engine(engine: Engine, view: RingView, keys: KeyEstimate) -> Iterator[Metric]:
+    """What is held on disk; nothing once the engine is closed. Reads it: for another thread than the event loop's."""
     owned = [partition for partition, owners in enumerate(view.preference) if view.me in owners]
     try:
         yield gauge("kv_storage_keys", "Keys held here, tombstones included; an estimate.", (), [((), keys.estimate(owned))])
-        yield gauge("kv_storage_bytes", "Files of the engine, its log included.", (), [((), local.engine.size_bytes())])
-        yield from _collect_engine(local.engine.statistics())
+        yield gauge("kv_storage_bytes", "Files of the engine, its log included.", (), [((), engine.size_bytes())])
+        yield from _collect_levels(engine.statistics())
     except StorageError:
         return
 
 
-def _collect_engine(told: dict[str, str]) -> Iterator[Metric]:
+def _collect_levels(told: dict[str, str]) -> Iterator[Metric]:
     level = ("level",)
     stats = parse_level_stats(told.get("levels", ""))
 

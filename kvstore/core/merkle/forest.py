@@ -1,0 +1,140 @@
+"""All hash trees of one node: by the prefix of store keys (partition and namespace), which every record's key begins with.
+
+`apply` is on the way of every write: the store calls it once a batch, when the commit that changed the records has completed, with
+what was held before. So the trees tell what is durable, and a failed commit changes none. The rest is background work.
+
+A tree is *known* (absent: there are no records), or *unknown* (after an unclean stop, or when a record was lost): no root is told
+until it is rebuilt. A rebuild adds up a snapshot while updates go to the tree and to the rebuild, in any order, for leaves are
+XORs. What must be exact is the cut: the snapshot holds what was committed before `begin_rebuild` and nothing else. A snapshot that
+is taken as a job of the commit thread, with `begin_rebuild` called where that job's completion is told among those of the commits,
+is cut so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from xxhash import xxh3_64_intdigest
+
+from kvstore.core.merkle.tree import HashTree, depth_for
+
+PREFIX_BYTES = 6
+REBUILD_DEPTH = 12
+"""Leaves of a rebuild whose number of keys nobody knows, 32 kB; folded when it is done, rebuilt again if they are too few."""
+
+
+class Forest:
+    """The trees of one node, all known and without records at first. Belongs to one event loop; every method returns at once."""
+
+    __slots__ = ("_rebuilds", "_trees", "_unknown")
+
+    def __init__(self) -> None:
+        self._trees: dict[bytes, HashTree] = {}
+        self._rebuilds: dict[bytes, HashTree] = {}
+        self._unknown: set[bytes] = set()
+
+    def apply(self, store_keys: Sequence[bytes], olds: Sequence[bytes | None], news: Sequence[bytes | None]) -> None:
+        """The records of `store_keys` were `olds` and are `news`, row by row; None: no record. A key may come twice, in order."""
+        trees, hashed = self._trees, xxh3_64_intdigest
+        for store_key, old, new in zip(store_keys, olds, news, strict=True):
+            tree = trees.get(store_key[:PREFIX_BYTES]) or self._missing(store_key[:PREFIX_BYTES])
+            key = hashed(store_key)
+            if old is None:
+                tree.keys += 1
+                change = 0
+            else:
+                change = hashed(old, key)
+            if new is None:
+                tree.keys -= 1
+            else:
+                change ^= hashed(new, key)
+            tree.leaves[key & tree.mask] ^= change
+        if self._rebuilds:
+            self._apply_to_rebuilds(store_keys, olds, news)
+
+    def _missing(self, prefix: bytes) -> HashTree:
+        """The first record of a tree; of an unknown one, nothing is worth keeping."""
+        tree = HashTree()
+        if prefix not in self._unknown:
+            self._trees[prefix] = tree
+        return tree
+
+    def _apply_to_rebuilds(self, store_keys: Sequence[bytes], olds: Sequence[bytes | None], news: Sequence[bytes | None]) -> None:
+        for store_key, old, new in zip(store_keys, olds, news, strict=True):
+            rebuild = self._rebuilds.get(store_key[:PREFIX_BYTES])
+            if rebuild is not None:
+                rebuild.update(store_key, old, new)
+
+    def tree(self, prefix: bytes) -> HashTree | None:
+        """The tree of `prefix`, None while it is unknown. For reading; compare with a `copy` of it."""
+        if prefix in self._unknown:
+            return None
+        return self._trees.get(prefix) or HashTree(0)
+
+    # --- background work
+
+    @property
+    def unknown(self) -> list[bytes]:
+        """Trees to be rebuilt before anything can be compared."""
+        return sorted(self._unknown)
+
+    def crowded(self) -> list[bytes]:
+        """Known trees that would be better rebuilt with more leaves; those that have too many are folded on the way."""
+        for tree in self._trees.values():
+            if tree.is_roomy:
+                tree.fold_to(min(tree.depth, depth_for(tree.keys)))
+        return sorted(prefix for prefix, tree in self._trees.items() if tree.is_crowded)
+
+    def mark_unknown(self, prefixes: Iterable[bytes]) -> None:
+        """What these trees say may be wrong: nothing is told of them until they are rebuilt, and what was begun begins anew."""
+        for prefix in prefixes:
+            self._unknown.add(prefix)
+            self._trees.pop(prefix, None)
+            self._rebuilds.pop(prefix, None)
+
+    def begin_rebuild(self, prefix: bytes) -> None:
+        """From now on updates count for the rebuild; what was committed before is added from the snapshot."""
+        held = self._trees.get(prefix)
+        self._rebuilds[prefix] = HashTree(REBUILD_DEPTH if held is None else max(held.depth, depth_for(held.keys)))
+
+    def add_scanned(self, prefix: bytes, store_keys: Sequence[bytes], records: Sequence[bytes]) -> bool:
+        """Adds a part of the snapshot; False if the rebuild was given up meanwhile (`mark_unknown`, `drop`)."""
+        rebuild = self._rebuilds.get(prefix)
+        if rebuild is None:
+            return False
+        for store_key, record in zip(store_keys, records, strict=True):
+            rebuild.update(store_key, None, record)
+        return True
+
+    def end_rebuild(self, prefix: bytes) -> bool:
+        """The whole snapshot was added: the tree is known, at the depth that its keys need. False if it was given up."""
+        rebuild = self._rebuilds.pop(prefix, None)
+        if rebuild is None:
+            return False
+        rebuild.fold_to(min(rebuild.depth, depth_for(rebuild.keys)))
+        self._unknown.discard(prefix)
+        self._trees[prefix] = rebuild
+        return True
+
+    def drop(self, prefix: bytes) -> None:
+        """The records of `prefix` are gone (a namespace dropped, a partition moved away)."""
+        self._unknown.discard(prefix)
+        self._trees.pop(prefix, None)
+        self._rebuilds.pop(prefix, None)
+
+    def dump(self) -> Iterator[tuple[bytes, bytes]]:
+        """(prefix, bytes) of every known tree, for a clean stop. An unknown one is not stored, so it is unknown at the next
+        start."""
+        for prefix, tree in sorted(self._trees.items()):
+            if tree.keys:
+                yield prefix, tree.dump()
+
+    def load(self, prefix: bytes, data: bytes) -> None:
+        """A tree that a clean stop stored. Raises `DamagedTree`: mark it unknown."""
+        self._trees[prefix] = HashTree.load(data)
+
+    def check(self, prefix: bytes, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Asserts that a known tree is that of `records`, every durable one of the prefix; for tests and simulation."""
+        tree = self.tree(prefix)
+        if tree is not None:
+            tree.check(records)

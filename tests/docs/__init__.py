@@ -1,0 +1,1 @@
+"""The pages are true: what they show is run."""

@@ -1,0 +1,1 @@
+"""What a node tells: metrics, health, logs and ids."""

@@ -1,0 +1,79 @@
+"""The dialling of peers over gRPC, where what gRPC does cannot be had at will: over a stand-in for the channel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from kvproto.v1 import peer_pb2
+from kvstore.config import ClusterConfig
+from kvstore.transport.grpc_peers import GrpcPeers
+from kvstore.transport.hello import Identity
+from tests.support.clocks import ManualClock
+
+
+class EndingStream:
+    """A stream that breaks in the very moment in which its first reader is cancelled: he hears of the break alone."""
+
+    def __init__(self, cancelled: list[object]) -> None:
+        self._cancelled = cancelled
+
+    async def read(self) -> Any:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self._cancelled.append(self)
+            if len(self._cancelled) > 1:
+                raise
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "Stream removed", ""
+            ) from None
+
+    async def write(self, message: Any) -> None:
+        """Nothing is sent."""
+
+    def cancel(self) -> None:
+        """It has ended."""
+
+
+class Channel:
+    """Greets, and opens such streams."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[object] = []
+
+    def unary_unary(self, method: str, **how: Any) -> Callable[..., Awaitable[Any]]:
+        async def hello(request: Any, **how: Any) -> peer_pb2.HelloReply:
+            return peer_pb2.HelloReply(node_id="n2", advertise="127.0.0.1:99")
+
+        return hello
+
+    def stream_stream(self, method: str, **how: Any) -> Callable[[], EndingStream]:
+        return lambda: EndingStream(self.cancelled)
+
+    async def close(self, grace: None) -> None:
+        """Nothing is open."""
+
+
+async def test_bug_a_node_whose_link_broke_in_the_moment_of_its_stop_dialled_for_ever() -> None:
+    """grpc.aio tells a cancelled reader of the break and swallows the cancellation; the stop waited for a task that went on."""
+    identity, channel = Identity("n1", 1, ClusterConfig(id="test"), "127.0.0.1:1", ""), Channel()
+    advertised: dict[str, str] = {}
+    peers = GrpcPeers(
+        identity,
+        {"n2": "127.0.0.1:2"},
+        clock=ManualClock(),
+        ring_of=lambda: (1, 1),
+        channel=lambda at: channel,
+        advertised=advertised,
+    )
+    peers.start()
+    await peers.wait_open(["n2"], 5.0)
+    assert peers.reachable("n2") and advertised == {"n2": "127.0.0.1:99"}
+    async with asyncio.timeout(5):
+        await peers.close()
+    assert len(channel.cancelled) == 1 and not peers.reachable("n2")
