@@ -4,6 +4,7 @@ them, and decides nothing; starting.py has them begin their work.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
@@ -53,6 +54,7 @@ class Assembly:
         self.server: GrpcServer | None = None
         self.http: HttpServer | None = None
         self.loop_lag: LoopLag | None = None
+        self.watching: asyncio.Task[None] | None = None
         self._seams = seams
         self._on_failure = on_failure
         self._status = status
@@ -60,6 +62,8 @@ class Assembly:
     def build(self) -> None:
         """Opens the data and makes everything. Raises a `KvError` that says in a sentence what cannot be had."""
         config, seams = self.config, self._seams
+        if config.tls is not None:
+            seams.secure(config)
         directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
         self.directory = directory
         identity = Identity(config.node_id, seams.rng.getrandbits(64), config.cluster, config.advertise, config.zone)
@@ -72,6 +76,7 @@ class Assembly:
             clock=seams.clock,
             ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
             channel=seams.channel,
+            security=seams.security,
             meter=telemetry.link,
             advertised=advertised,
         )
@@ -104,8 +109,16 @@ class Assembly:
                 intake=local.intake,
                 operations_max=config.limits.batch_operations_max,
             ),
-            PeerService(local.replica, local.ring, doorkeeper, telemetry=telemetry, on_greeted=peers.greeted_by),
+            PeerService(
+                local.replica,
+                local.ring,
+                doorkeeper,
+                telemetry=telemetry,
+                on_greeted=peers.greeted_by,
+                security=seams.security,
+            ),
             AdminService(lambda: local.describe(advertised), self._status),
+            security=seams.security,
         )
 
     async def close(self) -> None:
@@ -114,6 +127,8 @@ class Assembly:
             self.local.coordinator.stop()  # /ready says so from here on
         if self.server is not None:
             await self.server.stop(STOP_GRACE_S)
+        if self.watching is not None:
+            self.watching.cancel()
         if self.leases is not None:
             self.leases.stop()
         if self.peers is not None:
@@ -137,6 +152,12 @@ class Assembly:
         telemetry, name = self.local.telemetry, f"lag@{self.config.node_id}"
         if telemetry.loop_lag is not None:
             self.loop_lag = LoopLag(telemetry.loop_lag, telemetry.timer, name=name)
+
+    def watch_certificates(self) -> None:
+        """From here on somebody looks after them, if there are any."""
+        if self.config.tls is not None:
+            name = f"certificates@{self.config.node_id}"
+            self.watching = asyncio.get_running_loop().create_task(self._seams.security.watch(), name=name)
 
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from kvproto.columns import NodeStatus
-from kvproto.errors import KvError, ShuttingDown, StorageError, UserError
+from kvproto.errors import KvError, ShuttingDown, StorageError
 from kvstore.assembly import Assembly
 from kvstore.config import NodeConfig
 from kvstore.local_node import LocalNode
@@ -23,7 +23,8 @@ class Node:
     def __init__(self, config: NodeConfig, seams: Seams | None = None) -> None:
         self.config = config
         self.failure: KvError | None = None
-        self.parts = Assembly(config, seams or ProductionSeams(), on_failure=self._fail, status=self.status)
+        self._seams = seams or ProductionSeams()
+        self.parts = Assembly(config, self._seams, on_failure=self._fail, status=self.status)
         self._closed = asyncio.Event()
         self._stopping = False
         self._started_s = 0.0
@@ -31,10 +32,6 @@ class Node:
     async def start(self) -> None:
         """Opens the data, listens, greets the peers, serves. Raises a `KvError` that says in a sentence why it does not start."""
         config = self.config
-        if config.tls is not None:
-            raise UserError(
-                "[tls] is not available in this version: remove it and listen on loopback, or say insecure = true", subject="tls"
-            )
         try:
             self.parts.build()
             await bring_up(self.parts, self._go_on)
@@ -67,6 +64,11 @@ class Node:
             await self.parts.close()
         finally:
             self._closed.set()
+
+    @property
+    def certificate_expires_at_ms(self) -> int | None:
+        """When this node's certificate expires, Unix time; None without [tls]."""
+        return self._seams.security.expires_at_ms
 
     @property
     def local(self) -> LocalNode | None:

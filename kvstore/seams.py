@@ -16,10 +16,13 @@ import grpc.aio
 
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
 from kvstore.api.http_server import HttpServer
+from kvstore.api.malformed import RefuseMalformed
+from kvstore.config import NodeConfig
 from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random, system_timer
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.transport.security import PlainText, Security, explain_plain
 
 FILES_KEPT = 1200
 """For the engine, which keeps a thousand tables open, its logs, and the links to peers."""
@@ -40,9 +43,9 @@ class Directory(Protocol):
 
 
 class Seams(Protocol):
-    """What a node is handed. `channel` and `server` give what grpc.aio's `insecure_channel` and `server` would, the latter for so
-    many connections with calls; `timer` gives seconds for durations, finer than the loop's clock; `http` serves an address over
-    HTTP, where there is one."""
+    """What a node is handed. `channel` and `server` give what grpc.aio's channels and `server` would, the latter for so many
+    connections with calls; `security` says who is on the other side of a connection, and is plain text unless `secure` was called;
+    `timer` gives seconds for durations, finer than the loop's clock; `http` serves an address over HTTP, where there is one."""
 
     clock: Clock
     rng: random.Random
@@ -51,6 +54,10 @@ class Seams(Protocol):
     channel: Callable[[str], Any]
     server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any]
     http: type[HttpServer] | None
+    security: Security
+
+    def secure(self, config: NodeConfig) -> None:
+        """From here on `channel` and `security` go by the node's [tls]. Raises `UserError` naming what is wrong with it."""
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> Directory:
         """Takes the data directory for this process; raises as storage/directory.py says."""
@@ -70,6 +77,15 @@ class ProductionSeams:
         self.timer: Callable[[], float] = system_timer
         self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any] = _make_server
         self.http: type[HttpServer] | None = HttpServer
+        self.security: Security = PlainText(explain_plain)
+
+    def secure(self, config: NodeConfig) -> None:
+        """See `Seams.secure`. cryptography is imported for those who use it."""
+        from kvstore.transport.credentials import NodeCredentials
+
+        assert config.tls is not None, "only a node with [tls] asks for it"
+        credentials = NodeCredentials(config.tls, node_id=config.node_id, members=config.nodes, clock=self.clock)
+        self.security, self.channel = credentials, credentials.channel
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> DataDirectory:
         """See `Seams.open_directory`."""
@@ -96,4 +112,4 @@ def sockets_allowed(connections_max: int, files_max: int) -> int:
 def _make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]], connections_max: int) -> Any:
     allowed = sockets_allowed(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)]
-    return grpc.aio.server(options=options, interceptors=interceptors)
+    return grpc.aio.server(options=options, interceptors=[*interceptors, RefuseMalformed()])

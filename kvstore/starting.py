@@ -17,13 +17,15 @@ LINKS_WAIT_S = 1.0
 
 async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     """Has the built `parts` begin their work. `go_on` is called after each wait and raises if the node was stopped meanwhile, or
-    has failed: what was closed by then must not be opened again. Raises `ClusterError` when a peer refuses this node."""
+    has failed: what was closed by then must not be opened again. Raises `ClusterError` or `NotAllowed` when a peer refuses this
+    node."""
     local, peers, leases, server, directory = parts.local, parts.peers, parts.leases, parts.server, parts.directory
     assert local and peers and leases and server and directory, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
     await parts.start_http()
     await server.start()
+    parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     await local.ledger.leased()
     go_on()

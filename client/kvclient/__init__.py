@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient as AsyncClient
     from kvclient.blocking import Client as Client
+    from kvclient.credentials import Tls as Tls
     from kvclient.errors import (
         AvailabilityError as AvailabilityError,
     )
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
         NodeUnreachable as NodeUnreachable,
     )
     from kvclient.errors import (
+        NotAllowed as NotAllowed,
+    )
+    from kvclient.errors import (
         NotOwner as NotOwner,
     )
     from kvclient.errors import (
@@ -70,6 +74,9 @@ if TYPE_CHECKING:
     )
     from kvclient.errors import (
         StoreInUse as StoreInUse,
+    )
+    from kvclient.errors import (
+        TlsError as TlsError,
     )
     from kvclient.errors import (
         TooLarge as TooLarge,
@@ -111,12 +118,13 @@ _HOMES = {
     "PutResult": "kvclient.values",
     "Level": "kvproto.columns",
     "Receipt": "kvproto.columns",
+    "Tls": "kvclient.credentials",
 }
 _ERRORS = (
     ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode")
-    + ("ForkedClient", "KvError", "NodeUnreachable", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost")
-    + ("RetryWindowPassed", "SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TooLarge")
-    + ("UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch", "WrongLoop", "WrongMode")
+    + ("ForkedClient", "KvError", "NodeUnreachable", "NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost")
+    + ("RetryWindowPassed", "SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError")
+    + ("TooLarge", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch", "WrongLoop", "WrongMode")
 )  # fmt: skip
 
 

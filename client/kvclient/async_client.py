@@ -19,13 +19,14 @@ from kvclient.admin import AsyncAdmin
 from kvclient.checks import namespace_name, seconds
 from kvclient.clock import Clock, SystemClock
 from kvclient.contexts import ContextMemory
+from kvclient.credentials import Tls, TlsCredentials, dial_with
 from kvclient.dispatcher import Dispatcher, elsewhere
 from kvclient.errors import BadRequest, ClientClosed, NodeUnreachable
 from kvclient.membership import Membership
 from kvclient.namespace import AsyncNamespace
 from kvclient.request_ids import RequestIds
 from kvclient.stats import ClientStats
-from kvclient.target import parse_level, parse_target, redacted
+from kvclient.target import Target, parse_level, parse_target, redacted
 from kvclient.transport import Dial, Transport, dial_grpc, open_embedded
 from kvproto.columns import ClusterInfo, Level
 from kvproto.link import LinkBounds
@@ -40,11 +41,12 @@ class AsyncClient(AsyncNamespace):
 
     Use it as `async with`, or call `close`; connects with the first operation.
 
-    `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `embedded:/path` or
+    `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `kvs://…` (TLS), `embedded:/path` or
     `embedded::memory:NAME`. `level` and `timeout_s` hold for calls that say nothing else; `timeout_s` covers each call as a whole,
     with retries and failover. `hedge`: a read whose answer is late is asked once more of another owner. `address_map` tells where
     to reach a node (by id) when that is not the address it advertises. `bounds` is what may wait and be in flight for each node.
-    `dial`, `clock` and `rng` are seams for simulation and tests.
+    `tls` connects with certificates (True: trusting the public authorities). `dial`, `clock` and `rng` are seams for simulation
+    and tests.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class AsyncClient(AsyncNamespace):
         address_map: Mapping[str, str] | None = None,
         bounds: LinkBounds | None = None,
         hedge: bool | None = None,
-        dial: Dial = dial_grpc,
+        tls: Tls | bool | None = None,
+        dial: Dial | None = None,
         clock: Clock | None = None,
         rng: Random | None = None,
     ) -> None:
@@ -72,7 +75,7 @@ class AsyncClient(AsyncNamespace):
         self._address_map = dict(address_map or {})
         self._bounds = bounds
         self._hedge = _first(hedge, parsed.hedge, True)
-        self._dial = dial
+        self._dial = dial or _secured_dial(parsed, tls)
         self._ids = RequestIds(clock or SystemClock(), self.rng)
         self._memory = ContextMemory()
         self._namespaces: dict[str, AsyncNamespace] = {}
@@ -207,6 +210,16 @@ class AsyncClient(AsyncNamespace):
 
     def __repr__(self) -> str:
         return f"<AsyncClient {redacted(self.target)!r}>"
+
+
+def _secured_dial(target: Target, tls: Tls | bool | None) -> Dial:
+    if tls is None or tls is True:
+        tls = target.tls or (Tls() if tls else None)
+    if not tls:
+        return dial_grpc
+    if target.embedded:
+        raise BadRequest("an embedded store has no connections: leave tls away", subject=target.embedded)
+    return dial_with(TlsCredentials(tls))
 
 
 def _first(*values: T | None) -> T:

@@ -2,7 +2,8 @@
 
 An open stream costs less than half of a unary call even for one operation (docs/performance.md). Replies are matched by batch id.
 When the stream breaks, every batch on it is answered with `NodeUnreachable`, which says for each whether it had been handed to
-gRPC: if not, it was certainly not applied.
+gRPC: if not, it was certainly not applied. With a `security` a renewed certificate gets a new channel when the next connection
+begins, and a node that cannot be reached is asked whether TLS is the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
 from kvclient.grpc_import import aio, begin_use, grpc
@@ -22,8 +23,13 @@ from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
+if TYPE_CHECKING:
+    from kvclient.credentials import Security
+
 UNARY_TIMEOUT_S = 5.0
 LEAVE_S = 0.05
+RETIRE_GRACE_S = 5.0
+"""How long calls under way may still use a channel that was made with certificates of before."""
 
 _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
@@ -49,12 +55,21 @@ def open_channel(address: str) -> Any:
 class GrpcTransport:
     """One node, one channel, one stream."""
 
-    def __init__(self, address: str, ring: Ring, *, channel: Callable[[str], Any] = open_channel) -> None:
+    def __init__(
+        self,
+        address: str,
+        ring: Ring,
+        *,
+        channel: Callable[[str], Any] = open_channel,
+        security: Security | None = None,
+    ) -> None:
         self._address = address
         self._ring = ring
-        self._channel = channel(address)
-        self._key_value: Any = key_value_pb2_grpc.KeyValueStub(self._channel)
-        self._admin: Any = admin_pb2_grpc.AdminStub(self._channel)
+        self._open_channel = channel
+        self._security = security
+        self._version = 0 if security is None else security.version()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._connect()
         self._batches: dict[int, _Sent] = {}
         self._outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] | None = None  # of the stream that is open
         self._stream: asyncio.Task[None] | None = None
@@ -83,10 +98,11 @@ class GrpcTransport:
     async def describe(self) -> ClusterInfo:
         """See `Transport.describe`."""
         request = admin_pb2.DescribeRequest(protocol=PROTOCOL)
+        self._renew()
         try:
             info = decode_cluster(await self._admin.Describe(request, timeout=UNARY_TIMEOUT_S))
         except grpc.RpcError as error:
-            raise self._error_of(error) from error
+            raise await self._explained(error) from error
         if not info.members or info.protocol < 1:
             raise UnsupportedProtocol(f"{self._address} describes no ring that this client understands", subject=self._address)
         return info
@@ -122,6 +138,24 @@ class GrpcTransport:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
         await self._channel.close(None)
+        for retiring in list(self._retiring):
+            retiring.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def _connect(self) -> None:
+        self._channel = self._open_channel(self._address)
+        self._key_value: Any = key_value_pb2_grpc.KeyValueStub(self._channel)
+        self._admin: Any = admin_pb2_grpc.AdminStub(self._channel)
+
+    def _renew(self) -> None:
+        """Before something that may begin a connection: other certificates than those of our channel need another channel."""
+        if self._security is None or self._stream is not None or self._version == (version := self._security.version()):
+            return
+        self._version = version
+        retiring = asyncio.get_running_loop().create_task(self._channel.close(RETIRE_GRACE_S), name=f"retire {self._address}")
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+        self._connect()
 
     async def _take_leave(self) -> None:
         """Lets the node end the stream, for a moment. Of one that is cancelled gRPC has more to say later, and says it, where each
@@ -137,6 +171,7 @@ class GrpcTransport:
                 await asyncio.wait([stream])
 
     def _open_stream(self) -> Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]:
+        self._renew()
         call = self._call = self._key_value.Exchange()
 
         async def write(handed: tuple[_Sent, key_value_pb2.BatchRequest]) -> None:
@@ -188,6 +223,14 @@ class GrpcTransport:
             trace_id = sent.trace.hex() if sent.handed_over else ""
             error = type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject, trace_id=trace_id)
             _answer(sent, error)
+
+    async def _explained(self, error: grpc.RpcError) -> KvError:
+        """`error`, or what keeps TLS from connecting at all."""
+        told = self._error_of(error)
+        is_unavailable = isinstance(error, aio.AioRpcError) and error.code() is grpc.StatusCode.UNAVAILABLE
+        if not is_unavailable or self._security is None or self._stream is not None:
+            return told
+        return await self._security.explain(self._address) or told
 
     def _error_of(self, error: grpc.RpcError) -> KvError:
         if isinstance(error, aio.AioRpcError):

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from kvclient.errors import AvailabilityError, ClientClosed, KvError, NodeUnreachable
+from kvclient.errors import AvailabilityError, ClientClosed, KvError, NodeUnreachable, NotAllowed
 from kvclient.node_link import LinkOwner, NodeLink
 from kvclient.request_ids import RequestIds
 from kvclient.routing import Router, addresses_of
@@ -71,6 +71,9 @@ class Membership:
             if len(refusals) == len(self._seeds):
                 raise refusals[0]
             if loop.time() + CONNECT_INTERVAL_S >= deadline_s:
+                for refusal in refusals:
+                    if isinstance(refusal, NotAllowed):  # says more than that the others are down
+                        raise refusal
                 said = "; ".join(error.message for error in errors.values()) or "no answer in time"
                 raise NodeUnreachable(f"no node answers at {', '.join(self._seeds)}: {said}", subject=",".join(self._seeds))
             await asyncio.sleep(CONNECT_INTERVAL_S)
@@ -138,6 +141,8 @@ class Membership:
                         return True
         except TimeoutError:
             silent = [seed for seed, task in zip(self._seeds, asked, strict=True) if not task.done()]
+            # One that has refused us before, and had no time to do so again, still says more than silence.
+            silent = [seed for seed in silent if not isinstance(errors.get(seed), NotAllowed)]
             errors.update({seed: NodeUnreachable(f"{seed} does not answer", subject=seed) for seed in silent})
         finally:
             for task in asked:

@@ -1,13 +1,14 @@
 """Where to connect, as people write it: `host:port,host:port`,
-`kv://user@host:port,host:port/namespace?level=quorum&timeout=2&hedge=false`, `embedded:/path`, `embedded::memory:NAME`. Pure:
-parses, opens nothing."""
+`kv://user@host:port,host:port/namespace?level=quorum&timeout=2&hedge=false`, `kvs://…?ca=ca.pem&cert=me.pem&key=me.key` (TLS),
+`embedded:/path`, `embedded::memory:NAME`. Pure: parses, opens nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from kvclient.credentials import Tls
 from kvclient.errors import BadRequest
 from kvproto.columns import Level
 
@@ -17,8 +18,10 @@ LEVELS = {"preset": Level.PRESET, "one": Level.ONE, "quorum": Level.QUORUM, "all
 
 _EMBEDDED = "embedded:"
 _SCHEME = "kv://"
-_OPTIONS = ("level", "timeout", "hedge")
-_SHOWN = (*_OPTIONS, "tls")
+_TLS_SCHEME = "kvs://"
+_TLS_FILES = ("ca", "cert", "key")
+_TLS_OPTIONS = ("tls", *_TLS_FILES, "server_name")
+_OPTIONS = ("level", "timeout", "hedge", *_TLS_OPTIONS)
 _YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -33,6 +36,7 @@ class Target:
     timeout_s: float | None = None
     hedge: bool | None = None
     user: str = ""
+    tls: Tls | None = None
 
 
 def parse_level(level: Level | str | None) -> Level:
@@ -57,7 +61,7 @@ def redacted(text: str) -> str:
     rest, question, query = rest.partition("?")
     user, at, hosts = rest.rpartition("@")
     name, colon, _ = user.partition(":")
-    shown = [pair if pair.partition("=")[0] in _SHOWN else f"{pair.partition('=')[0]}=***" for pair in query.split("&") if pair]
+    shown = [pair if pair.partition("=")[0] in _OPTIONS else f"{pair.partition('=')[0]}=***" for pair in query.split("&") if pair]
     return f"{scheme}://{name}{':***' if colon else ''}{at}{hosts}{question}{'&'.join(shown)}"
 
 
@@ -69,13 +73,15 @@ def parse_target(text: str) -> Target:
         if text == _EMBEDDED:
             raise BadRequest("an embedded store needs a path (embedded:/path) or a name (embedded::memory:NAME)", subject=text)
         return Target(embedded=text)
-    if not text.startswith(_SCHEME):
+    if not text.startswith((_SCHEME, _TLS_SCHEME)):
         if "://" in text:
             raise BadRequest(
-                f"{text.split('://', maxsplit=1)[0]}:// is not a scheme of this store: kv:// and embedded: are", subject=text
+                f"{text.split('://', maxsplit=1)[0]}:// is not a scheme of this store: kv://, kvs:// and embedded: are",
+                subject=text,
             )
         return Target(addresses=_addresses(text))
-    rest, _, query = text[len(_SCHEME) :].partition("?")
+    scheme, _, rest = text.partition("://")
+    rest, _, query = rest.partition("?")
     hosts, _, namespace = rest.partition("/")
     if "@" in namespace:
         raise BadRequest("a / in the user or password of a URL is written %2F", subject="target")
@@ -95,7 +101,32 @@ def parse_target(text: str) -> Target:
         timeout_s=_timeout(options["timeout"]) if "timeout" in options else None,
         hedge=_yes_no("hedge", options["hedge"]) if "hedge" in options else None,
         user=unquote(user.partition(":")[0]),
+        tls=_tls(options, always=scheme == "kvs"),
     )
+
+
+def with_tls(text: str, *, ca: str | None = None, cert: str | None = None, key: str | None = None) -> str:
+    """The URL that reaches the cluster of `text`, addresses or a URL, over TLS with these files; what it says itself stands."""
+    rest = text.partition("://")[2] if "://" in text else text
+    if text.startswith(_EMBEDDED):
+        raise BadRequest("an embedded store has no connections: leave the TLS options away", subject=text)
+    given = {name: path for name, path in (("ca", ca), ("cert", cert), ("key", key)) if path is not None}
+    hosts, _, query = rest.partition("?")
+    stated = dict(parse_qsl(query, keep_blank_values=True))
+    options = urlencode({**given, **stated}, quote_via=quote)
+    return f"{_TLS_SCHEME}{hosts}" + (f"?{options}" if options else "")
+
+
+def _tls(options: dict[str, str], *, always: bool) -> Tls | None:
+    """Whoever names a certificate means TLS: plain text would be a bad surprise."""
+    means = always or any(name in options for name in _TLS_OPTIONS if name != "tls")
+    wanted = _yes_no("tls", options["tls"]) if "tls" in options else means
+    if not wanted:
+        if means:
+            raise BadRequest(f"tls={options['tls']} beside kvs:// or a certificate: say one of them", subject="tls")
+        return None
+    ca, cert, key = (options.get(name) or None for name in _TLS_FILES)
+    return Tls(ca=ca, cert=cert, key=key, server_name=options.get("server_name", ""))
 
 
 def _addresses(text: str) -> tuple[str, ...]:

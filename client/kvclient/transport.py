@@ -74,10 +74,10 @@ Dial = Callable[[str, Ring], Transport]
 
 
 def dial_grpc(address: str, ring: Ring) -> Transport:
-    """A node behind gRPC. grpc is imported with the first one, so that importing the client stays quick."""
-    from kvclient.grpc_transport import GrpcTransport
+    """A node behind gRPC, in plain text. grpc is imported with the first one, so that importing the client stays quick."""
+    from kvclient.credentials import PlainText, dial_with
 
-    return GrpcTransport(address, ring)
+    return dial_with(PlainText())(address, ring)
 
 
 def open_embedded(url: str) -> Transport:

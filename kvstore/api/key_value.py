@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
@@ -16,6 +17,7 @@ from kvproto.errors import BadRequest, DeadlineExceeded, KvError, Overloaded, To
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
 from kvstore.api.large_replies import ANSWER_BYTES_MAX, held_bytes, in_messages, in_one_message
+from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.config import NodeLimits
 from kvstore.coordinator.allowance import Allowance
@@ -101,13 +103,16 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
             return
         outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write, on_written=call.release)
-        reader = asyncio.get_running_loop().create_task(self._read(context, outbox, call), name="exchange-reader")
+        malformed: list[DecodeError] = []
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox, call, malformed), name="exchange-reader")
         try:
             await outbox.written()
         finally:
             outbox.abort()
             reader.cancel()
             call.end()
+        if malformed:
+            await refuse(context)
 
     async def Scan(self, request: key_value_pb2.ScanRequest, context: Any) -> AsyncIterator[key_value_pb2.ScanReply]:
         """Pages in key order; an error is the last message."""
@@ -132,7 +137,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         async for page in self._coordinator.scan(decode_scan(request), trace=trace):
             yield encode_page(page, trace)
 
-    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call) -> None:
+    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call, malformed: list[DecodeError]) -> None:
         running: set[asyncio.Task[None]] = set()
         room = asyncio.Semaphore(STREAM_BATCHES_MAX)
         loop = asyncio.get_running_loop()
@@ -163,6 +168,8 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 task.add_done_callback(finished)
             for task in list(running):
                 await asyncio.wait({task})
+        except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
+            malformed.append(error)
         finally:
             outbox.close()
             for task in running:

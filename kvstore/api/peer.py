@@ -8,17 +8,21 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from kvproto import PROTOCOL
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, TooLarge, WrongEpoch
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
+from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
+from kvstore.transport.security import PlainText, Security
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 SETTINGS_BYTES_MAX = 1024 * 1024
@@ -29,7 +33,7 @@ TRACES_TOLD_MAX = 8
 
 
 class PeerService(peer_pb2_grpc.PeerServicer):
-    """Decodes, hands to the replica, encodes."""
+    """Decodes, hands to the replica, encodes. Every method is for nodes only, as far as certificates tell (`security`)."""
 
     def __init__(
         self,
@@ -39,8 +43,10 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         *,
         telemetry: Telemetry,
         on_greeted: Callable[[str], None] = lambda node: None,
+        security: Security | None = None,
     ) -> None:
         """`on_greeted` is told who was admitted."""
+        self._security = security or PlainText()
         self._logs = telemetry.logs
         self._timer = telemetry.timer
         self._slow_s = telemetry.slow_batch_s or float("inf")
@@ -51,6 +57,9 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who we are, what we remember of the asker, and whether we work with it."""
+        stranger = self._security.why_not_peer(context, request.node_id)
+        if stranger is not None:  # is told nothing about us
+            return peer_pb2.HelloReply(protocol=PROTOCOL, error=encode_error(stranger))
         if len(request.settings) > SETTINGS_BYTES_MAX:
             said = f"settings of {len(request.settings)} bytes, at most {SETTINGS_BYTES_MAX} are looked at"
             refused = TooLarge(said, limit=SETTINGS_BYTES_MAX, actual=len(request.settings), subject="settings")
@@ -92,44 +101,60 @@ class PeerService(peer_pb2_grpc.PeerServicer):
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts. A peer that does not
         read its replies is not read itself."""
+        stranger = self._security.why_not_peer(context)
+        if stranger is not None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, stranger.message)
         outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
-        reader = asyncio.get_running_loop().create_task(self._read(context, outbox), name="peer-reader")
+        malformed: list[DecodeError] = []
+        reader = asyncio.get_running_loop().create_task(self._read(context, outbox, malformed), name="peer-reader")
         try:
             await outbox.written()
         finally:
             outbox.abort()
             reader.cancel()
+        if malformed:
+            await refuse(context)
 
     async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:
         """One page of what we hold."""
-        stale = self._stale(request.ring_epoch, request.ring_hash)
-        if stale is not None:
-            return peer_pb2.PageReply(error=encode_error(stale))
+        refusal = self._security.why_not_peer(context) or self._stale(request.ring_epoch, request.ring_hash)
+        if refusal is not None:
+            return peer_pb2.PageReply(error=encode_error(refusal))
         try:
             page = await self._replica.page(
-                request.namespace, request.start, request.end, max(1, request.count_max), max(1, request.bytes_max)
+                request.namespace,
+                request.start,
+                request.end,
+                max(1, request.count_max),
+                min(max(1, request.bytes_max), PART_BYTES_MAX),
             )
         except KvError as error:
             return peer_pb2.PageReply(error=encode_error(error))
         return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost)
 
-    async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply]) -> None:
+    async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
         try:
             while (request := await context.read()) is not END:
                 self._handle(request, outbox)
                 await outbox.room()
+        except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
+            malformed.append(error)
         finally:
             outbox.close()
 
     def _handle(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         batch_id = request.batch_id
-        stale = self._stale(request.ring_epoch, request.ring_hash)
-        if stale is not None:
-            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(stale)))
+        stores, fetches = list(request.store_keys), list(request.fetch_keys)
+        refusal = (
+            self._stale(request.ring_epoch, request.ring_hash)
+            or self._replica.why_misplaced(stores)
+            or self._replica.why_misplaced(fetches)
+        )
+        if refusal is not None:
+            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(refusal)))
             return
-        stores = request.store_keys
-        if request.fetch_keys:
-            found = self._replica.compare(request.fetch_keys, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
+        if fetches:
+            found = self._replica.compare(fetches, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
             outbox.send(
                 peer_pb2.PeerReply(
                     batch_id=batch_id,
@@ -155,7 +180,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                         self._tell_slow(request, elapsed_s)
 
             records = list(request.store_records)
-            self._replica.merge(list(stores), records, done, intact=is_intact(request, records))
+            self._replica.merge(stores, records, done, intact=is_intact(request, records))
 
     def _tell_slow(self, request: peer_pb2.PeerRequest, elapsed_s: float) -> None:
         """Beside the coordinator's `slow_batch` of the same trace: here it was the disk, or the queue in front of it."""

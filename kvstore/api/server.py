@@ -12,6 +12,7 @@ from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_g
 from kvstore.api.admin import AdminService
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
+from kvstore.transport.security import Security
 
 HEALTH_AIO: Any = vars(health)["aio"]  # the type stubs do not know it
 SERVICES = tuple(
@@ -23,7 +24,9 @@ SERVICES = tuple(
 class GrpcServer:
     """The node's services on `server`, a `grpc.aio.Server`, at one address; `port` is what was bound."""
 
-    def __init__(self, server: Any, address: str, key_value: KeyValueService, peer: PeerService, admin: AdminService) -> None:
+    def __init__(
+        self, server: Any, address: str, key_value: KeyValueService, peer: PeerService, admin: AdminService, *, security: Security
+    ) -> None:
         self._server = server
         self._health = HEALTH_AIO.HealthServicer()
         key_value_pb2_grpc.add_KeyValueServicer_to_server(key_value, self._server)
@@ -32,7 +35,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = security.listen(self._server, address)
         except RuntimeError as error:
             raise UserError(
                 f"cannot listen on {address}: it is in use, or not an address of this machine", subject=address

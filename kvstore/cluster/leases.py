@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from kvproto.errors import ClusterError, KvError
+from kvproto.errors import ClusterError, KvError, NotAllowed, TlsError
 from kvstore.core.versions import ACTOR_BYTES
 from kvstore.storage.epochs import ActorLedger
 from kvstore.transport.hello import Identity, remembers_more
@@ -41,13 +41,14 @@ class Leases:
 
     async def greet(self, ledger: ActorLedger, clean_state: bytes | None, *, is_damaged: Callable[[], bool]) -> list[str]:
         """Asks every peer whether it works with us and what it remembers, and has `ledger` resume the epoch of `clean_state`
-        (actor, counter, lease) if it may: not if the store `is_damaged` by then. Returns who answered; raises the `ClusterError` of
-        a peer that refuses us."""
+        (actor, counter, lease) if it may: not if the store `is_damaged` by then. Returns who answered; raises the `ClusterError`
+        or `NotAllowed` of a peer that refuses us."""
         present: list[str] = []
         remembered = more = False
         actor, counter, lease = _parse(clean_state)
         for node, reply in (await self._peers.hello_all()).items():
-            if isinstance(reply, ClusterError):
+            # With a TLS error nobody has refused us: it may be the peer's certificate that is wrong, and we serve without it.
+            if isinstance(reply, ClusterError | NotAllowed) and not isinstance(reply, TlsError):
                 raise reply
             if isinstance(reply, KvError):
                 continue

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from kvproto.errors import KvError
-from kvproto.options import EVENT_ENGINE_OFF
+from kvproto.options import EVENT_ENGINE_OFF, GRPC_SILENT
 from kvstore.commands.demo_data import first_characters
 from kvstore.commands.demo_steps import (
     Scene,
@@ -41,6 +41,7 @@ NAMES_MIN = 1_000
 def demo(names: int | None) -> None:
     """Show what the store does: real data, a killed node, siblings, latency. Under 90 seconds; leaves nothing running."""
     os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
+    os.environ.setdefault("GRPC_VERBOSITY", GRPC_SILENT)
     # Children are exec'ed at once; without this gRPC would complain on the screen about every node started while it is in use.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:

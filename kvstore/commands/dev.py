@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class DevOptions:
     restart: bool
     output: str
     stop_with_parent: bool = False
+    tls: bool = False
 
 
 @click.group(
@@ -58,6 +60,7 @@ kv dev stop n2 --data ./cluster   from another terminal
     help="First port; 0 finds free ones.",
 )
 @click.option("--preset", type=click.Choice(PRESETS), help="Preset of the default namespace; pa-ec for a new cluster.")
+@click.option("--tls", is_flag=True, help="With TLS: certificates are made below DATA/tls, and needed by clients.")
 @click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies; else it is left down.")
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
 @data_option
@@ -68,6 +71,7 @@ def dev(
     nodes: int | None,
     base_port: int,
     preset: str | None,
+    tls: bool,
     restart_dead: bool,
     stop_with_parent: bool,
     data: Path | None,
@@ -79,7 +83,7 @@ def dev(
     """
     if ctx.invoked_subcommand is not None:
         return
-    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output), stop_with_parent)
+    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output), stop_with_parent, tls)
     run_command(lambda: run_dev(options), output=options.output)
 
 
@@ -109,7 +113,9 @@ async def _plan(root: Path, options: DevOptions) -> LocalCluster:
     if kept and await is_running(root):
         raise ClusterError(f"kv dev is running on {root} already (pid {kept.get('supervisor_pid')})", subject=str(root))
     rng = system_random()
-    layout = plan_layout(root, nodes=options.nodes, base_port=options.base_port, preset=options.preset, rng=rng, kept=kept)
+    layout = plan_layout(
+        root, nodes=options.nodes, base_port=options.base_port, preset=options.preset, rng=rng, tls=options.tls, kept=kept
+    )
 
     def on_death(death: Death) -> None:
         click.echo(death.sentence() + ("" if death.restarted else f": kv dev restart {death.node} --data {root}"), err=True)
@@ -121,8 +127,10 @@ async def _plan(root: Path, options: DevOptions) -> LocalCluster:
 
 def _print_ready(cluster: LocalCluster, options: DevOptions) -> None:
     layout = cluster.layout
+    client = {} if layout.certificates is None else layout.certificates.client_options()
     if options.output == "json":
-        print_event({"event": "ready", "nodes": cluster.rows(), "cluster_id": layout.cluster_id, "data": str(layout.root)})
+        ready = {"event": "ready", "nodes": cluster.rows(), "cluster_id": layout.cluster_id, "data": str(layout.root)}
+        print_event(ready | ({"tls": client} if client else {}))
         return
     kept = "kept" if options.data else "removed at the end"
     count = "1 node is" if len(layout.nodes) == 1 else f"{len(layout.nodes)} nodes are"
@@ -131,7 +139,8 @@ def _print_ready(cluster: LocalCluster, options: DevOptions) -> None:
         click.echo(f"  {row['id']:<4} {row['address']:<21} pid {row['pid']}")
     first = layout.nodes[0].address
     at = "" if first == DEFAULT_ADDRESS else f" --at {first}"
-    click.echo(f"Use it    kv{at} put greeting hello")
+    tls = "".join(f" --{name} {shlex.quote(file)}" for name, file in client.items())
+    click.echo(f"Use it    kv{at}{tls} put greeting hello")
     click.echo(f"Break it  kv dev stop {layout.nodes[-1].id} --data {layout.root}    (also: restart, pause, resume, wipe)")
     click.echo("Ctrl-C ends all nodes.")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvproto.errors import ClusterError, UserError
+from kvstore.commands.dev_certificates import FOLDER, DevCertificates
 from kvstore.commands.ports import HTTP_OFFSET, find_free_port_pairs
 from kvstore.config.addresses import PORT_MAX
 
@@ -57,9 +58,17 @@ class ClusterLayout:
     cluster_id: str
     preset: str
     nodes: tuple[NodePlace, ...]
+    tls: bool = False
+
+    @property
+    def certificates(self) -> DevCertificates | None:
+        """Its certificates, if it has any."""
+        return DevCertificates(self.root / FOLDER) if self.tls else None
 
     def write_configs(self) -> None:
-        """Writes every node.toml; data directories are left to the nodes."""
+        """Writes every node.toml, and certificates if they are missing; data directories are left to the nodes."""
+        if self.certificates is not None:
+            self.certificates.make([place.id for place in self.nodes])
         for place in self.nodes:
             place.folder.mkdir(parents=True, exist_ok=True)
             replace_file(place.config, render_config(self, place))
@@ -72,12 +81,14 @@ def plan_layout(
     base_port: int,
     preset: str | None,
     rng: random.Random,
+    tls: bool = False,
     kept: Mapping[str, object] | None = None,
 ) -> ClusterLayout:
     """Places for n1, n2, …: gRPC on `base_port` + 10 each and http one above, or free ports when it is 0.
 
-    `kept` is an earlier run's cluster.json: its cluster id, number of nodes and preset hold unless given. Raises `UserError` for
-    numbers out of range and `ClusterError` when `nodes` differs from the kept number, which would plan another ring over old data.
+    `kept` is an earlier run's cluster.json: its cluster id, number of nodes, preset and TLS hold unless given. Raises `UserError`
+    for numbers out of range and `ClusterError` when `nodes` differs from the kept number, which would plan another ring over old
+    data.
     """
     kept = kept or {}
     kept_nodes = kept.get("nodes")
@@ -95,7 +106,7 @@ def plan_layout(
         for number, port in enumerate(_ports(count, base_port, rng), start=1)
     )
     cluster_id = str(kept.get("cluster_id") or f"dev-{rng.getrandbits(64):016x}")
-    return ClusterLayout(root, cluster_id, preset or str(kept.get("preset") or "pa-ec"), places)
+    return ClusterLayout(root, cluster_id, preset or str(kept.get("preset") or "pa-ec"), places, tls or bool(kept.get("tls")))
 
 
 def _ports(count: int, base_port: int, rng: random.Random) -> Sequence[int]:
@@ -119,6 +130,7 @@ def render_config(layout: ClusterLayout, place: NodePlace) -> str:
         "[peers]",
         *peers,
         "",
+        *_tls_lines(layout, place),
         "[cluster]",
         f"id = {_quoted(layout.cluster_id)}",
         "",
@@ -126,6 +138,15 @@ def render_config(layout: ClusterLayout, place: NodePlace) -> str:
         f"preset = {_quoted(layout.preset)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tls_lines(layout: ClusterLayout, place: NodePlace) -> list[str]:
+    certificates = layout.certificates
+    if certificates is None:
+        return []
+    cert, key = certificates.pair(place.id)
+    files = {"cert": cert, "key": key, "ca": certificates.ca, "client_ca": certificates.client_ca}
+    return ["[tls]", *(f"{name} = {_quoted(os.path.relpath(path, place.folder))}" for name, path in files.items()), ""]
 
 
 def _quoted(text: str) -> str:

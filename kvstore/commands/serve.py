@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvproto.errors import KvError, UserError
-from kvproto.options import EVENT_ENGINE_OFF
+from kvproto.options import EVENT_ENGINE_OFF, GRPC_SILENT
 from kvstore.commands.log_level import follow_file_on_hangup, level_at_start
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
@@ -46,6 +46,7 @@ of tuples that no cycle holds; looking at them after every 700 took a tenth of a
 def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None:
     """Run one node. Stops cleanly on SIGINT and SIGTERM; ends with 2 when it refuses to start."""
     os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
+    os.environ.setdefault("GRPC_VERBOSITY", GRPC_SILENT)
     chosen = chosen_output(output)
     try:
         config = load_config(config_path)

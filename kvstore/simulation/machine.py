@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kvproto.errors import KvError
+from kvproto.errors import KvError, UserError
 from kvstore.api.http_server import HttpServer
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
@@ -18,6 +18,7 @@ from kvstore.simulation.clocks import NodeClock
 from kvstore.simulation.disk import DiskSettings, SimDirectory, SimDisk, SimEngine, SimWorker
 from kvstore.simulation.process import Process
 from kvstore.simulation.server import SimServer
+from kvstore.transport.security import PlainText, Security
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +45,11 @@ class SimSeams:
         self.server: Callable[[Any, int], Any] = lambda interceptors, connections_max: SimServer(network, process, rng)
         self.timer: Callable[[], float] = process.loop.time
         self.http: type[HttpServer] | None = None
+        self.security: Security = PlainText()
+
+    def secure(self, config: NodeConfig) -> None:
+        """See `Seams.secure`: there is nobody to hide from."""
+        raise UserError("a simulated node has no [tls]", subject="tls")
 
     def open_directory(self, path: Path, *, cluster_id: str, node_id: str) -> SimDirectory:
         """See `Seams.open_directory`."""

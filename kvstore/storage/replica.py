@@ -15,7 +15,15 @@ from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import partition_range, prefix_successor, store_key_prefix
+from kvstore.storage.layout import (
+    NAMESPACE_ID_MAX,
+    PARTITION_MAX,
+    PREFIX_BYTES,
+    SYSTEM_PREFIX,
+    partition_range,
+    prefix_successor,
+    store_key_prefix,
+)
 from kvstore.storage.store import KEYS_AT_ONCE, Store
 
 
@@ -40,8 +48,16 @@ class Replica:
         self._store = store
         self._engine = engine
         self._partitions = partitions
+        self._end = store_key_prefix(partitions, 0) if partitions <= PARTITION_MAX else SYSTEM_PREFIX
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
         self._counting: asyncio.Future[int] | None = None
+
+    def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
+        """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
+        for itself, or holds no key. Two passes in C."""
+        if not store_keys or (max(store_keys) < self._end and min(map(len, store_keys)) > PREFIX_BYTES):
+            return None
+        return BadRequest("a store key that lies in no partition, or holds no key", subject="store_keys")
 
     def compare(self, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int) -> Compared:
         """Where our durable records differ from `digests`, 8 bytes a key: all of them, or as many as `bytes_max` holds and at least
@@ -99,7 +115,10 @@ class Replica:
         self._store.merge(store_keys, records, done, intact=intact)
 
     async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
-        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here."""
+        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here. Raises
+        `BadRequest` for what is no namespace's id."""
+        if namespace > NAMESPACE_ID_MAX:
+            raise BadRequest(f"{namespace} is no namespace's id", subject="namespace", actual=namespace)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._scans, self._page, namespace, start, end, count_max, bytes_max)
 

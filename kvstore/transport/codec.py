@@ -57,6 +57,15 @@ def answer_stores(chunks: Sequence[StoreChunk], message: peer_pb2.PeerReply) -> 
         chunk.answered(chunk)
 
 
+def check_fetched(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) -> None:
+    """Raises `ValueError` unless what differs or is lost are positions of what was asked, each difference with its record."""
+    count = sum([chunk.count for chunk in chunks])
+    if len(message.differing) != len(message.records):
+        raise ValueError(f"{len(message.differing)} differences with {len(message.records)} records")
+    if max([*message.differing, *message.lost]) >= count:
+        raise ValueError(f"a position beyond the {count} that were asked about")
+
+
 def answer_fetches(chunks: Sequence[FetchChunk], message: peer_pb2.PeerReply) -> None:
     """Hands each chunk its part of what differs, and lets it answer."""
     if len(chunks) == 1 or not (message.differing or message.lost):

@@ -13,7 +13,7 @@ import grpc.aio
 from kvproto import PROTOCOL
 from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
-from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError
+from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, TlsError
 from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.core.page import Page
@@ -24,16 +24,19 @@ from kvstore.transport.codec import decode_page
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.security import Security
 
 HELLO_TIMEOUT_S = 1.0
 REDIAL_S = 0.2
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 REFUSED_REDIAL_S = 2.0
+EXPLAIN_EVERY_S = 1.0
 
 
 class GrpcPeers:
     """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address, `meter`
-    the counters of one link; in `advertised` stands what peers that were greeted say of where clients reach them."""
+    the counters of one link; in `advertised` stands what peers that were greeted say of where clients reach them. When `security`
+    has other certificates than before, a link that is down is dialled with a new channel; one that stands goes on."""
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class GrpcPeers:
         clock: Clock,
         ring_of: Callable[[], tuple[int, int]],
         channel: Callable[[str], Any],
+        security: Security,
         meter: Callable[[], LinkMeter | None] = lambda: None,
         advertised: dict[str, str] | None = None,
     ) -> None:
@@ -51,7 +55,11 @@ class GrpcPeers:
         self._advertised = {} if advertised is None else advertised
         self._addresses = dict(addresses)
         self._open_channel = channel
+        self._security = security
         self._channels = {node: channel(address) for node, address in addresses.items()}
+        self._versions = dict.fromkeys(addresses, security.version())
+        self._faults: dict[str, str] = {}
+        self._explained_s = dict.fromkeys(addresses, -EXPLAIN_EVERY_S)
         self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of, meter=meter()) for node in addresses}
         self._tasks: list[asyncio.Task[None]] = []
         self._greeted_by = {node: asyncio.Event() for node in addresses}
@@ -150,7 +158,7 @@ class GrpcPeers:
     # --- greeting
 
     async def hello(self, node: str) -> peer_pb2.HelloReply:
-        """Greets `node`; raises what it refuses us for, or `AvailabilityError` when it cannot be asked."""
+        """Greets `node`; raises what it refuses us for, `TlsError` or `AvailabilityError` when it cannot be asked."""
         me, (epoch, ring_hash) = self._identity, self._ring_of()
         request = peer_pb2.HelloRequest(
             cluster_id=me.cluster.id,
@@ -166,9 +174,17 @@ class GrpcPeers:
             lease=me.lease,
             expects=node,
         )
-        reply: peer_pb2.HelloReply = await self._call(
-            node, peer_pb2_grpc.PeerStub(self._channels[node]).Hello(request, timeout=HELLO_TIMEOUT_S)
-        )
+        try:
+            reply: peer_pb2.HelloReply = await self._call(
+                node, peer_pb2_grpc.PeerStub(self._channels[node]).Hello(request, timeout=HELLO_TIMEOUT_S)
+            )
+        except DeadlineExceeded:
+            raise
+        except AvailabilityError as error:
+            fault = await self._explain(node)
+            if fault is not None:
+                raise fault from error
+            raise
         if reply.HasField("error"):
             raise decode_error(reply.error)
         if reply.advertise:
@@ -205,6 +221,10 @@ class GrpcPeers:
                 await self._run_stream(node, link)
             except AvailabilityError:
                 pass
+            except TlsError as error:  # to those who wait for an answer the peer is just not there
+                if self._faults.get(node) != error.message:
+                    self._faults[node] = error.message
+                    log.error("peer_refused", peer=node, reason=error.message)
             except KvError as error:
                 if link.refused is None or link.refused.message != error.message:
                     log.error("peer_refused", peer=node, reason=error.message)
@@ -212,8 +232,12 @@ class GrpcPeers:
                 pause_s = REFUSED_REDIAL_S
             if self._closing:
                 return  # a cancellation that meets the stream's own end is told as that end: grpc.aio swallows it
-            if await self._is_greeted_within(node, pause_s):
-                # A channel that failed waits longer and longer before it connects again, a second in the end.
+            greeted = await self._is_greeted_within(node, pause_s)
+            version = self._security.version()
+            if greeted or version != self._versions[node]:
+                # A channel that failed waits longer and longer before it connects again, a second in the end; and it keeps the
+                # certificates it was made with.
+                self._versions[node] = version
                 await self._channels[node].close(None)
                 self._channels[node] = self._open_channel(self._addresses[node])
 
@@ -232,6 +256,7 @@ class GrpcPeers:
         outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
         reason = "closed the connection"
         link.up(outbox)
+        self._faults.pop(node, None)
         self._opened.set()
         log.info("peer_up", peer=node)
         try:
@@ -260,3 +285,11 @@ class GrpcPeers:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineExceeded(f"{node} did not answer in time", may_have_applied=True, subject=node) from error
             raise AvailabilityError(f"{node} is unreachable: {error.details()}", may_have_applied=True, subject=node) from error
+
+    async def _explain(self, node: str) -> TlsError | None:
+        """What keeps TLS from connecting to a peer; not asked at each attempt, and not while the link is up."""
+        now_s = asyncio.get_running_loop().time()
+        if self._links[node].is_up or now_s - self._explained_s[node] < EXPLAIN_EVERY_S:
+            return None
+        self._explained_s[node] = now_s
+        return await self._security.explain(self._addresses[node])

@@ -14,7 +14,7 @@ from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
 from kvstore.telemetry.meters import LinkMeter
-from kvstore.transport.codec import answer_fetches, answer_stores, encode_request, reply_error
+from kvstore.transport.codec import answer_fetches, answer_stores, check_fetched, encode_request, reply_error
 from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
@@ -149,7 +149,8 @@ class PeerLink:
             chunk.fail(self._unreachable(reason, may_have_applied=False))
 
     def receive(self, message: peer_pb2.PeerReply) -> None:
-        """One part of a reply. The first part frees the link for the next batch."""
+        """One part of a reply. The first part frees the link for the next batch. Raises `ValueError` when it does not add up,
+        before anything of it counts."""
         batch = self._in_flight.get(message.batch_id)
         if batch is None:
             return
@@ -164,6 +165,8 @@ class PeerLink:
             del self._in_flight[message.batch_id]
             batch.fail(error)
             return
+        if message.differing or message.lost:
+            check_fetched(batch.fetches, message)
         if message.fetched:
             fetches, batch.fetches = batch.fetches, []
             answer_fetches(fetches, message)
@@ -174,10 +177,11 @@ class PeerLink:
         if message.stored:
             stores, batch.stores = batch.stores, []
             answer_stores(stores, message)
-        if message.last:
+        if message.last and self._in_flight.pop(message.batch_id, None) is not None:
             if meter is not None:
                 meter.answered += batch.operations
-            self._in_flight.pop(message.batch_id, None)
+            if batch.stores or batch.fetches:
+                batch.fail(self._unreachable("ended a batch without answering all of it", may_have_applied=True))
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""

@@ -29,7 +29,7 @@ from kvproto.v1 import admin_pb2, key_value_pb2
 
 def _level(value: int) -> Level:
     """A level off the wire; one this version does not know is the preset's."""
-    return Level(value) if value <= Level.EXPLICIT else Level.PRESET
+    return Level(value) if 0 <= value <= Level.EXPLICIT else Level.PRESET
 
 
 def encode_batch(

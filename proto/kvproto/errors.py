@@ -1,8 +1,8 @@
 """The error tree of both sides, and the numbers that travel with each (docs/architecture.md, "Errors").
 
 The first split is whose fault it is: the caller's (`UserError`), the moment's (`AvailabilityError`), the cluster's set-up
-(`ClusterError`) or the disk's (`StorageError`). Codes and numbers are the contract; texts are for people. An error that may have
-been applied is *unknown*, never "failed".
+(`ClusterError`), the disk's (`StorageError`), or nobody's: who asks may not (`NotAllowed`). Codes and numbers are the contract;
+texts are for people. An error that may have been applied is *unknown*, never "failed".
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Code(IntEnum):
     UNSUPPORTED_PROTOCOL = 18
     SHUTTING_DOWN = 19
     CLUSTER_REFUSED = 20
+    NOT_ALLOWED = 21
 
 
 class KvError(Exception):
@@ -209,6 +210,44 @@ class RecordLost(StorageError):
 
     code = Code.RECORD_LOST
     retryable_default = True
+
+
+class NotAllowed(KvError):
+    """Who asks may not, as far as certificates say; nothing was done."""
+
+    code = Code.NOT_ALLOWED
+
+
+class TlsError(NotAllowed):
+    """No connection to `subject`, because of TLS; nothing was sent. The message names the way out."""
+
+
+class TlsRequired(TlsError):
+    """Plain text, to a node that speaks TLS."""
+
+
+class TlsNotSpoken(TlsError):
+    """TLS, to a node that speaks plain text."""
+
+
+class CertificateExpired(TlsError):
+    """A certificate has expired or is not valid yet; the message says whose."""
+
+
+class UnknownAuthority(TlsError):
+    """The node's certificate is signed by nobody whom we trust."""
+
+
+class WrongHostName(TlsError):
+    """The node's certificate is for other names than the one we dialled."""
+
+
+class CertificateRequired(TlsError):
+    """The node asks for a certificate and we have none."""
+
+
+class CertificateRefused(TlsError):
+    """The node does not accept our certificate."""
 
 
 def _tree(cls: type[KvError]) -> list[type[KvError]]:

@@ -25,7 +25,11 @@ CHANNEL_OPTIONS: Options = [
     ("grpc.enable_retries", 0),
 ]
 
+HANDSHAKE_TIMEOUT_MS = 5000
+"""A connection that has not said by then what it wants is closed; gRPC's own patience is two minutes."""
+
 SERVER_OPTIONS: Options = [
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
     ("grpc.http2.ping_timeout_ms", 1500),
@@ -42,3 +46,6 @@ SERVER_OPTIONS: Options = [
 
 EVENT_ENGINE_OFF = "-event_engine_client,-event_engine_listener"
 """For GRPC_EXPERIMENTS, set before grpc is imported by our own processes only; a library never edits its host's environment."""
+
+GRPC_SILENT = "NONE"
+"""For GRPC_VERBOSITY, likewise: gRPC writes a line to stderr for every handshake that fails, and any port scanner fails some."""

@@ -62,9 +62,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
 
 @pytest.fixture
 def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
-    for name in ("KV_AT", "KV_NAMESPACE", "NO_COLOR"):
+    for name in ("KV_AT", "KV_NAMESPACE", "KV_TLS", "KV_CA", "KV_CERT", "KV_KEY", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GRPC_EXPERIMENTS", "")
+    for name in ("GRPC_EXPERIMENTS", "GRPC_VERBOSITY"):
+        monkeypatch.setenv(name, "")
 
     def run(*arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color") -> Outcome:
         out, err = Stream(terminal=terminal), Stream(terminal=terminal)

@@ -49,6 +49,30 @@ def test_the_environment_stands_in_for_options_and_yields_to_them(
     assert store.asked_at == ["env:1", "before:1"]
 
 
+def test_tls_options_become_part_of_the_address_wherever_they_stand(
+    kv: Kv, store: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv("--ca", "ca.pem", "get", "k", "--cert", "c.pem", "--key", "k.key")
+    kv("get", "k", "--tls", "--at", "kv://h:1/users")
+    monkeypatch.setenv("KV_CA", "env.pem")
+    kv("--at", "h:1", "get", "k")
+    kv("--at", "h:1", "get", "k", "--ca", "given.pem")
+    assert store.asked_at == [
+        "kvs://127.0.0.1:7400?ca=ca.pem&cert=c.pem&key=k.key",
+        "kvs://h:1/users",
+        "kvs://h:1?ca=env.pem",
+        "kvs://h:1?ca=given.pem",
+    ]
+
+
+def test_a_commands_own_key_is_not_the_file_of_a_private_key(kv: Kv, store: FakeClient) -> None:
+    told = kv("--ca", "ca.pem", "--cert", "c.pem", "--key", "k.key", "ring", "--key", "alice")
+    assert told.text.startswith("alice is in partition")
+    assert "partition" in kv("--ca", "ca.pem", "--cert", "c.pem", "--key", "k.key", "ring").text
+    assert "k.key is in partition" not in kv("--ca", "ca.pem", "--cert", "c.pem", "--key", "k.key", "ring").text
+    assert store.asked_at[-1] == "kvs://127.0.0.1:7400?ca=ca.pem&cert=c.pem&key=k.key"
+
+
 def test_an_address_may_name_the_namespace(kv: Kv, store: FakeClient) -> None:
     kv("--at", "kv://h:1/users", "put", "k", "v")
     kv("--at", "kv://h:1/users", "put", "k", "v", "-n", "orders")
@@ -94,6 +118,7 @@ def test_every_error_class_has_the_exit_code_it_promises() -> None:
         errors.ClusterError: ExitCode.REFUSED,
         errors.AvailabilityError: ExitCode.UNAVAILABLE,
         errors.StorageError: ExitCode.UNAVAILABLE,
+        errors.NotAllowed: ExitCode.NOT_ALLOWED,
     }
     exceptions = {errors.WrongEpoch: ExitCode.UNAVAILABLE, errors.NotOwner: ExitCode.UNAVAILABLE, SiblingsError: ExitCode.CONDITION}
     seen = 0

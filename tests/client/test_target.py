@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kvclient import AsyncClient, AvailabilityError, Client
+from kvclient.credentials import Tls
 from kvclient.errors import BadRequest
-from kvclient.target import DEFAULT_ADDRESS, Target, parse_level, parse_target, redacted
+from kvclient.target import DEFAULT_ADDRESS, Target, parse_level, parse_target, redacted, with_tls
 from kvproto.columns import Level
 
 
@@ -98,3 +99,43 @@ async def test_neither_a_client_nor_its_errors_show_a_password() -> None:
     blocking = Client(url)
     assert repr(blocking) == repr(client).replace("AsyncClient", "Client")
     blocking.close()
+
+
+def test_tls_is_part_of_the_url() -> None:
+    assert parse_target("kv://h:1").tls is None and parse_target("h:1").tls is None
+    assert parse_target("kvs://h:1").tls == Tls()
+    assert parse_target("kv://h:1?tls=1").tls == Tls()
+    assert parse_target("kv://h:1?tls=0").tls is None
+    everything = "kvs://a:1,b:2/orders?level=all&ca=ca.pem&cert=c%20d.pem&key=k.key&server_name=kv"
+    parsed = parse_target(everything)
+    assert parsed.tls == Tls(ca="ca.pem", cert="c d.pem", key="k.key", server_name="kv")
+    assert (parsed.addresses, parsed.namespace) == (("a:1", "b:2"), "orders")
+
+
+def test_whoever_names_a_certificate_means_tls() -> None:
+    assert parse_target("kv://h:1?ca=ca.pem").tls == Tls(ca="ca.pem")
+    for contradiction in ("kvs://h:1?tls=0", "kv://h:1?tls=0&ca=ca.pem"):
+        with pytest.raises(BadRequest, match="tls=0"):
+            parse_target(contradiction)
+    with pytest.raises(BadRequest, match="neither true nor false"):
+        parse_target("kv://h:1?tls=maybe")
+    with pytest.raises(BadRequest, match="cert and key belong together"):
+        parse_target("kvs://h:1?cert=c.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:1,b:2", "kvs://a:1,b:2?ca=my%20ca.pem"),
+        ("kv://u@a:1/orders?level=all", "kvs://u@a:1/orders?ca=my%20ca.pem&level=all"),
+        ("kvs://a:1?ca=other.pem", "kvs://a:1?ca=other.pem"),
+    ],
+)
+def test_files_given_beside_an_address_become_part_of_it_and_what_it_says_itself_stands(text: str, expected: str) -> None:
+    assert with_tls(text, ca="my ca.pem") == expected
+    assert parse_target(expected).tls is not None
+
+
+def test_an_embedded_store_has_no_tls() -> None:
+    with pytest.raises(BadRequest, match="no connections"):
+        with_tls("embedded:/path", ca="ca.pem")

@@ -12,6 +12,9 @@ import pytest
 from kvproto.errors import ClusterError, UserError
 from kvstore.commands.local_layout import CLUSTER_FILE, FORMAT, ClusterLayout, plan_layout, read_cluster_file
 from kvstore.commands.ports import find_free_port_pairs, why_not_listen
+from kvstore.config import load_config
+from kvstore.runtime import SystemClock
+from kvstore.transport.certificates import read_node_pem
 
 
 def layout(root: Path, nodes: int | None = 3, base_port: int = 7400, kept: dict[str, object] | None = None) -> ClusterLayout:
@@ -84,3 +87,32 @@ def test_a_cluster_file_that_is_not_ours_is_refused(tmp_path: Path, content: str
 
 def test_no_cluster_file_is_a_new_cluster(tmp_path: Path) -> None:
     assert read_cluster_file(tmp_path) is None
+
+
+def test_a_cluster_with_tls_has_certificates_that_its_nodes_accept_and_keeps_them(tmp_path: Path) -> None:
+    def made() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "tls").iterdir()}
+
+    planned = plan_layout(tmp_path, nodes=2, base_port=7400, preset=None, rng=random.Random(1), tls=True)
+    planned.write_configs()
+    first = made()
+    for place in planned.nodes:
+        config = load_config(place.config)
+        assert config.tls is not None
+        read_node_pem(config.tls, node_id=place.id, members=config.nodes, now_ms=SystemClock().now_ms())
+    assert {(tmp_path / "tls" / name).stat().st_mode & 0o777 for name in first if name.endswith(".key")} == {0o600}
+    again = layout(tmp_path, nodes=None, kept={"nodes": [{}, {}], "tls": True})
+    again.write_configs()
+    assert again.tls and made() == first
+    (tmp_path / "tls" / "client.key").unlink()
+    again.write_configs()
+    assert made().keys() == first.keys() and made()["ca.pem"] != first["ca.pem"], (
+        "an authority's key is not kept: all are made anew"
+    )
+
+
+def test_a_cluster_without_tls_has_no_certificates(tmp_path: Path) -> None:
+    planned = layout(tmp_path)
+    planned.write_configs()
+    assert planned.certificates is None and not (tmp_path / "tls").exists()
+    assert load_config(planned.nodes[0].config).tls is None

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kvproto.columns import OperationGroup
-from kvstore.config import ClusterConfig, NodeConfig, TelemetryConfig
+from kvstore.config import ClusterConfig, NodeConfig, TelemetryConfig, TlsConfig
 from kvstore.local_node import LocalNode
 from kvstore.node import Node
 from tests.support.cluster import Answer
@@ -31,7 +31,8 @@ def free_ports(count: int) -> list[int]:
 
 
 class Nodes:
-    """Configurations of the nodes `ids` below `root`, and those that run. Use as `async with`: what still runs is stopped."""
+    """Configurations of the nodes `ids` below `root`, and those that run. Use as `async with`: what still runs is stopped. A node
+    starts with what `tls` has for it."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Nodes:
         self.http = {node: f"127.0.0.1:{port}" for node, port in zip(ids, ports[len(ids) :], strict=True)} if has_http else {}
         self.telemetry = telemetry or TelemetryConfig()
         self.running: dict[str, Node] = {}
+        self.tls: dict[str, TlsConfig | None] = {}
 
     async def __aenter__(self) -> Nodes:
         return self
@@ -67,6 +69,7 @@ class Nodes:
             "cluster": self.settings,
             "http": self.http.get(node, ""),
             "telemetry": self.telemetry,
+            "tls": self.tls.get(node),
             **changes,
         }
         return NodeConfig(**values)  # type: ignore[arg-type]

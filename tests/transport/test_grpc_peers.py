@@ -13,6 +13,7 @@ from kvproto.v1 import peer_pb2
 from kvstore.config import ClusterConfig
 from kvstore.transport.grpc_peers import GrpcPeers
 from kvstore.transport.hello import Identity
+from kvstore.transport.security import PlainText
 from tests.support.clocks import ManualClock
 
 
@@ -69,6 +70,7 @@ async def test_bug_a_node_whose_link_broke_in_the_moment_of_its_stop_dialled_for
         clock=ManualClock(),
         ring_of=lambda: (1, 1),
         channel=lambda at: channel,
+        security=PlainText(),
         advertised=advertised,
     )
     peers.start()

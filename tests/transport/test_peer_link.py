@@ -240,3 +240,26 @@ async def test_a_link_of_which_everything_was_outdated_goes_on() -> None:
     rig.store(b"c")
     assert list(rig.stream.sent[1].store_keys) == [b"c"]
     rig.link.check()
+
+
+async def test_bug_a_batch_that_a_peer_ended_without_answering_all_of_it_was_never_answered() -> None:
+    """Whoever had asked waited for its deadline, and the link counted the batch as done."""
+    rig = Rig()
+    store = rig.store(b"a")
+    fetch = rig.fetch(b"x")
+    rig.reply(rig.stream.sent[0], last=True)
+    assert isinstance(store.error, AvailabilityError) and store.error.may_have_applied
+    rig.reply(rig.stream.sent[1], last=True)
+    assert isinstance(fetch.error, AvailabilityError) and rig.answered == [store, fetch]
+
+
+@pytest.mark.parametrize("said", [{"differing": [7], "records": [b"r"]}, {"differing": [0]}, {"lost": [1]}])
+async def test_bug_positions_that_nobody_had_asked_about_were_handed_on(said: dict[str, list[object]]) -> None:
+    """A lone chunk got them as they came; with several the records of one chunk were missing and it was never answered."""
+    rig = Rig()
+    fetch = rig.fetch(b"x")
+    with pytest.raises(ValueError, match=r"position beyond|differences with"):
+        rig.reply(rig.stream.sent[0], fetched=True, last=True, **said)
+    assert rig.answered == [], "nothing of it counts"
+    rig.link.down("sent a reply that does not add up")
+    assert rig.answered == [fetch] and fetch.error is not None

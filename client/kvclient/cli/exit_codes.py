@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from kvproto.errors import AvailabilityError, ClusterError, KvError, NotOwner, StorageError, UserError, WrongEpoch
+from kvproto.errors import AvailabilityError, ClusterError, KvError, NotAllowed, NotOwner, StorageError, UserError, WrongEpoch
 
 
 class ExitCode(IntEnum):
@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
 
 TABLE: tuple[tuple[type[KvError], ExitCode], ...] = (
     (UserError, ExitCode.REFUSED),
+    (NotAllowed, ExitCode.NOT_ALLOWED),  # trying again does not help: a certificate, or TLS itself, is not as the node wants it
     (WrongEpoch, ExitCode.UNAVAILABLE),  # the ring is changing: passes by itself
     (NotOwner, ExitCode.UNAVAILABLE),
     (ClusterError, ExitCode.REFUSED),
@@ -37,7 +38,10 @@ TABLE: tuple[tuple[type[KvError], ExitCode], ...] = (
 )
 
 # Of several errors in one batch the first of these decides: what may have happened weighs more than what certainly did not.
-_GRAVITY = (ExitCode.UNKNOWN, ExitCode.INTERNAL, ExitCode.UNAVAILABLE, ExitCode.REFUSED, ExitCode.CONDITION, ExitCode.NOT_FOUND)
+_GRAVITY = (
+    (ExitCode.UNKNOWN, ExitCode.INTERNAL, ExitCode.UNAVAILABLE, ExitCode.NOT_ALLOWED, ExitCode.REFUSED, ExitCode.CONDITION)
+    + (ExitCode.NOT_FOUND,)
+)  # fmt: skip
 
 
 def exit_code_of(error: KvError) -> ExitCode:

@@ -2,7 +2,8 @@
 
 Runs before anything heavy is imported, because gRPC reads its experiments from the environment when it is first loaded. With its
 event engine off a message round trip costs about half (grpcio 1.85, measured); the client *library* never edits its
-host's environment, so this is the command's business. A value set by the user stands.
+host's environment, so this is the command's business. So is gRPC's own log: it writes to stderr, where scripts read one error
+object. A value set by the user stands.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kvproto.options import EVENT_ENGINE_OFF
+from kvproto.options import EVENT_ENGINE_OFF, GRPC_SILENT
 
 
 def prepare_environment() -> None:
     """Sets what gRPC reads at import, unless the user has set it."""
     os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
+    os.environ.setdefault("GRPC_VERBOSITY", GRPC_SILENT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

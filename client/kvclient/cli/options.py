@@ -23,6 +23,7 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_TIMEOUT_S = 5.0
 LEVELS = ("one", "quorum", "all")
 _META = "kvclient.cli."
+_TLS = ("tls", "ca", "cert", "key")
 
 
 class Output(StrEnum):
@@ -35,7 +36,8 @@ class Output(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The global options of one invocation. `timeout_s` None: the client's default; `level` None: the namespace's preset."""
+    """The global options of one invocation. `at` has the TLS options in it, as a URL. `timeout_s` None: the client's default;
+    `level` None: the namespace's preset."""
 
     at: str = DEFAULT_AT
     namespace: str = DEFAULT_NAMESPACE
@@ -50,6 +52,12 @@ class Options:
         given = {name: context.meta[_META + name] for name in cls.__slots__ if _META + name in context.meta}
         at = given.setdefault("at", DEFAULT_AT)
         given.setdefault("namespace", _namespace_in_url(at) or DEFAULT_NAMESPACE)
+        tls = {name: context.meta[_META + name] for name in _TLS if _META + name in context.meta}
+        if tls:
+            from kvclient.target import with_tls
+
+            tls.pop("tls", None)
+            given["at"] = with_tls(at, **tls)
         return cls(**given)
 
     def call(self, **extra: object) -> dict[str, Any]:
@@ -72,7 +80,7 @@ class Options:
 
 
 def _namespace_in_url(at: str) -> str:
-    if not at.startswith("kv://"):
+    if not at.startswith(("kv://", "kvs://")):
         return ""
     from urllib.parse import urlsplit
 
@@ -119,6 +127,17 @@ def _global_options(*, with_environment: bool) -> Iterator[click.Option]:
         shell_complete=namespaces_offered,
         help=f"Namespace.  [env: KV_NAMESPACE; default: {DEFAULT_NAMESPACE}]",
     )
+    yield option(
+        "global_tls", "--tls", is_flag=True, default=None, envvar=variable("KV_TLS"), help="Connect over TLS.  [env: KV_TLS=1]"
+    )
+    for name, held in (("ca", "who signs the nodes' certificates"), ("cert", "our certificate"), ("key", "its key")):
+        yield option(
+            f"global_{name}",
+            f"--{name}",
+            metavar="FILE",
+            envvar=variable(f"KV_{name.upper()}"),
+            help=f"TLS, a PEM file: {held}.  [env: KV_{name.upper()}]",
+        )
     yield option("global_level", "--level", type=click.Choice(LEVELS), help="Consistency level.  [default: the preset's]")
     yield option(
         "global_timeout_s",
@@ -156,6 +175,8 @@ def given_before(context: click.Context, command: click.Command) -> dict[str, An
     """Defaults for a command that spells a global option its own way, from what was given before the sub-command."""
     defaults: dict[str, Any] = {}
     for option in _global_options(with_environment=False):
+        if option.name == "global_key":
+            continue  # the file of a private key: a command's own --key is a key of the store
         value = context.meta.get(_META + str(option.name).removeprefix("global_"))
         for parameter in command.params:
             if value is not None and parameter.name != option.name and set(parameter.opts) & set(option.opts):

@@ -45,6 +45,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNSUPPORTED_PROTOCOL: _ClassVar[ErrorCode]
     SHUTTING_DOWN: _ClassVar[ErrorCode]
     CLUSTER_REFUSED: _ClassVar[ErrorCode]
+    NOT_ALLOWED: _ClassVar[ErrorCode]
 KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
@@ -75,6 +76,7 @@ INTERNAL: ErrorCode
 UNSUPPORTED_PROTOCOL: ErrorCode
 SHUTTING_DOWN: ErrorCode
 CLUSTER_REFUSED: ErrorCode
+NOT_ALLOWED: ErrorCode
 
 class BatchRequest(_message.Message):
     __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id")
