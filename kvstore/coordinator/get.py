@@ -14,16 +14,16 @@ from kvproto.columns import GroupReply
 from kvproto.errors import DeadlineExceeded, KvError, NotOwner
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import SubBatch, part_of
+from kvstore.coordinator.entries import Columns
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
-from kvstore.coordinator.replicas import FOREVER, Arrivals, LocalAnswer, Replicas
-from kvstore.coordinator.seats import Seats
+from kvstore.coordinator.read_round import ReadRound
+from kvstore.coordinator.replicas import FOREVER, Arrivals, Replicas
 from kvstore.core.quorum import Outcome, Tally
-from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
+from kvstore.core.record import NO_DIGEST, digest
 from kvstore.runtime import Clock
 from kvstore.storage.store import Store
 from kvstore.telemetry.meters import RequestMeter
-from kvstore.transport.peers import FetchChunk
 
 STRAGGLER_S = 0.25
 """How long a decided read listens for answers that may show a stale replica; what comes later is anti-entropy's."""
@@ -31,67 +31,6 @@ STRAGGLER_S = 0.25
 
 TURN_BYTES_MAX = 4 * 1024 * 1024
 """Of our own records that are read in one turn."""
-
-
-class Columns:
-    """Entries of a reply, appended one by one; `counts` and `expires_ms` are left out while they say the usual."""
-
-    __slots__ = ("contexts", "counts", "expires_ms", "expiring", "unusual", "values", "versions")
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        self.values: list[bytes] = []
-        self.versions: list[bytes] = []
-        self.contexts: list[bytes] = []
-        self.expires_ms: list[int] = []
-        self.unusual = False
-        self.expiring = False
-
-    def add(self, record: bytes | None, now_ms: int) -> None:
-        """The entry of one key: absent, one value, or siblings."""
-        if record is None:
-            self.add_absent(b"")
-            return
-        single = read_single(record, now_ms)
-        if single is not None:
-            value, version, context, expires_ms = single
-            if value is None:
-                self.add_absent(context)
-                return
-            self.counts.append(1)
-            self.values.append(value)
-            self.versions.append(version)
-            self.contexts.append(context)
-            self.expires_ms.append(expires_ms)
-            self.expiring = self.expiring or expires_ms > 0
-            return
-        live, context = read_siblings(record, now_ms)
-        self.counts.append(len(live))
-        self.contexts.append(context)
-        self.unusual = self.unusual or len(live) != 1
-        for sibling in live:
-            self.values.append(sibling.value)
-            self.versions.append(sibling.dot)
-            self.expires_ms.append(sibling.expires_ms)
-            self.expiring = self.expiring or sibling.expires_ms > 0
-
-    def add_absent(self, context: bytes) -> None:
-        """Nothing there; a tombstone's context still says what was seen."""
-        self.counts.append(0)
-        self.contexts.append(context)
-        self.unusual = True
-
-    def reply(self, group: int, positions: Sequence[int] | None) -> GroupReply:
-        """The columns as a reply without a receipt."""
-        return GroupReply(
-            group,
-            positions=positions,
-            counts=self.counts if self.unusual else (),
-            values=self.values,
-            versions=b"".join(self.versions),
-            contexts=self.contexts,
-            expires_ms=self.expires_ms if self.expiring else (),
-        )
 
 
 class GetCoordinator:
@@ -172,7 +111,7 @@ class GetCoordinator:
             if sub.sloppy:
                 tally.settle_for_less()
         loop = asyncio.get_running_loop()
-        round_ = _Round(sub, tally, seats, records, lost, me, allowance)
+        round_ = ReadRound(sub, tally, seats, records, lost, me, allowance)
         round_.hold(size_bytes)
         try:
             self._settle(round_, emit)
@@ -191,7 +130,7 @@ class GetCoordinator:
             self._repair.submit(sub, records, round_.others, lost, tally, seats)
         return round_.unread
 
-    async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
+    async def _ask(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
         """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
         longer than answers usually take."""
         tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
@@ -225,14 +164,14 @@ class GetCoordinator:
                 asked += len(rest)
                 rest = []
 
-    def _fetch(self, round_: _Round, nodes: Sequence[str], arrivals: Arrivals) -> None:
+    def _fetch(self, round_: ReadRound, nodes: Sequence[str], arrivals: Arrivals) -> None:
         if round_.digests is None:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
         self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
 
-    def _settle(self, round_: _Round, emit: Emit) -> None:
+    def _settle(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
         for outcome, settled in tally.settle():
             positions = settled
@@ -264,13 +203,13 @@ class GetCoordinator:
             )
             emit(reply, count)
 
-    def _give_up(self, round_: _Round, emit: Emit) -> None:
+    def _give_up(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
         positions = tally.undecided()
         error = not_met(sub, tally, positions[0] if positions else 0, timed_out=True, applied=False)
         emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), len(positions or range(tally.size)))
 
-    async def _hear_stragglers(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
+    async def _hear_stragglers(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
         """Asks whoever was not asked and listens a while: a difference somewhere is a reason to look everywhere."""
         arrivals.hurry(loop.time() + STRAGGLER_S)
         waiting = [round_.seats.holders[home] for home in round_.tally.waiting_in_order]
@@ -280,102 +219,3 @@ class GetCoordinator:
             if answer is None:
                 return
             round_.take(answer, 0.0)
-
-
-class _Round:
-    """One sub-batch's read: what we hold, and what others hold differently."""
-
-    __slots__ = (
-        "allowance",
-        "asked",
-        "cut_at",
-        "differed",
-        "digests",
-        "hedged",
-        "held_bytes",
-        "lost",
-        "me",
-        "notes",
-        "others",
-        "records",
-        "seats",
-        "sub",
-        "tally",
-        "unread",
-    )
-
-    def __init__(
-        self,
-        sub: SubBatch,
-        tally: Tally,
-        seats: Seats,
-        records: list[bytes | None],
-        lost: Sequence[int],
-        me: str,
-        allowance: Allowance,
-    ) -> None:
-        self.allowance = allowance
-        self.held_bytes = 0
-        self.cut_at: int | None = None  # somebody has answered only what comes before
-        self.unread: list[int] = []
-        self.sub = sub
-        self.tally = tally
-        self.seats = seats
-        self.records = records
-        self.me = me
-        self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
-        self.lost = lost
-        self.asked: list[str] = []
-        self.digests: bytes | None = None
-        self.hedged = False
-        self.differed = bool(lost)
-        self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
-
-    def take(self, answer: LocalAnswer | FetchChunk | object, elapsed_s: float) -> None:
-        """Counts one replica's answer and keeps what it holds differently. A record that fails its checksum is no answer."""
-        assert isinstance(answer, FetchChunk)
-        if self.sub.group.explain:
-            said = f"failed: {answer.error.message}" if answer.error else f"differs at {len(answer.differing)} of {answer.count}"
-            self.notes.append(f"{answer.node} {said} after {elapsed_s * 1000:.1f} ms")
-        home = self.seats.home_of(answer.node)
-        if answer.error is not None:
-            self.tally.fail(home)
-            if self.sub.sloppy:
-                self.tally.settle_for_less()
-            return
-        refused = list(answer.lost)
-        if answer.answered_below < answer.count:
-            self.cut_at = min(answer.answered_below, answer.count if self.cut_at is None else self.cut_at)
-            refused += range(answer.answered_below, answer.count)
-        if answer.records:
-            self.hold(sum(map(len, answer.records)))
-        for position, record in zip(answer.differing, answer.records, strict=True):
-            if record and not verify(record):
-                refused.append(position)
-                continue
-            self.others.setdefault(position, {})[answer.node] = record or None
-        self.differed = self.differed or bool(answer.differing) or bool(refused)
-        self.tally.record(home, refused)
-
-    def substitute(self, node: str) -> str:
-        """The stand-in that answers in the place of `node`, which does not; "" when there is none or none is wanted."""
-        return self.seats.fill(self.seats.home_of(node)) if self.sub.sloppy else ""
-
-    def hold(self, size_bytes: int) -> None:
-        """So much was read, here or from others, and stays until the turn is over."""
-        self.held_bytes += size_bytes
-        self.allowance.charge(size_bytes)
-
-    def put_aside(self, positions: Sequence[int]) -> list[int]:
-        """Those of `positions` that nobody has been asked for in vain: the others are read again."""
-        assert self.cut_at is not None
-        self.unread += [position for position in positions if position >= self.cut_at]
-        return [position for position in positions if position < self.cut_at]
-
-    def merged(self, position: int) -> bytes | None:
-        """The merge of what every answer so far holds."""
-        record = self.records[position]
-        for other in self.others.get(position, {}).values():
-            if other is not None:
-                record = other if record is None else merge_records(record, other)
-        return record

@@ -17,7 +17,7 @@ from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
-from kvstore.coordinator.get import Columns
+from kvstore.coordinator.entries import Columns
 from kvstore.coordinator.outcomes import receipt
 from kvstore.core.page import Page
 from kvstore.core.record import merge_records, verify
