@@ -81,6 +81,15 @@ def test_6_outcome_unknown(paused: DevCluster) -> None:
     assert code(paused, "put", "perhaps", "1", "--level", "all", "--timeout", "0.7") == 6
 
 
+def test_7_not_allowed(tmp_path: Path) -> None:
+    with DevCluster(tmp_path / "cluster", "--nodes", "1", "--tls") as secured:
+        assert code(secured, "put", "k", "1") == 7, "without TLS"
+        tls = tmp_path / "cluster" / "tls"
+        ca = ("--ca", str(tls / "ca.pem"))
+        assert code(secured, *ca, "put", "k", "1") == 7, "without a certificate"
+        assert code(secured, *ca, "--cert", str(tls / "client.pem"), "--key", str(tls / "client.key"), "put", "k", "1") == 0
+
+
 def test_8_a_checked_promise_was_broken() -> None:
     assert run_kv("sim", "run", "--seed", "1", "--bug", "ack-before-quorum").returncode == 8
 

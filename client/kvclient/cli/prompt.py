@@ -44,7 +44,8 @@ def lines_of_terminal(runner: Runner) -> Iterator[str]:
 
 def prompt_of(options: Options) -> str:
     """Where commands go: the first address, how many others there are, and the namespace."""
-    first, *others = options.at.partition("?")[0].removeprefix("kv://").partition("/")[0].split(",")
+    nodes = options.at.partition("?")[0].rpartition("://")[2].partition("/")[0]
+    first, *others = nodes.rpartition("@")[2].split(",")
     return f"{first}{f'+{len(others)}' if others else ''}/{options.namespace}> "
 
 
