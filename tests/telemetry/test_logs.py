@@ -27,6 +27,7 @@ EVENT_ROW = re.compile(r"^\| `(\w+)` \| (info|warning|error) \|", re.MULTILINE)
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     yield
+    vars(telemetry.log).pop("bind", None)  # what the first use of it keeps: it would write to this test's stderr for ever
     set_log_level(LEVEL_DEFAULT)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
