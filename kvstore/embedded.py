@@ -68,6 +68,10 @@ class NoPeers:
         """Nobody owes anything."""
         return 0.0
 
+    def queued(self, node: str) -> int:
+        """Nothing waits for anybody."""
+        return 0
+
 
 class EmbeddedNode:
     """A node on its own thread, shared by everybody in this process who opened its URL."""

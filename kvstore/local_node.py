@@ -28,10 +28,12 @@ from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.hints import HintTable
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.telemetry import key_hash
@@ -109,7 +111,15 @@ class LocalNode:
             cache_bytes_max=config.limits.record_cache_bytes,
             on_quarantine=self._quarantined,
         )
-        self.replica = Replica(self.store, engine, cluster.partitions)
+        self.hints = HintTable(
+            clock,
+            count_max=config.limits.hints_max,
+            held_bytes_max=config.limits.hints_bytes_max,
+            age_s_max=config.limits.hint_age_s_max,
+        )
+        self.hints.load(engine)
+        self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
+        self.handoff = HintedHandoff(me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring)
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
         self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
@@ -126,7 +136,7 @@ class LocalNode:
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
-            puts=PutCoordinator(minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
+            puts=PutCoordinator(minter=minter, store=self.store, hints=self.hints, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(
                 store=self.store,
                 replicas=replicas,
@@ -168,6 +178,9 @@ class LocalNode:
             ring_epoch=self.ring.view.ring.epoch,
             keys=await self.replica.count_keys(),
             version=__version__,
+            hints_pending=self.hints.count,
+            hints_dropped=self.hints.dropped,
+            oldest_hint_s=self.hints.oldest_s(),
             quarantined=self.store.quarantined,
             peers=peers,
             commits=self.committer.commits,
@@ -184,10 +197,12 @@ class LocalNode:
         self.coordinator.check()
         self.intake.check()
         self.ledger.check()
+        self.hints.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
         self.coordinator.stop()
+        self.handoff.stop()
         await self.committer.close()
         self.replica.close()
         self.engine.close()

@@ -1,4 +1,4 @@
-"""A node's start, step by step: it listens, greets its peers, leases, is remembered, dials, and only then serves.
+"""A node's start, step by step: it listens, greets its peers, leases, is remembered, dials, and only then serves and hands over.
 
 The order is the safety of it (safety rule 2): nothing is minted before the peers were asked what they remember of this node, nor
 before they were told what it has leased now.
@@ -37,4 +37,5 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     # From here on nothing waits.
     go_on()
     local.coordinator.stopped = None
+    local.handoff.start()
     await server.serve()

@@ -83,14 +83,20 @@ class _Knowledge:
 
 @dataclass
 class KeyStory:
-    """Everything the history says about one key. `executions` None: nobody watched."""
+    """Everything the history says about one key. `executions` None: nobody watched. `robbed`: nodes that lost copies."""
 
     key: str
     writes: dict[str, Call]
     reads: list[Call]
     final: Call | None
     executions: list[Execution] | None = None
+    robbed: frozenset[str] = frozenset()
     _known: dict[str, _Knowledge] = field(default_factory=dict)
+
+    def must_be_kept(self, call: Call) -> bool:
+        """Whether the write was acknowledged, and somebody who acknowledged it has lost no copies since. Only a degraded answer may
+        rest on fewer copies than were asked for, and says so."""
+        return call.is_ok and not (call.fact("degraded") and self.robbed.issuperset(call.fact("acknowledged", ())))
 
     @cached_property
     def by_write(self) -> dict[str, list[Execution]]:
@@ -210,8 +216,11 @@ class KeyStory:
         return call.ended_ns
 
 
-def stories_of(calls: Sequence[Call], executions: Mapping[str, list[Execution]] | None = None) -> list[KeyStory]:
-    """One story for each key, in the order of the keys."""
+def stories_of(
+    calls: Sequence[Call], executions: Mapping[str, list[Execution]] | None = None, robbed: Iterable[str] = ()
+) -> list[KeyStory]:
+    """One story for each key, in the order of the keys. `robbed`: nodes from which copies were taken away."""
+    victims = frozenset(robbed)
     writes: defaultdict[str, dict[str, Call]] = defaultdict(dict)
     for call in writes_of(calls):
         writes[call.key][call.write] = call
@@ -220,6 +229,6 @@ def stories_of(calls: Sequence[Call], executions: Mapping[str, list[Execution]] 
         reads[call.key].append(call)
     final = {call.key: call for call in reads_of(calls, final=True)}  # the last one counts
     return [
-        KeyStory(key, writes[key], reads[key], final.get(key), None if executions is None else executions.get(key, []))
+        KeyStory(key, writes[key], reads[key], final.get(key), None if executions is None else executions.get(key, []), victims)
         for key in sorted({*writes, *reads, *final})
     ]

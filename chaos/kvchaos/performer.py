@@ -185,7 +185,9 @@ def _level(level: str) -> tuple[str | None, int]:
 
 
 def _achieved(receipt: Receipt) -> dict[str, Any]:
-    return {"needed": receipt.needed, "acknowledged": list(receipt.acknowledged), "epoch": receipt.ring_epoch}
+    told: dict[str, Any] = {"needed": receipt.needed, "acknowledged": list(receipt.acknowledged), "epoch": receipt.ring_epoch}
+    told.update({name: True for name in ("degraded", "hinted") if getattr(receipt, name)})
+    return told
 
 
 def _shown(values: Sequence[bytes]) -> Any:

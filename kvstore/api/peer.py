@@ -180,7 +180,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                         self._tell_slow(request, elapsed_s)
 
             records = list(request.store_records)
-            self._replica.merge(stores, records, done, intact=is_intact(request, records))
+            held_for = [(run.first, run.count, run.target) for run in request.hints]
+            self._replica.merge(stores, records, done, intact=is_intact(request, records), held_for=held_for)
 
     def _tell_slow(self, request: peer_pb2.PeerRequest, elapsed_s: float) -> None:
         """Beside the coordinator's `slow_batch` of the same trace: here it was the disk, or the queue in front of it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kvproto.columns import ClusterInfo, MemberInfo, NamespaceInfo
 from kvproto.errors import UnknownNamespace
 from kvstore.core.ring import Ring
-from kvstore.storage.layout import store_key_prefix
+from kvstore.storage.layout import split_store_key, store_key_prefix
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,10 +25,12 @@ class Space:
 
 @dataclass(slots=True, frozen=True)
 class OwnerSet:
-    """The home replicas of some partitions (node ids, sorted: the order does not matter for a quorum) and whether we are one."""
+    """The home replicas of some partitions (node ids, sorted: the order does not matter for a quorum) and whether we are one.
+    `stand_ins`: all other nodes in the order in which they take the place of a home replica; the same on every node."""
 
     nodes: tuple[str, ...]
     includes_me: bool
+    stand_ins: tuple[str, ...] = ()
 
 
 class RingView:
@@ -51,8 +53,24 @@ class RingView:
         for n in {info.n for info in namespaces}:
             distinct = sorted({tuple(sorted(owners[:n])) for owners in self.preference})
             index = {nodes: at for at, nodes in enumerate(distinct)}
-            self.owner_sets[n] = tuple(OwnerSet(nodes, me in nodes) for nodes in distinct)
+            self.owner_sets[n] = tuple(
+                OwnerSet(nodes, me in nodes, self._stand_ins(nodes, at)) for at, nodes in enumerate(distinct)
+            )
             self.set_of_partition[n] = tuple(index[tuple(sorted(owners[:n]))] for owners in self.preference)
+
+    def _stand_ins(self, nodes: tuple[str, ...], turn: int) -> tuple[str, ...]:
+        """Every other node, beginning with another one for each set of home replicas, so that the load of a dead node is spread."""
+        others = [member.id for member in self.ring.members if member.id not in nodes]
+        at = turn % len(others) if others else 0
+        return tuple(others[at:] + others[:at])
+
+    def is_home(self, store_key: bytes, node: str) -> bool:
+        """Whether `node` is a home replica of the record; of a namespace that is gone nobody is."""
+        partition, namespace_id, _ = split_store_key(store_key)
+        for space in self.spaces.values():
+            if space.info.id == namespace_id:
+                return node in self.preference[partition][: space.info.n]
+        return False
 
     def space(self, name: str) -> Space:
         """The namespace `name`. Raises `UnknownNamespace` with the names there are."""

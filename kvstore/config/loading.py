@@ -142,6 +142,9 @@ def _read_limits(table: Table) -> NodeLimits:
         in_flight_bytes_max=table.integer("in_flight_bytes_max", default.in_flight_bytes_max, minimum=8 * MIB, maximum=1 << 40),
         batch_operations_max=table.integer("batch_operations_max", default.batch_operations_max, minimum=2048, maximum=65_536),
         connections_max=table.integer("connections_max", default.connections_max, minimum=1, maximum=1 << 20),
+        hints_max=table.integer("hints_max", default.hints_max, minimum=0, maximum=1 << 24),
+        hints_bytes_max=table.integer("hints_bytes_max", default.hints_bytes_max, minimum=0, maximum=1 << 50),
+        hint_age_s_max=float(table.integer("hint_age_s_max", int(default.hint_age_s_max), minimum=1, maximum=1 << 31)),
     )
     table.finish()
     return limits

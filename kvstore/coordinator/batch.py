@@ -28,6 +28,9 @@ TTL_MS_MAX = 3_200_000_000_000
 """A hundred years, as in the configuration. An expiry is stored in 64 bits."""
 
 
+SLOPPY_PRESETS = frozenset(("pa-el", "pa-ec"))
+
+
 @dataclass(slots=True, frozen=True)
 class Limits:
     """What clients may send, in bytes and siblings. Repair and replication are never limited by these."""
@@ -54,6 +57,11 @@ class SubBatch:
     trace: bytes = b""
     story: Story | None = None
 
+    @property
+    def sloppy(self) -> bool:
+        """See `is_sloppy`."""
+        return is_sloppy(self.space.info, self.group.level)
+
     def original(self, positions: Sequence[int] | None) -> Sequence[int] | None:
         """Positions of this sub-batch as positions of its group."""
         if positions is None:
@@ -63,6 +71,12 @@ class SubBatch:
     def at(self) -> Sequence[int]:
         """The group positions of its operations, in order."""
         return range(len(self.store_keys)) if self.positions is None else self.positions
+
+
+def is_sloppy(info: NamespaceInfo, level: Level) -> bool:
+    """Whether stand-ins may answer for home replicas that cannot be reached, and fewer nodes than were asked for may do. Only a
+    preset degrades: an explicit level, r or w is met or refused."""
+    return level is Level.PRESET and info.preset in SLOPPY_PRESETS
 
 
 def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:

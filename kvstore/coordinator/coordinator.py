@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
@@ -268,7 +269,10 @@ class Coordinator:
         preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
         loop = asyncio.get_running_loop()
         error = QuorumUnreachable("no home replica of the key can be reached", needed=sub.need, contacted=len(owners))
-        for node in sorted(preferred, key=lambda node: not self._peers.reachable(node)):
+        candidates = sorted(preferred, key=lambda node: not self._peers.reachable(node))
+        if sub.sloppy:
+            candidates = [node for node in candidates if self._peers.reachable(node)]  # no time is lost on the others: see below
+        for node in candidates:
             left_s = deadline_s - loop.time()
             group.timeouts_ms = (max(1, int(left_s * 1000)),)
             sub.story = Forwarding(node)
@@ -288,6 +292,12 @@ class Coordinator:
                     # This owner refused it; one that was asked before may have applied it all the same.
                     reply.error.may_have_applied = True
                 answer.emit(reply, len(told))
+            return
+        if sub.sloppy and (reading or not unknown or group.request_ids):
+            # No home replica answers: we take the place of one. A write that one of them may have applied keeps its request id.
+            if unknown:
+                sub = replace(sub, group=replace(sub.group, attempt=sub.group.attempt + 1))
+            await (self._gets if reading else self._puts).run(sub, deadline_s, answer.emit)
             return
         error.may_have_applied = unknown and not reading  # whoever was asked before the last one counts too
         answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)

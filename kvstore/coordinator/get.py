@@ -11,18 +11,19 @@ import asyncio
 from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
-from kvproto.errors import DeadlineExceeded, KvError
+from kvproto.errors import DeadlineExceeded, KvError, NotOwner
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import SubBatch, part_of
+from kvstore.coordinator.entries import Columns
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
-from kvstore.coordinator.replicas import FOREVER, Arrivals, LocalAnswer, Replicas
+from kvstore.coordinator.read_round import ReadRound
+from kvstore.coordinator.replicas import FOREVER, Arrivals, Replicas
 from kvstore.core.quorum import Outcome, Tally
-from kvstore.core.record import NO_DIGEST, digest, merge_records, read_siblings, read_single, verify
+from kvstore.core.record import NO_DIGEST, digest
 from kvstore.runtime import Clock
 from kvstore.storage.store import Store
 from kvstore.telemetry.meters import RequestMeter
-from kvstore.transport.peers import FetchChunk
 
 STRAGGLER_S = 0.25
 """How long a decided read listens for answers that may show a stale replica; what comes later is anti-entropy's."""
@@ -30,67 +31,6 @@ STRAGGLER_S = 0.25
 
 TURN_BYTES_MAX = 4 * 1024 * 1024
 """Of our own records that are read in one turn."""
-
-
-class Columns:
-    """Entries of a reply, appended one by one; `counts` and `expires_ms` are left out while they say the usual."""
-
-    __slots__ = ("contexts", "counts", "expires_ms", "expiring", "unusual", "values", "versions")
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        self.values: list[bytes] = []
-        self.versions: list[bytes] = []
-        self.contexts: list[bytes] = []
-        self.expires_ms: list[int] = []
-        self.unusual = False
-        self.expiring = False
-
-    def add(self, record: bytes | None, now_ms: int) -> None:
-        """The entry of one key: absent, one value, or siblings."""
-        if record is None:
-            self.add_absent(b"")
-            return
-        single = read_single(record, now_ms)
-        if single is not None:
-            value, version, context, expires_ms = single
-            if value is None:
-                self.add_absent(context)
-                return
-            self.counts.append(1)
-            self.values.append(value)
-            self.versions.append(version)
-            self.contexts.append(context)
-            self.expires_ms.append(expires_ms)
-            self.expiring = self.expiring or expires_ms > 0
-            return
-        live, context = read_siblings(record, now_ms)
-        self.counts.append(len(live))
-        self.contexts.append(context)
-        self.unusual = self.unusual or len(live) != 1
-        for sibling in live:
-            self.values.append(sibling.value)
-            self.versions.append(sibling.dot)
-            self.expires_ms.append(sibling.expires_ms)
-            self.expiring = self.expiring or sibling.expires_ms > 0
-
-    def add_absent(self, context: bytes) -> None:
-        """Nothing there; a tombstone's context still says what was seen."""
-        self.counts.append(0)
-        self.contexts.append(context)
-        self.unusual = True
-
-    def reply(self, group: int, positions: Sequence[int] | None) -> GroupReply:
-        """The columns as a reply without a receipt."""
-        return GroupReply(
-            group,
-            positions=positions,
-            counts=self.counts if self.unusual else (),
-            values=self.values,
-            versions=b"".join(self.versions),
-            contexts=self.contexts,
-            expires_ms=self.expires_ms if self.expiring else (),
-        )
 
 
 class GetCoordinator:
@@ -158,10 +98,20 @@ class GetCoordinator:
         """One turn of reading; the positions of `sub` that have to be read again, because other replicas hold too much of them for
         one turn."""
         me, owners = self._replicas.me, sub.owners.nodes
+        seats = self._replicas.seats(sub)
+        if me not in seats.holders.values():
+            error = NotOwner(f"{me} is no home replica of the key, {', '.join(owners)} are", subject=me)
+            emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
+            return []
         tally = Tally(owners, sub.need, len(sub.store_keys))
-        tally.record(me, lost)
+        tally.record(seats.home_of(me), lost)
+        if seats.absent:
+            for home in seats.absent:
+                tally.fail(home)
+            if sub.sloppy:
+                tally.settle_for_less()
         loop = asyncio.get_running_loop()
-        round_ = _Round(sub, tally, records, lost, me, allowance)
+        round_ = ReadRound(sub, tally, seats, records, lost, me, allowance)
         round_.hold(size_bytes)
         try:
             self._settle(round_, emit)
@@ -177,15 +127,15 @@ class GetCoordinator:
         if round_.differed:
             if self._meter is not None:
                 self._meter.stale += len({*round_.others, *lost})
-            self._repair.submit(sub, records, round_.others, lost, tally)
+            self._repair.submit(sub, records, round_.others, lost, tally, seats)
         return round_.unread
 
-    async def _ask(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
+    async def _ask(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
         """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
         longer than answers usually take."""
         tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
-        others = replicas.others_by_promptness(tally.targets)
-        first = len(others) if round_.lost else tally.need - 1
+        others = replicas.others_by_promptness(round_.seats.holders.values())
+        first = len(others) if round_.lost else min(len(others), tally.need - 1)
         self._fetch(round_, others[:first], arrivals)
         asked, rest = first, others[first:]
         started_s = loop.time()
@@ -194,9 +144,13 @@ class GetCoordinator:
             answer = await arrivals.next(hedge_at_s if rest else FOREVER)
             if answer is not None:
                 elapsed_s = loop.time() - started_s
+                asked -= 1
+                if answer.error is not None and (holder := round_.substitute(answer.node)):
+                    self._fetch(round_, [holder], arrivals)
+                    asked += 1
+                    continue
                 round_.take(answer, elapsed_s)
                 patience.observe(elapsed_s)
-                asked -= 1
                 self._settle(round_, emit)
             if tally.settled or arrivals.timed_out or (answer is not None and not asked and not rest):
                 return
@@ -210,14 +164,14 @@ class GetCoordinator:
                 asked += len(rest)
                 rest = []
 
-    def _fetch(self, round_: _Round, nodes: Sequence[str], arrivals: Arrivals) -> None:
+    def _fetch(self, round_: ReadRound, nodes: Sequence[str], arrivals: Arrivals) -> None:
         if round_.digests is None:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
         self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
 
-    def _settle(self, round_: _Round, emit: Emit) -> None:
+    def _settle(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
         for outcome, settled in tally.settle():
             positions = settled
@@ -236,112 +190,32 @@ class GetCoordinator:
                 columns.add(round_.merged(position), now_ms)
             reply = columns.reply(sub.group_index, sub.original(positions))
             answered = tally.answered if positions is None else tally.answered_for(positions[0])
+            acknowledged = [round_.seats.holders[home] for home in answered]
             reply.receipt = receipt(
-                sub, answered, now_ms=now_ms, durable=self._durable, explanation=round_.notes, hedged=round_.hedged
+                sub,
+                acknowledged,
+                now_ms=now_ms,
+                durable=self._durable,
+                explanation=round_.notes,
+                hedged=round_.hedged,
+                degraded=tally.need < sub.need,
+                hinted=acknowledged != list(answered),
             )
             emit(reply, count)
 
-    def _give_up(self, round_: _Round, emit: Emit) -> None:
+    def _give_up(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
         positions = tally.undecided()
         error = not_met(sub, tally, positions[0] if positions else 0, timed_out=True, applied=False)
         emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), len(positions or range(tally.size)))
 
-    async def _hear_stragglers(self, round_: _Round, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
+    async def _hear_stragglers(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
         """Asks whoever was not asked and listens a while: a difference somewhere is a reason to look everywhere."""
         arrivals.hurry(loop.time() + STRAGGLER_S)
-        self._fetch(round_, [node for node in round_.tally.waiting_in_order if node not in round_.asked], arrivals)
+        waiting = [round_.seats.holders[home] for home in round_.tally.waiting_in_order]
+        self._fetch(round_, [node for node in waiting if node not in round_.asked], arrivals)
         while round_.tally.waiting:
             answer = await arrivals.next()
             if answer is None:
                 return
             round_.take(answer, 0.0)
-
-
-class _Round:
-    """One sub-batch's read: what we hold, and what others hold differently."""
-
-    __slots__ = (
-        "allowance",
-        "asked",
-        "cut_at",
-        "differed",
-        "digests",
-        "hedged",
-        "held_bytes",
-        "lost",
-        "me",
-        "notes",
-        "others",
-        "records",
-        "sub",
-        "tally",
-        "unread",
-    )
-
-    def __init__(
-        self,
-        sub: SubBatch,
-        tally: Tally,
-        records: list[bytes | None],
-        lost: Sequence[int],
-        me: str,
-        allowance: Allowance,
-    ) -> None:
-        self.allowance = allowance
-        self.held_bytes = 0
-        self.cut_at: int | None = None  # somebody has answered only what comes before
-        self.unread: list[int] = []
-        self.sub = sub
-        self.tally = tally
-        self.records = records
-        self.me = me
-        self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
-        self.lost = lost
-        self.asked: list[str] = []
-        self.digests: bytes | None = None
-        self.hedged = False
-        self.differed = bool(lost)
-        self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
-
-    def take(self, answer: LocalAnswer | FetchChunk | object, elapsed_s: float) -> None:
-        """Counts one replica's answer and keeps what it holds differently. A record that fails its checksum is no answer."""
-        assert isinstance(answer, FetchChunk)
-        if self.sub.group.explain:
-            said = f"failed: {answer.error.message}" if answer.error else f"differs at {len(answer.differing)} of {answer.count}"
-            self.notes.append(f"{answer.node} {said} after {elapsed_s * 1000:.1f} ms")
-        if answer.error is not None:
-            self.tally.fail(answer.node)
-            return
-        refused = list(answer.lost)
-        if answer.answered_below < answer.count:
-            self.cut_at = min(answer.answered_below, answer.count if self.cut_at is None else self.cut_at)
-            refused += range(answer.answered_below, answer.count)
-        if answer.records:
-            self.hold(sum(map(len, answer.records)))
-        for position, record in zip(answer.differing, answer.records, strict=True):
-            if record and not verify(record):
-                refused.append(position)
-                continue
-            self.others.setdefault(position, {})[answer.node] = record or None
-        self.differed = self.differed or bool(answer.differing) or bool(refused)
-        self.tally.record(answer.node, refused)
-
-    def hold(self, size_bytes: int) -> None:
-        """So much was read, here or from others, and stays until the turn is over."""
-        self.held_bytes += size_bytes
-        self.allowance.charge(size_bytes)
-
-    def put_aside(self, positions: Sequence[int]) -> list[int]:
-        """Those of `positions` that nobody has been asked for in vain: the others are read again."""
-        assert self.cut_at is not None
-        self.unread += [position for position in positions if position >= self.cut_at]
-        return [position for position in positions if position < self.cut_at]
-
-    def merged(self, position: int) -> bytes | None:
-        """The merge of what every answer so far holds."""
-        record = self.records[position]
-        for other in self.others.get(position, {}).values():
-            if other is not None:
-                record = other if record is None else merge_records(record, other)
-        return record

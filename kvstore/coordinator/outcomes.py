@@ -14,9 +14,18 @@ Emit = Callable[[GroupReply, int], None]
 
 
 def receipt(
-    sub: SubBatch, acknowledged: Sequence[str], *, now_ms: int, durable: bool, explanation: Sequence[str] = (), hedged: bool = False
+    sub: SubBatch,
+    acknowledged: Sequence[str],
+    *,
+    now_ms: int,
+    durable: bool,
+    explanation: Sequence[str] = (),
+    hedged: bool = False,
+    degraded: bool = False,
+    hinted: bool = False,
 ) -> Receipt:
-    """What was achieved for the operations that `acknowledged` had answered when the reply left."""
+    """What was achieved for the operations that `acknowledged` had answered when the reply left. `degraded`: they are fewer than
+    the preset asks for. `hinted`: there are stand-ins among them."""
     view, info = sub.view, sub.space.info
     zones = view.zones
     return Receipt(
@@ -27,6 +36,8 @@ def receipt(
         acknowledged=tuple(acknowledged),
         zones=tuple([zones.get(node, "") for node in acknowledged]),
         durable=durable,
+        degraded=degraded,
+        hinted=hinted,
         hedged=hedged,
         ring_epoch=view.ring.epoch,
         coordinator=view.me,

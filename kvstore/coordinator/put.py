@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from kvproto.columns import GroupReply
-from kvproto.errors import KvError, RecordLost
+from kvproto.errors import KvError, NotOwner, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.minting import MintedColumns, Minter, names_more
 from kvstore.coordinator.outcomes import Emit, not_met, out_of_reach, receipt
-from kvstore.coordinator.replicas import Arrivals, LocalAnswer, Replicas
+from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
+from kvstore.coordinator.seats import Seats
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import decode_context, encode_context, unseen
 from kvstore.core.versions import Context
 from kvstore.runtime import Clock
+from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk
 
@@ -28,9 +31,10 @@ from kvstore.transport.peers import FetchChunk
 class PutCoordinator:
     """Coordinates writes of keys that this node is a home replica of."""
 
-    def __init__(self, *, minter: Minter, store: Store, replicas: Replicas, clock: Clock, durable: bool) -> None:
+    def __init__(self, *, minter: Minter, store: Store, hints: HintTable, replicas: Replicas, clock: Clock, durable: bool) -> None:
         self._minter = minter
         self._store = store
+        self._hints = hints
         self._replicas = replicas
         self._clock = clock
         self._durable = durable
@@ -39,25 +43,42 @@ class PutCoordinator:
         """Executes the sub-batch and emits a reply for each of its operations, in parts as they are decided.
 
         What cannot reach its level as far as we know is refused before anything is written: certainly not applied, and at no cost.
+        Where the level allows it stand-ins take the place of home replicas that cannot be reached; where there are none left, as
+        many nodes as there are will do, and the receipt says so.
         """
-        gone = self._replicas.unreachable(sub.owners.nodes)
-        if len(sub.owners.nodes) - len(gone) < sub.need:
-            emit(GroupReply(sub.group_index, positions=sub.original(None), error=out_of_reach(sub, gone)), len(sub.store_keys))
+        seats = self._replicas.seats(sub)
+        refusal = self._refusal(sub, seats)
+        if refusal is not None:
+            emit(GroupReply(sub.group_index, positions=sub.original(None), error=refusal), len(sub.store_keys))
             return
         minted = self._mint_or_refuse(sub, range(len(sub.store_keys)), emit)
         if minted is None:
             return
         # What is staged is on its way to the disk before anything is waited for: the next merge may build on it.
-        sent = self._send(sub, minted, deadline_s) if minted.keys else None
+        sent = self._send(sub, minted, seats, deadline_s) if minted.keys else None
         if sent is None:
             if minted.unseen:
-                await self._run_after_catching_up(sub, minted.unseen, deadline_s, emit)
+                await self._run_after_catching_up(sub, minted.unseen, seats, deadline_s, emit)
         elif not minted.unseen:
-            await self._collect(sub, minted, sent, emit)
+            await self._collect(sub, minted, seats, sent, emit)
         else:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._collect(sub, minted, sent, emit))
-                both.create_task(self._run_after_catching_up(sub, minted.unseen, deadline_s, emit))
+                both.create_task(self._collect(sub, minted, seats, sent, emit))
+                again = self._replicas.seats(sub)  # seats change while a round goes on: each has its own
+                both.create_task(self._run_after_catching_up(sub, minted.unseen, again, deadline_s, emit))
+
+    def _refusal(self, sub: SubBatch, seats: Seats) -> KvError | None:
+        """Why nothing is written at all: too few can be reached, or we cannot hold more for others."""
+        if len(seats) < sub.need and not sub.sloppy:
+            return out_of_reach(sub, seats.absent)
+        if not sub.owners.includes_me:
+            if self._replicas.me not in seats.holders.values():
+                return NotOwner(f"{self._replicas.me} is no home replica of the key, {', '.join(seats.homes)} are")
+            try:
+                self._hints.admit(len(sub.store_keys), sum(map(len, sub.group.values)))
+            except KvError as error:
+                return error
+        return None
 
     def _mint_or_refuse(self, sub: SubBatch, wanted: Sequence[int], emit: Emit, *, caught_up: bool = False) -> MintedColumns | None:
         try:
@@ -72,19 +93,30 @@ class PutCoordinator:
 
     # --- replicating
 
-    def _send(self, sub: SubBatch, minted: MintedColumns, deadline_s: float) -> Arrivals:
+    def _send(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float) -> Arrivals:
         """Sends the records to the others and to our own disk; where the answers arrive."""
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
-        me = self._replicas.me
-        ring_hash = sub.view.ring.hash
+        me, holders, ring_hash = self._replicas.me, seats.holders.items(), sub.view.ring.hash
         sub.story = arrivals
-        self._replicas.store_at_others(sub.owners.nodes, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace)
-        self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)))
+        self._replicas.store_at_others(holders, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace)
+        pointers: list[tuple[bytes, bytes]] = []
+        if seats.absent:
+            for home in seats.absent:
+                pointers += self._hints.owe(home, minted.keys)
+        if not sub.owners.includes_me:
+            pointers += self._hints.hold(seats.home_of(me), minted.keys, minted.records)
+        self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)), pointers)
         return arrivals
 
-    async def _collect(self, sub: SubBatch, minted: MintedColumns, arrivals: Arrivals, emit: Emit) -> None:
+    async def _collect(self, sub: SubBatch, minted: MintedColumns, seats: Seats, arrivals: Arrivals, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
         tally = Tally(sub.owners.nodes, sub.need, len(minted.keys))
+        if seats.absent:
+            for home in seats.absent:
+                tally.fail(home)
+            if sub.sloppy:
+                tally.settle_for_less()
+        missed = list(seats.absent)
         notes: list[str] = []
         started_s = loop.time()
         while not tally.settled:
@@ -93,20 +125,48 @@ class PutCoordinator:
                 break
             if sub.group.explain:
                 notes.append(_note(answer.node, answer.error, answer.refused, loop.time() - started_s))  # type: ignore[union-attr]
-            if answer.error is not None:
-                tally.fail(answer.node)
-            else:
-                tally.record(answer.node, answer.refused)  # type: ignore[union-attr]
+            home = seats.home_of(answer.node)
+            declined = answer.node != home and len(answer.refused) == len(minted.keys)  # type: ignore[union-attr]
+            if answer.error is None and not declined:
+                tally.record(home, answer.refused)  # type: ignore[union-attr]
+            elif not (sub.sloppy and self._substitute(sub, minted, seats, home, arrivals)):
+                tally.fail(home)
+                if sub.sloppy:
+                    tally.settle_for_less()
             for outcome, positions in tally.settle():
-                self._answer(sub, minted, tally, outcome, positions, notes, emit)
-        arrivals.close()
+                self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
+        # After the reply: who has missed the write is noted, also when it turns out later.
+        self._owe([home for home in tally.failed if home not in missed], minted.keys)
+        arrivals.close(lambda answer: self._came_late(answer, seats, minted.keys))
         if not tally.settled:
             self._give_up(sub, minted, tally, emit)
+
+    def _substitute(self, sub: SubBatch, minted: MintedColumns, seats: Seats, home: str, arrivals: Arrivals) -> bool:
+        """Has the next stand-in take the write in the place of `home`; whether there is one."""
+        if home == self._replicas.me or not seats.fill(home):
+            return False
+        seat = [(home, seats.holders[home])]
+        self._replicas.store_at_others(seat, minted.keys, minted.records, arrivals.deadline_s, arrivals, sub.view.ring.hash)
+        return True
+
+    def _came_late(self, answer: Answer, seats: Seats, keys: Sequence[bytes]) -> None:
+        if answer.error is not None and answer.node != self._replicas.me:
+            self._owe([seats.home_of(answer.node)], keys)
+
+    def _owe(self, homes: Sequence[str], keys: Sequence[bytes]) -> None:
+        """Notes what `homes` have missed of what we hold. Anti-entropy finds it too, so a full queue is no reason to fail."""
+        pointers = [pointer for home in homes if home != self._replicas.me for pointer in self._hints.owe(home, keys)]
+        if not pointers:
+            return
+        with suppress(KvError):
+            self._store.admit(len(pointers), sum([len(key) + len(value) for key, value in pointers]))
+            self._store.commit([], lambda error: None, pointers)
 
     def _answer(
         self,
         sub: SubBatch,
         minted: MintedColumns,
+        seats: Seats,
         tally: Tally,
         outcome: Outcome,
         positions: list[int] | None,
@@ -126,13 +186,23 @@ class PutCoordinator:
             counts = [counts[at] for at in positions]
         answered = tally.answered if positions is None else tally.answered_for(positions[0])
         now_ms = self._clock.now_ms()
+        acknowledged = [seats.holders[home] for home in answered]
+        told = receipt(
+            sub,
+            acknowledged,
+            now_ms=now_ms,
+            durable=self._durable,
+            explanation=notes,
+            degraded=tally.need < sub.need,
+            hinted=acknowledged != list(answered),
+        )
         reply = GroupReply(
             sub.group_index,
             positions=self._original(sub, minted, positions),
             counts=() if max(counts) == 1 else counts,
             versions=b"".join(dots),
             contexts=contexts,
-            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable, explanation=notes),
+            receipt=told,
         )
         emit(reply, count)
 
@@ -150,7 +220,7 @@ class PutCoordinator:
 
     # --- contexts that name what we have not seen
 
-    async def _run_after_catching_up(self, sub: SubBatch, wanted: list[int], deadline_s: float, emit: Emit) -> None:
+    async def _run_after_catching_up(self, sub: SubBatch, wanted: list[int], seats: Seats, deadline_s: float, emit: Emit) -> None:
         """Merges what the other home replicas hold of these keys into our own records until it covers the contexts, then mints;
         dots that nobody reachable has seen are then no longer waited for: the write becomes a sibling of them, which loses
         nothing."""
@@ -160,7 +230,7 @@ class PutCoordinator:
         keys = [sub.store_keys[position] for position in wanted]
         tokens, original = list(sub.group.contexts), sub.at()
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
-        others = [node for node in sub.owners.nodes if node != self._replicas.me]
+        others = [node for node in seats.holders.values() if node != self._replicas.me]
         sub.story = arrivals
         self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash, sub.trace)
         end = len(wanted)
@@ -185,11 +255,11 @@ class PutCoordinator:
         again = replace(sub, group=replace(sub.group, contexts=tokens))
         minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
-            sent = sub.story = self._send(again, minted, deadline_s)
+            sent = sub.story = self._send(again, minted, seats, deadline_s)
             sent.continue_from(arrivals)
-            await self._collect(again, minted, sent, emit)
+            await self._collect(again, minted, seats, sent, emit)
         if later:
-            await self._run_after_catching_up(sub, later, deadline_s, emit)
+            await self._run_after_catching_up(sub, later, self._replicas.seats(sub), deadline_s, emit)
 
     def _is_behind(self, store_key: bytes, context: Context) -> bool:
         try:

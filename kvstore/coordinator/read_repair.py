@@ -14,6 +14,7 @@ from functools import partial
 from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.replicas import Replicas
+from kvstore.coordinator.seats import Seats
 from kvstore.core.quorum import Tally
 from kvstore.core.record import EMPTY_RECORD, merge_records
 from kvstore.storage.store import Store
@@ -44,8 +45,10 @@ class ReadRepair:
         others: Mapping[int, Mapping[str, bytes | None]],
         lost: Sequence[int],
         tally: Tally,
+        seats: Seats,
     ) -> None:
-        """`held` is what we hold, `others` what answered nodes hold differently; nodes that did not answer are left alone."""
+        """`held` is what we hold, `others` what answered nodes hold differently; nodes that did not answer are left alone, and so
+        are stand-ins: what they hold is for their home replicas, and nobody would take away again what they were given besides."""
         me = self._replicas.me
         stale: dict[str, tuple[list[bytes], list[bytes]]] = {}
         for position in sorted({*others, *lost}):
@@ -57,7 +60,7 @@ class ReadRepair:
             store_key = sub.store_keys[position]
             if position in lost:
                 # Every other home replica vouches for what it holds, be it nothing; where there is no other, nobody does.
-                if 0 < tally.received(position) == len(tally.targets) - 1:
+                if 0 < tally.received(position) == len(tally.targets) - 1 and not seats.stand_ins:
                     record = merged or EMPTY_RECORD
                     self._count(1, len(record))
                     self._store.repair_lost(store_key, record, partial(self._done, count=1, size_bytes=len(record)))
@@ -65,6 +68,8 @@ class ReadRepair:
             if merged is None:
                 continue
             for node in tally.answered:
+                if seats.holders[node] != node:
+                    continue
                 if (held[position] if node == me else differing.get(node, held[position])) != merged:
                     keys, records = stale.setdefault(node, ([], []))
                     keys.append(store_key)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kvproto.errors import KvError
+from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.seats import Seats, plan_seats
 from kvstore.coordinator.story import tell_story
 from kvstore.transport.peers import FetchChunk, PeerTransport, StoreChunk
 
@@ -45,7 +47,7 @@ class Arrivals:
     """Answers in arrival order, for one waiter, until a deadline of the loop's clock. Keeps who was asked and heard, and when: it
     is the story of a round, should it have taken long."""
 
-    __slots__ = ("_answers", "_loop", "_own", "_started_s", "_timer", "_waiter", "asked", "deadline_s", "timed_out")
+    __slots__ = ("_answers", "_late", "_loop", "_own", "_started_s", "_timer", "_waiter", "asked", "deadline_s", "timed_out")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline_s: float) -> None:
         self._loop = loop
@@ -55,6 +57,7 @@ class Arrivals:
         self._answers: deque[Answer] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._late: Callable[[Answer], None] | None = None
         self.deadline_s = deadline_s
         self.timed_out = False
 
@@ -67,6 +70,9 @@ class Arrivals:
             # What was sent knows us by its callback, and we know it: a cycle that would keep its records in memory for minutes, for
             # a node rarely looks for cycles (commands/serve.py).
             answer.answered = nobody
+        if self._late is not None:
+            self._late(answer)
+            return
         self._answers.append(answer)
         self._wake()
 
@@ -88,10 +94,14 @@ class Arrivals:
                 await self._waiter
         return self._answers.popleft()
 
-    def close(self) -> None:
-        """Nobody will wait again."""
+    def close(self, late: Callable[[Answer], None] | None = None) -> None:
+        """Nobody will wait again; `late` is told what comes, or has come, nevertheless."""
         if self._timer is not None:
             self._timer.cancel()
+        if late is not None:
+            self._late = late
+            while self._answers:
+                late(self._answers.popleft())
 
     def hurry(self, deadline_s: float) -> None:
         """Brings the deadline forward: what is decided does not wait long for stragglers."""
@@ -131,7 +141,7 @@ class Replicas:
 
     def store_at_others(
         self,
-        nodes: Sequence[str],
+        seats: Iterable[tuple[str, str]],
         keys: Sequence[bytes],
         records: Sequence[bytes],
         deadline_s: float,
@@ -139,11 +149,13 @@ class Replicas:
         ring_hash: int,
         trace: bytes = b"",
     ) -> None:
-        """Sends whole records to every node but this one, as owners by the ring of `ring_hash`; answers arrive in `arrivals`."""
+        """Sends whole records to every holder but this node, each in its home's place, as owners by the ring of `ring_hash`;
+        answers arrive in `arrivals`. `seats`: (home, holder)."""
         size_bytes = sum(map(len, records)) + sum(map(len, keys))
-        for node in nodes:
-            if node != self.me:
-                chunk = StoreChunk(node, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash, trace)
+        for home, holder in seats:
+            if holder != self.me:
+                target = "" if holder == home else home
+                chunk = StoreChunk(holder, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash, trace, target)
                 arrivals.asked.append(chunk)
                 self.peers.store(chunk)
 
@@ -164,12 +176,11 @@ class Replicas:
             arrivals.asked.append(chunk)
             self.peers.fetch(chunk)
 
-    def unreachable(self, nodes: Sequence[str]) -> list[str]:
-        """Those of `nodes` whose link is down; never this one."""
-        reachable, me = self.peers.reachable, self.me
-        return [node for node in nodes if node != me and not reachable(node)]
+    def seats(self, sub: SubBatch) -> Seats:
+        """Who answers for each home replica of the sub-batch, as of now."""
+        return plan_seats(sub.owners, self.me, self.peers.reachable, sloppy=sub.sloppy)
 
-    def others_by_promptness(self, nodes: Sequence[str]) -> list[str]:
+    def others_by_promptness(self, nodes: Iterable[str]) -> list[str]:
         """Every node but this one: first those that owe no answer for long, in turn, then the late, then the unreachable."""
         others = [node for node in nodes if node != self.me]
         if len(others) > 1:

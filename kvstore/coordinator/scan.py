@@ -8,7 +8,7 @@ covers every partition r times. Resuming needs nothing but the last key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest
@@ -16,8 +16,8 @@ from xxhash import xxh3_64_intdigest
 from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
-from kvstore.coordinator.batch import SubBatch, needed
-from kvstore.coordinator.get import Columns
+from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
+from kvstore.coordinator.entries import Columns
 from kvstore.coordinator.outcomes import receipt
 from kvstore.core.page import Page
 from kvstore.core.record import merge_records, verify
@@ -72,7 +72,7 @@ class ScanCoordinator:
     ) -> tuple[list[bytes], list[bytes], bool, list[str]]:
         """Merged records from `start` on: keys, records, whether the range ends here, and who answered."""
         need = needed(space.info, OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r))
-        answers = await self._ask(view, space, start, end, query.timeout_ms / 1000, need)
+        answers = await self._ask(view, space, query, start, end, need)
         horizon = min((answer.page.last for answer in answers if answer.page.more), default=None)
         merged: dict[bytes, bytes] = {}
         for answer in answers:
@@ -86,9 +86,10 @@ class ScanCoordinator:
         keys = sorted(merged)
         return keys, [merged[key] for key in keys], horizon is None, [answer.node for answer in answers]
 
-    async def _ask(self, view: RingView, space: Space, start: bytes, end: bytes, timeout_s: float, need: int) -> list[_Answer]:
-        """Asks every member and returns as soon as each partition has `need` answers of its home replicas, without lost keys."""
-        loop = asyncio.get_running_loop()
+    async def _ask(self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes, need: int) -> list[_Answer]:
+        """Asks every member and returns as soon as each partition has `need` answers of its home replicas, without lost keys. A
+        level that degrades takes what all have answered when that is less; the copies of stand-ins are among it."""
+        loop, timeout_s = asyncio.get_running_loop(), query.timeout_ms / 1000
         arrived: asyncio.Queue[tuple[str, Page | KvError]] = asyncio.Queue()
         tasks = [
             loop.create_task(self._ask_one(member.id, space, start, end, timeout_s, arrived), name=f"scan@{member.id}")
@@ -97,6 +98,7 @@ class ScanCoordinator:
         owners = [nodes[: space.info.n] for nodes in view.preference]
         answers: list[_Answer] = []
         missing = [need] * len(owners)
+        damaged: set[int] = set()
         try:
             async with asyncio.timeout(timeout_s):
                 for _ in tasks:
@@ -105,6 +107,7 @@ class ScanCoordinator:
                         continue
                     answers.append(_Answer(node, page))
                     lost = {xxh3_64_intdigest(key) >> view.ring.shift for key in page.lost}
+                    damaged |= lost
                     for partition, nodes in enumerate(owners):
                         if node in nodes and partition not in lost:
                             missing[partition] -= 1
@@ -116,6 +119,9 @@ class ScanCoordinator:
             for task in tasks:
                 task.cancel()
         least = need - max(missing)
+        # Lost is unknown, never absent: what was lost by those who answered is no matter of how many were asked (safety rule 5).
+        if answers and is_sloppy(space.info, query.level) and not any(missing[partition] > 0 for partition in sorted(damaged)):
+            return answers
         raise QuorumUnreachable(
             f"some keys have {least} of the {need} replicas needed to scan them",
             needed=need,
@@ -170,6 +176,7 @@ class ScanCoordinator:
                 break
         group = OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r)
         need = needed(space.info, group)
+        degraded = self._is_degraded(view, space, answered, need)
         sub = SubBatch(0, group, space, view.owner_sets[space.info.n][0], None, [], need, view)
         several = any(count != 1 for count in columns.counts)
         page = ScanPage(
@@ -179,9 +186,14 @@ class ScanCoordinator:
             versions=b"".join(columns.versions),
             contexts=columns.contexts,
             expires_ms=columns.expires_ms if columns.expiring else (),
-            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable),
+            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable, degraded=degraded),
         )
         return page, len(shown)
+
+    @staticmethod
+    def _is_degraded(view: RingView, space: Space, answered: Sequence[str], need: int) -> bool:
+        """Whether some partition had fewer than `need` answers of its home replicas."""
+        return any(len(set(owners.nodes) & set(answered)) < need for owners in view.owner_sets[space.info.n])
 
 
 def _verified(page: Page) -> Page:

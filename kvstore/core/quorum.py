@@ -54,6 +54,14 @@ class Tally:
         self._waiting.remove(target)
         self._failed.append(target)
 
+    def settle_for_less(self) -> bool:
+        """Needs no more than can still answer, and one at least; whether that is less than was needed. For levels that degrade."""
+        able = max(1, len(self._answered) + len(self._waiting))
+        if able >= self.need:
+            return False
+        self.need = able
+        return True
+
     @property
     def answered(self) -> tuple[str, ...]:
         """Who answered so far, in arrival order."""

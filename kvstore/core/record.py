@@ -80,6 +80,12 @@ def verify(record: bytes) -> bool:
     return len(record) >= _HEADER_BYTES and record[0] == FORMAT and _CRC.pack(checksum(record[_BODY:])) == record[1:_BODY]
 
 
+def names_actor(record: bytes, actor: bytes) -> bool:
+    """Whether the record's vector may have a row of `actor`: never wrong when it says no."""
+    rows = int.from_bytes(record[_BODY : _BODY + 2], "big")
+    return actor in record[_HEADER_BYTES : _HEADER_BYTES + (ACTOR_BYTES + 8) * rows]
+
+
 def digest(record: bytes) -> bytes:
     """Eight bytes that differ when the records do; NO_DIGEST stands for no record."""
     return xxh3_64_digest(record)

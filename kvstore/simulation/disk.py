@@ -166,9 +166,9 @@ class SimEngine:
             raise StorageError("Input/output error", subject=self._path)
         return self._memory.get(key)
 
-    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> Callable[[], None]:
         """See `Engine.prepare`. There is nothing to gather."""
-        return partial(self.write, puts, sync=sync)
+        return partial(self.write, puts, deletes, sync=sync)
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
         """See `Engine.write`."""

@@ -25,13 +25,17 @@ Pairs = Sequence[tuple[bytes, bytes]]
 
 
 class Commit:
-    """Pairs to be made durable together; `done` is called on the loop with None, or with what went wrong."""
+    """Pairs to be made durable together, and keys to be deleted before them; `done` is called on the loop with None, or with what
+    went wrong."""
 
-    __slots__ = ("count", "deadline_s", "done", "pairs", "size_bytes")
+    __slots__ = ("count", "deadline_s", "deletes", "done", "pairs", "size_bytes")
 
-    def __init__(self, pairs: Pairs, size_bytes: int, done: Callable[[StorageError | None], None]) -> None:
+    def __init__(
+        self, pairs: Pairs, size_bytes: int, done: Callable[[StorageError | None], None], deletes: Sequence[bytes] = ()
+    ) -> None:
         self.pairs = pairs
-        self.count = len(pairs)
+        self.deletes = deletes
+        self.count = len(pairs) + len(deletes)
         self.size_bytes = size_bytes
         self.deadline_s = FOREVER
         self.done = done
@@ -123,12 +127,13 @@ class Committer:
 
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
         pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
+        deletes = [key for commit in batch if commit.deletes for key in commit.deletes]
         self._sent_s.append(self._loop.time())
-        self._worker.put((batch, ticket, self._prepared(pairs)))
+        self._worker.put((batch, ticket, self._prepared(pairs, deletes)))
 
-    def _prepared(self, pairs: Pairs) -> Callable[[], None]:
+    def _prepared(self, pairs: Pairs, deletes: Sequence[bytes]) -> Callable[[], None]:
         try:
-            return self._engine.prepare(pairs, sync=self._sync)
+            return self._engine.prepare(pairs, deletes, sync=self._sync)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the commit's to fail with, in its turn
             return partial(_raise, error)
 

@@ -21,13 +21,14 @@ class Engine(Protocol):
         """
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
-        """Applies `puts`, then `deletes`, as one atomic batch; with `sync` it is durable when this returns.
+        """Applies `deletes`, then `puts`, as one atomic batch; with `sync` it is durable when this returns. In this order, so that
+        commits that were gathered into one batch never delete what a later one of them puts.
 
         Raises `StorageError` if it is unknown whether the batch was applied; every later write then raises the same, until the
         engine is closed and opened again (safety rule 4: a failed sync is never retried).
         """
 
-    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> Callable[[], None]:
         """Gathers a batch where it is called, on the event loop; what it returns does on the commit thread what `write` does.
 
         A binding may let go of the interpreter's lock for each entry it gathers. On the commit thread, beside a busy loop, each

@@ -73,6 +73,14 @@ def system_key(name: bytes) -> bytes:
     return _NAMED + name
 
 
+def system_name_range(prefix: bytes) -> Range:
+    """What the node keeps of its own under names that start with `prefix`, which is not empty and does not end in 0xFF."""
+    start = system_key(prefix)
+    end = prefix_successor(start)
+    assert prefix and end is not None
+    return start, end
+
+
 def quarantine_key(store_key: bytes) -> bytes:
     """Where the bytes of a damaged record are set aside, out of reach of every partition's range (safety rule 5)."""
     return _QUARANTINED + store_key

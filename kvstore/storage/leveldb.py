@@ -136,20 +136,20 @@ class LevelDbEngine:
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
         """See `Engine.write`. LevelDB itself may take the write after a failed one; this layer does not (safety rule 4)."""
         with self._inside() as db:
-            batch = self._gather(db, puts, sync)
-            for key in deletes:
-                assert key < END_MARK
-                batch.delete(key)
+            batch = self._gather(db, puts, deletes, sync)
         self._write(batch, sync)
 
-    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> Callable[[], None]:
         """See `Engine.prepare`: plyvel lets go of the interpreter's lock for each entry."""
         with self._inside() as db:
-            return partial(self._write, self._gather(db, puts, sync), sync)
+            return partial(self._write, self._gather(db, puts, deletes, sync), sync)
 
     @staticmethod
-    def _gather(db: Any, puts: Sequence[tuple[bytes, bytes]], sync: bool) -> Any:
+    def _gather(db: Any, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], sync: bool) -> Any:
         batch = db.write_batch(sync=sync)
+        for key in deletes:
+            assert key < END_MARK
+            batch.delete(key)
         put = batch.put
         for key, value in puts:
             assert key < END_MARK

@@ -47,8 +47,8 @@ class MemoryEngine:
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
         """See `Engine.write`. A sync covers the batches before it too, as on one log."""
-        changes: dict[bytes, bytes | None] = dict(puts)
-        changes.update(dict.fromkeys(deletes))
+        changes: dict[bytes, bytes | None] = dict.fromkeys(deletes)
+        changes.update(puts)
         with self._lock:
             if self._closed:
                 raise _closed_error()
@@ -60,9 +60,9 @@ class MemoryEngine:
             elif self._crashable:
                 self._unsynced.append(before)
 
-    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> Callable[[], None]:
         """See `Engine.prepare`. There is nothing to gather."""
-        return partial(self.write, puts, sync=sync)
+        return partial(self.write, puts, deletes, sync=sync)
 
     def _apply(self, changes: _Before) -> _Before:
         before: _Before = {}

@@ -36,6 +36,13 @@ class RecordCache:
             store_key, record = self.records.popitem(last=False)
             self.size_bytes -= len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
 
+    def forget(self, store_keys: Iterable[bytes]) -> None:
+        """Drops what is kept of these keys."""
+        for store_key in store_keys:
+            record = self.records.pop(store_key, None)
+            if record is not None:
+                self.size_bytes -= len(store_key) + len(record) + RECORD_OVERHEAD_BYTES
+
     def clear(self) -> None:
         """Forgets everything."""
         self.records.clear()

@@ -15,6 +15,7 @@ from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.storage.engine import Engine
+from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import (
     NAMESPACE_ID_MAX,
     PARTITION_MAX,
@@ -44,8 +45,9 @@ class Compared:
 class Replica:
     """This node as a home replica."""
 
-    def __init__(self, store: Store, engine: Engine, partitions: int) -> None:
+    def __init__(self, store: Store, engine: Engine, partitions: int, hints: HintTable) -> None:
         self._store = store
+        self._hints = hints
         self._engine = engine
         self._partitions = partitions
         self._end = store_key_prefix(partitions, 0) if partitions <= PARTITION_MAX else SYSTEM_PREFIX
@@ -102,8 +104,10 @@ class Replica:
         done: Callable[[KvError | None, list[int]], None],
         *,
         intact: bool = False,
+        held_for: Sequence[tuple[int, int, str]] = (),
     ) -> None:
-        """Merges whole records; `done` is called once what they add is durable. Never raises. `intact` as in `Store.merge`."""
+        """Merges whole records; `done` is called once what they add is durable. Never raises. `intact` as in `Store.merge`.
+        `held_for`: runs (first position, how many, target) that we hold in the place of a home replica, or decline to."""
         if len(store_keys) != len(records):
             done(BadRequest(f"{len(store_keys)} keys with {len(records)} records"), [])
             return
@@ -112,7 +116,28 @@ class Replica:
         except KvError as error:
             done(error, [])
             return
-        self._store.merge(store_keys, records, done, intact=intact)
+        if not held_for:
+            self._store.merge(store_keys, records, done, intact=intact)
+            return
+        declined: set[int] = set()
+        pointers: list[tuple[bytes, bytes]] = []
+        for first, count, target in held_for:
+            keys, held = store_keys[first : first + count], records[first : first + count]
+            try:
+                self._hints.admit(count, sum(map(len, held)))
+            except KvError:
+                declined.update(range(first, first + count))
+                continue
+            pointers += self._hints.hold(target, keys, held)
+        if not declined:
+            self._store.merge(store_keys, records, done, intact=intact, beside=pointers)
+            return
+        kept = [position for position in range(len(store_keys)) if position not in declined]
+
+        def merged(error: KvError | None, refused: list[int]) -> None:
+            done(error, sorted([*declined, *(kept[position] for position in refused)]))
+
+        self._store.merge([store_keys[at] for at in kept], [records[at] for at in kept], merged, intact=intact, beside=pointers)
 
     async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
         """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here. Raises

@@ -132,10 +132,33 @@ class Store:
         """Raises `Overloaded` or `StorageError` if so much may not be staged now."""
         self._committer.admit(count, size_bytes)
 
-    def commit(self, pairs: list[tuple[bytes, bytes]], done: Done) -> None:
-        """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be."""
+    def commit(self, pairs: list[tuple[bytes, bytes]], done: Done, beside: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be. `beside`: what
+        becomes durable with them, in the same batch, and is no record."""
         size_bytes = sum([len(store_key) + len(record) for store_key, record in pairs])
-        self._committer.submit(Commit(pairs, size_bytes, lambda error: self._committed(pairs, error, done)))
+        written = [*pairs, *beside] if beside else pairs
+        self._committer.submit(Commit(written, size_bytes, lambda error: self._committed(pairs, error, done)))
+
+    def discard(self, held: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], done: Done) -> None:
+        """Deletes records that are the latest of their keys and durable, together with `deletes`, which are no records. A record
+        that has changed stays. Whoever minted into one of them must not go on under the same actor epoch (safety rule 2)."""
+        going: list[tuple[bytes, bytes]] = []
+        for store_key, record in held:
+            try:
+                if not self.is_pending(store_key) and self.durable(store_key) == record:
+                    going.append((store_key, record))
+            except RecordLost:
+                continue
+
+        def discarded(error: StorageError | None) -> None:
+            if error is None:
+                self._cache.forget([store_key for store_key, record in going if not self.is_pending(store_key)])
+            done(error)
+
+        keys = [store_key for store_key, _ in going]
+        # Nothing reads them from here on: a merge that built on one would be put behind its deletion all the same, in whole.
+        self._cache.forget(keys)
+        self._committer.submit(Commit((), sum(map(len, keys)), discarded, [*keys, *deletes]))
 
     def merge(
         self,
@@ -144,19 +167,20 @@ class Store:
         done: Callable[[KvError | None, list[int]], None],
         *,
         intact: bool = False,
+        beside: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """Merges whole records from elsewhere, admitted before, and commits what they add; `done` gets the positions refused.
 
         Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
-        durable. `intact`: a checksum over all of the records was verified, so that each need not be.
+        durable. `intact`: a checksum over all of the records was verified, so that each need not be. `beside` as in `commit`.
         """
         if intact and len(set(store_keys)) == len(store_keys):
             pairs = self._overwritten(store_keys, records)
             if pairs is not None:
                 self._pending.update(pairs)
-                self.commit(pairs, lambda error: done(error, []))
+                self.commit(pairs, lambda error: done(error, []), beside)
                 return
-        self._merge_one_by_one(store_keys, records, done)
+        self._merge_one_by_one(store_keys, records, done, beside)
 
     def _overwritten(self, store_keys: Sequence[bytes], records: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
         """The usual case: each record overwrites what is held here, which is not in memory all at once. None: some do not."""
@@ -175,7 +199,11 @@ class Store:
         return pairs
 
     def _merge_one_by_one(
-        self, store_keys: Sequence[bytes], records: Sequence[bytes], done: Callable[[KvError | None, list[int]], None]
+        self,
+        store_keys: Sequence[bytes],
+        records: Sequence[bytes],
+        done: Callable[[KvError | None, list[int]], None],
+        beside: Sequence[tuple[bytes, bytes]],
     ) -> None:
         refused: list[int] = []
         pairs: list[tuple[bytes, bytes]] = []
@@ -196,8 +224,8 @@ class Store:
                 continue
             pending[store_key] = merged
             pairs.append((store_key, merged))
-        if pairs or waits:
-            self.commit(pairs, lambda error: done(error, refused))
+        if pairs or waits or beside:
+            self.commit(pairs, lambda error: done(error, refused), beside)
         else:
             done(None, refused)
 

@@ -25,6 +25,8 @@ def encode_request(
             traces[chunk.trace] = None
         if isinstance(chunk, StoreChunk):
             stores.append(chunk)
+            if chunk.target:
+                message.hints.add(first=len(message.store_keys), count=chunk.count, target=chunk.target)
             message.store_keys.extend(chunk.keys)
             message.store_records.extend(chunk.records)
         else:

@@ -141,6 +141,10 @@ class GrpcPeers:
         """How long `node` has owed an answer."""
         return self._links[node].lag_s()
 
+    def queued(self, node: str) -> int:
+        """Operations that wait for the next message to `node`."""
+        return self._links[node].queued_count
+
     @property
     def links(self) -> Mapping[str, PeerLink]:
         """The link to each peer, by its id; for whoever reads their counters."""

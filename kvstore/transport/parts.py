@@ -28,7 +28,9 @@ class StorePart(StoreChunk):
     def __init__(self, whole: StoreChunk, base: int, end: int, answered: Callable[[StoreChunk], None]) -> None:
         keys, records = whole.keys[base:end], whole.records[base:end]
         size_bytes = sum(map(len, keys)) + sum(map(len, records))
-        super().__init__(whole.node, keys, records, size_bytes, whole.deadline_s, answered)
+        super().__init__(
+            whole.node, keys, records, size_bytes, whole.deadline_s, answered, whole.ring_hash, whole.trace, whole.target
+        )
         self.base = base
 
 
@@ -86,7 +88,7 @@ class FetchRest(FetchChunk):
     def __init__(self, whole: FetchChunk, base: int) -> None:
         keys, digests = whole.keys[base:], whole.digests[DIGEST_BYTES * base :]
         size_bytes = len(digests) + sum(map(len, keys))
-        super().__init__(whole.node, keys, digests, size_bytes, whole.deadline_s, FetchRest.finish)
+        super().__init__(whole.node, keys, digests, size_bytes, whole.deadline_s, FetchRest.finish, whole.ring_hash, whole.trace)
         self.whole = whole
         self.base = base
 

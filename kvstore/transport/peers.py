@@ -16,8 +16,9 @@ from kvstore.core.page import Page
 
 class StoreChunk:
     """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are durable).
-    `ring_hash`: of the ring by which the peer counts; 0 for any. `trace`: the id of the batch it is of, if it has one. For the slow
-    log: when it was sent and answered, by the loop's clock, 0 if it was not, and how long the peer's disk took."""
+    `ring_hash`: of the ring by which the peer counts; 0 for any. `target`: the home replica in whose place it holds them; "" if it
+    is one itself. `trace`: the id of the batch it is of, if it has one. For the slow log: when it was sent and answered, by the
+    loop's clock, 0 if it was not, and how long the peer's disk took."""
 
     __slots__ = (
         "answered",
@@ -33,6 +34,7 @@ class StoreChunk:
         "ring_hash",
         "sent_s",
         "size_bytes",
+        "target",
         "trace",
     )
 
@@ -46,9 +48,11 @@ class StoreChunk:
         answered: Callable[[StoreChunk], None],
         ring_hash: int = 0,
         trace: bytes = b"",
+        target: str = "",
     ) -> None:
         self.ring_hash = ring_hash
         self.trace = trace
+        self.target = target
         self.sent_s = self.heard_s = 0.0
         self.disk_ms = 0
         self.node = node
@@ -158,6 +162,9 @@ class PeerTransport(Protocol):
 
     def lag_s(self, node: str) -> float:
         """How long `node` has owed an answer; 0 when it owes none. Steers whom to ask first."""
+
+    def queued(self, node: str) -> int:
+        """Operations that wait for the next message to `node`: what is not urgent waits until there are none."""
 
 
 def _expired(node: str) -> KvError:

@@ -140,7 +140,8 @@ def test_workload_f_writes_with_the_context_that_it_read(kv: Kv, store: FakeClie
 
 
 def test_keys_that_are_there_need_no_loading(kv: Kv, store: FakeClient) -> None:
-    kv("bench", "run", "--workload", "put", *QUICK)
+    filled = kv("bench", "run", "--workload", "put", *QUICK)
+    assert (filled.code, len(store.default.cells)) == (0, 50), filled.stderr
     (row,) = kv("bench", "run", "--workload", "get", *QUICK, "--no-load", "-o", "json").rows
     assert row["errors"] == {}
     assert "put_many" not in {name for name, _ in store.default.calls}

@@ -51,11 +51,18 @@ def test_the_last_put_of_a_key_in_a_batch_wins(engine: Engine) -> None:
     assert engine.get(b"k") == b"last"
 
 
-def test_deletes_come_after_puts_of_the_same_batch(engine: Engine) -> None:
-    engine.write([(b"k", b"old")], sync=True)
-    engine.write([(b"k", b"new"), (b"stays", b"1")], [b"k", b"was never there"], sync=True)
-    assert engine.get(b"k") is None
-    assert everything(engine) == [(b"stays", b"1")]
+def test_deletes_come_before_puts_of_the_same_batch(engine: Engine) -> None:
+    engine.write([(b"k", b"old"), (b"goes", b"1")], sync=True)
+    engine.write([(b"k", b"new"), (b"stays", b"1")], [b"k", b"goes", b"was never there"], sync=True)
+    assert everything(engine) == [(b"k", b"new"), (b"stays", b"1")]
+
+
+def test_what_was_prepared_deletes_and_puts_when_it_is_called(engine: Engine) -> None:
+    engine.write([(b"goes", b"1")], sync=True)
+    write = engine.prepare([(b"comes", b"1")], [b"goes"], sync=True)
+    assert everything(engine) == [(b"goes", b"1")]
+    write()
+    assert everything(engine) == [(b"comes", b"1")]
 
 
 def test_an_empty_batch_is_a_batch(engine: Engine) -> None:
@@ -238,9 +245,9 @@ def test_any_batches_leave_what_a_plain_dictionary_would(
     for puts, deletes, sync in batches:
         moments.append((engine.scan(start, end), model_scan(model, start, end)))
         engine.write(puts, deletes, sync=sync and len(puts) > 4)
-        model.update(puts)
         for key in deletes:
             model.pop(key, None)
+        model.update(puts)
     assert everything(engine) == sorted(model.items())
     assert all(engine.get(key) == model.get(key) for key in (b"", b"\x00", start, *model))
     assert all(list(scan) == expected for scan, expected in moments)

@@ -11,7 +11,7 @@ from kvproto.codec import decode_replies, encode_batch
 from kvproto.columns import Kind, OperationGroup
 from kvproto.errors import AvailabilityError, Code, DeadlineExceeded, NotOwner, Overloaded, QuorumUnreachable, StorageError
 from kvstore.config import ClusterConfig, NodeLimits
-from tests.support.cluster import ALL, LONG, ONE, Cluster, Options, UnaryContext, gets, puts, request_id
+from tests.support.cluster import ALL, LONG, ONE, QUORUM, Cluster, Options, UnaryContext, gets, puts, request_id
 from tests.support.engines import GatedEngine
 from tests.support.waiting import turns, until
 
@@ -33,7 +33,8 @@ async def test_a_quorum_goes_on_with_one_node_of_three_down(cluster: Cluster) ->
 
 async def test_an_unreachable_quorum_is_refused_at_once_with_the_numbers(cluster: Cluster) -> None:
     cluster.isolate("n1")
-    for told, asked in ((await cluster.put("n1", b"k", b"v", **LONG), 0), (await cluster.get("n1", b"k", **LONG), 3)):
+    put, got = await cluster.put("n1", b"k", b"v", **QUORUM, **LONG), await cluster.get("n1", b"k", **QUORUM, **LONG)
+    for told, asked in ((put, 0), (got, 3)):
         error = told.error
         assert isinstance(error, QuorumUnreachable) and error.retryable and not error.may_have_applied
         assert (error.needed, error.contacted) == (2, asked) and error.received < 2
@@ -53,17 +54,17 @@ async def test_a_write_that_cannot_reach_its_level_is_refused_before_anything_is
     """n1 is alone: its own replica does not take the write either, so it is certainly not applied and costs no sync."""
     cluster.isolate("n1")
     commits = cluster.members["n1"].local.committer.commits
-    told = await cluster.put("n1", b"k", b"v", **LONG)
+    told = await cluster.put("n1", b"k", b"v", **QUORUM, **LONG)
     assert isinstance(told.error, QuorumUnreachable) and not told.error.may_have_applied
     assert cluster.held("n1", b"k") is None and cluster.members["n1"].local.committer.commits == commits
     cluster.rejoin("n1")
-    assert (await cluster.put("n1", b"k", b"v", **LONG)).error is None
+    assert (await cluster.put("n1", b"k", b"v", **QUORUM, **LONG)).error is None
 
 
 async def test_a_link_that_breaks_while_a_write_is_under_way_leaves_its_outcome_unknown(cluster: Cluster) -> None:
     for node in ("n2", "n3"):
         cluster.stall(node)
-    answer = cluster.start("n1", puts({b"k": b"v"}, **LONG))
+    answer = cluster.start("n1", puts({b"k": b"v"}, **QUORUM, **LONG))
     await until(lambda: cluster.held("n1", b"k"))
     cluster.isolate("n1")
     error = (await answer.complete())[0].error
@@ -108,9 +109,9 @@ async def test_a_write_that_missed_its_deadline_may_well_have_happened(cluster: 
 async def test_peers_that_answer_with_errors_count_as_unreachable(cluster: Cluster) -> None:
     for other in ("n2", "n3"):
         cluster.wire("n1", other).error = StorageError("disk on fire")
-    told = await cluster.put("n1", b"k", b"v", **LONG)
+    told = await cluster.put("n1", b"k", b"v", **QUORUM, **LONG)
     assert isinstance(told.error, QuorumUnreachable) and told.error.received <= 1 and told.error.may_have_applied
-    assert isinstance((await cluster.get("n1", b"k", **LONG)).error, QuorumUnreachable)
+    assert isinstance((await cluster.get("n1", b"k", **QUORUM, **LONG)).error, QuorumUnreachable)
 
 
 async def test_a_read_goes_on_to_the_next_peer_when_one_answers_with_an_error(cluster: Cluster) -> None:
@@ -231,7 +232,7 @@ async def test_forwarding_goes_on_to_the_next_owner_when_one_cannot_be_reached()
         assert told.error is None and told.receipt is not None and told.receipt.coordinator == owners[1]
         for owner in owners[1:]:
             cluster.cut("n1", owner)
-        told = await cluster.get("n1", key, **LONG)
+        told = await cluster.get("n1", key, **QUORUM, **LONG)
         assert isinstance(told.error, AvailabilityError) and not told.error.may_have_applied
 
 
@@ -243,7 +244,7 @@ async def test_bug_forwarding_forgot_that_an_earlier_owner_may_have_applied_the_
         cluster.wire(owners[0], "n1").is_cut = True  # its answers are lost
         for owner in owners[1:]:
             cluster.cut("n1", owner)
-        told = (await cluster.run("n1", puts({key: b"v"}, request_ids=request_id(cluster.clock, 1), **LONG)))[0]
+        told = (await cluster.run("n1", puts({key: b"v"}, request_ids=request_id(cluster.clock, 1), **QUORUM, **LONG)))[0]
         assert isinstance(told.error, AvailabilityError) and told.error.may_have_applied
         assert (await cluster.get(owners[0], key)).value == b"v"
 
@@ -256,7 +257,7 @@ async def test_bug_forwarding_forgot_an_earlier_owner_when_a_later_one_refused_t
         cluster.wire(owners[0], "n1").is_cut = True  # its answers are lost
         for owner in (owners[0], owners[2]):
             cluster.cut(owners[1], owner)
-        told = (await cluster.run("n1", puts({key: b"v"}, request_ids=request_id(cluster.clock, 1), **LONG)))[0]
+        told = (await cluster.run("n1", puts({key: b"v"}, request_ids=request_id(cluster.clock, 1), **QUORUM, **LONG)))[0]
         assert isinstance(told.error, QuorumUnreachable) and told.error.may_have_applied
         assert (await cluster.get(owners[0], key)).value == b"v"
 

@@ -119,7 +119,7 @@ async def test_a_scan_goes_on_with_one_node_down_and_merges_what_each_holds(clus
 
 async def test_too_few_nodes_end_a_scan_with_a_typed_error(cluster: Cluster) -> None:
     cluster.isolate("n1")
-    (page,) = await cluster.scan("n1")
+    (page,) = await cluster.scan("n1", level=Level.QUORUM)
     assert isinstance(page.error, QuorumUnreachable) and not page.keys
     assert (page.error.needed, page.error.received, page.error.contacted) == (2, 1, 3)
     assert keys_of(await cluster.scan("n1", level=Level.ONE)) == KEYS
@@ -128,7 +128,7 @@ async def test_too_few_nodes_end_a_scan_with_a_typed_error(cluster: Cluster) -> 
 async def test_a_node_that_is_lost_midway_ends_the_scan_and_what_came_before_stands(cluster: Cluster, small_pages: None) -> None:
     seen: list[bytes] = []
     error = None
-    async for page in cluster.members["n1"].local.coordinator.scan(ScanQuery("default")):
+    async for page in cluster.members["n1"].local.coordinator.scan(ScanQuery("default", level=Level.QUORUM)):
         error = page.error
         seen += page.keys
         if len(seen) >= 14:
@@ -166,8 +166,10 @@ async def test_any_node_of_a_larger_ring_scans_the_whole_namespace(small_pages: 
         cluster.isolate("n5")
         assert keys_of(await cluster.scan("n1")) == KEYS
         cluster.isolate("n4")
-        (page,) = await cluster.scan("n1")
+        (page,) = await cluster.scan("n1", level=Level.QUORUM)
         assert isinstance(page.error, QuorumUnreachable)
+        pages = await cluster.scan("n1")
+        assert keys_of(pages) == KEYS and all(page.receipt is not None and page.receipt.degraded for page in pages)
 
 
 async def test_lost_keys_do_not_count_as_absent() -> None:

@@ -40,8 +40,10 @@ def main() -> None:
     plant = sys.argv.pop(1)
     write = PLANTS[plant]
 
-    def prepare(engine: LevelDbEngine, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
-        return partial(write, engine, puts, sync=sync)
+    def prepare(
+        engine: LevelDbEngine, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool
+    ) -> Callable[[], None]:
+        return partial(write, engine, puts, deletes, sync=sync)
 
     LevelDbEngine.write = write  # type: ignore[method-assign]
     LevelDbEngine.prepare = prepare  # type: ignore[method-assign, assignment]

@@ -35,8 +35,8 @@ class FailingEngine(LevelDbEngine):
             raise StorageError("I/O error", may_have_applied=True)
         super().write(puts, deletes, sync=sync)
 
-    def prepare(self, puts: Sequence[tuple[bytes, bytes]], *, sync: bool) -> Callable[[], None]:
-        return partial(self.write, puts, sync=sync)
+    def prepare(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> Callable[[], None]:
+        return partial(self.write, puts, deletes, sync=sync)
 
 
 @pytest.fixture

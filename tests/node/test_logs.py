@@ -10,13 +10,13 @@ import pytest
 import structlog
 
 from kvstore import telemetry
+from tests.support.logging import logging_put_back
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    with logging_put_back():
+        yield
 
 
 def log_a_defect() -> None:

@@ -18,9 +18,9 @@ batches: st.SearchStrategy[list[Batch]] = st.lists(st.tuples(pairs, st.lists(key
 def replay(batches: list[Batch]) -> dict[bytes, bytes]:
     state: dict[bytes, bytes] = {}
     for puts, deletes, _ in batches:
-        state.update(puts)
         for key in deletes:
             state.pop(key, None)
+        state.update(puts)
     return state
 
 

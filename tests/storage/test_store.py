@@ -13,7 +13,9 @@ from kvproto.errors import KvError, Overloaded, RecordLost, StorageError
 from kvproto.link import LinkBounds
 from kvstore.core.record import NO_DIGEST, decode, digest, encode, first_record, merge_records
 from kvstore.core.versions import Record, Sibling, make_dot
+from kvstore.runtime import SystemClock
 from kvstore.storage.commit import Committer
+from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import quarantine_key, store_key_prefix
 from kvstore.storage.record_cache import RECORD_OVERHEAD_BYTES
 from kvstore.storage.replica import Replica
@@ -44,7 +46,7 @@ class Rig:
         self.told: list[tuple[KvError | None, list[int]]] = []
         self.committer = Committer(engine, sync=True, on_failure=lambda error: None, bounds=bounds)
         self.store = Store(engine, self.committer, cache_bytes_max=cache_bytes_max, on_quarantine=self.quarantined.append)
-        self.replica = Replica(self.store, engine, 1)
+        self.replica = Replica(self.store, engine, 1, HintTable(SystemClock()))
 
     def merge(self, *pairs: tuple[bytes, bytes]) -> None:
         self.store.merge(

@@ -179,6 +179,9 @@ class WirePeers:
     def lag_s(self, node: str) -> float:
         return self.links[node].lag_s()
 
+    def queued(self, node: str) -> int:
+        return self.links[node].queued_count
+
     async def _travel(self, source: str, target: str, *, may_have_applied: bool = False) -> None:
         wire = self.cluster.wire(source, target)
         if wire.is_cut:

@@ -16,21 +16,19 @@ from kvproto.errors import UserError
 from kvstore import telemetry
 from kvstore.commands.log_level import follow_file, level_at_start
 from kvstore.config import NodeConfig, TelemetryConfig
-from kvstore.telemetry.logs import LEVEL_DEFAULT, TEXT_CHARS_MAX, set_log_level
+from kvstore.telemetry.logs import TEXT_CHARS_MAX
 from tests.commands.conftest import plan
 from tests.commands.test_serve_command import Served
 from tests.house.repository import ROOT
+from tests.support.logging import logging_put_back
 
 EVENT_ROW = re.compile(r"^\| `(\w+)` \| (info|warning|error) \|", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    yield
-    vars(telemetry.log).pop("bind", None)  # what the first use of it keeps: it would write to this test's stderr for ever
-    set_log_level(LEVEL_DEFAULT)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    with logging_put_back():
+        yield
 
 
 def log_all() -> None:

@@ -33,7 +33,7 @@ def check_accumulated(stories: Iterable[KeyStory]) -> list[Violation]:
 def _check_set(story: KeyStory, final: Call) -> Iterable[Violation]:
     held = set(final.end.value or ()) if final.end is not None else set()
     for name, call in story.writes.items():
-        if call.is_ok and name not in held:
+        if story.must_be_kept(call) and name not in held:
             yield Violation(SETS, story.key, f"{name} was added and acknowledged, and is not in the set", events_of(call, final))
         if call.is_refused and name in held:
             yield Violation(SETS, story.key, f"adding {name} was refused, and it is in the set", events_of(call, final))
@@ -49,7 +49,7 @@ def _check_counter(story: KeyStory, final: Call) -> Iterable[Violation]:
     last: dict[str, Call] = {}
     for call in story.writes.values():
         writer, total = call.invoke.value
-        if call.is_ok and total >= low[writer]:
+        if story.must_be_kept(call) and total >= low[writer]:
             low[writer], last[writer] = total, call
         if not call.is_refused:
             high[writer] = max(high[writer], total)

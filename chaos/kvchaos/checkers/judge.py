@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kvchaos.causality import executions_of, stories_of
 from kvchaos.checkers.accumulated import check_accumulated
@@ -15,7 +15,7 @@ from kvchaos.checkers.resources import check_deadlines, check_resources
 from kvchaos.checkers.siblings import UNREAD, check_siblings
 from kvchaos.checkers.strict import check_strict
 from kvchaos.checkers.violations import Violation
-from kvchaos.history import History, calls_of
+from kvchaos.history import NEMESIS, Event, History, calls_of
 
 PROMISES = {
     "invented": "nothing is read that was not written",
@@ -31,11 +31,20 @@ PROMISES = {
 }
 
 
+ROBBING = frozenset({"wipe", "rollback", "flip"})
+"""Faults that take copies away."""
+
+
+def robbed_nodes(events: Iterable[Event]) -> frozenset[str]:
+    """The nodes from which copies were taken away."""
+    return frozenset(event.value["node"] for event in events if event.process == NEMESIS and event.f in ROBBING)
+
+
 def judge(history: History) -> list[Violation]:
     """Every violation of what the header promises (by default everything), in the order of `PROMISES`."""
     header, events = history.header, history.events
     calls = calls_of(events)
-    stories = stories_of(calls, executions_of(events))
+    stories = stories_of(calls, executions_of(events), robbed_nodes(events))
     n = int(header.get("n", 3))
     preset = {"r": int(header.get("r", n // 2 + 1)), "w": int(header.get("w", n // 2 + 1))}
     checks: dict[str, Callable[[], list[Violation]]] = {
@@ -45,7 +54,7 @@ def judge(history: History) -> list[Violation]:
         "answers": lambda: check_answers(stories),
         "strict": lambda: check_strict(stories, n),
         "accumulated": lambda: check_accumulated(stories),
-        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset),
+        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
         "executions": lambda: check_executions(events),
         "convergence": lambda: check_convergence(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],

@@ -1,6 +1,9 @@
-"""A receipt tells the truth: as many replicas as the level takes, home replicas all of them, each going by the ring it names. Pure.
+"""A receipt tells the truth: as many replicas as the level takes, each going by the ring it names. Pure.
 
-Fault events `install_epoch` ({"node", "epoch"}) say when which node took up a ring; before that it went by epoch 1.
+Only a preset may have stand-ins among them or make do with fewer, and the receipt says so: hinted, degraded.
+
+Neither is said while nothing is wrong: a fault must have begun before the call ended. Fault events `install_epoch` ({"node",
+"epoch"}) say when which node took up a ring; before that it went by epoch 1.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from kvchaos.checkers.violations import Violation, events_of
 from kvchaos.history import NEMESIS, Call, Event
 
 RECEIPTS = "a receipt names as many replicas as its level takes"
+HEALTHY = "answers are degraded or hinted only when something is wrong"
 EPOCHS = "acknowledgements of different ring epochs never add up"
 
 
@@ -21,9 +25,13 @@ def needed_at(level: str, n: int, preset: Mapping[str, int], *, reads: bool) -> 
     return fixed[level] if level in fixed else int(level)
 
 
-def check_receipts(calls: Iterable[Call], events: Sequence[Event], *, n: int, preset: Mapping[str, int]) -> list[Violation]:
-    """Every acknowledged call whose receipt says too little, or names a replica that went by another ring all the while."""
+def check_receipts(
+    calls: Iterable[Call], events: Sequence[Event], *, n: int, preset: Mapping[str, int], lossy: bool = False
+) -> list[Violation]:
+    """Every acknowledged call whose receipt says too little, or names a replica that went by another ring all the while. `lossy`:
+    links lose messages by themselves, so that something may always be wrong."""
     epochs = _epochs(events)
+    wrong_ns = 0 if lossy else min((event.time_ns for event in events if event.process == NEMESIS), default=None)
     violations = []
     for call in calls:
         if not call.is_ok or "acknowledged" not in (call.end.facts if call.end is not None else {}):
@@ -31,10 +39,18 @@ def check_receipts(calls: Iterable[Call], events: Sequence[Event], *, n: int, pr
         named = list(call.fact("acknowledged"))
         level = str(call.invoke.facts.get("level", "preset"))
         needed = needed_at(level, n, preset, reads=call.f == "read")
-        if len(set(named)) < needed or call.fact("needed") != needed:
+        degraded = bool(call.fact("degraded"))
+        enough = 0 < len(set(named)) < needed if degraded else len(set(named)) >= needed
+        if not enough or call.fact("needed") != needed or (level != "preset" and (degraded or call.fact("hinted"))):
             said = f"needed {call.fact('needed')} and names {', '.join(named) or 'none'}"
+            said += ", degraded" if degraded else ", hinted" if call.fact("hinted") else ""
             text = f"level {level} takes {needed} of {n}; the receipt {said}"
             violations.append(Violation(RECEIPTS, call.key, text, events_of(call)))
+        if (degraded or call.fact("hinted")) and (wrong_ns is None or call.ended_ns < wrong_ns):
+            text = (
+                f"{call.f} was answered {'degraded' if degraded else 'hinted'} by {', '.join(named)}, and nothing was wrong so far"
+            )
+            violations.append(Violation(HEALTHY, call.key, text, events_of(call)))
         for node in named:
             went_by = _went_by(epochs[node], call.began_ns, call.ended_ns)
             if call.fact("epoch") not in went_by:

@@ -28,7 +28,8 @@ def _missing(story: KeyStory) -> Iterable[Violation]:
     read = {name: call for call in reversed(story.reads) for name in call.siblings}
     for name, call in story.writes.items():
         arrived = story.executions is not None and story.is_present(name)
-        if call.is_refused or not (call.is_ok or name in read or arrived):
+        kept = story.must_be_kept(call)
+        if call.is_refused or (call.is_ok and not kept) or not (kept or name in read or arrived):
             continue
         visible = name in story.final.siblings
         gone = story.is_present(name) is False

@@ -1,6 +1,7 @@
 """Strict quorum reads are regular: with R+W>N a read sees every write acknowledged before it began, or what superseded it. Pure.
 
-Judged pair by pair, by what receipts say was needed, so that one history may mix levels. Two witnesses: the context that the read
+Judged pair by pair, by what receipts say was needed, so that one history may mix levels; answers that say they were degraded, or
+that stand-ins took part in, claim nothing. Two witnesses: the context that the read
 returned covers the write's version, and the values it found are the write or something that may have superseded it.
 """
 
@@ -19,8 +20,8 @@ def check_strict(stories: Iterable[KeyStory], n: int) -> list[Violation]:
     """At most one violation for each read; `n` is how many replicas a key has."""
     violations = []
     for story in stories:
-        acknowledged = [call for call in story.writes.values() if call.is_ok]
-        for read in story.reads:
+        acknowledged = [call for call in story.writes.values() if call.is_ok and _is_strict(call)]
+        for read in filter(_is_strict, story.reads):
             for write in acknowledged:
                 if write.ended_ns < read.began_ns and read.fact("needed", 0) + write.fact("needed", 0) > n:
                     text = _stale(story, read, write)
@@ -28,6 +29,10 @@ def check_strict(stories: Iterable[KeyStory], n: int) -> list[Violation]:
                         violations.append(Violation(REGULAR, story.key, text, events_of(read, write)))
                         break
     return violations
+
+
+def _is_strict(call: Call) -> bool:
+    return not call.fact("degraded") and not call.fact("hinted")
 
 
 def _stale(story: KeyStory, read: Call, write: Call) -> str:

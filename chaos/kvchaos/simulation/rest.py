@@ -1,7 +1,7 @@
 """After the last heal: the cluster comes to rest within a bound, and says what it holds.
 
-What repairs today is read repair, so every node is asked for every key of its own at level `all` until all answer and all home
-replicas hold the same. Then a client reads each key once more; these reads are the ones that checkers judge.
+Every node is asked for every key of its own at level `all` until all answer, all home replicas hold the same, and nothing is kept
+for others any more. Then a client reads each key once more; these reads are the ones that checkers judge.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rest:
         unread: list[list[str]] = []
         while True:
             unread = await world.spawn(PROBE, self._ask_all(probes))
-            if not unread and self._agree():
+            if not unread and self._agree() and not any(map(self._left_behind, world.machines)):
                 break
             if world.now_s - began_s > BOUND_MS / 1000:
                 break
@@ -63,6 +63,8 @@ class Rest:
         self._recorder.note("world", "info", "rest", value={"after_ms": after_ms, "bound_ms": BOUND_MS, "unread": unread})
         for name in world.machines:
             self._recorder.note("world", "info", "holds", value=self._holds(name), node=name)
+            if left := self._left_behind(name):
+                self._recorder.note("world", "info", "resources", value={"in_flight": 0, "queues": {}, "left": left}, node=name)
         await world.spawn(PROBE, self._read_all())
 
     def note_resources(self) -> None:
@@ -133,6 +135,16 @@ class Rest:
             return {}
         keys = [key for key in self._schedule.keys if name in self._owners(key)]
         return {key: self._digest(name, self._store_key(key)) for key in keys}
+
+    def _left_behind(self, name: str) -> list[str]:
+        """What a node still keeps for others: hints, and copies of keys that it is no home replica of."""
+        if name not in self._world.running or self._world.node(name).local is None:
+            return []
+        local = self._world.local(name)
+        left = [f"{local.hints.pending(target)} hints for {target}" for target in local.hints.targets]
+        others = [key for key in self._schedule.keys if name not in self._owners(key)]
+        kept = [key for key in others if self._digest(name, self._store_key(key)) not in ("", "lost")]
+        return left + [f"a copy of {key}, which is not its own" for key in kept]
 
     def _digest(self, name: str, store_key: bytes) -> str:
         """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""

@@ -110,6 +110,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "n": schedule.copies,
         "r": schedule.r,
         "w": schedule.w,
+        "loss": schedule.loss,
         "promises": list(schedule.promises),
         "versions": {"kvstore": __version__},
     }

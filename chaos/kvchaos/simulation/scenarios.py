@@ -76,6 +76,19 @@ def deletes(seed: int) -> Schedule:
     return replace(base, faults=draw_faults(rng, base, ["cut", "stall", "partition", "isolate"], share=0.7))
 
 
+@scenario("stand-ins")
+def stand_ins(seed: int) -> Schedule:
+    """The same two nodes are cut off again and again, long enough that the others take their writes, and hand them over."""
+    rng = Random(f"{seed}/stand-ins")
+    swarm = generate(seed)
+    base = replace(swarm, nodes=4, n=2, r=1, w=rng.choice([1, 2]), clients=2, timeout_ms=1000, duration_ms=24_000, loss=0.0)
+    base = replace(base, delay_ms=0.2, jitter_ms=5.0, write_ms=rng.choice([0.1, 5.0]))
+    away = sorted(rng.sample(base.node_ids, 2))
+    faults = tuple(Fault(500 + 8000 * at, "isolate", {"node": node}, 5000) for at in range(3) for node in away)
+    operations = tuple(replace(one, at_ms=rng.randrange(24_000), level="preset") for one in swarm.operations)
+    return replace(base, operations=tuple(sorted(operations, key=lambda one: one.at_ms)), faults=faults)
+
+
 @scenario("epochs")
 def epochs(seed: int) -> Schedule:
     """The ring moves on, at each node at another moment, while messages of the old one are on their way."""

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
@@ -194,16 +195,19 @@ async def _nothing(_i: int) -> None:
     return None
 
 
-async def measure_overhead_ns(op: Operation = _nothing, *, seconds: float = 0.02) -> float:
+async def measure_overhead_ns(op: Operation = _nothing, *, seconds: float = 0.02, clock: Clock = perf_counter_ns) -> float:
     """What the generator itself costs an operation, in ns: one caller around `op`, which should do nothing. The best of several
     measurements that take `seconds` together: whatever else the machine does is no cost of the generator."""
-    best_ns = float("inf")
-    for _ in range(OVERHEAD_MEASUREMENTS):
+    measured_ns: list[float] = []
+    for at in count():
         log = CallerLog(0, 1)
-        begun = perf_counter_ns()
-        await _call(op, log, begun, begun + int(seconds * 1e9 / OVERHEAD_MEASUREMENTS), perf_counter_ns)
-        best_ns = min(best_ns, (perf_counter_ns() - begun) / len(log.latencies_ns))
-    return best_ns
+        begun = clock()
+        await _call(op, log, begun, begun + int(seconds * 1e9 / OVERHEAD_MEASUREMENTS), clock)
+        if log.latencies_ns:  # else the process stood still for all of its time
+            measured_ns.append((clock() - begun) / len(log.latencies_ns))
+        if measured_ns and at + 1 >= OVERHEAD_MEASUREMENTS:
+            break
+    return min(measured_ns)
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:

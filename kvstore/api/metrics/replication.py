@@ -1,4 +1,4 @@
-"""The links to the peers and the ring: who is reached, what waits for it, and how long it takes to answer."""
+"""The links to the peers, the hints and the ring: who is reached, what waits for it, and how long it takes to answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 
 from kvstore.api.metrics.families import Row, counter, gauge, histogram
 from kvstore.cluster.view import RingView
+from kvstore.storage.hints import HintTable
 from kvstore.transport.peer_link import PeerLink
 
 PEER = ("peer",)
@@ -52,6 +53,16 @@ def _collect_messages(links: Mapping[str, PeerLink]) -> Iterator[Metric]:
         PEER,
         [(labels, meter.round_trips) for labels, meter in meters],
     )
+
+
+def collect_hints(hints: HintTable, replayed: int) -> Iterator[Metric]:
+    """What is kept for home replicas that have missed it."""
+    rows: list[Row] = [((target,), hints.pending(target)) for target in hints.targets]
+    yield gauge("kv_hints_pending", "Records that a home replica is still to be handed.", ("target",), rows)
+    yield gauge("kv_hints_held_bytes", "Of these, what we hold in the place of home replicas.", (), [((), hints.held_bytes)])
+    yield gauge("kv_hints_oldest_seconds", "How long the oldest of them has waited.", (), [((), hints.oldest_s())])
+    yield counter("kv_hints_handed_over", "Records handed over.", (), [((), replayed)])
+    yield counter("kv_hints_dropped", "Records given up: too many, or too old. Anti-entropy's.", (), [((), hints.dropped)])
 
 
 def collect_ring(view: RingView) -> Iterator[Metric]:

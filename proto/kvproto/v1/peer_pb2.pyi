@@ -60,7 +60,7 @@ class HelloReply(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
-    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "trace_ids")
+    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RING_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class PeerRequest(_message.Message):
     FETCH_KEYS_FIELD_NUMBER: _ClassVar[int]
     FETCH_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     STORE_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_IDS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     ring_epoch: int
@@ -82,8 +83,19 @@ class PeerRequest(_message.Message):
     fetch_keys: _containers.RepeatedScalarFieldContainer[bytes]
     fetch_digests: bytes
     store_checksum: int
+    hints: _containers.RepeatedCompositeFieldContainer[HintRun]
     trace_ids: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., trace_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class HintRun(_message.Message):
+    __slots__ = ("first", "count", "target")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    count: int
+    target: str
+    def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ..., target: _Optional[str] = ...) -> None: ...
 
 class PeerReply(_message.Message):
     __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms", "fetched_below")

@@ -1,0 +1,51 @@
+"""Handoff that lets go too early: rules 2 and 11."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from kvchaos.simulation.bugs.planting import bug
+from kvchaos.simulation.patch import Patch
+from kvstore.repair import hinted_handoff
+from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.storage.hints import HintTable
+from kvstore.transport.peers import StoreChunk
+
+
+@bug("hint-deleted-early", "a hint is deleted when it is sent, not when its target has acknowledged it (safety rule 11)")
+def delete_hints_early(patch: Patch) -> None:
+    """The copy that counted goes with it; if the target does not get the record, nobody has it."""
+
+    async def send(
+        self: HintedHandoff, target: str, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int
+    ) -> StoreChunk:
+        chunk = StoreChunk(target, keys, records, size_bytes, asyncio.get_running_loop().time() + 5.0, lambda answered: None)
+        self._peers.store(chunk)
+        return StoreChunk(target, keys, records, size_bytes, 0.0, lambda answered: None)
+
+    patch.set(HintedHandoff, "_send", send)
+
+
+@bug("stand-in-epoch-kept", "a stand-in that has deleted its copy goes on under the actor that minted into it (safety rule 2)")
+def keep_the_epoch(patch: Patch) -> None:
+    """Its next dot covers the ones that it no longer holds."""
+    patch.set(hinted_handoff, "names_actor", lambda record, actor: False)
+
+
+@bug("hint-in-memory-only", "a stand-in's pointer is not on the disk: after a restart nobody hands its copy over (safety rule 11)")
+def forget_pointers(patch: Patch) -> None:
+    """The copy stays where nobody looks for it."""
+
+    def hold(self: HintTable, *args: Any) -> list[tuple[bytes, bytes]]:
+        hold_durably(self, *args)
+        return []
+
+    hold_durably = patch.set(HintTable, "hold", hold)
+
+
+@bug("hint-before-durable", "a hint whose record is not durable yet is taken for one that has nothing to hand over")
+def hand_over_early(patch: Patch) -> None:
+    """Found on the way: the copy that counted was left behind."""
+    patch.set(HintedHandoff, "_is_due", lambda self, store_key: True)

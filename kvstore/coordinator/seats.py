@@ -1,0 +1,64 @@
+"""Who answers for each home replica of a round: itself, or a stand-in while it cannot be reached (Dynamo, SOSP'07, section 4.6).
+
+Pure: given who can be reached, `plan_seats` decides; a round asks for a substitute when somebody fails it. Each stand-in sits once,
+so that answers that count are copies on distinct nodes. A node that coordinates without being a home replica takes the first seat
+that is free: it mints, so it stores (safety rule 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kvstore.cluster.view import OwnerSet
+
+
+class Seats:
+    """Holders by home replica. `absent`: homes in whose place nobody answers."""
+
+    __slots__ = ("_spare", "_stood_in", "absent", "holders", "homes", "sloppy")
+
+    def __init__(self, homes: tuple[str, ...], spare: Iterable[str], *, sloppy: bool) -> None:
+        self.homes = homes
+        self.holders: dict[str, str] = {}
+        self.absent: list[str] = []
+        self.sloppy = sloppy
+        self._spare = list(spare)
+        self._stood_in: dict[str, str] = {}  # also those who have left their seat: their answer may still be on its way
+
+    def __len__(self) -> int:
+        """How many nodes answer."""
+        return len(self.holders)
+
+    def home_of(self, node: str) -> str:
+        """In whose place `node` answers; itself, if it is a home replica."""
+        return self._stood_in.get(node, node)
+
+    def fill(self, home: str) -> str:
+        """The next stand-in takes the seat of `home`; "" when there is none left."""
+        self.holders.pop(home, None)
+        if not self._spare:
+            if home not in self.absent:
+                self.absent.append(home)
+            return ""
+        holder = self.holders[home] = self._spare.pop(0)
+        self._stood_in[holder] = home
+        return holder
+
+    @property
+    def stand_ins(self) -> list[tuple[str, str]]:
+        """(stand-in, home replica) of every seat that is not taken by its owner."""
+        return [(holder, home) for home, holder in self.holders.items() if holder != home]
+
+
+def plan_seats(owners: OwnerSet, me: str, is_reachable: Callable[[str], bool], *, sloppy: bool) -> Seats:
+    """The seats as of now. Without `sloppy` homes that cannot be reached stay absent."""
+    spare = [node for node in owners.stand_ins if node != me and is_reachable(node)] if sloppy else []
+    if sloppy and not owners.includes_me:
+        spare.insert(0, me)
+    seats = Seats(owners.nodes, spare, sloppy=sloppy)
+    for home in owners.nodes:
+        if home == me or is_reachable(home):
+            seats.holders[home] = home
+        else:
+            seats.fill(home)
+    return seats

@@ -1,0 +1,172 @@
+"""Writes and reads of a preset while home replicas are away: stand-ins, degraded answers, and what is noted for later."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kvproto.errors import Overloaded, QuorumUnreachable
+from kvstore.config import ClusterConfig, NodeLimits
+from tests.support.cluster import ALL, LONG, QUORUM, Cluster, Told, gets, puts, request_id
+from tests.support.waiting import until
+
+FIVE = ClusterConfig(partitions=16)
+
+
+@pytest.fixture
+async def three() -> AsyncIterator[Cluster]:
+    async with Cluster() as running:
+        yield running
+
+
+@pytest.fixture
+async def five() -> AsyncIterator[Cluster]:
+    async with Cluster(5, settings=FIVE) as running:
+        yield running
+
+
+def key_at(cluster: Cluster, node: str) -> tuple[bytes, list[str], list[str]]:
+    """A key that `node` is the first home replica of, its home replicas, and the other nodes."""
+    key = next(key for key in (b"key-%d" % at for at in range(99)) if cluster.owners(key)[0] == node)
+    homes = cluster.owners(key)
+    return key, homes, [other for other in cluster.ids if other not in homes]
+
+
+def achieved(told: Told) -> tuple[set[str], bool, bool]:
+    """Who answered, hinted, degraded."""
+    assert told.error is None and told.receipt is not None, told
+    return set(told.receipt.acknowledged), told.receipt.hinted, told.receipt.degraded
+
+
+def pending(cluster: Cluster, node: str) -> dict[str, int]:
+    hints = cluster.members[node].local.hints
+    return {target: hints.pending(target) for target in hints.targets}
+
+
+async def test_a_stand_in_takes_the_place_of_a_home_replica_and_the_receipt_says_so(five: Cluster) -> None:
+    key, homes, others = key_at(five, "n1")
+    for home in homes[1:]:
+        five.isolate(home)
+    who, hinted, degraded = achieved(await five.put("n1", key, b"v", **LONG))
+    assert who <= {"n1", *others} and len(who) == 2 and hinted and not degraded
+    await until(lambda: all(five.held(node, key) for node in others))
+    assert sorted(target for node in others for target in pending(five, node)) == sorted(homes[1:])
+    assert pending(five, "n1") == {}, "whoever stands in hands it over"
+
+
+async def test_a_read_finds_what_stand_ins_hold(five: Cluster) -> None:
+    """n1 takes a write with two stand-ins and goes away; with it every home replica is gone, and any node answers all the same."""
+    key, homes, others = key_at(five, "n1")
+    for home in homes[1:]:
+        five.isolate(home)
+    await five.put("n1", key, b"v", **LONG)
+    await until(lambda: all(five.held(node, key) for node in others))
+    five.isolate("n1")
+    for node in others:
+        told = await five.get(node, key, **LONG)
+        assert told.value == b"v"
+        assert achieved(told) == (set(others), True, False)
+
+
+async def test_a_stand_in_coordinates_when_no_home_replica_is_left(five: Cluster) -> None:
+    key, homes, others = key_at(five, "n1")
+    for home in homes:
+        five.isolate(home)
+    told = await five.put(others[0], key, b"v", **LONG)
+    assert achieved(told) == (set(others), True, False)
+    assert told.receipt is not None and told.receipt.coordinator == others[0]
+    assert (await five.get(others[1], key, **LONG)).value == b"v"
+    assert {target for node in others for target in pending(five, node)} == set(homes), "all three will get it"
+
+
+async def test_where_too_few_are_left_a_preset_takes_what_there_is_and_says_so(three: Cluster) -> None:
+    three.isolate("n1")
+    assert achieved(await three.put("n1", b"k", b"v", **LONG)) == ({"n1"}, False, True)
+    told = await three.get("n1", b"k", **LONG)
+    assert told.value == b"v" and achieved(told) == ({"n1"}, False, True)
+    assert pending(three, "n1") == {"n2": 1, "n3": 1}
+
+
+async def test_an_explicit_level_is_met_by_home_replicas_or_refused(five: Cluster) -> None:
+    key, homes, _ = key_at(five, "n1")
+    for home in homes[1:]:
+        five.isolate(home)
+    for told in (await five.put("n1", key, b"v", **QUORUM, **LONG), await five.get("n1", key, **QUORUM, **LONG)):
+        assert isinstance(told.error, QuorumUnreachable) and not told.error.may_have_applied
+
+
+async def test_a_home_replica_that_fails_a_write_is_replaced_while_it_is_under_way(five: Cluster) -> None:
+    key, homes, others = key_at(five, "n1")
+    for home in homes[1:]:
+        five.stall(home)
+    answer = five.start("n1", puts({key: b"v"}, **LONG))
+    await until(lambda: five.held("n1", key))
+    for home in homes[1:]:
+        five.isolate(home)
+    who, hinted, degraded = achieved((await answer.complete())[0])
+    assert "n1" in who and who & set(others) and hinted and not degraded
+
+
+async def test_a_home_replica_that_fails_a_read_is_replaced_too(five: Cluster) -> None:
+    key, homes, _ = key_at(five, "n1")
+    await five.put("n1", key, b"v", **ALL)
+    for home in homes[1:]:
+        five.stall(home)
+    answer = five.start("n1", gets(key, **LONG))
+    await until(lambda: any(five.wire("n1", home).waiting for home in homes[1:]))
+    for home in homes[1:]:
+        five.isolate(home)
+    told = (await answer.complete())[0]
+    assert told.value == b"v" and achieved(told)[1:] == (True, False)
+
+
+async def test_who_missed_a_write_is_noted_even_when_it_turns_out_after_the_reply(three: Cluster) -> None:
+    """n2 is stalled: the reply does not wait for it. Then its link breaks with the write in it: n1 owes it the record."""
+    three.stall("n2")
+    assert achieved(await three.put("n1", b"k", b"v", **LONG))[0] == {"n1", "n3"}
+    assert pending(three, "n1") == {}
+    three.isolate("n2")
+    await until(lambda: pending(three, "n1") == {"n2": 1})
+
+
+async def test_a_stand_in_that_holds_too_much_declines_and_the_next_is_asked(five: Cluster) -> None:
+    key, homes, _ = key_at(five, "n1")
+    view = five.members["n1"].local.view
+    owners = view.owner_sets[3][view.set_of_partition[3][view.ring.partition_of(key)]]
+    first, second = owners.stand_ins
+    five.members[first].local.hints._held_bytes_max = 0
+    five.isolate(homes[2])
+    five.stall(homes[1])
+    told = await five.put("n1", key, b"v", **LONG)
+    assert achieved(told) == ({"n1", second}, True, False)
+    assert pending(five, first) == {} and five.held(first, key) is None
+
+
+async def test_nobody_who_can_hold_a_write_for_others_takes_it_when_its_hints_are_full() -> None:
+    async with Cluster(5, settings=FIVE, limits=NodeLimits(hints_max=1)) as cluster:
+        key, homes, others = key_at(cluster, "n1")
+        other = next(
+            name for name in (b"key-%d" % at for at in range(999)) if name != key and set(cluster.owners(name)) == set(homes)
+        )
+        for home in homes:
+            cluster.isolate(home)
+        assert (await cluster.put(others[0], key, b"v", **LONG)).error is None
+        error = (await cluster.put(others[0], other, b"v", **LONG)).error
+        assert isinstance(error, Overloaded) and not error.may_have_applied and error.retry_after_s > 0
+
+
+async def test_a_write_that_a_home_replica_may_have_applied_stays_one_write_at_a_stand_in(five: Cluster) -> None:
+    """1. The only home replica in reach executes the write, its answer is lost. 2. The node that forwarded it takes it itself, with
+    its request id. 3. Both copies meet: one value."""
+    key, homes, others = key_at(five, "n1")
+    for home in homes[1:]:
+        five.isolate(home)
+    five.wire(homes[0], others[0]).is_cut = True  # its answers are lost
+    told = (await five.run(others[0], puts({key: b"v"}, request_ids=request_id(five.clock, 1), **LONG)))[0]
+    assert told.error is None and told.receipt is not None and told.receipt.coordinator == others[0]
+    five.wire(homes[0], others[0]).is_cut = False
+    for node in five.ids:
+        five.rejoin(node)
+    read = await five.get(homes[0], key, **LONG)
+    assert read.count == 1 and read.value == b"v"
