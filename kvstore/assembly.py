@@ -167,7 +167,7 @@ class Assembly:
             self.peers.check()
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
-        exposition = Exposition(local, peers.links) if local.telemetry.metrics else None
+        exposition = Exposition(local, peers.links, lambda: self._seams.security.expires_at_ms) if local.telemetry.metrics else None
         return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:

@@ -25,6 +25,11 @@ def _check_addresses(config: NodeConfig, problems: Problems) -> None:
         host = _host(key, address, problems)
         if host and not is_loopback(host) and config.tls is None and not config.insecure:
             problems.add(key, f"{address!r} can be reached from other machines and there is no [tls]; add it, or insecure = true")
+        elif key == "http" and host and not is_loopback(host) and not config.insecure:
+            problems.add(
+                key,
+                f"{address!r} can be reached from other machines, and [tls] does not cover http; use loopback, or insecure = true",
+            )
     if config.advertise != config.listen:
         _host("advertise", config.advertise, problems)
     if config.http and config.http == config.listen:

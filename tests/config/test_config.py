@@ -156,6 +156,18 @@ def test_peers_that_cannot_be_meant_are_refused(peers: str, problem: str) -> Non
     assert problems(f"{MINIMAL}[peers]\n{peers}\n") == [problem]
 
 
+def test_http_is_not_covered_by_tls(tmp_path: Path) -> None:
+    for name in ("cert", "key", "ca"):
+        (tmp_path / name).write_text("")
+    text = 'node_id = "n1"\nlisten = "127.0.0.1:7400"\nhttp = "0.0.0.0:7401"\ndata = "d"\n'
+    tls = '[tls]\ncert = "cert"\nkey = "key"\nca = "ca"\n'
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text + tls, base=tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.startswith("http: '0.0.0.0:7401' can be reached from other machines, and [tls] does not cover http")
+    assert parse_config("insecure = true\n" + text + tls, base=tmp_path).http == "0.0.0.0:7401"
+
+
 def test_http_on_the_port_of_grpc_is_refused() -> None:
     assert problems(MINIMAL + 'http = "127.0.0.1:7400"\n') == [
         "http: '127.0.0.1:7400' is the address of listen too; give it another port"

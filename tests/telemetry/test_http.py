@@ -180,7 +180,7 @@ async def test_a_body_that_trickles_in_behind_its_answer_is_cut_off(monkeypatch:
 
 async def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "UNREAD_S_MAX", 0.05)
-    async with Answering(64 << 20) as answering:
+    async with Answering(16 << 20) as answering:
         _, writer = await answering.connect()
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         state = answering.server._server.server_state

@@ -78,7 +78,7 @@ async def test_a_handler_that_sets_a_status_or_breaks_is_counted_so(nodes: Nodes
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="nobody"))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-    assert meter_of(nodes, "unary", "grpc.health.v1.Health", "Check").handled == {"NotFound": 1}
+    await until(lambda: meter_of(nodes, "unary", "grpc.health.v1.Health", "Check").handled == {"NotFound": 1})
 
 
 async def test_a_method_that_nobody_serves_makes_no_series(nodes: Nodes, channel: Any) -> None:

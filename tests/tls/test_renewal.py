@@ -17,7 +17,9 @@ from kvstore.runtime import SystemClock
 from kvstore.transport.credentials import NodeCredentials
 from tests.support.certificates import Pki
 from tests.support.clocks import ManualClock
+from tests.support.nodes import free_ports
 from tests.support.waiting import until
+from tests.telemetry.http_client import fetch
 from tests.tls.conftest import SecureNodes
 
 
@@ -188,3 +190,13 @@ async def test_a_node_says_when_its_certificate_expires(nodes: SecureNodes) -> N
     await served_certificate(nodes.addresses["n1"], nodes.client)
     await until(lambda: node.certificate_expires_at_ms != first)
     assert node.certificate_expires_at_ms - first > 29 * 86_400_000  # type: ignore[operator]
+
+
+async def test_the_metrics_say_so_too(nodes: SecureNodes) -> None:
+    nodes.http = {"n1": f"127.0.0.1:{free_ports(1)[0]}"}
+    await nodes.start("n1")
+    expires_at_ms = nodes.running["n1"].certificate_expires_at_ms
+    assert expires_at_ms is not None
+    _, _, text = await fetch(nodes.http["n1"], "/metrics")
+    (line,) = [line for line in text.splitlines() if line.startswith("kv_certificate_expiry_timestamp_seconds ")]
+    assert float(line.split()[1]) == expires_at_ms / 1000
