@@ -178,17 +178,28 @@ async def test_nothing_is_asked_twice_while_a_node_says_that_it_is_overloaded(wo
 
 
 async def test_when_every_owner_is_late_none_is_asked_twice(world: World, client: AsyncClient) -> None:
-    is_usual(client)
+    """All three become late at once: in one look of the timer, which is taken here by hand."""
+    is_usual(client, 10.0)
+    assert client.dispatcher is not None
+    hedging, links = client.dispatcher.hedging, client.membership.all_links()
     nodes = [world.node(b"k", rank) for rank in range(3)]
     for node in nodes:
         node.on_its_own = False
     keys = [world.keys_of(node, 1)[0] for node in nodes]
     reads = [asyncio.create_task(client.get(key)) for key in keys]
-    await until(lambda: all(link.late for link in client.membership.all_links()))
+    await until(lambda: all(link.flights for link in links))
+    now_s = asyncio.get_running_loop().time()
+    for link in links:
+        for flight in link.flights:
+            flight.late_s = now_s
+    hedging._due_s = now_s + 1.0  # not a timer that fires late
+    hedging._look()
+    assert all(link.late for link in links)
     assert client.stats.hedges == 0
     for node in nodes:
         node.answer()
     await asyncio.gather(*reads)
+    assert not any(link.late for link in links)
 
 
 async def test_a_client_that_does_not_want_it_asks_once(world: World) -> None:
