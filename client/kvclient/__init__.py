@@ -22,6 +22,15 @@ if TYPE_CHECKING:
         BatchError as BatchError,
     )
     from kvclient.errors import (
+        CertificateExpired as CertificateExpired,
+    )
+    from kvclient.errors import (
+        CertificateRefused as CertificateRefused,
+    )
+    from kvclient.errors import (
+        CertificateRequired as CertificateRequired,
+    )
+    from kvclient.errors import (
         ClientClosed as ClientClosed,
     )
     from kvclient.errors import (
@@ -79,7 +88,16 @@ if TYPE_CHECKING:
         TlsError as TlsError,
     )
     from kvclient.errors import (
+        TlsNotSpoken as TlsNotSpoken,
+    )
+    from kvclient.errors import (
+        TlsRequired as TlsRequired,
+    )
+    from kvclient.errors import (
         TooLarge as TooLarge,
+    )
+    from kvclient.errors import (
+        UnknownAuthority as UnknownAuthority,
     )
     from kvclient.errors import (
         UnknownNamespace as UnknownNamespace,
@@ -95,6 +113,9 @@ if TYPE_CHECKING:
     )
     from kvclient.errors import (
         WrongEpoch as WrongEpoch,
+    )
+    from kvclient.errors import (
+        WrongHostName as WrongHostName,
     )
     from kvclient.errors import (
         WrongLoop as WrongLoop,
@@ -121,10 +142,12 @@ _HOMES = {
     "Tls": "kvclient.credentials",
 }
 _ERRORS = (
-    ("AvailabilityError", "BadRequest", "BatchError", "ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode")
-    + ("ForkedClient", "KvError", "NodeUnreachable", "NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost")
-    + ("RetryWindowPassed", "SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError")
-    + ("TooLarge", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch", "WrongLoop", "WrongMode")
+    ("AvailabilityError", "BadRequest", "BatchError", "CertificateExpired", "CertificateRefused", "CertificateRequired")
+    + ("ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode", "ForkedClient", "KvError", "NodeUnreachable")
+    + ("NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost", "RetryWindowPassed", "SettingsMismatch")
+    + ("ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError", "TlsNotSpoken", "TlsRequired", "TooLarge")
+    + ("UnknownAuthority", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch")
+    + ("WrongHostName", "WrongLoop", "WrongMode")
 )  # fmt: skip
 
 

@@ -19,7 +19,11 @@ from tests.support.kv_processes import DevCluster
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
 }
-BLOCKS = {name: blocks_of(page) for name, page in sorted(PAGES.items()) if "_build" not in name}
+RUN_BY_A_TEST_OF_ITS_OWN = {"docs/security.md": "tests/tls/test_security_page.py"}
+"""A page that makes certificates first, and nodes that use them."""
+BLOCKS = {
+    name: blocks_of(page) for name, page in sorted(PAGES.items()) if "_build" not in name and name not in RUN_BY_A_TEST_OF_ITS_OWN
+}
 RUNNABLE = {name: [block for block in blocks if block.language in RUN] for name, blocks in BLOCKS.items()}
 EXCUSED_MAX = 8
 WORDS_OF_A_REASON_MIN = 4
@@ -39,6 +43,11 @@ def test_what_a_page_shows_works(name: str, cluster: DevCluster, tmp_path: Path)
         for block in RUNNABLE[name]:
             if not block.excuse:
                 page.run(block, name=f"{name}:{block.line}")
+
+
+def test_a_page_that_is_not_run_here_has_a_test_of_its_own_that_reads_it() -> None:
+    for page, test in RUN_BY_A_TEST_OF_ITS_OWN.items():
+        assert page in PAGES and Path(page).name in (ROOT / test).read_text(encoding="utf-8")
 
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:
