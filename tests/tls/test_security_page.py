@@ -16,6 +16,7 @@ from kvclient.cli import tree
 from kvclient.errors import TlsError
 from kvstore.config import load_config
 from kvstore.node import Node
+from tests.docs.blocks import blocks_of, typed_in
 from tests.house.repository import ROOT
 from tests.support.nodes import free_ports
 
@@ -23,16 +24,18 @@ PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    return found
+    return [block.body for block in blocks_of(PAGE) if block.language == language]
+
+
+COMMANDS = [typed.command for block in blocks("console") for typed in typed_in(block)]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the openssl commands make, as the current folder."""
     monkeypatch.chdir(tmp_path)
-    for block in blocks("sh"):
-        done = subprocess.run(["sh", "-ec", block], capture_output=True, text=True, check=False, timeout=60)
+    for command in (command for command in COMMANDS if command.startswith("openssl ")):
+        done = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=False, timeout=60)
         if "-copy_extensions" in done.stderr and "Unrecognized" in done.stderr:
             pytest.skip("needs OpenSSL 3.0, as the page says")
         assert done.returncode == 0, done.stderr
@@ -54,8 +57,7 @@ async def test_the_commands_make_what_a_node_and_a_client_need(folder: Path) -> 
         url = example[1].replace("kv1.example.com:7400/orders", f"127.0.0.1:{port}")
         async with AsyncClient(url) as client:
             await client.put("greeting", b"hello")
-        shown = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines() if "nodes-ca.pem" in line]
-        once, exported = shown
+        once, exported = (command for command in COMMANDS if "nodes-ca.pem" in command and not command.startswith("openssl "))
         environment = dict(word.split("=") for word in exported.removeprefix("export ").split())
         options = once.removeprefix("kv --at 127.0.0.1:7400 ").split()
         assert await _kv(options, {}, port) == "hello\n"
