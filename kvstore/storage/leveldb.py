@@ -97,9 +97,8 @@ class LevelDbEngine:
             lru_cache_size=cache_bytes,
             max_file_size=TABLE_BYTES,
             bloom_filter_bits=BLOOM_BITS,
-            # Records of text halve. The compaction thread does the work, without the GIL, and writes that much less; a block that
-            # shrinks by less than an eighth is stored as it is, so values that do not compress cost no reader anything.
-            compression="snappy",
+            # Snappy halves text, and costs more than all the rest of a compaction (ADR 7). Tables written with it are read.
+            compression=None,
         )
 
     def _bound_get(self) -> _Get:

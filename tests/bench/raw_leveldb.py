@@ -21,7 +21,7 @@ class RawLevelDB:
     """A database at `path` filled with the workload's keys."""
 
     def __init__(self, path: Path, workload: Workload) -> None:
-        self._database = plyvel.DB(str(path), create_if_missing=True, write_buffer_size=WRITE_BUFFER_BYTES)
+        self._database = plyvel.DB(str(path), create_if_missing=True, write_buffer_size=WRITE_BUFFER_BYTES, compression=None)
         self._workload = workload
         with self._database.write_batch(sync=True) as batch:
             for i, key in enumerate(workload.keys):

@@ -214,7 +214,7 @@ def test_closing_while_other_threads_read_refuses_them_and_nothing_worse(engine:
     for reader in readers:
         reader.start()
     while len(started) < 3:
-        engine.write([(b"k", b"")], [b"k"], sync=False)
+        engine.write([(b"!", b"")], sync=False)  # below what is scanned
     engine.close()
     for reader in readers:
         reader.join()
