@@ -83,7 +83,7 @@ class Load:
             items = self._begin(keys)
             ((key, value),) = items.items()
             try:
-                result = await self._client.put(key, value, timeout_s=CALL_TIMEOUT_S)
+                result = await self._client.put(key, value, level="quorum", timeout_s=CALL_TIMEOUT_S)
             except KvError as error:
                 self._failed(key, value, error)
             else:
