@@ -93,7 +93,7 @@ class Load:
         for keys in self._rounds(prefix, BULK_KEYS):
             items = self._begin(keys)
             try:
-                results = await self._client.put_many(items, timeout_s=CALL_TIMEOUT_S)
+                results = await self._client.put_many(items, level="quorum", timeout_s=CALL_TIMEOUT_S)
             except BatchError as error:
                 self._acknowledged(items, error.results)
                 for key, one in error.errors.items():
