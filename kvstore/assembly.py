@@ -27,6 +27,7 @@ from kvstore.local_node import LocalNode
 from kvstore.seams import Directory, Seams
 from kvstore.storage.engine import Engine
 from kvstore.storage.namespaces import remember_namespaces
+from kvstore.storage.peer_leases import PeerLeases
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.grpc_peers import GrpcPeers
@@ -70,6 +71,13 @@ class Assembly:
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
         advertised: dict[str, str] = {}
+
+        def on_remembered(actor: bytes, lease: int) -> None:
+            local.rebuilding.heard(actor, lease)
+
+        async def noted() -> None:
+            await local.rebuilding.noted()
+
         peers = GrpcPeers(
             identity,
             config.peers,
@@ -79,6 +87,8 @@ class Assembly:
             security=seams.security,
             meter=telemetry.link,
             advertised=advertised,
+            on_remembered=on_remembered,
+            noted=noted,
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -92,11 +102,20 @@ class Assembly:
             on_lease=self.leases.renewed,
             start_worker=seams.start_worker,
             telemetry=telemetry,
+            clean_state=directory.clean_state,
         )
         self.local = local
         if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
             self.http = seams.http(config.http, self._application(local, peers))
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
+        leases = PeerLeases(local.engine, local.committer)
+        doorkeeper = Doorkeeper(
+            identity,
+            frozenset(config.nodes),
+            peers.incarnation_of,
+            leases=leases.load(),
+            advertised=advertised,
+            on_lease=leases.remember,
+        )
         self.server = GrpcServer(
             seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
             config.listen,
@@ -113,11 +132,12 @@ class Assembly:
                 local.replica,
                 local.ring,
                 doorkeeper,
+                answering=local.answering,
                 telemetry=telemetry,
                 on_greeted=peers.greeted_by,
                 security=seams.security,
             ),
-            AdminService(lambda: local.describe(advertised), self._status),
+            AdminService(lambda: local.describe(advertised), self._status, local.compare_now),
             security=seams.security,
         )
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.event_loop import new_event_loop
 from kvstore.local_node import LocalNode
@@ -49,6 +50,10 @@ class NoPeers:
     async def page(
         self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
     ) -> Page:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def compare(self, node: str, question: Question, timeout_s: float) -> Reply:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 

@@ -28,6 +28,8 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     await local.ledger.leased()
+    # What the peers remember is replaced by what they are told next: what follows from it has to outlive us before.
+    await local.rebuilding.noted()
     go_on()
     await leases.tell()
     go_on()
@@ -37,5 +39,5 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     # From here on nothing waits.
     go_on()
     local.coordinator.stopped = None
-    local.handoff.start()
+    local.start_background()
     await server.serve()

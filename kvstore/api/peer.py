@@ -17,9 +17,11 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
+from kvstore.repair.answering import Answering
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import encode_refusals, is_intact
+from kvstore.transport.compare_codec import decode_question, encode_reply
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 from kvstore.transport.security import PlainText, Security
@@ -41,6 +43,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         ring: RingHolder,
         doorkeeper: Doorkeeper,
         *,
+        answering: Answering,
         telemetry: Telemetry,
         on_greeted: Callable[[str], None] = lambda node: None,
         security: Security | None = None,
@@ -51,6 +54,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._timer = telemetry.timer
         self._slow_s = telemetry.slow_batch_s or float("inf")
         self._replica = replica
+        self._answering = answering
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
@@ -130,7 +134,18 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             )
         except KvError as error:
             return peer_pb2.PageReply(error=encode_error(error))
-        return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost)
+        return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost, rebuilding=page.rebuilding)
+
+    async def Compare(self, request: peer_pb2.CompareRequest, context: Any) -> peer_pb2.CompareReply:
+        """One answer about what we hold, for a peer that looks for differences."""
+        refusal = self._security.why_not_peer(context) or self._stale(request.ring_epoch, request.ring_hash)
+        if refusal is not None:
+            return peer_pb2.CompareReply(error=encode_error(refusal))
+        try:
+            question = decode_question(request)
+            return encode_reply(question, await self._answering.answer(question))
+        except KvError as error:
+            return peer_pb2.CompareReply(error=encode_error(error))
 
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
         try:
@@ -164,6 +179,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,
+                    rebuilding=self._replica.is_rebuilding,
                 ),
                 found.size_bytes,
             )

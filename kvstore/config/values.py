@@ -104,7 +104,8 @@ class NodeLimits:
     """Bounds of this node's memory and queues (docs/bounds.md); past one clients wait or get `Overloaded`, never unbounded memory.
 
     `in_flight_bytes_max` is what all requests under way may hold, with their answers; `connections_max` counts clients' connections
-    that have calls, `batch_operations_max` the operations of one message.
+    that have calls, `batch_operations_max` the operations of one message. Every `repair_interval_s` on average records are compared
+    with each peer's (0: only after a loss, and when asked to); `repair_bytes_per_s` is what repairs read and send at the most.
     """
 
     record_cache_bytes: int = 64 * MIB
@@ -117,6 +118,8 @@ class NodeLimits:
     hints_max: int = 200_000
     hints_bytes_max: int = 1024 * MIB
     hint_age_s_max: float = 3 * 3600.0
+    repair_interval_s: float = 10.0
+    repair_bytes_per_s: int = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,8 @@ def generate(seed: int) -> Schedule:
         late_share=rng.choice([0.0, 0.5, 1.0]),
         write_ms=rng.choice([0.1, 1.0, 5.0, 50.0]),
         disk_jitter_ms=rng.choice([0.4, 5.0, 20.0]),
+        # A generator of its own: what the seeds of before have drawn stays so.
+        repair_interval_s=Random(f"{seed}/repair").choice([0.0, 0.0, 1.0, 10.0]),
     )
     operations = _operations(rng, base, losing)
     faults = draw_faults(rng, base, losing=losing)
