@@ -89,6 +89,7 @@ class Assembly:
             advertised=advertised,
             on_remembered=on_remembered,
             noted=noted,
+            remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -135,6 +136,7 @@ class Assembly:
                 answering=local.answering,
                 telemetry=telemetry,
                 on_greeted=peers.greeted_by,
+                on_remembered=on_remembered,
                 security=seams.security,
             ),
             AdminService(lambda: local.describe(advertised), self._status, local.compare_now),

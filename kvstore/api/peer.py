@@ -46,9 +46,12 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         answering: Answering,
         telemetry: Telemetry,
         on_greeted: Callable[[str], None] = lambda node: None,
+        on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         security: Security | None = None,
     ) -> None:
-        """`on_greeted` is told who was admitted."""
+        """`on_greeted` is told who was admitted, `on_remembered` what it remembers of our leases: before it works with us, also
+        where we cannot reach it."""
+        self._on_remembered = on_remembered
         self._security = security or PlainText()
         self._logs = telemetry.logs
         self._timer = telemetry.timer
@@ -99,6 +102,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             if remembered is not None:
                 reply.remembered_actor, reply.remembered_lease = remembered
             if request.node_id != me.node_id:
+                self._on_remembered(request.remembered_actor, request.remembered_lease)
                 self._on_greeted(request.node_id)
         return reply
 

@@ -321,6 +321,21 @@ class Store:
         """Asserts the invariants; for tests and simulation."""
         self._cache.check()
 
+    def check_trees(self, prefixes: Iterable[bytes]) -> None:
+        """Asserts that the known trees of `prefixes` are those of the durable records, when nothing is on its way to the disk; for
+        tests and simulation."""
+        if self.forest is None or self._pending or self._going:
+            return
+        for prefix in prefixes:
+            records = [
+                (store_key, record if verify(record) else self._cache.get(store_key))
+                for store_key, record in self._engine.scan(prefix, prefix_successor(prefix))
+                if store_key not in self._quarantined
+            ]
+            whole = [(store_key, record) for store_key, record in records if record is not None]
+            if len(whole) == len(records):  # else a record is damaged, and nobody has noticed yet
+                self.forest.check(prefix, whole)
+
     def _load(self, store_key: bytes) -> bytes | None:
         self.misses += 1
         try:

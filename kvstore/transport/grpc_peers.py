@@ -44,7 +44,7 @@ class GrpcPeers:
     the counters of one link; in `advertised` stands what peers that were greeted say of where clients reach them. When `security`
     has other certificates than before, a link that is down is dialled with a new channel; one that stands goes on.
     `on_remembered` is told what each peer remembers of our leases, before that peer is told of newer ones: not before `noted`
-    returns."""
+    returns. `remembered` is what we remember of theirs."""
 
     def __init__(
         self,
@@ -59,9 +59,11 @@ class GrpcPeers:
         advertised: dict[str, str] | None = None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         noted: Callable[[], Awaitable[None]] = _at_once,
+        remembered: Callable[[str], tuple[bytes, int] | None] = lambda node: None,
     ) -> None:
         self._on_remembered = on_remembered
         self._noted = noted
+        self._remembered = remembered
         self._heard: set[str] = set()
         self._identity = identity
         self._clock = clock
@@ -199,6 +201,9 @@ class GrpcPeers:
         )
         if node in self._heard:  # what it remembers is replaced by this, so we ask first
             request.actor, request.lease = me.actor, me.lease
+        remembered = self._remembered(node)
+        if remembered is not None:
+            request.remembered_actor, request.remembered_lease = remembered
         try:
             reply: peer_pb2.HelloReply = await self._call(
                 node, peer_pb2_grpc.PeerStub(self._channels[node]).Hello(request, timeout=HELLO_TIMEOUT_S)

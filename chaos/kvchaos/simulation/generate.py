@@ -20,8 +20,8 @@ NODES = ((1, 2), (2, 3), (3, 30), (4, 4), (5, 8), (6, 1), (7, 2))
 FAULT_SHARE = 0.3
 FAULTS_OF_A_KIND_MAX = 3
 TAKEN_AWAY_BY = {
-    "wipe": frozenset({"strict", "answers", "reads"}),
-    "rollback": frozenset({"strict", "answers", "reads"}),
+    "wipe": frozenset({"answers", "reads"}),  # a node that has lost its disk is told so by its peers, and does not count
+    "rollback": frozenset({"strict", "answers", "reads"}),  # one that was put back within a lease cannot know it
     "flip": frozenset({"answers", "reads"}),  # a damaged copy knows that it is none, and does not count
 }
 """Promises that do not survive a copy that is taken away in this way: what rests on one copy, or on a quorum of whole ones."""

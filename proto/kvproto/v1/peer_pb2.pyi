@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HelloRequest(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects")
+    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects", "remembered_actor", "remembered_lease")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,8 @@ class HelloRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     EXPECTS_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_LEASE_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     incarnation: int
@@ -33,7 +35,9 @@ class HelloRequest(_message.Message):
     actor: bytes
     lease: int
     expects: str
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ...) -> None: ...
+    remembered_actor: bytes
+    remembered_lease: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error", "advertise")
