@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.core.merkle.questions import Question, Reply
@@ -235,6 +235,11 @@ class EmbeddedTransport:
         """The node's own numbers."""
         self._check()
         return await self._there(self._node.local.status())
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        """There is nobody to compare with."""
+        self._check()
+        return self._node.local.compare_now(namespace, follow)
 
     async def close(self) -> None:
         """Lets go of the store; the last one to do so ends it. Idempotent."""

@@ -53,8 +53,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """See the module. Without a `repair_interval_s` replicas compare their records only after a loss. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
-    names of what may be asserted (kvchaos.checkers.judge)."""
+    """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
+    names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
+    after a loss."""
 
     seed: int
     scenario: str = "swarm"
