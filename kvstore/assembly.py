@@ -75,6 +75,9 @@ class Assembly:
         def on_remembered(actor: bytes, lease: int) -> None:
             local.rebuilding.heard(actor, lease)
 
+        def on_answered(actor: bytes, lease: int) -> None:
+            local.rebuilding.heard(actor, lease, asked=True)
+
         async def noted() -> None:
             await local.rebuilding.noted()
 
@@ -87,7 +90,7 @@ class Assembly:
             security=seams.security,
             meter=telemetry.link,
             advertised=advertised,
-            on_remembered=on_remembered,
+            on_remembered=on_answered,
             noted=noted,
             remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
         )

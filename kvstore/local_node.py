@@ -31,6 +31,7 @@ from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.answering import Answering
 from kvstore.repair.anti_entropy import AntiEntropy
 from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.repair.lost_records import LostRecords
 from kvstore.repair.pace import Pace
 from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.tree_keeper import TreeKeeper
@@ -136,9 +137,11 @@ class LocalNode:
         self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
         self.trees: TreeKeeper | None = None
         self.anti_entropy: AntiEntropy | None = None
+        self.lost_records: LostRecords | None = None
         if self.forest is not None:
             pace = Pace(config.limits.repair_bytes_per_s, lambda: self.committer.is_behind or any(map(peers.queued, others)))
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
+            self.lost_records = LostRecords(me=me, store=self.store, peers=peers, ring=self.ring, pace=pace)
             self.anti_entropy = AntiEntropy(
                 me=me,
                 forest=self.forest,
@@ -239,10 +242,9 @@ class LocalNode:
     def start_background(self) -> None:
         """Begins what goes on beside the work of clients: hints, trees, exchanges."""
         self.handoff.start()
-        if self.trees is not None:
-            self.trees.start()
-        if self.anti_entropy is not None:
-            self.anti_entropy.start()
+        for job in (self.trees, self.anti_entropy, self.lost_records):
+            if job is not None:
+                job.start()
 
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""
@@ -257,10 +259,9 @@ class LocalNode:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
         self.coordinator.stop()
         self.handoff.stop()
-        if self.trees is not None:
-            self.trees.stop()
-        if self.anti_entropy is not None:
-            self.anti_entropy.stop()
+        for job in (self.trees, self.anti_entropy, self.lost_records):
+            if job is not None:
+                job.stop()
         await self.committer.close()
         self.replica.close()
         state = None if self.committer.failure is not None else pack_state(self.ledger)

@@ -23,6 +23,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     assert local and peers and leases and server and directory, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
+    local.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
     await parts.start_http()
     await server.start()
     parts.watch_certificates()

@@ -41,7 +41,8 @@ class Transport(Protocol):
 
     async def repair(self, namespace: str, follow: int) -> RepairProgress:
         """Has the node compare its records of `namespace` ("": all) with its peers' and repair what differs; returns at once, with
-        how far it is. `follow`: the `number` of the run that is meant; 0 begins one, or joins the one under way. Raises `KvError`."""
+        how far it is. `follow`: the `number` of the run that is meant; 0 begins one, or joins the one under way. Raises
+        `KvError`."""
 
     async def close(self) -> None:
         """Answers what is in flight with errors and lets go of the node. Idempotent."""

@@ -2,8 +2,9 @@
 
 How it knows: its peers remember, durably, under which actor it has minted and how far it had leased. Its own directory lists every
 actor that it has been. Of one that the peers remember and it does not, or of a lease beyond its own, it has lost at least what it
-stored under that name; what else, nobody can tell. From then on, over restarts, no answer of it is a vote, be it "not found" or a
-record; what it has is told beside, and merged. What it is asked to store it stores, and counts.
+stored under that name; what else, nobody can tell. A directory that is new may be the node's first or not: until a peer has
+answered it counts as lost. While it lasts, over restarts, no answer of it is a vote, be it "not found" or a record; what it has is
+told beside, and merged. What it is asked to store it stores, and counts.
 
 It is whole again when an exchange of each partition that it owns has been completed with enough of the other owners: of what was
 acknowledged by w of n replicas, this one among them, every n - w + 1 others hold a copy.
@@ -28,6 +29,8 @@ from kvstore.telemetry import log
 REBUILDING_KEY = system_key(b"rebuilding")
 LOST = "lost"
 """What it held is gone, in part or in whole."""
+UNHEARD = "unheard"
+"""Its directory is new, and no peer has said yet whether it had another one before."""
 
 
 class Rebuilding:
@@ -45,14 +48,22 @@ class Rebuilding:
         self.ended = 0
         store.is_rebuilding = bool(self.reason)
 
-    def heard(self, actor: bytes, lease: int) -> None:
-        """A peer remembers that this node has been `actor`, with counters leased up to `lease`."""
+    def begin_if_new(self, *, has_peers: bool) -> None:
+        """Before anybody is greeted: whether this directory is the node's first one, the peers have to say."""
+        if has_peers and not self._ledger.has_past:
+            self.begin(UNHEARD)
+
+    def heard(self, actor: bytes, lease: int, *, asked: bool = False) -> None:
+        """A peer remembers that this node has been `actor`, with counters leased up to `lease`; b"": it remembers nothing, which is
+        an answer where it was `asked`."""
         if actor and not self._ledger.has_been(actor, lease):
             self.begin(LOST)
+        elif asked and self.reason == UNHEARD:
+            self._end()
 
     def begin(self, reason: str) -> None:
         """From now on nothing that this node holds is a vote. Durable once `noted` returns."""
-        if self.reason or self._committer.failure is not None:
+        if self.reason not in ("", UNHEARD) or self._committer.failure is not None:
             return
         log.warning("rebuilding", node=self._me, reason=reason)
         self.reason = reason
@@ -75,16 +86,20 @@ class Rebuilding:
 
     def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
         """Everything that `peer` holds under these prefixes is here now."""
-        if not self.reason:
+        if self.reason in ("", UNHEARD):
             return
         for prefix in prefixes:
             self._covered[prefix].add(peer)
         if not self.open_prefixes():
-            log.info("rebuilt", node=self._me, reason=self.reason)
-            self.reason = ""
-            self._store.is_rebuilding = False
-            self._covered.clear()
             self.ended += 1
+            self._end()
+
+    def _end(self) -> None:
+        log.info("rebuilt", node=self._me, reason=self.reason)
+        self.reason = ""
+        self._store.is_rebuilding = False
+        self._covered.clear()
+        if self._committer.failure is None:
             self._committer.submit(Commit((), 64, lambda error: None, [REBUILDING_KEY]))
 
     def open_prefixes(self) -> list[bytes]:

@@ -61,6 +61,7 @@ class ActorLedger:
         past: Past | None = None,
     ) -> None:
         self._past, self._order = past or ({}, 0)
+        self._had_past = bool(self._past)
         self._tag = node_tag(node_id)
         self._committer = committer
         self._rng = rng
@@ -87,6 +88,11 @@ class ActorLedger:
         assert len(actor) == ACTOR_BYTES and actor.startswith(self._tag) and counter <= lease
         self.actor, self.counter, self.lease = actor, lease, lease
         self._renew()
+
+    @property
+    def has_past(self) -> bool:
+        """Whether anything was leased in this directory before this life."""
+        return self._had_past
 
     def has_been(self, actor: bytes, lease: int) -> bool:
         """Whether this node knows of having leased so far under that name, in this life or an earlier one."""
