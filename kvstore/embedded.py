@@ -53,7 +53,7 @@ class NoPeers:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
-    async def compare(self, node: str, question: Question, timeout_s: float) -> Reply:
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 

@@ -139,7 +139,7 @@ class LocalNode:
         self.anti_entropy: AntiEntropy | None = None
         self.lost_records: LostRecords | None = None
         if self.forest is not None:
-            pace = Pace(config.limits.repair_bytes_per_s, lambda: self.committer.is_behind or any(map(peers.queued, others)))
+            pace = Pace(config.limits.repair_bytes_per_s, lambda: self.coordinator.in_flight > 0 or self.committer.is_behind)
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
             self.lost_records = LostRecords(me=me, store=self.store, peers=peers, ring=self.ring, pace=pace)
             self.anti_entropy = AntiEntropy(
@@ -151,6 +151,7 @@ class LocalNode:
                 ring=self.ring,
                 hints=self.hints,
                 rebuilding=self.rebuilding,
+                answering=self.answering,
                 others=others,
                 pace=pace,
                 rng=random.Random(rng.getrandbits(64)),

@@ -147,7 +147,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return peer_pb2.CompareReply(error=encode_error(refusal))
         try:
             question = decode_question(request)
-            return encode_reply(question, await self._answering.answer(question))
+            return encode_reply(question, await self._answering.answer(question, request.asker, urgent=request.urgent))
         except KvError as error:
             return peer_pb2.CompareReply(error=encode_error(error))
 

@@ -1,7 +1,8 @@
 """The side that is asked: what a node answers to a peer that looks for differences (core/merkle/exchange.py says in which order).
 
 Roots and nodes are answered from memory at once. Leaves and records are read from one scan of the prefix, some rows at a time and
-off the loop; one such scan runs at a time, whoever asks, so that the others wait and clients do not.
+off the loop; one such scan runs at a time, whoever asks, so that the others wait and clients do not. While one peer looks for what
+differs others are told to come later: they would find the same, and send it again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from kvproto.errors import BadRequest
+from kvproto.errors import BadRequest, Overloaded
 from kvstore.core.merkle.exchange import Answer, Listing, answer, summarise
 from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
 from kvstore.core.merkle.questions import (
@@ -29,6 +30,8 @@ from kvstore.core.merkle.tree import DEPTH_MAX, key_hash
 from kvstore.storage.layout import SYSTEM_PREFIX, prefix_successor
 from kvstore.storage.replica import Replica
 
+TURN_S = 1.0
+"""A peer that has asked for more than roots has the turn for so long after each question."""
 ROOTS_AT_ONCE = 64
 ROWS_AT_ONCE = 256
 ROWS_BYTES = 1 << 18
@@ -41,9 +44,20 @@ class Answering:
         self._forest = forest or Forest()
         self._replica = replica
         self._scanning = asyncio.Semaphore(1)
+        self._loop = asyncio.get_running_loop()
+        self._asker = ""
+        self._until_s = 0.0
 
-    async def answer(self, question: Question) -> Reply:
-        """The answer. Raises `BadRequest` for a question that makes no sense, `StorageError` where something cannot be read."""
+    @property
+    def is_asked(self) -> bool:
+        """Whether a peer is in an exchange with us."""
+        return self._loop.time() < self._until_s
+
+    async def answer(self, question: Question, asker: str = "", *, urgent: bool = False) -> Reply:
+        """The answer. Raises `BadRequest` for a question that makes no sense, `StorageError` where something cannot be read, and
+        `Overloaded` while it is another peer's turn."""
+        if not isinstance(question, Roots):
+            self._take_turn(asker, urgent)
         match question:
             case Roots(prefixes):
                 _check(len(prefixes) <= ROOTS_MAX, *prefixes)
@@ -60,6 +74,13 @@ class Answering:
                 _check(len(hashes) <= HASHES_MAX and (not start or start.startswith(prefix)), prefix)
                 async with self._scanning:
                     return await self._records(question)
+
+    def _take_turn(self, asker: str, urgent: bool) -> None:
+        if self.is_asked and asker != self._asker:
+            if urgent:
+                return
+            raise Overloaded(f"in an exchange with {self._asker}", retry_after_s=TURN_S, subject="exchange")
+        self._asker, self._until_s = asker, self._loop.time() + TURN_S
 
     async def _roots(self, prefixes: Sequence[bytes]) -> bytes:
         parts = []

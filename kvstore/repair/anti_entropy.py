@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvproto.columns import RepairProgress, RepairRound
-from kvproto.errors import KvError
+from kvproto.errors import KvError, Overloaded
 from kvstore.cluster.view import RingHolder
 from kvstore.core.merkle.exchange import summarise
 from kvstore.core.merkle.forest import Forest
 from kvstore.core.merkle.questions import Roots
+from kvstore.repair.answering import Answering
 from kvstore.repair.exchange_round import ExchangeRound, Outcome
 from kvstore.repair.pace import Pace
 from kvstore.repair.rebuilding import Rebuilding, shared_prefixes
@@ -70,6 +71,7 @@ class AntiEntropy:
         ring: RingHolder,
         hints: HintTable,
         rebuilding: Rebuilding,
+        answering: Answering,
         others: Sequence[str],
         pace: Pace,
         rng: random.Random,
@@ -83,6 +85,7 @@ class AntiEntropy:
         self._ring = ring
         self._hints = hints
         self._rebuilding = rebuilding
+        self._answering = answering
         self._others = sorted(others)
         self._pace = pace
         self._rng = rng
@@ -127,7 +130,7 @@ class AntiEntropy:
         if self._rebuilding.reason:
             return now_s >= min(self._due_s.get(peer, 0.0), now_s + SOON_S)
         due_s = self._due_s.get(peer)
-        if due_s is None or now_s < due_s:
+        if due_s is None or now_s < due_s or self._answering.is_asked:
             return False
         return not self._hints.pending(peer) or now_s > due_s + HINTS_FIRST_S
 
@@ -135,7 +138,7 @@ class AntiEntropy:
         """One exchange; when the next is due."""
         loop = asyncio.get_running_loop()
         was_rebuilding = bool(self._rebuilding.reason)
-        outcome = await self._exchange(peer, "", lambda outcome: None)
+        outcome = await self._exchange(peer, "", lambda outcome: None, urgent=False)
         if outcome is None or outcome.more or outcome.repaired < outcome.differences or outcome.unknown or was_rebuilding:
             return loop.time() + self._jitter(SOON_S)
         return loop.time() + self._jitter(self._interval_s) if self._interval_s else float("inf")
@@ -143,8 +146,8 @@ class AntiEntropy:
     def _jitter(self, seconds: float) -> float:
         return seconds * (0.5 + self._rng.random())
 
-    async def _exchange(self, peer: str, namespace: str, on_progress: Callable[[Outcome], None]) -> Outcome | None:
-        """One exchange with `peer`; None if it broke off."""
+    async def _exchange(self, peer: str, namespace: str, on_progress: Callable[[Outcome], None], *, urgent: bool) -> Outcome | None:
+        """One exchange with `peer`; None if it broke off, or was told to come later."""
         async with self._one_at_a_time:
             view = self._ring.view
             prefixes = shared_prefixes(view, self._me, peer, namespace)
@@ -162,11 +165,14 @@ class AntiEntropy:
                 pace=self._pace,
                 rng=self._rng,
                 at_once=is_rebuilding,
+                urgent=urgent,
                 on_progress=on_progress,
             )
             outcome: Outcome | None = None
             try:
                 outcome = await exchange.run()
+            except Overloaded:
+                pass  # its turn comes
             except KvError as error:
                 self.failed += 1
                 log.info("exchange_broke_off", peer=peer, reason=error.message)
@@ -223,7 +229,7 @@ class AntiEntropy:
 
                 is_over = False
                 while not is_over:
-                    outcome = await self._exchange(peer, namespace, advance) if self._peers.reachable(peer) else None
+                    outcome = await self._exchange(peer, namespace, advance, urgent=True) if self._peers.reachable(peer) else None
                     if outcome is None:
                         told.unreachable = (*told.unreachable, peer)
                         break

@@ -59,7 +59,7 @@ class _Look:
 
 class ExchangeRound:
     """The exchange with `peer` over `prefixes`, which both have to keep. `at_once`: what the peer has is taken without a second
-    look, by a node that does not know what it has lost. `on_progress` is called after each prefix."""
+    look, by a node that does not know what it has lost. `urgent`: it does not wait for its turn. `on_progress` is called after each prefix."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class ExchangeRound:
         pace: Pace,
         rng: random.Random,
         at_once: bool = False,
+        urgent: bool = False,
         on_progress: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self._peer = peer
@@ -86,6 +87,7 @@ class ExchangeRound:
         self._pace = pace
         self._rng = rng
         self._at_once = at_once
+        self._urgent = urgent or at_once
         self._on_progress = on_progress
         self.outcome = Outcome()
 
@@ -265,4 +267,4 @@ class ExchangeRound:
         await self._pace.rest(size_bytes)
 
     async def _ask(self, question: Question) -> Reply:
-        return await self._peers.compare(self._peer, question, ASK_TIMEOUT_S)
+        return await self._peers.compare(self._peer, question, ASK_TIMEOUT_S, urgent=self._urgent)

@@ -9,9 +9,11 @@ from kvstore.core.merkle.exchange import Answer, Ask
 from kvstore.core.merkle.questions import Held, Leaves, Nodes, Question, Records, Reply, Roots
 
 
-def encode_question(question: Question, *, epoch: int, ring_hash: int, sent_ms: int) -> peer_pb2.CompareRequest:
+def encode_question(
+    question: Question, *, epoch: int, ring_hash: int, sent_ms: int, asker: str, urgent: bool
+) -> peer_pb2.CompareRequest:
     """One question as a message."""
-    message = peer_pb2.CompareRequest(ring_epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms)
+    message = peer_pb2.CompareRequest(ring_epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, asker=asker, urgent=urgent)
     match question:
         case Roots(prefixes):
             message.roots.prefixes.extend(prefixes)

@@ -136,10 +136,11 @@ class GrpcPeers:
         stub = peer_pb2_grpc.PeerStub(self._channels[node])
         return decode_page(await self._call(node, stub.Page(request, timeout=timeout_s)))
 
-    async def compare(self, node: str, question: Question, timeout_s: float) -> Reply:
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
         """Asks `node` one question of anti-entropy."""
         epoch, ring_hash = self._ring_of()
-        request = encode_question(question, epoch=epoch, ring_hash=ring_hash, sent_ms=self._clock.now_ms())
+        me, sent_ms = self._identity.node_id, self._clock.now_ms()
+        request = encode_question(question, epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, asker=me, urgent=urgent)
         stub = peer_pb2_grpc.PeerStub(self._channels[node])
         return decode_reply(question, await self._call(node, stub.Compare(request, timeout=timeout_s)))
 

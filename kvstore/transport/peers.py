@@ -155,8 +155,9 @@ class PeerTransport(Protocol):
     ) -> Page:
         """One page of what `node` holds. Raises `KvError`."""
 
-    async def compare(self, node: str, question: Question, timeout_s: float) -> Reply:
-        """What `node` answers to a question of anti-entropy (core/merkle/questions.py says which kind). Raises `KvError`."""
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
+        """What `node` answers to a question of anti-entropy (core/merkle/questions.py says which kind). Raises `KvError`, of which
+        `Overloaded` says that it is in an exchange with somebody else; not to what is `urgent`."""
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Has `node`, a home replica, coordinate `group`, under the id `trace`. Raises `KvError`."""

@@ -49,10 +49,10 @@ class Figures:
 
     def lines(self) -> list[str]:
         """For people."""
+        compared = f"{PARTITIONS} equal trees a peer, {NODES - 1} peers: {self.compared_s * 1000:.0f} ms"
         return [
             f"{self.keys:,} divergent keys converged in {self.converged_s:.1f} s; clients kept {self.foreground_share:.0%}",
-            f"{PARTITIONS} equal trees a peer, {NODES - 1} peers: {self.compared_s * 1000:.0f} ms, "
-            + f"{self.compared_bytes:,} bytes a peer",
+            f"{compared}, {self.compared_bytes:,} bytes a peer",
         ]
 
 
@@ -150,7 +150,7 @@ async def measure(folder: Path, *, keys: int, seconds: float) -> Figures:
         await asyncio.sleep(3.0)
         rows: Sequence[RepairProgress] = await client.admin.repair("default", poll_s=0.001)
         elapsed_s = max(row.elapsed_s for row in rows)
-    question = encode_question(Roots([bytes(6)] * PARTITIONS), epoch=1, ring_hash=1, sent_ms=1 << 40)
+    question = encode_question(Roots([bytes(6)] * PARTITIONS), epoch=1, ring_hash=1, sent_ms=1 << 40, asker="n1", urgent=False)
     return Figures(keys, converged_s, during / after, elapsed_s, question.ByteSize() + 9 * PARTITIONS)
 
 

@@ -160,10 +160,11 @@ class WirePeers:
         await self._travel(node, self.me)
         return decode_page(peer_pb2.PageReply.FromString(reply.SerializeToString()))
 
-    async def compare(self, node: str, question: Question, timeout_s: float) -> Reply:
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
         await self._travel(self.me, node)
         epoch, ring_hash = self._ring_of()
-        request = encode_question(question, epoch=epoch, ring_hash=ring_hash, sent_ms=self.cluster.clock.now_ms())
+        sent_ms = self.cluster.clock.now_ms()
+        request = encode_question(question, epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, asker=self.me, urgent=urgent)
         raw = request.SerializeToString()
         reply = await self.cluster.members[node].peer_service.Compare(peer_pb2.CompareRequest.FromString(raw), None)
         await self._travel(node, self.me)

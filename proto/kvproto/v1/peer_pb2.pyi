@@ -168,10 +168,12 @@ class PageReply(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more: bool = ..., lost: _Optional[_Iterable[bytes]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., rebuilding: bool = ...) -> None: ...
 
 class CompareRequest(_message.Message):
-    __slots__ = ("ring_epoch", "ring_hash", "sent_ms", "roots", "nodes", "leaves", "records")
+    __slots__ = ("ring_epoch", "ring_hash", "sent_ms", "asker", "urgent", "roots", "nodes", "leaves", "records")
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RING_HASH_FIELD_NUMBER: _ClassVar[int]
     SENT_MS_FIELD_NUMBER: _ClassVar[int]
+    ASKER_FIELD_NUMBER: _ClassVar[int]
+    URGENT_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     LEAVES_FIELD_NUMBER: _ClassVar[int]
@@ -179,11 +181,13 @@ class CompareRequest(_message.Message):
     ring_epoch: int
     ring_hash: int
     sent_ms: int
+    asker: str
+    urgent: bool
     roots: RootsQuestion
     nodes: NodesQuestion
     leaves: LeavesQuestion
     records: RecordsQuestion
-    def __init__(self, ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., roots: _Optional[_Union[RootsQuestion, _Mapping]] = ..., nodes: _Optional[_Union[NodesQuestion, _Mapping]] = ..., leaves: _Optional[_Union[LeavesQuestion, _Mapping]] = ..., records: _Optional[_Union[RecordsQuestion, _Mapping]] = ...) -> None: ...
+    def __init__(self, ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., asker: _Optional[str] = ..., urgent: bool = ..., roots: _Optional[_Union[RootsQuestion, _Mapping]] = ..., nodes: _Optional[_Union[NodesQuestion, _Mapping]] = ..., leaves: _Optional[_Union[LeavesQuestion, _Mapping]] = ..., records: _Optional[_Union[RecordsQuestion, _Mapping]] = ...) -> None: ...
 
 class RootsQuestion(_message.Message):
     __slots__ = ("prefixes",)
