@@ -29,6 +29,7 @@ from kvstore.coordinator.slow import SlowLog
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.repair.pace import Pace
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
@@ -39,6 +40,9 @@ from kvstore.storage.store import Store
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
+
+FULL_LOAD_OPERATIONS = 1024
+"""So many operations under way leave nothing over for work in the background."""
 
 COMMIT_BYTES_MAX = 1024 * 1024
 """Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
@@ -119,7 +123,10 @@ class LocalNode:
         )
         self.hints.load(engine)
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
-        self.handoff = HintedHandoff(me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring)
+        self.pace = Pace(self._load)
+        self.handoff = HintedHandoff(
+            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, pace=self.pace
+        )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
         self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
@@ -207,6 +214,10 @@ class LocalNode:
         self.replica.close()
         self.engine.close()
         return None if self.committer.failure is not None else pack_state(self.ledger)
+
+    def _load(self) -> float:
+        """How busy clients keep the node, from 0 to 1; for those who can wait."""
+        return 1.0 if self.committer.is_behind else self.coordinator.in_flight / FULL_LOAD_OPERATIONS
 
     def _quarantined(self, store_key: bytes) -> None:
         self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)
