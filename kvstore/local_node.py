@@ -22,6 +22,7 @@ from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.intake import make_intake
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.quotas import Quotas
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
@@ -140,6 +141,7 @@ class LocalNode:
             retry_ids_max=cluster.retry_ids_max,
         )
         self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
+        self.quotas = Quotas(cluster.namespaces, lambda: len(self.ring.view.ring.members))
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
@@ -193,7 +195,7 @@ class LocalNode:
             commits=self.committer.commits,
             commit_records=self.committer.records,
             read_repairs=self.repair.repaired,
-            overloaded=self.coordinator.overloaded + self.intake.refused,
+            overloaded=self.coordinator.overloaded + self.intake.refused + self.intake.shed,
             uptime_s=uptime_s,
         )
 
@@ -217,7 +219,7 @@ class LocalNode:
 
     def _load(self) -> float:
         """How busy clients keep the node, from 0 to 1; for those who can wait."""
-        return 1.0 if self.committer.is_behind else self.coordinator.in_flight / FULL_LOAD_OPERATIONS
+        return 1.0 if self.committer.is_behind else max(self.coordinator.in_flight / FULL_LOAD_OPERATIONS, self.intake.load)
 
     def _quarantined(self, store_key: bytes) -> None:
         self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)

@@ -74,7 +74,7 @@ class AdmissionLimit:
         "s_per_operation",
     )
 
-    def __init__(self, aim: Aim, now_s: float) -> None:
+    def __init__(self, aim: Aim) -> None:
         self.aim = aim
         self.limit = aim.limit_first
         self.latency_s = 0.0
@@ -84,7 +84,7 @@ class AdmissionLimit:
         """One by the rate of late; 0: not known yet."""
         self._kinds = (_Kind(), _Kind())
         self._operations = 0
-        self._began_s = now_s
+        self._began_s = -NEVER
         self._batches = 0
         self._peak = 0
         self._at_floor = 0
@@ -100,8 +100,8 @@ class AdmissionLimit:
         lasted_s, aim = now_s - self._began_s, self.aim
         if lasted_s >= aim.window_s and (self._batches >= aim.window_batches or lasted_s >= aim.window_s_max):
             self._adjust(now_s)
-            each_s = lasted_s / self._operations
-            self.s_per_operation += (each_s - self.s_per_operation) * (0.25 if self.s_per_operation else 1.0)
+            if lasted_s <= 2 * aim.window_s_max:  # else there was nothing to do
+                self._note_rate(lasted_s / self._operations)
             self._began_s = now_s
             self._batches = self._operations = self._peak = 0
 
@@ -132,6 +132,12 @@ class AdmissionLimit:
                 self.limit = min(aim.limit_first, limit + max(1, (aim.limit_first - limit) // 16))
         for kind in self._kinds:
             kind.least_s = NEVER
+
+    def _note_rate(self, s_per_operation: float) -> None:
+        """Quickly when it is higher than thought, slowly when it is lower: that may just be for want of work."""
+        known_s = self.s_per_operation
+        weight = 1.0 if not known_s else 0.75 if s_per_operation < known_s else 0.1
+        self.s_per_operation += (s_per_operation - known_s) * weight
 
     def _shrink(self, wanted: float) -> None:
         """Half of the way to what Little's law says: latencies tell of the queue as it was when they began."""

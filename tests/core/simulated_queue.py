@@ -39,7 +39,7 @@ class Server:
         far_s: Callable[[float], float] = lambda now_s: 0.001,
         deadline_s: float = 2.0,
     ) -> None:
-        self.limit = AdmissionLimit(aim, 0.0) if aim is not None else None
+        self.limit = AdmissionLimit(aim) if aim is not None else None
         self.now_s = 0.0
         self.under_way = 0
         self._rng = Random(seed)

@@ -88,7 +88,7 @@ def test_a_latency_measured_under_load_is_never_taken_for_the_least() -> None:
 
 def test_one_answer_that_was_quick_by_luck_changes_nothing() -> None:
     """A minimum that is far too small would ask for a queue that nobody can keep."""
-    limit = AdmissionLimit(AIM, 0.0)
+    limit = AdmissionLimit(AIM)
     for at in range(1000):
         limit.answered(False, 1, 1e-6 if at % 100 == 0 else 0.1, 3000, at * 0.01)
     assert limit.limit >= 3000
@@ -96,21 +96,30 @@ def test_one_answer_that_was_quick_by_luck_changes_nothing() -> None:
 
 def test_slow_keys_beside_quick_ones_lower_nothing() -> None:
     """Most batches wait for a stalled replica; those that do not show that nothing queues here."""
-    limit = AdmissionLimit(AIM, 0.0)
+    limit = AdmissionLimit(AIM)
     for at in range(2000):
         limit.answered(True, 1, 0.002 if at % 10 == 0 else 4.0, 100, at * 0.01)
     assert limit.limit == AIM.limit_first
 
 
 def test_quick_reads_do_not_hide_that_writes_queue() -> None:
-    limit = AdmissionLimit(AIM, 0.0)
+    limit = AdmissionLimit(AIM)
     for at in range(2000):
         limit.answered(at % 2 == 0, 1, 2.0 if at % 2 == 0 else 0.001, 4000, at * 0.01)
     assert limit.limit < 1000
 
 
+def test_a_pause_says_nothing_about_what_an_operation_takes() -> None:
+    """After an hour without work, or of very little, a flood is noticed as soon as any other."""
+    server = Server(AIM, seed=9, cost_s=steady)
+    server.run(3600, rate_per_s=0.5, batch=1)
+    server.run(5, rate_per_s=3 * CAPACITY, batch=500)
+    told = server.run(5, rate_per_s=3 * CAPACITY, batch=500)
+    assert told.good >= 0.95 * CAPACITY * 5 and told.percentile_s(0.99) <= 3 * AIM.target_s
+
+
 def test_without_a_target_the_limit_stays() -> None:
-    limit = AdmissionLimit(Aim(target_s=0.0, limit_first=500), 0.0)
+    limit = AdmissionLimit(Aim(target_s=0.0, limit_first=500))
     for at in range(1000):
         limit.answered(True, 1, 5.0, 500, at * 0.01)
     assert limit.limit == 500
@@ -123,7 +132,7 @@ BATCHES = st.tuples(st.booleans(), st.integers(1, 4096), st.floats(0.0, 100.0), 
 def test_law_the_limit_stays_within_its_bounds_and_falls_by_half_a_window_at_most(
     events: list[tuple[bool, int, float, int, float]],
 ) -> None:
-    limit, now_s = AdmissionLimit(AIM, 0.0), 0.0
+    limit, now_s = AdmissionLimit(AIM), 0.0
     limits = [limit.limit]
     for writes, operations, latency_s, under_way, pause_s in events:
         now_s += pause_s
