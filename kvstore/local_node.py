@@ -22,10 +22,12 @@ from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.intake import make_intake
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.quotas import Quotas
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
+from kvstore.core.membership.opinions import Opinions
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.answering import Answering
@@ -46,6 +48,9 @@ from kvstore.storage.trees import load_forest, store_forest
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
+
+FULL_LOAD_OPERATIONS = 1024
+"""So many operations under way leave nothing over for work in the background."""
 
 COMMIT_BYTES_MAX = 1024 * 1024
 """Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
@@ -93,6 +98,7 @@ class LocalNode:
         start_worker: StartWorker = ThreadWorker,
         telemetry: Telemetry | None = None,
         clean_state: bytes | None = None,
+        opinions: Opinions | None = None,
     ) -> None:
         """`clean_state`: what the last clean stop of this directory left, if nothing was opened since."""
         cluster, me = config.cluster, config.node_id
@@ -132,14 +138,16 @@ class LocalNode:
         )
         self.hints.load(engine)
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
-        self.handoff = HintedHandoff(me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring)
+        self.pace = pace = Pace(self._load)
+        self.handoff = HintedHandoff(
+            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, pace=pace
+        )
         self.answering = Answering(self.forest, self.replica)
         self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
         self.trees: TreeKeeper | None = None
         self.anti_entropy: AntiEntropy | None = None
         self.lost_records: LostRecords | None = None
         if self.forest is not None:
-            pace = Pace(config.limits.repair_bytes_per_s, lambda: self.coordinator.in_flight > 0 or self.committer.is_behind)
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
             self.lost_records = LostRecords(me=me, store=self.store, peers=peers, ring=self.ring, pace=pace)
             self.anti_entropy = AntiEntropy(
@@ -158,7 +166,7 @@ class LocalNode:
                 interval_s=config.limits.repair_interval_s,
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        replicas = Replicas(me, peers)
+        replicas = Replicas(me, peers, opinions)
         self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
@@ -170,6 +178,7 @@ class LocalNode:
             retry_ids_max=cluster.retry_ids_max,
         )
         self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
+        self.quotas = Quotas(cluster.namespaces, lambda: len(self.ring.view.ring.members))
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
@@ -185,6 +194,7 @@ class LocalNode:
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
+            opinions=replicas.opinions,
             limits=limits,
             in_flight_max=config.limits.in_flight_max,
             timer=telemetry.timer,
@@ -224,7 +234,7 @@ class LocalNode:
             commits=self.committer.commits,
             commit_records=self.committer.records,
             read_repairs=self.repair.repaired,
-            overloaded=self.coordinator.overloaded + self.intake.refused,
+            overloaded=self.coordinator.overloaded + self.intake.refused + self.intake.shed,
             uptime_s=uptime_s,
             divergent_partitions=divergent,
             rebuilding=self.rebuilding.reason,
@@ -274,6 +284,10 @@ class LocalNode:
         finally:
             self.engine.close()
         return state
+
+    def _load(self) -> float:
+        """How busy clients keep the node, from 0 to 1; for those who can wait."""
+        return 1.0 if self.committer.is_behind else max(self.coordinator.in_flight / FULL_LOAD_OPERATIONS, self.intake.load)
 
     def _quarantined(self, store_key: bytes) -> None:
         self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)

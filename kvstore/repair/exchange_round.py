@@ -59,7 +59,8 @@ class _Look:
 
 class ExchangeRound:
     """The exchange with `peer` over `prefixes`, which both have to keep. `at_once`: what the peer has is taken without a second
-    look, by a node that does not know what it has lost. `urgent`: it does not wait for its turn. `on_progress` is called after each prefix."""
+    look, by a node that does not know what it has lost. `urgent`: it does not wait for its turn. `on_progress` is called after each
+    prefix."""
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class ExchangeRound:
         listing = Listing(depth, leaves)
         theirs, _ = await asyncio.gather(self._ask(Leaves(prefix, depth, leaves)), list_leaves(self._replica, prefix, listing))
         assert isinstance(theirs, bytes)
-        await self._pace.rest(len(theirs))
+        await self._pace.turn(len(theirs))
         return _Look(depth, leaves, listing.compare(theirs), listing, is_cut)
 
     # --- repairing
@@ -190,7 +191,7 @@ class ExchangeRound:
                 taken, differing = await self._take(prefix, held)
                 is_whole = is_whole and taken
                 send += differing
-                await self._pace.rest(sum(map(len, held.records)))
+                await self._pace.turn(sum(map(len, held.records)), len(held.records))
                 if not held.more_from or held.more_from <= start:
                     break
                 start = held.more_from
@@ -264,7 +265,7 @@ class ExchangeRound:
         if chunk.error is not None:
             raise chunk.error
         self.outcome.repaired += len(keys) - len(chunk.refused)
-        await self._pace.rest(size_bytes)
+        await self._pace.turn(size_bytes, len(keys))
 
     async def _ask(self, question: Question) -> Reply:
         return await self._peers.compare(self._peer, question, ASK_TIMEOUT_S, urgent=self._urgent)

@@ -51,7 +51,7 @@ class LostRecords:
             for store_key in self._store.lost_keys[:KEYS_AT_ONCE]:
                 if await self._repair(store_key):
                     self.repaired += 1
-                await self._pace.rest()
+                await self._pace.turn(operations=1)
             if self.repaired > began:
                 log.info("lost_records_repaired", records=self.repaired - began, left=self._store.quarantined)
 

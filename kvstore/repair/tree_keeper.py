@@ -52,7 +52,7 @@ class TreeKeeper:
             for prefix in [*self._forest.unknown, *self._forest.crowded()]:
                 if self._later.get(prefix, 0.0) <= loop.time() and not await self._rebuild(prefix):
                     self._later[prefix] = loop.time() + RETRY_S
-                await self._pace.rest()
+                await self._pace.turn()
             if was_unknown and not self._forest.unknown_count:
                 self._later.clear()
                 log.info("trees_rebuilt", trees=was_unknown)
@@ -71,7 +71,7 @@ class TreeKeeper:
                     self._store.distrust(store_key)
                 if damaged or not self._forest.add_scanned(prefix, rows.store_keys, rows.records):
                     return False
-                await self._pace.rest(sum(map(len, rows.records)))
+                await self._pace.turn(sum(map(len, rows.records)))
         except StorageError as error:
             self.failed += 1
             log.warning("tree_unreadable", partition=int.from_bytes(prefix[:2], "big"), reason=error.message)

@@ -19,6 +19,7 @@ from kvproto.columns import (
     NamespaceInfo,
     NodeStatus,
     OperationGroup,
+    PeerOpinion,
     Receipt,
     RepairProgress,
     RepairRound,
@@ -42,8 +43,9 @@ def encode_batch(
     ring_epoch: int = 0,
     hops: int = 0,
     trace_id: bytes = b"",
+    sent_ms: int = 0,
 ) -> key_value_pb2.BatchRequest:
-    """The message for `groups`."""
+    """The message for `groups`. `sent_ms`: by a clock that never steps; 0: not said."""
     return key_value_pb2.BatchRequest(
         batch_id=batch_id,
         protocol=PROTOCOL,
@@ -51,6 +53,7 @@ def encode_batch(
         ring_epoch=ring_epoch,
         hops=hops,
         trace_id=trace_id,
+        sent_ms=sent_ms,
         groups=[
             key_value_pb2.OperationGroup(
                 kind=int(group.kind),  # type: ignore[arg-type]
@@ -278,6 +281,7 @@ def _same_fields(source: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 _MEMBER = ("id", "address", "zone", "weight")
+_OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
 _NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
 _CLUSTER = (
     ("cluster_id", "node_id", "version", "ring_epoch", "ring_hash", "partitions", "owners_per_partition", "owners")
@@ -286,9 +290,8 @@ _CLUSTER = (
 _STATUS = (
     ("node_id", "address", "zone", "state", "ring_epoch", "keys", "version", "hints_pending", "hints_dropped", "oldest_hint_s")
     + ("divergent_partitions", "quarantined", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
-    + ("rebuilding", "trees_unknown", "differences", "repaired")
+    + ("rebuilding", "trees_unknown", "differences", "repaired", "incarnation", "health")
 )  # fmt: skip
-
 _ROUND = ("namespace", "peer", "age_s", "differences")
 _PROGRESS = (
     ("node_id", "number", "over", "partitions", "compared", "differing", "differences", "repaired", "unknown", "elapsed_s")
@@ -317,14 +320,16 @@ def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:
     """A node's own numbers as a message."""
     peers = [admin_pb2.PeerState(id=name, state=state, queued=queued) for name, state, queued in status.peers]
     rounds = [admin_pb2.RepairRound(**_same_fields(last, _ROUND)) for last in status.rounds]
-    return admin_pb2.StatusReply(peers=peers, rounds=rounds, **_same_fields(status, _STATUS))
+    opinions = [admin_pb2.PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in status.opinions]
+    return admin_pb2.StatusReply(peers=peers, rounds=rounds, opinions=opinions, **_same_fields(status, _STATUS))
 
 
 def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
     """A node's own numbers."""
     peers = tuple((peer.id, peer.state, peer.queued) for peer in message.peers)
     rounds = tuple(RepairRound(**_same_fields(last, _ROUND)) for last in message.rounds)
-    return NodeStatus(peers=peers, rounds=rounds, **_same_fields(message, _STATUS))
+    opinions = tuple(PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in message.opinions)
+    return NodeStatus(peers=peers, rounds=rounds, opinions=opinions, **_same_fields(message, _STATUS))
 
 
 def encode_progress(progress: RepairProgress) -> admin_pb2.RepairReply:

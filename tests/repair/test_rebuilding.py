@@ -9,7 +9,7 @@ from kvstore.config import NodeLimits
 from kvstore.simulation.world import World
 from tests.repair.simulated import STRICT, agree, fill, held, within
 
-SLOW = NodeLimits(hints_max=0, repair_bytes_per_s=1024, repair_interval_s=0.0)
+SLOW = NodeLimits(hints_max=0, repair_interval_s=0.0)
 
 
 async def wiped(world: World, node: str, *others_away: str) -> None:
