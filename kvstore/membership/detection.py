@@ -116,8 +116,8 @@ class FailureDetection:
 
     @property
     def incarnation(self) -> int:
-        """Ours, as the others are told; 0 before the start."""
-        return 0 if self._detector is None else self._detector.incarnation
+        """Ours, as the others are told."""
+        return self._incarnations.first if self._detector is None else self._detector.incarnation
 
     @property
     def health(self) -> int:

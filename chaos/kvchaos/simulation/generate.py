@@ -55,6 +55,7 @@ def generate(seed: int) -> Schedule:
         late_share=rng.choice([0.0, 0.5, 1.0]),
         write_ms=rng.choice([0.1, 1.0, 5.0, 50.0]),
         disk_jitter_ms=rng.choice([0.4, 5.0, 20.0]),
+        timing=Random(f"{seed}/timing").choice(["lan", "lan", "local"]),
     )
     operations = _operations(rng, base, losing)
     faults = draw_faults(rng, base, losing=losing)

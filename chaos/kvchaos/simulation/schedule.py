@@ -54,7 +54,7 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
-    names of what may be asserted (kvchaos.checkers.judge)."""
+    names of what may be asserted (kvchaos.checkers.judge); `timing` is the failure detectors'."""
 
     seed: int
     scenario: str = "swarm"
@@ -74,6 +74,7 @@ class Schedule:
     late_share: float = 0.5
     write_ms: float = 0.1
     disk_jitter_ms: float = 0.4
+    timing: str = "lan"
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()
