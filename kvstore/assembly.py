@@ -146,6 +146,7 @@ class Assembly:
                 traces=TraceIds(identity.incarnation),
                 logs=telemetry.logs,
                 intake=local.intake,
+                quotas=local.quotas,
                 operations_max=config.limits.batch_operations_max,
             ),
             PeerService(

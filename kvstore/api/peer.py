@@ -12,12 +12,13 @@ from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import encode_error
-from kvproto.errors import KvError, TooLarge, WrongCluster, WrongEpoch
+from kvproto.errors import DeadlineExceeded, KvError, TooLarge, WrongCluster, WrongEpoch
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.core.membership.messages import Message
+from kvstore.core.transit import Transit
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import encode_refusals, is_intact
@@ -150,9 +151,14 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return peer_pb2.DetectorReply(messages=[encode_detector(me.cluster.id, me.node_id, answer) for answer in answers])
 
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
+        transit, loop = Transit(), asyncio.get_running_loop()
         try:
             while (request := await context.read()) is not END:
-                self._handle(request, outbox)
+                waited_s = transit.waited_s(request.sent_steady_ms, loop.time())
+                if waited_s * 1000 > request.timeout_ms > 0:
+                    self._drop(request, outbox)
+                else:
+                    self._handle(request, outbox)
                 await outbox.room()
         except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
             malformed.append(error)
@@ -199,6 +205,12 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             records = list(request.store_records)
             held_for = [(run.first, run.count, run.target) for run in request.hints]
             self._replica.merge(stores, records, done, intact=is_intact(request, records), held_for=held_for)
+
+    def _drop(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
+        """Nobody waits for any of it any more. A coordinator notes whom it could not tell what."""
+        self._replica.expired += len(request.store_keys) + len(request.fetch_keys)
+        late = DeadlineExceeded("the deadline had passed when the message was read: it was not executed")
+        outbox.send(peer_pb2.PeerReply(batch_id=request.batch_id, last=True, error=encode_error(late)))
 
     def _tell_slow(self, request: peer_pb2.PeerRequest, elapsed_s: float) -> None:
         """Beside the coordinator's `slow_batch` of the same trace: here it was the disk, or the queue in front of it."""

@@ -151,6 +151,7 @@ def _read_limits(table: Table) -> NodeLimits:
         in_flight_bytes_max=table.integer("in_flight_bytes_max", default.in_flight_bytes_max, minimum=8 * MIB, maximum=1 << 40),
         batch_operations_max=table.integer("batch_operations_max", default.batch_operations_max, minimum=2048, maximum=65_536),
         connections_max=table.integer("connections_max", default.connections_max, minimum=1, maximum=1 << 20),
+        latency_target_ms=table.integer("latency_target_ms", default.latency_target_ms, minimum=0, maximum=60_000),
         hints_max=table.integer("hints_max", default.hints_max, minimum=0, maximum=1 << 24),
         hints_bytes_max=table.integer("hints_bytes_max", default.hints_bytes_max, minimum=0, maximum=1 << 50),
         hint_age_s_max=float(table.integer("hint_age_s_max", int(default.hint_age_s_max), minimum=1, maximum=1 << 31)),
@@ -223,6 +224,8 @@ def _read_namespace(table: Table, default: NamespaceConfig) -> NamespaceConfig:
         policy=table.choice("policy", default.policy, available=POLICIES, planned=POLICIES_PLANNED),
         storage=table.choice("storage", default.storage, available=STORAGES, planned=STORAGES_PLANNED),
         durability=table.choice("durability", default.durability, available=DURABILITIES, planned=DURABILITIES_PLANNED),
+        quota_operations_per_s=table.integer("quota_operations_per_s", default.quota_operations_per_s, minimum=0, maximum=1 << 40),
+        quota_bytes_per_s=table.integer("quota_bytes_per_s", default.quota_bytes_per_s, minimum=0, maximum=1 << 50),
     )
     table.finish()
     return namespace

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
+from kvproto.errors import DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
@@ -144,6 +144,8 @@ class Coordinator:
         self._in_flight_max = in_flight_max
         self.in_flight = 0
         self.overloaded = 0
+        self.expired = 0
+        """Operations whose deadline had passed when their turn came."""
         self.stopped: KvError | None = None
 
     async def execute(
@@ -154,9 +156,11 @@ class Coordinator:
         hops: int = 0,
         trace: bytes = b"",
         allowance: Allowance = UNLIMITED,
+        came_s: float | None = None,
     ) -> None:
         """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent. `trace`: the batch's
-        id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold."""
+        id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold.
+        `came_s`: from when on its deadlines count, by the loop's clock; None: from now."""
         if not groups:
             reply([], True)
             return
@@ -170,7 +174,7 @@ class Coordinator:
             return
         self.in_flight += operations
         try:
-            rounds = self._rounds(groups, answer, hops, loop.time(), trace, allowance)
+            rounds = self._rounds(groups, answer, hops, loop.time() if came_s is None else came_s, trace, allowance)
             if len(rounds) == 1:
                 await rounds[0]
             elif rounds:
@@ -214,7 +218,7 @@ class Coordinator:
         groups: Sequence[OperationGroup],
         answer: BatchAnswer,
         hops: int,
-        now_s: float,
+        came_s: float,
         trace: bytes,
         allowance: Allowance,
     ) -> list[Coroutine[None, None, None]]:
@@ -225,7 +229,7 @@ class Coordinator:
             for reply in refused:
                 answer.emit(reply, len(reply.positions or group.keys) or 1)
             timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
-            deadline_s = now_s + timeout_ms / 1000
+            deadline_s = came_s + timeout_ms / 1000
             for sub in subs:
                 sub.trace = trace
                 if len(sub.store_keys) <= ROUND_OPERATIONS_MAX:
@@ -248,7 +252,11 @@ class Coordinator:
         told = RoundAnswer(answer, sub, self._slow)
         reading = sub.group.kind is Kind.GET
         try:
-            if not sub.owners.includes_me:
+            if asyncio.get_running_loop().time() >= deadline_s:  # it waited for its turn for too long: nobody waits for it any more
+                self.expired += len(sub.store_keys)
+                late = DeadlineExceeded("the deadline had passed when its turn came: it was not executed", subject=self._me)
+                told.emit(GroupReply(sub.group_index, positions=sub.original(None), error=late), len(sub.store_keys))
+            elif not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops)
             elif reading:
                 await self._gets.run(sub, deadline_s, told.emit, allowance)

@@ -44,6 +44,13 @@ class Seats:
         self._stood_in[holder] = home
         return holder
 
+    def reseat(self, home: str, holder: str) -> None:
+        """`holder`, who had the seat of `home` before, has it again: it is asked once more, because there is nobody else."""
+        assert self.home_of(holder) == home and home not in self.holders
+        self.holders[home] = holder
+        if home in self.absent:
+            self.absent.remove(home)
+
     @property
     def has_spare(self) -> bool:
         """Whether a stand-in is left."""

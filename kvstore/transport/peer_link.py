@@ -227,6 +227,7 @@ class PeerLink:
             ring_hash=ring_hash,
             sent_ms=self._clock.now_ms(),
             timeout_ms=max(1, int(left_s * 1000)),
+            sent_steady_ms=int(now_s * 1000),
         )
         operations = 0
         for chunk in chunks:

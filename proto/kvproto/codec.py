@@ -41,8 +41,9 @@ def encode_batch(
     ring_epoch: int = 0,
     hops: int = 0,
     trace_id: bytes = b"",
+    sent_ms: int = 0,
 ) -> key_value_pb2.BatchRequest:
-    """The message for `groups`."""
+    """The message for `groups`. `sent_ms`: by a clock that never steps; 0: not said."""
     return key_value_pb2.BatchRequest(
         batch_id=batch_id,
         protocol=PROTOCOL,
@@ -50,6 +51,7 @@ def encode_batch(
         ring_epoch=ring_epoch,
         hops=hops,
         trace_id=trace_id,
+        sent_ms=sent_ms,
         groups=[
             key_value_pb2.OperationGroup(
                 kind=int(group.kind),  # type: ignore[arg-type]
