@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from kvchaos.simulation.generate import draw_faults, generate, promises_for
 from kvchaos.simulation.schedule import Fault, Schedule
@@ -95,7 +96,7 @@ def flapping(seed: int) -> Schedule:
     rng, swarm = Random(f"{seed}/flapping"), generate(seed)
     base = replace(swarm, nodes=max(3, swarm.nodes), duration_ms=20_000, timing="local", loss=0.0)
     node = rng.choice(base.node_ids)
-    kinds = {"pause": {"node": node}, "isolate": {"node": node}, "crash": {"nodes": [node]}}
+    kinds: dict[str, dict[str, Any]] = {"pause": {"node": node}, "isolate": {"node": node}, "crash": {"nodes": [node]}}
     faults = []
     at_ms = 500
     while at_ms < 18_000:
