@@ -57,7 +57,6 @@ class Assembly:
         self.directory: Directory | None = None
         self.peers: GrpcPeers | None = None
         self.calls: DetectorCalls | None = None
-        self.incarnations: IncarnationLedger | None = None
         self.detection: FailureDetection | None = None
         self.leases: Leases | None = None
         self.local: LocalNode | None = None
@@ -120,14 +119,13 @@ class Assembly:
             security=seams.security,
             timeout_s=2 * timing.probe_interval_ms / 1000,
         )
-        self.incarnations = IncarnationLedger(local.engine, local.committer)
         detection = FailureDetection(
             config.node_id,
             others,
             timing=timing,
             rng=seams.rng,
             carrier=self.calls,
-            incarnations=self.incarnations,
+            incarnations=IncarnationLedger(local.engine, local.committer),
             opinions=opinions,
             promptness=promptness,
             data=peers,

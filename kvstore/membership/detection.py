@@ -85,16 +85,20 @@ class FailureDetection:
         self._detector: FailureDetector | None = None
         self._wake: asyncio.Handle | None = None
         self._wake_ms = 0
+        self._is_stopped = False
         self.changes: Counter[tuple[str, str]] = Counter()  # (node, state it was given)
         self.promptness = promptness
         carrier.heard = self._heard
 
     def start(self) -> None:
-        """Begins to ask; the incarnations it may use are leased by now."""
-        assert self._detector is None, "started once"
+        """Begins to ask as soon as the incarnations that it may use are durably ours. Nobody waits for that."""
+        if self._others:
+            self._incarnations.lease(self._begin)
+
+    def _begin(self, reserved: int) -> None:
         ledger = self._incarnations
-        if not self._others or ledger.reserved == ledger.first:
-            return  # nobody to ask; or storage has failed, and this node is ending
+        if self._is_stopped or reserved == ledger.first:
+            return  # storage has failed, or something else ends this node
         self._detector = FailureDetector(
             self._me,
             self._others,
@@ -109,6 +113,7 @@ class FailureDetection:
 
     def stop(self) -> None:
         """Asks no more, and answers no more."""
+        self._is_stopped = True
         self._detector = None
         self.promptness.stop()
         if self._wake is not None:

@@ -84,8 +84,8 @@ class Rig:
         )
 
     async def start(self) -> None:
-        await self.ledger.leased()
         self.detection.start()
+        await until(self.detection.describe)
 
     async def close(self) -> None:
         self.detection.check()
