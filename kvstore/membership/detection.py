@@ -120,6 +120,11 @@ class FailureDetection:
             self._wake.cancel()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it asks and answers: an incarnation is in use."""
+        return self._detector is not None
+
+    @property
     def incarnation(self) -> int:
         """Ours, as the others are told."""
         return self._incarnations.first if self._detector is None else self._detector.incarnation

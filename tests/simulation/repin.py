@@ -1,7 +1,7 @@
 """Finds another seed for pinned schedules that no longer find their bug: `python -m tests.simulation.repin [NAME…]`.
 
-The schedule stays; what the world draws by itself (delays, who runs first, what a crash keeps) comes from the seed, and every change of
-what nodes say to each other draws it anew. A schedule for which no seed does is to be searched again:
+The schedule stays; what the world draws by itself (delays, who runs first, what a crash keeps) comes from the seed, and every change
+of what nodes say to each other draws it anew. A schedule for which no seed does is to be searched again:
 `kv sim run --bug NAME --save FILE`.
 """
 
@@ -48,7 +48,8 @@ def repin(file: Path) -> bool:
 def main() -> int:
     """All pinned schedules, or those that are named. Ends with 1 if one was left as it was and finds nothing."""
     files = sorted([*HERE.glob("regressions/*.json"), *HERE.glob("planted/*.json")])
-    return 0 if all([repin(file) for file in files if not sys.argv[1:] or file.stem in sys.argv[1:]]) else 1
+    done = [repin(file) for file in files if not sys.argv[1:] or file.stem in sys.argv[1:]]
+    return 0 if all(done) else 1
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ PRESENT = ("alive", "slow")
 
 
 def note_incarnations(world: World, recorder: Recorder, *names: str) -> None:
-    """Records the incarnation that each of `names` (all that run) is in, with the number of its life."""
+    """Records the incarnation that each of `names` (all that run) uses, if it does by now, with the number of its life."""
     for name in names or world.running:
         detection = world.node(name).parts.detection if name in world.running else None
-        if detection is not None:
+        if detection is not None and detection.is_running:
             value = {"life": world.machines[name].lives, "incarnation": detection.incarnation}
             recorder.note("world", "info", "incarnation", value=value, node=name)
 
