@@ -1,6 +1,6 @@
 """Finds another seed for pinned schedules that no longer find their bug: `python -m tests.simulation.repin [NAME…]`.
 
-The schedule stays; what the world draws by itself (delays, who runs first, what a crash keeps) comes from the seed, and every change
+The schedule stays. What the world draws by itself (delays, who runs first, what a crash keeps) comes from the seed, and each change
 of what nodes say to each other draws it anew. A schedule for which no seed does is to be searched again:
 `kv sim run --bug NAME --save FILE`.
 """
