@@ -19,6 +19,7 @@ from kvclient.hedging import Hedging
 from kvclient.latencies import NEVER
 from kvclient.operations import Single
 from kvclient.request_ids import RequestIds
+from kvclient.slow_nodes import SlowNodes
 from kvclient.transport import Transport
 from kvproto.columns import ClusterInfo, GroupReply
 from kvproto.link import Coalescer, LinkBounds, Ticket
@@ -38,6 +39,7 @@ class LinkOwner(Protocol):
 
     ids: RequestIds
     hedging: Hedging
+    slow_nodes: SlowNodes
 
     def attempt_failed(self, link: NodeLink, part: Part, positions: Sequence[int], error: KvError) -> None:
         """These positions ended with `error`: retry them or fail them."""
@@ -120,6 +122,7 @@ class NodeLink:
     """The link to one node. `up` is an opinion: a link that is down is used only when there is no other.
 
     `late`: it owes an answer for longer than is usual; `silent`: for so much longer that reads go to another owner (`hedging`).
+    `slow`: its answers have taken far longer than those of other nodes for a while (`slow_nodes`).
     """
 
     def __init__(
@@ -129,7 +132,7 @@ class NodeLink:
         self.address = address
         self.transport = transport
         self.up = True
-        self.late = self.silent = False
+        self.late = self.silent = self.slow = False
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner
@@ -156,8 +159,19 @@ class NodeLink:
         self._heard_s = now_s = self._loop.time()
         self.up = not self.closed
         self.late = self.silent = False
+        if not flight.heard:
+            self._owner.slow_nodes.answered(self.node_id, now_s - flight.sent_s, now_s)
         self._owner.hedging.heard(flight, replies, now_s)
         return None
+
+    def owing_s(self, now_s: float) -> float:
+        """How long the oldest batch has been without any answer; 0 if there is none."""
+        return next((now_s - flight.sent_s for flight in self.flights if not flight.heard), 0.0)
+
+    def measure(self, took: Callable[[float], None]) -> None:
+        """Asks the node for the ring, and calls `took` with the seconds until it answered; not while it is asked already."""
+        if self._probe is None and self.up:
+            self._probe = self._loop.create_task(self._measure(took), name=f"measure {self.address}")
 
     def judge(self, part: Part) -> None:
         """`part` is of second questions, and was answered."""
@@ -243,6 +257,13 @@ class NodeLink:
             return False
         self._owner.learn(info, sent_s, ids.clock_s())
         return True
+
+    async def _measure(self, took: Callable[[float], None]) -> None:
+        began_s = self._loop.time()
+        answered = await self._ask()
+        self._probe = None
+        if answered:
+            took(self._loop.time() - began_s)
 
     async def _probe_once(self) -> None:
         """The node has been silent for a while with work in flight. Slow work is its right; not answering at all is not."""

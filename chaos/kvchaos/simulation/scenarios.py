@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from kvchaos.simulation.generate import draw_faults, generate, promises_for
 from kvchaos.simulation.schedule import Fault, Schedule
@@ -87,6 +88,23 @@ def stand_ins(seed: int) -> Schedule:
     faults = tuple(Fault(500 + 8000 * at, "isolate", {"node": node}, 5000) for at in range(3) for node in away)
     operations = tuple(replace(one, at_ms=rng.randrange(24_000), level="preset") for one in swarm.operations)
     return replace(base, operations=tuple(sorted(operations, key=lambda one: one.at_ms)), faults=faults)
+
+
+@scenario("flapping")
+def flapping(seed: int) -> Schedule:
+    """One node goes and comes back, again and again, paused, cut off or killed; in the end it is there to everybody."""
+    rng, swarm = Random(f"{seed}/flapping"), generate(seed)
+    base = replace(swarm, nodes=max(3, swarm.nodes), duration_ms=20_000, timing="local", loss=0.0)
+    node = rng.choice(base.node_ids)
+    kinds: dict[str, dict[str, Any]] = {"pause": {"node": node}, "isolate": {"node": node}, "crash": {"nodes": [node]}}
+    faults = []
+    at_ms = 500
+    while at_ms < 18_000:
+        kind, for_ms = rng.choice(sorted(kinds)), rng.randrange(500, 5000)
+        faults.append(Fault(at_ms, kind, kinds[kind], for_ms))
+        at_ms += for_ms + rng.randrange(200, 2000)
+    operations = tuple(replace(one, at_ms=rng.randrange(20_000)) for one in swarm.operations)
+    return replace(base, operations=tuple(sorted(operations, key=lambda one: one.at_ms)), faults=tuple(faults))
 
 
 @scenario("epochs")
