@@ -30,6 +30,9 @@ PROBE_TIMEOUT_S = 0.5
 PROBE_INTERVAL_S = 0.05
 PROBE_INTERVAL_MAX_S = 1.0
 
+BOUNDS = LinkBounds(wait_share_max=0.25)
+"""What would spend more than a quarter of its time in our queue is refused at once."""
+
 Works = Sequence[Single | BulkPiece]
 
 
@@ -134,7 +137,9 @@ class NodeLink:
         self.flights: dict[Flight, None] = {}
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._link: Coalescer[Single | BulkPiece] = Coalescer(self._send, name=f"link to {address}", bounds=bounds, loop=self._loop)
+        self._link: Coalescer[Single | BulkPiece] = Coalescer(
+            self._send, name=f"link to {address}", bounds=bounds or BOUNDS, loop=self._loop
+        )
         self.submit = self._link.submit
         self._heard_s = self._loop.time()
         self._probe: asyncio.Task[None] | None = None

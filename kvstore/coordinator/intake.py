@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from kvproto.errors import Overloaded
 from kvstore.config import NodeLimits
 from kvstore.coordinator.turns import Line, Turns
 from kvstore.core.admission import AdmissionLimit, Aim
 
+FOREVER = float("inf")
 RETRY_AFTER_S = 0.05
 REFUSED_RETRY_AFTER_S = 1.0
 LIMIT_MIN, LIMIT_FIRST, UNLIMITED = 256, 4096, 1 << 30
@@ -119,9 +121,15 @@ class Call:
         return self.has_room and (self._connection.held_bytes < self._intake.share_bytes_min or not self._intake.is_behind())
 
     async def until_may_read(self) -> None:
-        """Waits for `may_read`: what the disk is behind with ends with something being let go of."""
-        while not self.may_read:
-            await self._intake.changed()
+        """Waits for `may_read`: what the disk is behind with ends with something being let go of. For room as long as it takes; for
+        the disk only so long as a queue may stand. After that what is sent is read, and refused if too much is under way: in the
+        client's window it would grow old without being told."""
+        intake, loop = self._intake, asyncio.get_running_loop()
+        until_s = loop.time() + (intake.limit.aim.target_s or FOREVER)
+        while not self.may_read and not (self.has_room and loop.time() >= until_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until_s if self.has_room and until_s < FOREVER else None):
+                    await intake.changed()
 
     async def turn(self, operations: int) -> None:
         """Returns when it is this connection's turn to begin so many operations (turns.py)."""
