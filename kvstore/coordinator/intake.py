@@ -28,7 +28,7 @@ from kvstore.core.admission import AdmissionLimit, Aim
 FOREVER = float("inf")
 RETRY_AFTER_S = 0.05
 REFUSED_RETRY_AFTER_S = 1.0
-LIMIT_MIN, LIMIT_FIRST, UNLIMITED = 256, 4096, 1 << 30
+LIMIT_MIN, LIMIT_FIRST, UNLIMITED = 32, 4096, 1 << 30
 
 
 class Connection:
@@ -47,12 +47,13 @@ class Connection:
 class Call:
     """What one call of a client makes the node hold. Ends with `end`, which lets go of whatever is left."""
 
-    __slots__ = ("_connection", "_has_ended", "_intake", "held_bytes", "operations")
+    __slots__ = ("_connection", "_has_ended", "_has_waited", "_intake", "held_bytes", "operations")
 
     def __init__(self, intake: Intake, connection: Connection) -> None:
         self._intake = intake
         self._connection = connection
         self._has_ended = False
+        self._has_waited = False
         self.held_bytes = 0
         self.operations = 0
 
@@ -73,6 +74,8 @@ class Call:
         if cost_bytes > intake.free_bytes and connection.held_bytes + cost_bytes > intake.share_bytes_min:
             intake.refused += operations
             raise intake.overload()
+        if self._has_waited and not intake.is_behind():
+            self._has_waited = False
         self.charge(cost_bytes)
         self.operations += operations
         intake.count(connection, operations)
@@ -122,13 +125,19 @@ class Call:
 
     async def until_may_read(self) -> None:
         """Waits for `may_read`: what the disk is behind with ends with something being let go of. For room as long as it takes; for
-        the disk only so long as a queue may stand. After that what is sent is read, and refused if too much is under way: in the
-        client's window it would grow old without being told."""
+        the disk only so long as a queue may stand, once until it has caught up. What is sent after that is read, and refused if too
+        much is under way: in the client's window it would grow old without being told."""
         intake, loop = self._intake, asyncio.get_running_loop()
         until_s = loop.time() + (intake.limit.aim.target_s or FOREVER)
-        while not self.may_read and not (self.has_room and loop.time() >= until_s):
+        while not self.may_read:
+            if not self.has_room:
+                await intake.changed()
+                continue
+            if self._has_waited or loop.time() >= until_s:
+                self._has_waited = True
+                return
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(until_s if self.has_room and until_s < FOREVER else None):
+                async with asyncio.timeout_at(until_s if until_s < FOREVER else None):
                     await intake.changed()
 
     async def turn(self, operations: int) -> None:

@@ -29,7 +29,7 @@ class Aim:
 
     target_s: float = 0.2
     stretch: float = 2.0
-    limit_min: int = 256
+    limit_min: int = 32
     limit_first: int = 4096
     limit_max: int = 65_536
     window_s: float = 0.1
