@@ -19,12 +19,13 @@ from kvclient.hedging import Hedging
 from kvclient.latencies import NEVER
 from kvclient.operations import Single
 from kvclient.request_ids import RequestIds
+from kvclient.send_window import SendWindow
 from kvclient.transport import Transport
 from kvproto.columns import ClusterInfo, GroupReply
 from kvproto.link import Coalescer, LinkBounds, Ticket
 
 SLOT_HOLD_S = 0.05
-"""A batch none of whose operations is decided after this long no longer holds up the next one."""
+"""A batch none of whose operations is decided after this long no longer holds up the next one, within the window."""
 STALL_S = 0.5
 PROBE_TIMEOUT_S = 0.5
 PROBE_INTERVAL_S = 0.05
@@ -88,6 +89,7 @@ class Flight:
                 self.link.judge(part)
         if not self.heard:
             self.heard = True
+            self.link.first_heard(self)
             self.link.free(self.ticket)
         if broken is not None:
             self.link.mark_down(broken)
@@ -99,6 +101,8 @@ class Flight:
         if self.closed:
             return
         self.closed = True
+        if not self.heard:
+            self.link.first_heard(self)
         self.link.ended(self)
         self.link.free(self.ticket)
         for part in self.parts:
@@ -108,7 +112,7 @@ class Flight:
     def sweep(self, now_s: float) -> None:
         """Deadlines, and the place of a batch that takes long."""
         if not self.heard and now_s - self.sent_s >= SLOT_HOLD_S:
-            self.link.free(self.ticket)
+            self.link.yield_slot(self.ticket)
         if now_s < self.deadline_s:
             return
         for part in self.parts:
@@ -141,6 +145,8 @@ class NodeLink:
             self._send, name=f"link to {address}", bounds=bounds or BOUNDS, loop=self._loop
         )
         self.submit = self._link.submit
+        self.yield_slot = self._link.yield_slot
+        self._window = SendWindow(self._link.window_bytes)
         self._heard_s = self._loop.time()
         self._probe: asyncio.Task[None] | None = None
 
@@ -163,6 +169,11 @@ class NodeLink:
         self.late = self.silent = False
         self._owner.hedging.heard(flight, replies, now_s)
         return None
+
+    def first_heard(self, flight: Flight) -> None:
+        """The first part of an answer has come, or none will."""
+        self._window.heard(self._loop.time() - flight.sent_s)
+        self._link.window_bytes = self._window.size_bytes
 
     def judge(self, part: Part) -> None:
         """`part` is of second questions, and was answered."""

@@ -58,11 +58,12 @@ WAIT_S_MIN = 0.02
 class Ticket:
     """One batch in flight."""
 
-    __slots__ = ("holds_slot", "released", "size_bytes")
+    __slots__ = ("has_yielded", "holds_slot", "released", "size_bytes")
 
     def __init__(self, size_bytes: int, holds_slot: bool) -> None:
         self.size_bytes = size_bytes
         self.holds_slot = holds_slot
+        self.has_yielded = False
         self.released = False
 
 
@@ -82,12 +83,14 @@ class Coalescer(Generic[WorkT]):
         "_scheduled",
         "_send",
         "_slot_taken",
+        "_yielded_bytes",
         "expired",
         "name",
         "overloaded",
         "queued_bytes",
         "queued_count",
         "wait_s",
+        "window_bytes",
     )
 
     def __init__(
@@ -113,6 +116,9 @@ class Coalescer(Generic[WorkT]):
         """How long what leaves now has waited in the queue; 0: not for long."""
         self._slot_taken = False
         self._in_flight_bytes = 0
+        self._yielded_bytes = 0
+        self.window_bytes = self._bounds.window_bytes
+        """As of now; the owner may set it lower and raise it again."""
         self._scheduled = False
         self._paused = False
         self.name = name
@@ -152,7 +158,7 @@ class Coalescer(Generic[WorkT]):
             self._earliest_s = work.deadline_s
         if self._followed is None and self._bounds.wait_share_max:
             self._followed, self._followed_s = work, self._loop.time()
-        if not self._scheduled and not self._paused and (not self._slot_taken or self._full()):
+        if not self._scheduled and not self._paused and (self._has_slot() or self._full()):
             if self._eager:
                 self._flush()
             else:
@@ -165,10 +171,25 @@ class Coalescer(Generic[WorkT]):
             return
         ticket.released = True
         self._in_flight_bytes -= ticket.size_bytes
+        if ticket.has_yielded:
+            self._yielded_bytes -= ticket.size_bytes
         if ticket.holds_slot:
             self._slot_taken = False
         if self._queue and not self._scheduled and not self._paused:
             self._flush()
+
+    def yield_slot(self, ticket: Ticket) -> None:
+        """The batch of `ticket` takes long: others need not wait for it, as long as what is in flight in that way is less than the
+        window. It still has to be released."""
+        if ticket.released or ticket.has_yielded:
+            return
+        ticket.has_yielded = True
+        self._yielded_bytes += ticket.size_bytes
+        if ticket.holds_slot:
+            ticket.holds_slot = False
+            self._slot_taken = False
+            if self._queue and not self._scheduled and not self._paused:
+                self._flush()
 
     def pause(self) -> None:
         """Keeps everything queued until `resume`; deadlines still count."""
@@ -225,24 +246,28 @@ class Coalescer(Generic[WorkT]):
         assert self.queued_count == sum(work.count for work in self._queue)
         assert self.queued_bytes == sum(work.size_bytes for work in self._queue)
         assert self._in_flight_bytes >= 0
-        assert not (self._queue and not self._slot_taken and not self._scheduled and not self._paused), "work waits on an idle link"
+        assert not (self._queue and self._has_slot() and not self._scheduled and not self._paused), "work waits on an idle link"
+
+    def _has_slot(self) -> bool:
+        """Whether a batch may leave that is not full."""
+        return not self._slot_taken and (not self._yielded_bytes or self._yielded_bytes < self.window_bytes)
 
     def _full(self) -> bool:
         """A full batch is waiting and the window has room for it."""
         bounds = self._bounds
         return (
             self.queued_bytes >= bounds.batch_bytes_max or self.queued_count >= bounds.batch_count_max
-        ) and self._in_flight_bytes < bounds.window_bytes
+        ) and self._in_flight_bytes < self.window_bytes
 
     def _flush(self) -> None:
         self._scheduled = False
-        while self._queue and not self._paused and (not self._slot_taken or self._full()):
-            has_room = self._in_flight_bytes < self._bounds.window_bytes
+        while self._queue and not self._paused and (self._has_slot() or self._full()):
+            has_room = self._in_flight_bytes < self.window_bytes
             batch, size_bytes, full = self._take()
             if not batch:
                 continue
             passes = full and has_room
-            if not passes and self._slot_taken:  # it only looked full: part of what waited had expired
+            if not passes and not self._has_slot():  # it only looked full: part of what waited had expired
                 self._put_back(batch)
                 return
             ticket = Ticket(size_bytes, holds_slot=not passes)
