@@ -1,9 +1,9 @@
 """How much may be on its way to one node without an answer: less when even the quickest answer takes long.
 
 What a node cannot take waits on the way, in sockets and in gRPC, where nobody can drop or refuse it, and it grows old there. So
-what is more than the node answers within the target stays in our own queue, which refuses what would wait for too long (kvproto/link.py).
-As the node's own limit does, this one goes by the least of some latencies: a key or a replica that is slow delays its own batch, a
-queue delays them all (TCP Vegas; CoDel). Pure; one a link, told once a batch.
+what is more than the node answers within the target stays in our own queue, which refuses what would wait there for too long
+(kvproto/link.py). As the node's own limit does, this one goes by the least of some latencies: a key or a replica that is slow
+delays its own batch, a queue delays them all (TCP Vegas; CoDel). Pure; one a link, told once a batch.
 """
 
 from __future__ import annotations
