@@ -27,6 +27,7 @@ from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
+from kvstore.core.membership.opinions import Opinions
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.hinted_handoff import HintedHandoff
@@ -90,6 +91,7 @@ class LocalNode:
         durable: bool = True,
         start_worker: StartWorker = ThreadWorker,
         telemetry: Telemetry | None = None,
+        opinions: Opinions | None = None,
     ) -> None:
         cluster, me = config.cluster, config.node_id
         telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
@@ -129,7 +131,7 @@ class LocalNode:
             me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, pace=self.pace
         )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        replicas = Replicas(me, peers)
+        replicas = Replicas(me, peers, opinions)
         self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
@@ -157,6 +159,7 @@ class LocalNode:
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
+            opinions=replicas.opinions,
             limits=limits,
             in_flight_max=config.limits.in_flight_max,
             timer=telemetry.timer,

@@ -22,12 +22,14 @@ from kvstore.config.values import (
     MIB,
     NAMESPACE_ID_MAX,
     ClusterConfig,
+    MembershipConfig,
     NamespaceConfig,
     NodeConfig,
     NodeLimits,
     TelemetryConfig,
     TlsConfig,
 )
+from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.telemetry.logs import LEVELS
 
 MODES = ("eventual",)
@@ -44,7 +46,13 @@ REPLICAS_MAX = 9
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
-_TABLES = {"cluster": ClusterConfig, "limits": NodeLimits, "telemetry": TelemetryConfig, "tls": TlsConfig}
+_TABLES = {
+    "cluster": ClusterConfig,
+    "limits": NodeLimits,
+    "membership": MembershipConfig,
+    "telemetry": TelemetryConfig,
+    "tls": TlsConfig,
+}
 KNOWN_PATHS = tuple(field.name for field in fields(NodeConfig)) + tuple(
     f"{table}.{field.name}" for table, cls in _TABLES.items() for field in fields(cls)
 )
@@ -102,6 +110,7 @@ def _read_node(top: Table, base: Path) -> NodeConfig:
         tls=_read_tls(top.optional_table("tls"), base),
         limits=_read_limits(top.table("limits")),
         telemetry=_read_telemetry(top.table("telemetry")),
+        membership=_read_membership(top.table("membership")),
         cluster=_read_cluster(top.table("cluster")),
     )
     top.finish()
@@ -149,6 +158,12 @@ def _read_limits(table: Table) -> NodeLimits:
     )
     table.finish()
     return limits
+
+
+def _read_membership(table: Table) -> MembershipConfig:
+    timing = table.choice("timing", MembershipConfig().timing, available=sorted(TIMINGS))
+    table.finish()
+    return MembershipConfig(timing=timing)
 
 
 def _read_telemetry(table: Table) -> TelemetryConfig:

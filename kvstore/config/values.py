@@ -135,6 +135,14 @@ class TelemetryConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipConfig:
+    """How soon silent nodes are suspected: `timing` is lan, local (one machine) or wan. Not a setting of the cluster, so that it
+    can be changed node by node; nodes that differ for long judge each other less well."""
+
+    timing: str = "lan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
     """Absolute paths of PEM files. `cert` and `key` are this node's, `ca` signs its peers, `client_ca` (else `ca`) its clients."""
 
@@ -159,6 +167,7 @@ class NodeConfig:
     tls: TlsConfig | None = None
     limits: NodeLimits = field(default_factory=NodeLimits)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    membership: MembershipConfig = field(default_factory=MembershipConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     @property

@@ -20,6 +20,7 @@ from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
+from kvstore.core.membership.opinions import Opinions
 from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
 
@@ -29,6 +30,9 @@ Reply = Callable[[list[GroupReply], bool], None]
 DEFAULT_TIMEOUT_MS = 5000
 ROUND_OPERATIONS_MAX = 1024
 """More than these are begun one part after the other: whoever else waits for the processor must not wait for all of them."""
+
+
+DEAD, UNREACHABLE = 2, 3
 
 
 class BatchAnswer:
@@ -119,6 +123,7 @@ class Coordinator:
         gets: GetCoordinator,
         scans: ScanCoordinator,
         peers: PeerTransport,
+        opinions: Opinions,
         limits: Limits,
         in_flight_max: int,
         timer: Timer,
@@ -134,6 +139,7 @@ class Coordinator:
         self._gets = gets
         self._scans = scans
         self._peers = peers
+        self._opinions = opinions
         self._limits = limits
         self._in_flight_max = in_flight_max
         self.in_flight = 0
@@ -277,9 +283,9 @@ class Coordinator:
         preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
         loop = asyncio.get_running_loop()
         error = QuorumUnreachable("no home replica of the key can be reached", needed=sub.need, contacted=len(owners))
-        candidates = sorted(preferred, key=lambda node: not self._peers.reachable(node))
+        candidates = sorted(preferred, key=self._reluctance)
         if sub.sloppy:
-            candidates = [node for node in candidates if self._peers.reachable(node)]  # no time is lost on the others: see below
+            candidates = [node for node in candidates if self._reluctance(node) < DEAD]  # no time is lost on the others: see below
         for node in candidates:
             left_s = deadline_s - loop.time()
             group.timeouts_ms = (max(1, int(left_s * 1000)),)
@@ -309,6 +315,12 @@ class Coordinator:
             return
         error.may_have_applied = unknown and not reading  # whoever was asked before the last one counts too
         answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)
+
+    def _reluctance(self, node: str) -> int:
+        """The higher it is, the later `node` is asked to coordinate: the slow after others, then the dead, then the unreachable."""
+        if not self._peers.reachable(node):
+            return UNREACHABLE
+        return DEAD if node in self._opinions.dead else int(node in self._opinions.slow)
 
     def stop(self) -> None:
         """Refuses whatever comes from now on; what is in flight goes on."""

@@ -1,11 +1,38 @@
 from kvproto.v1 import key_value_pb2 as _key_value_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class DetectorKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DETECTOR_KIND_UNSPECIFIED: _ClassVar[DetectorKind]
+    DETECTOR_KIND_PING: _ClassVar[DetectorKind]
+    DETECTOR_KIND_PING_REQUEST: _ClassVar[DetectorKind]
+    DETECTOR_KIND_ACK: _ClassVar[DetectorKind]
+    DETECTOR_KIND_NACK: _ClassVar[DetectorKind]
+    DETECTOR_KIND_GOSSIP: _ClassVar[DetectorKind]
+
+class MemberState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEMBER_STATE_UNSPECIFIED: _ClassVar[MemberState]
+    MEMBER_STATE_ALIVE: _ClassVar[MemberState]
+    MEMBER_STATE_SUSPECT: _ClassVar[MemberState]
+    MEMBER_STATE_DEAD: _ClassVar[MemberState]
+DETECTOR_KIND_UNSPECIFIED: DetectorKind
+DETECTOR_KIND_PING: DetectorKind
+DETECTOR_KIND_PING_REQUEST: DetectorKind
+DETECTOR_KIND_ACK: DetectorKind
+DETECTOR_KIND_NACK: DetectorKind
+DETECTOR_KIND_GOSSIP: DetectorKind
+MEMBER_STATE_UNSPECIFIED: MemberState
+MEMBER_STATE_ALIVE: MemberState
+MEMBER_STATE_SUSPECT: MemberState
+MEMBER_STATE_DEAD: MemberState
 
 class HelloRequest(_message.Message):
     __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects")
@@ -160,3 +187,43 @@ class PageReply(_message.Message):
     lost: _containers.RepeatedScalarFieldContainer[bytes]
     error: _key_value_pb2.Error
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more: bool = ..., lost: _Optional[_Iterable[bytes]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class MemberClaim(_message.Message):
+    __slots__ = ("member", "state", "incarnation", "by")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    state: MemberState
+    incarnation: int
+    by: str
+    def __init__(self, member: _Optional[str] = ..., state: _Optional[_Union[MemberState, str]] = ..., incarnation: _Optional[int] = ..., by: _Optional[str] = ...) -> None: ...
+
+class DetectorMessage(_message.Message):
+    __slots__ = ("cluster_id", "sender", "kind", "sequence", "target", "claims", "sync", "answer")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    SYNC_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    sender: str
+    kind: DetectorKind
+    sequence: int
+    target: str
+    claims: _containers.RepeatedCompositeFieldContainer[MemberClaim]
+    sync: bool
+    answer: bool
+    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[str] = ..., kind: _Optional[_Union[DetectorKind, str]] = ..., sequence: _Optional[int] = ..., target: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[MemberClaim, _Mapping]]] = ..., sync: bool = ..., answer: bool = ...) -> None: ...
+
+class DetectorReply(_message.Message):
+    __slots__ = ("messages", "error")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[DetectorMessage]
+    error: _key_value_pb2.Error
+    def __init__(self, messages: _Optional[_Iterable[_Union[DetectorMessage, _Mapping]]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
