@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from kvproto.errors import KvError, RecordLost, StorageError
+from kvstore.core.policies.operations import Policy
+from kvstore.core.policies.registry import join_records
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import quarantine_key
+from kvstore.storage.layout import NAMESPACE_AT, quarantine_key
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
@@ -35,7 +37,10 @@ class Store:
         *,
         cache_bytes_max: int,
         on_quarantine: Callable[[bytes], None] = lambda store_key: None,
+        joins: Mapping[bytes, Policy] | None = None,
     ) -> None:
+        """`joins`: by the four bytes of a namespace's id in a store key, the policies whose join is not the usual merge."""
+        self._joins = joins or {}
         self._engine = engine
         self._committer = committer
         self._pending: dict[bytes, bytes] = {}
@@ -174,7 +179,8 @@ class Store:
         Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
         durable. `intact`: a checksum over all of the records was verified, so that each need not be. `beside` as in `commit`.
         """
-        if intact and len(set(store_keys)) == len(store_keys):
+        usual = not self._joins or self._joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])
+        if intact and usual and len(set(store_keys)) == len(store_keys):
             pairs = self._overwritten(store_keys, records)
             if pairs is not None:
                 self._pending.update(pairs)
@@ -215,7 +221,7 @@ class Store:
                 continue
             try:
                 held = self.latest(store_key)
-                merged = record if held is None else merge_records(held, record)
+                merged = record if held is None else self._join(store_key, held, record)
             except (RecordLost, DamagedRecord):
                 refused.append(position)
                 continue
@@ -238,13 +244,17 @@ class Store:
         except RecordLost:
             held = None
         if held is not None:
-            record = merge_records(held, record)
+            record = self._join(store_key, held, record)
         self.stage(store_key, record)
         self.commit([(store_key, record)], done)
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
         self._cache.check()
+
+    def _join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
+        policy = self._joins.get(store_key[NAMESPACE_AT])
+        return merge_records(held, new) if policy is None else join_records(policy, held, new)
 
     def _load(self, store_key: bytes) -> bytes | None:
         self.misses += 1

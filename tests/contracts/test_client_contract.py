@@ -39,11 +39,11 @@ class Backend:
 class NodesThread:
     """Three real nodes on a loop of their own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, settings: ClusterConfig = SETTINGS) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
-        self.nodes = Nodes(root, ("n1", "n2", "n3"), settings=SETTINGS)
+        self.nodes = Nodes(root, ("n1", "n2", "n3"), settings=settings)
         self.run(self.nodes.start())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
