@@ -108,16 +108,16 @@ def decode_results(keys: Sequence[bytes], reply: GroupReply, memory: NamespaceCo
     receipt = reply.receipt or NO_RECEIPT
     if len(versions) != count * VERSION_BYTES or len(contexts) != count or len(siblings) != count:
         raise _mismatch("versions", count, len(versions) // VERSION_BYTES)
-    if reply.totals and len(reply.totals) != count:
-        raise _mismatch("totals", count, len(reply.totals))
+    if reply.values and len(reply.values) != count:
+        raise _mismatch("values", count, len(reply.values))
     remember = memory.remember
-    if reply.totals:
+    if reply.values:
         for key, context in zip(keys, contexts, strict=True):
             remember(key, context)
-        rows = zip(keys, contexts, reply.totals, strict=True)
+        rows = zip(keys, contexts, reply.values, strict=True)
         return [
-            Incremented(key, versions, position * VERSION_BYTES, context, 1, receipt, total)
-            for position, (key, context, total) in enumerate(rows)
+            Incremented(key, versions, position * VERSION_BYTES, context, 1, receipt, int(digits))
+            for position, (key, context, digits) in enumerate(rows)
         ]
     results = []
     at = 0

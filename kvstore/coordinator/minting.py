@@ -54,7 +54,8 @@ class MintedColumns:
 
     `pairs`: those that are new here. `counts`: siblings held afterwards. `unseen`: positions whose contexts name writes that have
     to be fetched first. `caught_up`: what the others hold was merged first, and contexts that still name more are taken as they
-    are. `totals`: of increments, what their counters hold then.
+    are. `values`: of increments, what their counters hold then, in
+    digits.
     """
 
     __slots__ = (
@@ -68,8 +69,8 @@ class MintedColumns:
         "positions",
         "records",
         "refused",
-        "totals",
         "unseen",
+        "values",
     )
 
     def __init__(self, keys: list[bytes], positions: Sequence[int], dots: list[bytes], *, caught_up: bool) -> None:
@@ -82,7 +83,7 @@ class MintedColumns:
         self.pairs: list[tuple[bytes, bytes]] = []
         self.contexts: list[bytes] = []
         self.counts: Sequence[int] = ()
-        self.totals: Sequence[int] = ()
+        self.values: Sequence[bytes] = ()
         self.refused: list[tuple[int, KvError]] = []
         self.unseen: list[int] = []
 
@@ -233,7 +234,7 @@ class Minter:
             records.append(None)
         out.settle(records, dict(minted))
         if group.kind is Kind.INCREMENT:
-            out.totals = [one.total for one in minted.values()]
+            out.values = [b"%d" % one.total for one in minted.values()]
         return out
 
     def _refusal(self, error: Exception) -> KvError:

@@ -37,7 +37,7 @@ class Renamed(Exception):
 
 
 class PolicyMinted(Minted):
-    """`Minted`, and of an increment the value that its counter has then."""
+    """`Minted`, and of an increment the value that its counter has then, which may be beyond 64 bits."""
 
     __slots__ = ("total",)
 
@@ -77,7 +77,7 @@ class PolicyMint:
         held = EMPTY if base is None else decode(base)
         known = held.known(request_id)
         if isinstance(operation, Increment):
-            if decide_increment(held, request_id, attempt=self._attempt, same_actor=False) is Verdict.UNKNOWN:
+            if decide_increment(held, request_id, attempt=self._attempt) is Verdict.UNKNOWN:
                 raise _not_counted_again()
         elif known is None and self._attempt and issued_ms(request_id) <= held.floor_ms:
             raise _too_late()

@@ -179,9 +179,9 @@ class PutCoordinator:
             error = not_met(sub, tally, at, timed_out=False, applied=True)
             emit(GroupReply(sub.group_index, positions=self._original(sub, minted, positions), error=error), count)
             return
-        dots, contexts, counts, totals = minted.dots, minted.contexts, minted.counts, minted.totals
+        dots, contexts, counts, values = minted.dots, minted.contexts, minted.counts, minted.values
         if positions is not None:
-            totals = [totals[at] for at in positions] if totals else ()
+            values = [values[at] for at in positions] if values else ()
             dots = [dots[at] for at in positions]
             contexts = [contexts[at] for at in positions]
             counts = [counts[at] for at in positions]
@@ -204,7 +204,7 @@ class PutCoordinator:
             versions=b"".join(dots),
             contexts=contexts,
             receipt=told,
-            totals=totals,
+            values=values,
         )
         emit(reply, count)
 

@@ -190,7 +190,6 @@ def encode_replies(
                 error=None if reply.error is None else encode_error(reply.error, trace_id),
                 kinds=reply.kinds,
                 fields=reply.fields,
-                totals=reply.totals,
             )
         )
     return message
@@ -211,7 +210,6 @@ def decode_replies(message: key_value_pb2.BatchReply) -> list[GroupReply]:
             error=decode_error(reply.error) if reply.HasField("error") else None,
             kinds=reply.kinds,
             fields=reply.fields,
-            totals=reply.totals,
         )
         for reply in message.replies
     ]

@@ -104,7 +104,6 @@ class GroupReply:
     error: KvError | None = None
     kinds: bytes = b""
     fields: Sequence[bytes] = ()
-    totals: Sequence[int] = ()
 
 
 @dataclass(slots=True)

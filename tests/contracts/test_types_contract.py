@@ -1,5 +1,5 @@
-"""What every client promises of counters, sets, maps, lww and merge functions (docs/conflicts.md): the fake, an embedded store, three
-real nodes; asyncio and blocking. Tests of one module share the stores, so each has keys of its own."""
+"""What every client promises of counters, sets, maps and lww (docs/conflicts.md): the fake, an embedded store, three real nodes;
+asyncio and blocking. Tests of one module share the stores, so each has keys of its own."""
 
 from __future__ import annotations
 
@@ -60,12 +60,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
             store.clock.advance(seconds)
 
         make = kind(lambda **o: FakeAsyncClient(store=store, **o), lambda **o: FakeClient(store=store, **o))
-        return Backend(make, advance, has_users=True)
+        return Backend(make, advance)
     seeds = request.getfixturevalue("embedded" if what == "embedded" else "nodes")
     url = seeds if isinstance(seeds, str) else ",".join(seeds.nodes.addresses.values())
-    return Backend(
-        kind(lambda **o: kvclient.open_async(url, **o), lambda **o: kvclient.open(url, **o)), asyncio.sleep, has_users=True
-    )
+    return Backend(kind(lambda **o: kvclient.open_async(url, **o), lambda **o: kvclient.open(url, **o)), asyncio.sleep)
 
 
 @pytest.fixture
@@ -180,7 +178,7 @@ async def test_an_element_is_as_long_as_a_value_may_be(backend: Backend, key: st
         with pytest.raises(BadRequest):
             await tags.add(key)
         with pytest.raises(BadRequest):
-            await tags.add(key, 5)
+            await tags.add(key, 5)  # type: ignore[arg-type]
 
 
 # Maps.

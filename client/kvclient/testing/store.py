@@ -189,7 +189,7 @@ class FakeStore:
             _fill(reply, entries, contexts)
         else:
             if group.kind is Kind.INCREMENT:
-                reply.totals = [one.total for one in written]
+                reply.values = [b"%d" % one.total for one in written]
             reply.versions = b"".join(_version(one.dot) for one in written)
             reply.contexts = [one.context for one in written]
             reply.counts = [one.siblings for one in written]
