@@ -13,10 +13,25 @@ from kvstore.transport.peers import FetchChunk, StoreChunk
 
 
 def encode_request(
-    batch_id: int, chunks: Sequence[StoreChunk | FetchChunk], *, epoch: int, ring_hash: int, sent_ms: int, timeout_ms: int
+    batch_id: int,
+    chunks: Sequence[StoreChunk | FetchChunk],
+    *,
+    epoch: int,
+    ring_hash: int,
+    sent_ms: int,
+    timeout_ms: int,
+    sent_steady_ms: int = 0,
 ) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk]]:
-    """One message of whatever gathered: its stores and fetches in the order in which their positions count."""
-    message = peer_pb2.PeerRequest(batch_id=batch_id, ring_epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, timeout_ms=timeout_ms)
+    """One message of whatever gathered: its stores and fetches in the order in which their positions count. `sent_ms` is of the
+    clock that people read, `sent_steady_ms` of one that never steps."""
+    message = peer_pb2.PeerRequest(
+        batch_id=batch_id,
+        ring_epoch=epoch,
+        ring_hash=ring_hash,
+        sent_ms=sent_ms,
+        timeout_ms=timeout_ms,
+        sent_steady_ms=sent_steady_ms,
+    )
     stores: list[StoreChunk] = []
     fetches: list[FetchChunk] = []
     traces: dict[bytes, None] = {}
