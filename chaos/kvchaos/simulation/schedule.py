@@ -37,6 +37,9 @@ FAULTS = {
 }
 """Kind of fault: its arguments, and what happens until `for_ms` later."""
 
+TYPED = frozenset({"counter", "set"})
+"""Policies whose keys are read as numbers and elements, not as values."""
+
 LOSES_COPIES = frozenset({"wipe", "rollback", "flip"})
 """Kinds after which a node no longer has all that it acknowledged."""
 
@@ -54,7 +57,7 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
-    names of what may be asserted (kvchaos.checkers.judge)."""
+    names of what may be asserted (kvchaos.checkers.judge). `policy` is that of the only namespace."""
 
     seed: int
     scenario: str = "swarm"
@@ -62,6 +65,7 @@ class Schedule:
     n: int = 3
     r: int = 2
     w: int = 2
+    policy: str = "siblings"
     clients: int = 2
     timeout_ms: int = 1000
     duration_ms: int = 5000
