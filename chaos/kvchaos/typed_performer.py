@@ -1,4 +1,4 @@
-"""Carries out operations on counters and sets and writes down what happened, for checkers/typed.py.
+"""Carries out operations on counters and sets, of their own or in maps, and writes down what happened, for checkers/typed.py.
 
 An operation's name says what it is about: `w7` counts by 1 to 3 or is about one of four elements, so that writers meet.
 """
@@ -13,7 +13,7 @@ from kvchaos.operations import Operation
 from kvproto.errors import KvError
 
 VIEW = "view"
-"""A read of a counter or set; `value` is the number, or the elements in order."""
+"""A read; `value` has the number under "n" and the elements in order under "s": a counter's, a set's, or a map's of both."""
 ELEMENTS = 4
 
 
@@ -23,13 +23,13 @@ class Store(Protocol):
     def get(self, key: str, *, level: str | None, r: int, timeout_s: float) -> Awaitable[Any]:
         """Reads a key."""
 
-    def increment(self, key: str, by: int, *, level: str | None, w: int, timeout_s: float) -> Awaitable[Any]:
+    def increment(self, key: str, by: int, *, field: str | None, level: str | None, w: int, timeout_s: float) -> Awaitable[Any]:
         """Adds to a counter."""
 
-    def add(self, key: str, *elements: str, level: str | None, w: int, timeout_s: float) -> Awaitable[Any]:
+    def add(self, key: str, *elements: str, field: str | None, level: str | None, w: int, timeout_s: float) -> Awaitable[Any]:
         """Adds to a set."""
 
-    def remove(self, key: str, *elements: str, level: str | None, w: int, timeout_s: float) -> Awaitable[Any]:
+    def remove(self, key: str, *elements: str, field: str | None, level: str | None, w: int, timeout_s: float) -> Awaitable[Any]:
         """Removes from a set."""
 
 
@@ -47,8 +47,17 @@ class TypedPerformer:
     """One process of a workload on counters or sets; see `performer.Performer`."""
 
     def __init__(
-        self, store: Store, recorder: Recorder, process: int, *, numbers: int, timeout_ms: int, final: bool = False
+        self,
+        store: Store,
+        recorder: Recorder,
+        process: int,
+        *,
+        numbers: int,
+        timeout_ms: int,
+        in_map: bool = False,
+        final: bool = False,
     ) -> None:
+        self._in_map = in_map
         self._store = store
         self._recorder = recorder
         self._process = process
@@ -65,11 +74,16 @@ class TypedPerformer:
             await self._call(VIEW, operation, None, lambda: store.get(key, r=0, **how))
         elif operation.f == "count":
             by = amount_of(name)
-            await self._call("count", operation, by, lambda: store.increment(key, by, w=0, **how))
+            await self._call("count", operation, by, lambda: store.increment(key, by, field=self._field("n"), w=0, **how))
         elif operation.f == "insert":
-            await self._call("insert", operation, element_of(name), lambda: store.add(key, element_of(name), w=0, **how))
+            element = element_of(name)
+            await self._call("insert", operation, element, lambda: store.add(key, element, field=self._field("s"), w=0, **how))
         else:
-            await self._call("take", operation, element_of(name), lambda: store.remove(key, element_of(name), w=0, **how))
+            element = element_of(name)
+            await self._call("take", operation, element, lambda: store.remove(key, element, field=self._field("s"), w=0, **how))
+
+    def _field(self, name: str) -> str | None:
+        return name if self._in_map else None
 
     async def _call(self, f: str, operation: Operation, value: Any, send: Callable[[], Awaitable[Any]]) -> None:
         recorder, process = self._recorder, self._process
@@ -88,5 +102,13 @@ class TypedPerformer:
         facts = {"acknowledged": list(receipt.acknowledged), "needed": receipt.needed, "epoch": receipt.ring_epoch}
         facts.update({fact: True for fact in ("degraded", "hinted") if getattr(receipt, fact)})
         if f == VIEW:
-            value = done.number if done.policy == "counter" else sorted(one.decode() for one in done.values)
+            value = _held(done)
         recorder.note(process, "ok", f, value=value, node=receipt.coordinator, **facts, **about)
+
+
+def _held(entry: Any) -> dict[str, Any]:
+    """What a key holds, whichever policy it is of."""
+    is_map = entry.policy == "map"
+    number = entry.counters.get(b"n", 0) if is_map else entry.number if entry.policy == "counter" else 0
+    elements = entry.sets.get(b"s", ()) if is_map else entry.members if entry.policy == "set" else ()
+    return {"n": number, "s": sorted(element.decode() for element in elements)}

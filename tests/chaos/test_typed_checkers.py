@@ -26,7 +26,7 @@ class Script:
         self.recorder.note(self._process, outcome, f, key="k", value=value if result is None else result)
 
     def rest(self, held: Any) -> list[str]:
-        self.call("view", None, result=held, final=True)
+        self.call("view", None, result={"n": held, "s": []} if isinstance(held, int) else {"n": 0, "s": held}, final=True)
         return [found.text for found in judge(self.recorder.history)]
 
 

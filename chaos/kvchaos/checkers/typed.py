@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kvchaos.causality import KeyStory
 from kvchaos.checkers.violations import Violation, events_of
@@ -25,7 +26,7 @@ def check_counted(calls: Sequence[Call]) -> list[Violation]:
     for key, (writes, final) in _by_key(calls, {"count"}).items():
         low = sum(call.invoke.value for call in writes if call.is_ok)
         high = sum(call.invoke.value for call in writes if not call.is_refused)
-        held = final.end.value or 0 if final.end is not None else 0
+        held = _held(final).get("n", 0)
         if not low <= held <= high:
             text = f"{low} was acknowledged, at most {high} may have been counted; the counter holds {held}"
             violations.append(Violation(COUNTED, key, text, events_of(*writes[-3:], final)))
@@ -37,7 +38,7 @@ def check_elements(calls: Sequence[Call], *, calm: bool) -> list[Violation]:
     that nothing was executed twice: then what was removed after its last addition is gone."""
     violations = []
     for key, (writes, final) in _by_key(calls, {"insert", "take"}).items():
-        held = set(final.end.value or ()) if final.end is not None else set()
+        held = set(_held(final).get("s", ()))
         for element in sorted({call.invoke.value for call in writes} | held):
             text, accused = _judge(element, element in held, writes, calm=calm)
             if text:
@@ -79,6 +80,10 @@ def check_latest(stories: Iterable[KeyStory]) -> list[Violation]:
                 text = f"{name} is there, though {by.node} wrote {by.write or 'a delete'} over it"
                 violations.append(Violation(LATEST, story.key, text, events_of(story.writes.get(name), story.final)))
     return violations
+
+
+def _held(final: Call) -> dict[str, Any]:
+    return dict(final.end.value) if final.end is not None else {}
 
 
 def _by_key(calls: Iterable[Call], kinds: set[str]) -> dict[str, tuple[list[Call], Call]]:

@@ -113,7 +113,9 @@ class Rest:
         client = self._world.client(PROBE)
         performer: Performer | TypedPerformer
         if self._schedule.policy in TYPED:
-            performer = TypedPerformer(client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True)
+            performer = TypedPerformer(
+                client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True, in_map=self._schedule.policy == "map"
+            )
         else:
             performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
         for number, key in enumerate(self._schedule.keys):

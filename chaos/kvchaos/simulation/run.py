@@ -149,7 +149,9 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
         at = process % len(clients)
         performer: Performer | TypedPerformer
         if schedule.policy in TYPED:
-            performer = TypedPerformer(clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
+            performer = TypedPerformer(
+                clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"
+            )
         else:
             performer = Performer(clients[at], recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
         work.append(world.spawn(schedule.client_ids[at], _perform(world, performer, operations, began_s)))

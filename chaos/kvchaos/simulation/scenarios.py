@@ -115,6 +115,12 @@ def sets(seed: int) -> Schedule:
     return _typed(seed, "sets", "set", {"insert": 3, "take": 2, "get": 1}, ["s0", "s1", "s2"])
 
 
+@scenario("maps")
+def maps(seed: int) -> Schedule:
+    """Maps of a counter and a set each, under the same faults: each field keeps what its kind promises."""
+    return _typed(seed, "maps", "map", {"count": 3, "insert": 2, "take": 1, "get": 1}, ["m0", "m1"])
+
+
 @scenario("last-writer")
 def last_writer(seed: int) -> Schedule:
     """Keys whose last writer wins, under wrong clocks and cuts: no write is buried under one that it was written over."""

@@ -37,7 +37,7 @@ FAULTS = {
 }
 """Kind of fault: its arguments, and what happens until `for_ms` later."""
 
-TYPED = frozenset({"counter", "set"})
+TYPED = frozenset({"counter", "set", "map"})
 """Policies whose keys are read as numbers and elements, not as values."""
 
 LOSES_COPIES = frozenset({"wipe", "rollback", "flip"})

@@ -40,7 +40,7 @@ def told(call: Call, names: Names) -> str:
     if call.f in CHANGES:
         return f"acknowledged by {by}, {took}"
     if call.f == "view":
-        return f"found {end.value} on {by}, {took}"
+        return f"found {end.value['n']} and {'+'.join(end.value['s']) or 'no elements'} on {by}, {took}"
     found = ", ".join(call.siblings) or "nothing"
     return f"found {found} on {by}, {took}; has seen {names.context(end.facts.get('context', ''))}"
 
