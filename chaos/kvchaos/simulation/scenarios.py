@@ -112,3 +112,15 @@ def epochs(seed: int) -> Schedule:
     """The ring moves on, at each node at another moment, while messages of the old one are on their way."""
     rng, base = Random(f"{seed}/epochs"), generate(seed)
     return replace(base, faults=draw_faults(rng, base, ["epoch", "stall", "slow", "crash"], share=0.8))
+
+
+@scenario("flood")
+def flood(seed: int) -> Schedule:
+    """Most operations come within three seconds, on slow disks: what is refused or late must be told as what it is."""
+    rng, swarm = Random(f"{seed}/flood"), generate(seed)
+    base = replace(swarm, write_ms=rng.choice([20.0, 100.0, 300.0]), timeout_ms=rng.choice([300, 800, 2500]))
+    operations = tuple(
+        replace(one, at_ms=2000 + rng.randrange(3000), level="preset") if rng.random() < 0.8 else one for one in swarm.operations
+    )
+    ordered = tuple(sorted(operations, key=lambda one: one.at_ms))
+    return replace(base, operations=ordered, faults=draw_faults(rng, base, ["pause", "stall", "slow"], share=0.5))
