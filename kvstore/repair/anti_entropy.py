@@ -58,8 +58,8 @@ class Run:
 
 
 class AntiEntropy:
-    """One node's exchanges, from `start` to `stop`. `is_busy`: whether clients are served. Counters are of keys, but for `rounds` and
-    `failed` (exchanges)."""
+    """One node's exchanges, from `start` to `stop`. `is_busy`: whether clients are served. Counters are of keys, but for
+    `rounds` and `failed` (exchanges)."""
 
     def __init__(
         self,
