@@ -19,6 +19,7 @@ from kvstore.api.interceptor import CallCounter
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.loop_lag import LoopLag
 from kvstore.api.metrics.collector import Exposition
+from kvstore.api.metrics.membership import collect_membership
 from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
@@ -57,7 +58,6 @@ class Assembly:
         self.directory: Directory | None = None
         self.peers: GrpcPeers | None = None
         self.calls: DetectorCalls | None = None
-        self.incarnations: IncarnationLedger | None = None
         self.detection: FailureDetection | None = None
         self.leases: Leases | None = None
         self.local: LocalNode | None = None
@@ -134,14 +134,13 @@ class Assembly:
             security=seams.security,
             timeout_s=2 * timing.probe_interval_ms / 1000,
         )
-        self.incarnations = IncarnationLedger(local.engine, local.committer)
         detection = FailureDetection(
             config.node_id,
             others,
             timing=timing,
             rng=seams.rng,
             carrier=self.calls,
-            incarnations=self.incarnations,
+            incarnations=IncarnationLedger(local.engine, local.committer),
             opinions=opinions,
             promptness=promptness,
             data=peers,
@@ -243,7 +242,13 @@ class Assembly:
             self.detection.link_broke(node)
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
-        exposition = Exposition(local, peers.links, lambda: self._seams.security.expires_at_ms) if local.telemetry.metrics else None
+        detection, calls = self.detection, self.calls
+        assert detection is not None and calls is not None, "made before"
+        exposition = None
+        if local.telemetry.metrics:
+            exposition = Exposition(
+                local, peers.links, lambda: self._seams.security.expires_at_ms, lambda: collect_membership(detection, calls)
+            )
         return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:

@@ -167,7 +167,8 @@ class LocalNode:
                 interval_s=config.limits.repair_interval_s,
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        replicas = Replicas(me, peers, opinions)
+        self.opinions = opinions or Opinions()
+        replicas = Replicas(me, peers, self.opinions)
         self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
@@ -195,7 +196,7 @@ class LocalNode:
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
-            opinions=replicas.opinions,
+            opinions=self.opinions,
             limits=limits,
             in_flight_max=config.limits.in_flight_max,
             timer=telemetry.timer,

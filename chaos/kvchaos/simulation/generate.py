@@ -57,6 +57,7 @@ def generate(seed: int) -> Schedule:
         disk_jitter_ms=rng.choice([0.4, 5.0, 20.0]),
         # A generator of its own: what the seeds of before have drawn stays so.
         repair_interval_s=Random(f"{seed}/repair").choice([0.0, 0.0, 1.0, 10.0]),
+        timing=Random(f"{seed}/timing").choice(["lan", "lan", "local"]),
     )
     operations = _operations(rng, base, losing)
     faults = draw_faults(rng, base, losing=losing)

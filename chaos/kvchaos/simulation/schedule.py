@@ -55,7 +55,7 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss."""
+    after a loss; `timing` is the failure detectors'."""
 
     seed: int
     scenario: str = "swarm"
@@ -76,6 +76,7 @@ class Schedule:
     write_ms: float = 0.1
     disk_jitter_ms: float = 0.4
     repair_interval_s: float = 0.0
+    timing: str = "lan"
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()

@@ -24,9 +24,14 @@ class Exposition:
     """The text of /metrics, for one reader at a time."""
 
     def __init__(
-        self, local: LocalNode, links: Mapping[str, PeerLink], certificate_expires_at_ms: Callable[[], int | None] = lambda: None
+        self,
+        local: LocalNode,
+        links: Mapping[str, PeerLink],
+        certificate_expires_at_ms: Callable[[], int | None],
+        membership: Callable[[], Iterator[Metric]],
     ) -> None:
-        self._collector = _NodeCollector(local, links, certificate_expires_at_ms)
+        """`membership` gives the families of failure detection."""
+        self._collector = _NodeCollector(local, links, certificate_expires_at_ms, membership)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
@@ -44,7 +49,14 @@ class Exposition:
 class _NodeCollector(Collector):
     """Every family of a node: `read` on the loop, then `collect` on any thread."""
 
-    def __init__(self, local: LocalNode, links: Mapping[str, PeerLink], expires_at_ms: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        local: LocalNode,
+        links: Mapping[str, PeerLink],
+        expires_at_ms: Callable[[], int | None],
+        membership: Callable[[], Iterator[Metric]],
+    ) -> None:
+        self._membership = membership
         self._local = local
         self._links = links
         self._expires_at_ms = expires_at_ms
@@ -73,6 +85,7 @@ class _NodeCollector(Collector):
         if telemetry.calls is not None:
             yield from collect_calls(telemetry.calls)
         yield from collect_links(self._links)
+        yield from self._membership()
         yield from collect_hints(local.hints, local.handoff.replayed)
         yield from collect_pace(local.pace)
         yield from collect_ring(local.ring.view)
