@@ -165,6 +165,7 @@ class LocalNode:
                 answering=self.answering,
                 others=others,
                 pace=pace,
+                is_busy=lambda: self.coordinator.in_flight > 0,
                 rng=random.Random(rng.getrandbits(64)),
                 interval_s=config.limits.repair_interval_s,
             )
