@@ -122,7 +122,7 @@ class NodeLimits:
     in_flight_bytes_max: int = 256 * MIB
     batch_operations_max: int = 4096
     connections_max: int = 4096
-    latency_target_ms: int = 200
+    latency_target_ms: int = 500
     hints_max: int = 200_000
     hints_bytes_max: int = 1024 * MIB
     hint_age_s_max: float = 3 * 3600.0
