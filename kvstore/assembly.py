@@ -33,6 +33,7 @@ from kvstore.seams import Directory, Seams
 from kvstore.storage.engine import Engine
 from kvstore.storage.incarnations import IncarnationLedger
 from kvstore.storage.namespaces import remember_namespaces, remember_policies
+from kvstore.storage.peer_leases import PeerLeases
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.detector_calls import DetectorCalls
@@ -81,6 +82,16 @@ class Assembly:
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
         advertised: dict[str, str] = {}
+
+        def on_remembered(actor: bytes, lease: int) -> None:
+            local.rebuilding.heard(actor, lease)
+
+        def on_answered(actor: bytes, lease: int) -> None:
+            local.rebuilding.heard(actor, lease, asked=True)
+
+        async def noted() -> None:
+            await local.rebuilding.noted()
+
         others = tuple(sorted(config.peers))
         promptness = Promptness(others, timer=telemetry.timer)
         peers = GrpcPeers(
@@ -95,6 +106,9 @@ class Assembly:
             on_round_trip=promptness.record,
             on_down=self._link_broke,
             advertised=advertised,
+            on_remembered=on_answered,
+            noted=noted,
+            remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -109,6 +123,7 @@ class Assembly:
             on_lease=self.leases.renewed,
             start_worker=seams.start_worker,
             telemetry=telemetry,
+            clean_state=directory.clean_state,
             opinions=opinions,
         )
         self.local = local
@@ -137,7 +152,15 @@ class Assembly:
         self.detection = detection
         if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
             self.http = seams.http(config.http, self._application(local, peers))
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
+        leases = PeerLeases(local.engine, local.committer)
+        doorkeeper = Doorkeeper(
+            identity,
+            frozenset(config.nodes),
+            peers.incarnation_of,
+            leases=leases.load(),
+            advertised=advertised,
+            on_lease=leases.remember,
+        )
         self.server = GrpcServer(
             seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
             config.listen,
@@ -155,12 +178,14 @@ class Assembly:
                 local.replica,
                 local.ring,
                 doorkeeper,
+                answering=local.answering,
                 telemetry=telemetry,
                 detector=detection.receive,
                 on_greeted=peers.greeted_by,
+                on_remembered=on_remembered,
                 security=seams.security,
             ),
-            AdminService(lambda: local.describe(advertised), self._status),
+            AdminService(lambda: local.describe(advertised), self._status, local.compare_now),
             security=seams.security,
         )
 

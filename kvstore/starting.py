@@ -23,11 +23,14 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     assert local and peers and leases and server and directory and parts.incarnations and parts.detection, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
+    local.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
     await parts.start_http()
     await server.start()
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     await local.ledger.leased()
+    # What the peers remember is replaced by what they are told next: what follows from it has to outlive us before.
+    await local.rebuilding.noted()
     await parts.incarnations.leased()
     go_on()
     await leases.tell()
@@ -39,5 +42,5 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     # From here on nothing waits.
     go_on()
     local.coordinator.stopped = None
-    local.handoff.start()
+    local.start_background()
     await server.serve()

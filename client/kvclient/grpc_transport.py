@@ -17,8 +17,8 @@ from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, Un
 from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import OnReply, Ring
 from kvproto import PROTOCOL
-from kvproto.codec import decode_cluster, decode_page, decode_replies, decode_status, encode_batch, encode_scan
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.codec import decode_cluster, decode_page, decode_progress, decode_replies, decode_status, encode_batch, encode_scan
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
@@ -125,6 +125,14 @@ class GrpcTransport:
         """See `Transport.status`."""
         try:
             return decode_status(await self._admin.Status(admin_pb2.StatusRequest(), timeout=UNARY_TIMEOUT_S))
+        except grpc.RpcError as error:
+            raise self._error_of(error) from error
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        """See `Transport.repair`."""
+        request = admin_pb2.RepairRequest(namespace=namespace, follow=follow)
+        try:
+            return decode_progress(await self._admin.Repair(request, timeout=UNARY_TIMEOUT_S))
         except grpc.RpcError as error:
             raise self._error_of(error) from error
 

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import TypeVar
 
+from xxhash import xxh3_64_intdigest
+
 from kvproto.columns import REQUEST_ID_BYTES, Kind
 from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
 from kvstore.coordinator.batch import Limits, SubBatch
 from kvstore.coordinator.operations import operations_of
 from kvstore.coordinator.policy_minting import PolicyMint, PolicyMinted, PutAside, Renamed
 from kvstore.core.hlc import HybridClock
+from kvstore.core.merkle.tree import items_of
 from kvstore.core.record import (
     Minted,
     covers_token,
@@ -52,13 +55,15 @@ T = TypeVar("T")
 class MintedColumns:
     """The writes of a sub-batch that were minted: columns in the order of `positions`, which are positions in the sub-batch.
 
-    `pairs`: those that are new here. `counts`: siblings held afterwards. `unseen`: positions whose contexts name writes that have
+    `pairs`: those that are new here; `before`: the items (core/merkle) of what they were built on, where there are trees. `counts`:
+    siblings held afterwards. `unseen`: positions whose contexts name writes that have
     to be fetched first. `caught_up`: what the others hold was merged first, and contexts that still name more are taken as they
     are. `values`: of increments, what their counters hold then, in
     digits.
     """
 
     __slots__ = (
+        "before",
         "caught_up",
         "contexts",
         "counts",
@@ -81,6 +86,7 @@ class MintedColumns:
         self.dots = dots
         self.records: list[bytes] = []
         self.pairs: list[tuple[bytes, bytes]] = []
+        self.before: list[int] = []
         self.contexts: list[bytes] = []
         self.counts: Sequence[int] = ()
         self.values: Sequence[bytes] = ()
@@ -104,9 +110,6 @@ class MintedColumns:
             counts = [counts[index] for index in kept]
         self.records = [record for record in records if record is not None]
         self.contexts, self.counts = contexts, counts
-        stale = {minted.dot for minted in unusual.values() if not minted.fresh}
-        pairs = list(zip(self.keys, self.records, strict=True))
-        self.pairs = [pair for pair, dot in zip(pairs, self.dots, strict=True) if dot not in stale] if stale else pairs
 
 
 class Minter:
@@ -155,10 +158,17 @@ class Minter:
         actor = self._ledger.actor
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
+        if store.is_rebuilding and not caught_up and len(sub.owners.nodes) > 1:
+            # What we hold may be less than what we acknowledged: the others say first what these writes are to replace.
+            out.unseen = list(wanted)
+            out.settle([None] * len(keys), {})
+            return out
         lost: list[int] = []
         durable = store.durable_in_turn(keys, lost)
         pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max
         records: list[bytes | None] = []
+        pairs, before = out.pairs, out.before
+        tracked, hashed = store.forest is not None, xxh3_64_intdigest
         unusual: dict[int, Minted] = {}
         rows = zip(keys, dots, ids, durable, values, tokens, self._expiries(sub, at, now_ms))  # noqa: B905 - some repeat for ever
         for store_key, dot, request_id, held, value, token, expires_ms in rows:
@@ -184,6 +194,9 @@ class Minter:
                     continue
             stage(store_key, record)
             records.append(record)
+            pairs.append((store_key, record))
+            if tracked:  # items_of, for one; a batch of large bases is not held for it
+                before.append(0 if base is None else hashed(base, hashed(store_key)))
         out.settle(records, unusual)
         return out
 
@@ -230,6 +243,9 @@ class Minter:
                 if one.fresh:
                     out.grown_bytes += len(one.record)
                     store.stage(store_key, one.record)
+                    out.pairs.append((store_key, one.record))
+                    if store.forest is not None:
+                        out.before += items_of([store_key], [base])
                 continue
             records.append(None)
         out.settle(records, dict(minted))

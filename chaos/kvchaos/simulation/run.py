@@ -95,7 +95,7 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         cluster=cluster,
         network=NetworkSettings(link=link, late_share=schedule.late_share),
         disk=DiskSettings(write_ms=schedule.write_ms, jitter_ms=schedule.disk_jitter_ms),
-        limits=NodeLimits(record_cache_bytes=schedule.cache_bytes),
+        limits=NodeLimits(record_cache_bytes=schedule.cache_bytes, repair_interval_s=schedule.repair_interval_s),
         keep_events=keep_events,
         check_every=CHECK_EVERY_TURNS,
         limit_s=LIMIT_S,

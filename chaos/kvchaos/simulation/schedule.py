@@ -57,7 +57,8 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
-    names of what may be asserted (kvchaos.checkers.judge). `policy` is that of the only namespace."""
+    names of what may be asserted (kvchaos.checkers.judge). `policy` is that of the only namespace. Without a `repair_interval_s`
+    replicas compare their records only after a loss."""
 
     seed: int
     scenario: str = "swarm"
@@ -78,6 +79,7 @@ class Schedule:
     late_share: float = 0.5
     write_ms: float = 0.1
     disk_jitter_ms: float = 0.4
+    repair_interval_s: float = 0.0
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()

@@ -34,6 +34,10 @@ STATUS_FIELDS = (
     "divergent_partitions",
     "quarantined",
     "version",
+    "rebuilding",
+    "trees_unknown",
+    "differences",
+    "repaired",
 )
 
 
@@ -53,7 +57,8 @@ def status(ctx: click.Context, wait: str | None) -> int:
 
     Dropped hints, the oldest hint's age, divergent partitions and quarantined records have columns where there are any.
 
-    Converged: every node is alive, all have the same ring epoch, and no hint and no divergent partition is left.
+    Converged: every node is alive, all have the same ring epoch, no hint is left, and every partition was compared with every other
+    replica of it just now and is equal. A node that is rebuilding has lost records and does not count for reads until it has them.
     """
     options = Options.of(ctx)
 
@@ -125,13 +130,17 @@ def obstacles(rows: list[NodeStatus]) -> list[str]:
     if len(epochs) > 1:
         found.append(f"ring epochs {', '.join(map(str, epochs))}")
     found += [f"{row.node_id} has {row.hints_pending} hints" for row in rows if row.hints_pending]
+    found += [f"{row.node_id} is rebuilding" for row in rows if row.rebuilding]
+    found += [f"{row.node_id} has {row.trees_unknown} hash trees to rebuild" for row in rows if row.trees_unknown]
     found += [f"{row.node_id} has {row.divergent_partitions} divergent partitions" for row in rows if row.divergent_partitions]
     return found
 
 
 def status_row(row: NodeStatus) -> dict[str, Any]:
     """One node as JSON."""
-    return {name: getattr(row, "node_id" if name == "id" else name) for name in STATUS_FIELDS}
+    values = {name: getattr(row, "node_id" if name == "id" else name) for name in STATUS_FIELDS}
+    rounds = [{"namespace": last.namespace, "peer": last.peer, "age_s": round(last.age_s, 1)} for last in row.rounds]
+    return {**values, "rounds": rounds}
 
 
 def print_status(output: Output, rows: list[NodeStatus]) -> None:

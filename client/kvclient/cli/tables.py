@@ -11,12 +11,13 @@ from rich.text import Text
 from kvclient.cli.options import Output
 from kvclient.cli.output import Printer, console
 
-_STATE_STYLES = {"alive": "green", "slow": "yellow", "suspect": "yellow", "dead": "bold red"}
+_STATE_STYLES = {"alive": "green", "slow": "yellow", "suspect": "yellow", "rebuilding": "yellow", "dead": "bold red"}
 _TROUBLE = {
     "hints_dropped": "dropped",
     "oldest_hint_s": "oldest s",
     "divergent_partitions": "divergent",
     "quarantined": "quarantined",
+    "trees_unknown": "no trees",
 }
 _WIDTH_MAX = 1_000
 _BAR_WIDTH = 24
@@ -55,8 +56,19 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         silent = row["state"] == "dead"  # its numbers are not known
         figures = ["-" if silent else f"{row[name]:,.0f}" for name in ("ring_epoch", "keys", "hints_pending", *trouble)]
-        state = Text(row["state"], style=_STATE_STYLES.get(row["state"], ""))
+        said = "rebuilding" if row["rebuilding"] and not silent else row["state"]
+        state = Text(said, style=_STATE_STYLES.get(said, ""))
         table.add_row(row["id"], row["address"], row["zone"] or "-", state, *figures, row["version"] or "-")
+    _print(table)
+
+
+def repair_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a row a node: what was compared, found and brought together."""
+    right = ("partitions", "differing", "keys", "repaired", "unknown", "s")
+    table = _table([("node", "left"), *((name, "right") for name in right), ("unreachable", "left")])
+    for row in rows:
+        figures = [f"{row[name]:,}" for name in ("compared", "differing", "differences", "repaired", "unknown")]
+        table.add_row(row["id"], *figures, f"{row['elapsed_s']:.1f}", ", ".join(row["unreachable"]) or "-")
     _print(table)
 
 

@@ -42,6 +42,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "dump": ("kvclient.cli.dump:dump", "Write a namespace as JSON Lines; resumable."),
     "shell": ("kvclient.cli.shell:shell", "Type commands at a prompt, over one connection."),
     "status": ("kvclient.cli.cluster:status", "One row a node: state, epoch, hints, divergence."),
+    "repair": ("kvclient.cli.repair:repair", "Compare replicas now, and repair what differs."),
     "ring": ("kvclient.cli.cluster:ring", "Who owns what: shares of the ring, owners of a key."),
     "bench": ("kvclient.cli.bench:bench", "Measure the cluster under load."),
     "completion": ("kvclient.cli.completion:completion", "Print the script that completes kv in a shell."),
@@ -51,7 +52,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Commands for data": ("put", "get", "del", "scan", "load", "dump", "shell"),
     "Commands for counters, sets and maps": (("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel")),
-    "Commands for clusters": ("status", "ring", "dev", "serve", "demo"),
+    "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
     "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
 }

@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from kvstore.api.metrics.repair import collect_repair, collect_trees
 from kvstore.api.metrics.replication import collect_hints, collect_links, collect_pace, collect_ring
 from kvstore.api.metrics.requests import collect_calls, collect_requests
 from kvstore.api.metrics.runtime import collect_runtime
@@ -75,6 +76,10 @@ class _NodeCollector(Collector):
         yield from collect_hints(local.hints, local.handoff.replayed)
         yield from collect_pace(local.pace)
         yield from collect_ring(local.ring.view)
+        if local.anti_entropy is not None and local.lost_records is not None:
+            yield from collect_repair(local.anti_entropy, local.lost_records)
+        if local.forest is not None and local.trees is not None:
+            yield from collect_trees(local.forest, local.trees, local.rebuilding)
         if telemetry.commits is not None:
             yield from collect_commits(local, telemetry.commits)
         yield from collect_store(local)
