@@ -294,7 +294,7 @@ class Store:
                 continue
             try:
                 held = self.latest(store_key)
-                merged = record if held is None else self._join(store_key, held, record)
+                merged = record if held is None else self.join(store_key, held, record)
             except (RecordLost, DamagedRecord):
                 refused.append(position)
                 continue
@@ -319,13 +319,19 @@ class Store:
         except RecordLost:
             held = None
         if held is not None:
-            record = self._join(store_key, held, record)
+            record = self.join(store_key, held, record)
         self.stage(store_key, record)
         self.commit([(store_key, record)], done, before=items_of([store_key], [held]))
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
         self._cache.check()
+
+    def join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
+        """What two verified records of a key become together, as its namespace's policy has it; `held` itself if `new` adds
+        nothing."""
+        policy = self._joins.get(store_key[NAMESPACE_AT])
+        return merge_records(held, new) if policy is None else join_records(policy, held, new)
 
     def check_trees(self, prefixes: Iterable[bytes]) -> None:
         """Asserts that the known trees of `prefixes` are those of the durable records, when nothing is on its way to the disk; for
@@ -341,10 +347,6 @@ class Store:
             whole = [(store_key, record) for store_key, record in records if record is not None]
             if len(whole) == len(records):  # else a record is damaged, and nobody has noticed yet
                 self.forest.check(prefix, whole)
-
-    def _join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
-        policy = self._joins.get(store_key[NAMESPACE_AT])
-        return merge_records(held, new) if policy is None else join_records(policy, held, new)
 
     def _load(self, store_key: bytes) -> bytes | None:
         self.misses += 1

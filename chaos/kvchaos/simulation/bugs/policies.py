@@ -9,6 +9,7 @@ from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvstore.coordinator import policy_minting
 from kvstore.coordinator.read_repair import ReadRepair
+from kvstore.core.merkle.tree import items_of
 from kvstore.core.policies import plain
 from kvstore.core.policies.operations import Event
 from kvstore.core.policies.retrying import Verdict
@@ -46,7 +47,8 @@ def store_resolutions(patch: Patch) -> None:
             write = Sibling(dot, newest.request_id, newest.hlc + 1, newest.expires_ms, newest.tombstone, newest.value)
             record = mint(base, write, OVERWRITE, cutoff_ms=0, retries_max=32).record
             self._store.stage(sub.store_keys[position], record)
-            self._store.commit([(sub.store_keys[position], record)], lambda error: None)
+            key = sub.store_keys[position]
+            self._store.commit([(key, record)], lambda error: None, before=items_of([key], [base]))
 
     begin_before = patch.set(LocalNode, "__init__", begin)
     submit_before = patch.set(ReadRepair, "submit", submit)
