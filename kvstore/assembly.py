@@ -114,6 +114,8 @@ class Assembly:
                 local.ring,
                 doorkeeper,
                 telemetry=telemetry,
+                freshness=local.freshness,
+                reap_votes=local.reap_votes,
                 on_greeted=peers.greeted_by,
                 security=seams.security,
             ),

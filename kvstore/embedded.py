@@ -26,7 +26,7 @@ from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
 
 PREFIX = "embedded:"
 MEMORY_PREFIX = "embedded::memory:"
@@ -53,6 +53,10 @@ class NoPeers:
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -123,6 +127,7 @@ class EmbeddedNode:
             config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable, telemetry=telemetry
         )
         await local.ledger.leased()
+        local.reaper.start()
         return local
 
     async def _stop(self) -> None:

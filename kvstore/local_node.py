@@ -26,16 +26,21 @@ from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
+from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.repair.reap_votes import ReapVotes
+from kvstore.repair.reaping import Reaper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
+from kvstore.storage.tombstones import ReapStamps
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
@@ -119,10 +124,27 @@ class LocalNode:
         )
         self.hints.load(engine)
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
-        self.handoff = HintedHandoff(me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring)
+        self.handoff = HintedHandoff(
+            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock
+        )
+        grace = Grace(cluster.tombstone_grace_s)
+        self.freshness = Freshness(me, clock, grace)
+        self.stamps = ReapStamps(engine)
+        self.reap_votes = ReapVotes(me=me, store=self.store, hints=self.hints, stamps=self.stamps, ring=self.ring, clock=clock)
+        self.reaper = Reaper(
+            me=me,
+            store=self.store,
+            replica=self.replica,
+            votes=self.reap_votes,
+            plan=ReapingPlan(grace),
+            peers=peers,
+            ring=self.ring,
+            clock=clock,
+            rng=rng,
+        )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)
-        self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
+        self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -136,7 +158,15 @@ class LocalNode:
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
-            puts=PutCoordinator(minter=minter, store=self.store, hints=self.hints, replicas=replicas, clock=clock, durable=durable),
+            puts=PutCoordinator(
+                minter=minter,
+                store=self.store,
+                hints=self.hints,
+                replicas=replicas,
+                clock=clock,
+                freshness=self.freshness,
+                durable=durable,
+            ),
             gets=GetCoordinator(
                 store=self.store,
                 replicas=replicas,
@@ -198,11 +228,13 @@ class LocalNode:
         self.intake.check()
         self.ledger.check()
         self.hints.check()
+        self.reaper.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
         self.coordinator.stop()
         self.handoff.stop()
+        self.reaper.stop()
         await self.committer.close()
         self.replica.close()
         self.engine.close()

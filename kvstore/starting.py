@@ -38,4 +38,5 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     go_on()
     local.coordinator.stopped = None
     local.handoff.start()
+    local.reaper.start()
     await server.serve()

@@ -17,9 +17,11 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
+from kvstore.repair.reap_votes import ReapVotes
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.codec import encode_refusals, is_intact
+from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 from kvstore.transport.security import PlainText, Security
@@ -42,6 +44,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         doorkeeper: Doorkeeper,
         *,
         telemetry: Telemetry,
+        freshness: Freshness,
+        reap_votes: ReapVotes,
         on_greeted: Callable[[str], None] = lambda node: None,
         security: Security | None = None,
     ) -> None:
@@ -51,6 +55,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._timer = telemetry.timer
         self._slow_s = telemetry.slow_batch_s or float("inf")
         self._replica = replica
+        self._freshness = freshness
+        self._reap_votes = reap_votes
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
@@ -132,6 +138,21 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return peer_pb2.PageReply(error=encode_error(error))
         return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost)
 
+    async def Reap(self, request: peer_pb2.ReapRequest, context: Any) -> peer_pb2.ReapReply:
+        """What we say to the end of tombstones."""
+        refusal = (
+            self._security.why_not_peer(context)
+            or self._stale(request.ring_epoch, request.ring_hash)
+            or self._replica.why_misplaced(request.store_keys)
+        )
+        if refusal is not None:
+            return peer_pb2.ReapReply(error=encode_error(refusal))
+        try:
+            answer = await self._reap_votes.answer(decode_reap_question(request))
+        except KvError as error:
+            return peer_pb2.ReapReply(error=encode_error(error))
+        return peer_pb2.ReapReply(against=answer.against, now_ms=answer.now_ms, stamp=answer.stamp)
+
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
         try:
             while (request := await context.read()) is not END:
@@ -167,7 +188,10 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                 ),
                 found.size_bytes,
             )
-        if stores:
+        late = self._freshness.why_late(request.sent_ms, len(stores)) if stores else None
+        if late is not None:
+            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(late)))
+        elif stores:
             came_s = self._timer()
 
             def done(error: KvError | None, refused: Sequence[int]) -> None:

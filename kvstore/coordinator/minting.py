@@ -56,6 +56,7 @@ class MintedColumns:
         "dots",
         "grown_bytes",
         "keys",
+        "minted_ms",
         "pairs",
         "positions",
         "records",
@@ -67,6 +68,7 @@ class MintedColumns:
         self.caught_up = caught_up
         self.grown_bytes = 0
         self.keys = keys
+        self.minted_ms = 0
         self.positions = positions
         self.dots = dots
         self.records: list[bytes] = []
@@ -143,6 +145,7 @@ class Minter:
         actor = self._ledger.actor
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
+        out.minted_ms = now_ms
         lost: list[int] = []
         durable = store.durable_in_turn(keys, lost)
         pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max

@@ -23,6 +23,7 @@ from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import decode_context, encode_context, unseen
 from kvstore.core.versions import Context
 from kvstore.runtime import Clock
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk
@@ -31,12 +32,23 @@ from kvstore.transport.peers import FetchChunk
 class PutCoordinator:
     """Coordinates writes of keys that this node is a home replica of."""
 
-    def __init__(self, *, minter: Minter, store: Store, hints: HintTable, replicas: Replicas, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self,
+        *,
+        minter: Minter,
+        store: Store,
+        hints: HintTable,
+        replicas: Replicas,
+        clock: Clock,
+        freshness: Freshness,
+        durable: bool,
+    ) -> None:
         self._minter = minter
         self._store = store
         self._hints = hints
         self._replicas = replicas
         self._clock = clock
+        self._freshness = freshness
         self._durable = durable
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
@@ -98,7 +110,10 @@ class PutCoordinator:
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
         me, holders, ring_hash = self._replicas.me, seats.holders.items(), sub.view.ring.hash
         sub.story = arrivals
-        self._replicas.store_at_others(holders, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace)
+        since_ms = minted.minted_ms
+        self._replicas.store_at_others(
+            holders, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace, since_ms=since_ms
+        )
         pointers: list[tuple[bytes, bytes]] = []
         if seats.absent:
             for home in seats.absent:
@@ -146,7 +161,9 @@ class PutCoordinator:
         if home == self._replicas.me or not seats.fill(home):
             return False
         seat = [(home, seats.holders[home])]
-        self._replicas.store_at_others(seat, minted.keys, minted.records, arrivals.deadline_s, arrivals, sub.view.ring.hash)
+        self._replicas.store_at_others(
+            seat, minted.keys, minted.records, arrivals.deadline_s, arrivals, sub.view.ring.hash, since_ms=minted.minted_ms
+        )
         return True
 
     def _came_late(self, answer: Answer, seats: Seats, keys: Sequence[bytes]) -> None:
@@ -226,7 +243,7 @@ class PutCoordinator:
         nothing."""
         loop = asyncio.get_running_loop()
         # Half of the time that is left: the other half is for the write itself.
-        arrivals = Arrivals(loop, (loop.time() + deadline_s) / 2)
+        arrivals, since_ms = Arrivals(loop, (loop.time() + deadline_s) / 2), self._clock.now_ms()
         keys = [sub.store_keys[position] for position in wanted]
         tokens, original = list(sub.group.contexts), sub.at()
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
@@ -241,7 +258,7 @@ class PutCoordinator:
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
                 end = min(end, answer.answered_below)
-                await self._take_in(keys, answer, arrivals.deadline_s)
+                await self._take_in(keys, answer, since_ms, arrivals.deadline_s)
                 if not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
@@ -273,10 +290,12 @@ class PutCoordinator:
         except RecordLost:
             return set()
 
-    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk, until_s: float) -> None:
-        """Merges what a replica holds differently into our own records; returns when that is durable or failed, or at `until_s`: a
-        slow disk of ours is no reason to keep a client waiting beyond its deadline."""
+    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float) -> None:
+        """Merges what a replica holds differently, asked at `since_ms`, into our own records; returns when that is durable or
+        failed, or at `until_s`: a slow disk of ours is no reason to keep a client waiting beyond its deadline."""
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
+        if self._freshness.why_late(since_ms, len(found)) is not None:
+            return  # we stood still meanwhile
         loop = asyncio.get_running_loop()
         merged: asyncio.Future[None] = loop.create_future()
 

@@ -27,10 +27,10 @@ from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
-from kvstore.transport.codec import decode_page
+from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
 from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
@@ -169,6 +169,15 @@ class WirePeers:
             context.done()
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
+
+    async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
+        await self._travel(self.me, node)
+        epoch, ring_hash = self._ring_of()
+        request = encode_reap(question, epoch=epoch, ring_hash=ring_hash)
+        service = self.cluster.members[node].peer_service
+        reply = await service.Reap(peer_pb2.ReapRequest.FromString(request.SerializeToString()), None)
+        await self._travel(node, self.me, may_have_applied=True)
+        return decode_reap(peer_pb2.ReapReply.FromString(reply.SerializeToString()))
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         return await self.cluster.members[node].local.status()
@@ -420,7 +429,14 @@ class Cluster:
         )
         identity = Identity(node, 1, self._settings, config.advertise, "")
         doorkeeper = Doorkeeper(identity, frozenset(self.ids), peers_incarnation)
-        peer_service = PeerService(local.replica, local.ring, doorkeeper, telemetry=local.telemetry)
+        peer_service = PeerService(
+            local.replica,
+            local.ring,
+            doorkeeper,
+            telemetry=local.telemetry,
+            freshness=local.freshness,
+            reap_votes=local.reap_votes,
+        )
         key_value_service = KeyValueService(
             local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs
         )

@@ -13,6 +13,7 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_GET: _ClassVar[Kind]
     KIND_PUT: _ClassVar[Kind]
     KIND_DELETE: _ClassVar[Kind]
+    KIND_TOUCH: _ClassVar[Kind]
 
 class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -50,6 +51,7 @@ KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
 KIND_DELETE: Kind
+KIND_TOUCH: Kind
 LEVEL_UNSPECIFIED: Level
 LEVEL_ONE: Level
 LEVEL_QUORUM: Level
