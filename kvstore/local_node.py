@@ -141,6 +141,7 @@ class LocalNode:
             ring=self.ring,
             clock=clock,
             rng=rng,
+            timer=telemetry.timer,
         )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers)

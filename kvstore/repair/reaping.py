@@ -9,7 +9,7 @@ with a time to live a row more, in and out. Reads need neither: what has expired
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 
@@ -50,6 +50,7 @@ class Reaper:
         ring: RingHolder,
         clock: Clock,
         rng: Random,
+        timer: Callable[[], float],
     ) -> None:
         self._me = me
         self._store = store
@@ -60,6 +61,7 @@ class Reaper:
         self._ring = ring
         self._clock = clock
         self._rng = rng
+        self._timer = timer
         self._running: asyncio.Task[None] | None = None
         self.expired = 0
         self.tombstones = 0
@@ -95,12 +97,11 @@ class Reaper:
 
     async def sweep(self) -> None:
         """One pass. Raises `KvError`."""
-        loop = asyncio.get_running_loop()
         start, tombstones = b"", 0
         while True:
-            began_s = loop.time()
+            began_s = self._timer()
             found = await self._replica.sweep(start, self._clock.now_ms())
-            took_s = loop.time() - began_s
+            took_s = self._timer() - began_s
             tombstones += len(found.tombstones)
             await self._end_expired(found)
             await self._reap(found)
@@ -152,10 +153,10 @@ class Reaper:
         ]
         if not mine:
             return
-        fresh, ripe = self._plan.sort(mine, asyncio.get_running_loop().time())
+        fresh, ripe = self._plan.sort(mine, self._timer())
         for some in _cut(fresh):
             agreed, _ = await self._look(ReapStep.CONFIRM, some, 0)
-            self._plan.confirm(agreed, asyncio.get_running_loop().time())
+            self._plan.confirm(agreed, self._timer())
         for some in _cut(ripe):
             await self._reap_some(some)
 
