@@ -26,6 +26,7 @@ from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
+from kvstore.coordinator.touch import TouchCoordinator
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
@@ -156,18 +157,20 @@ class LocalNode:
             retry_ids_max=cluster.retry_ids_max,
         )
         self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
+        puts = PutCoordinator(
+            minter=minter,
+            store=self.store,
+            hints=self.hints,
+            replicas=replicas,
+            clock=clock,
+            freshness=self.freshness,
+            durable=durable,
+        )
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
-            puts=PutCoordinator(
-                minter=minter,
-                store=self.store,
-                hints=self.hints,
-                replicas=replicas,
-                clock=clock,
-                freshness=self.freshness,
-                durable=durable,
-            ),
+            puts=puts,
+            touches=TouchCoordinator(puts=puts, minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(
                 store=self.store,
                 replicas=replicas,

@@ -226,11 +226,12 @@ def _singles_group(shape: Shape, operations: Sequence[Any], ids: RequestIds) -> 
     if shape.writes:
         writes: Sequence[Write] = operations
         token = shape.contexts.token
-        contexts = [token(write.key) if write.context is None else write.context for write in writes]
-        group.contexts = contexts if any(contexts) else ()
+        if shape.kind is not Kind.TOUCH:  # which supersedes nothing
+            contexts = [token(write.key) if write.context is None else write.context for write in writes]
+            group.contexts = contexts if any(contexts) else ()
         if shape.kind is Kind.PUT:
             group.values = [write.value for write in writes]
-            group.ttls_ms = [write.ttl_ms for write in writes] if shape.has_ttl else ()
+        group.ttls_ms = [write.ttl_ms for write in writes] if shape.has_ttl else ()
         group.request_ids = _issue(writes, ids)
     return group
 

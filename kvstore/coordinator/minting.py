@@ -27,9 +27,10 @@ from kvstore.core.record import (
     mint,
     overwrite,
     own_context,
+    touch_record,
     unseen,
 )
-from kvstore.core.versions import Context, Sibling, covers
+from kvstore.core.versions import DOT_BYTES, NO_REQUEST, Context, Sibling, covers
 from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
@@ -37,6 +38,8 @@ from kvstore.storage.store import Store
 SIBLING_OVERHEAD_BYTES = 160
 GROWN_BYTES_MAX = 32 * 1024 * 1024
 """Of records with siblings that one batch may mint: a write of a few bytes beside large siblings is as large as they are."""
+
+NO_DOT = bytes(DOT_BYTES)
 
 T = TypeVar("T")
 
@@ -50,6 +53,7 @@ class MintedColumns:
     """
 
     __slots__ = (
+        "absent",
         "caught_up",
         "contexts",
         "counts",
@@ -77,6 +81,16 @@ class MintedColumns:
         self.counts: Sequence[int] = ()
         self.refused: list[tuple[int, KvError]] = []
         self.unseen: list[int] = []
+        self.absent: list[int] = []
+
+    def take_touched(self, records: Sequence[bytes | None], counts: Sequence[int]) -> None:
+        """`records` by index, None where there was nothing to touch, and how many values of each were touched."""
+        kept = [index for index, record in enumerate(records) if record is not None]
+        self.keys, self.positions = [self.keys[index] for index in kept], [self.positions[index] for index in kept]
+        self.dots, self.counts = [self.dots[index] for index in kept], [counts[index] for index in kept]
+        self.records = [record for record in records if record is not None]
+        self.contexts = [b""] * len(kept)  # a touch is no write: its author has seen nothing
+        self.pairs = list(zip(self.keys, self.records, strict=True))
 
     def settle(self, records: Sequence[bytes | None], unusual: dict[int, Minted]) -> None:
         """The loop is done: `records` by index, None where nothing was minted; `unusual` where the general path did it."""
@@ -129,6 +143,43 @@ class Minter:
         self._store.admit(len(wanted), size_bytes)
         first = self._ledger.reserve(len(wanted))
         return self._mint(sub, wanted, first, caught_up)
+
+    def touch(self, sub: SubBatch, wanted: Sequence[int]) -> MintedColumns:
+        """Stages the records at the positions `wanted` with another time of expiry; `absent` are those without a live value.
+        Nothing is minted. Raises `KvError` if nothing was staged."""
+        self._store.admit(len(wanted), SIBLING_OVERHEAD_BYTES * len(wanted))
+        now_ms = self._clock.now_ms()
+        cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
+        original = sub.at()
+        at = [original[position] for position in wanted]
+        ids = _request_ids(sub.group.request_ids, at) if sub.group.request_ids else repeat(NO_REQUEST)
+        out = MintedColumns([sub.store_keys[position] for position in wanted], wanted, [NO_DOT] * len(wanted), caught_up=True)
+        out.minted_ms = now_ms
+        records: list[bytes | None] = []
+        counts: list[int] = []
+        for index, (request_id, expires_ms) in enumerate(zip(ids, self._expiries(sub, at, now_ms), strict=False)):
+            if index == len(wanted):
+                break
+            key, touched = out.keys[index], None
+            try:
+                if request_id != NO_REQUEST and request_id < cutoff:
+                    raise _too_late(self._retry_window_ms)
+                base = self._store.latest(key)
+                touched = None if base is None else touch_record(base, now_ms, expires_ms)
+                if touched is None:
+                    out.absent.append(wanted[index])
+            except (RecordLost, RetryWindowPassed) as error:
+                out.refused.append((wanted[index], error))
+            if touched is None:
+                records.append(None)
+                counts.append(0)
+                continue
+            record, out.dots[index], count = touched
+            self._store.stage(key, record)
+            records.append(record)
+            counts.append(count)
+        out.take_touched(records, counts)
+        return out
 
     def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
         """The loop over a batch: nothing in it but what each write needs. The unusual ones leave it for the general path."""
@@ -236,7 +287,7 @@ class Minter:
         ttls = sub.group.ttls_ms
         if len(ttls) > 1:
             return [now_ms + ttls[index] if ttls[index] else 0 for index in at]
-        ttl_ms = ttls[0] if ttls else sub.space.info.ttl_ms if sub.group.kind is Kind.PUT else 0
+        ttl_ms = ttls[0] if ttls else 0 if sub.group.kind is Kind.DELETE else sub.space.info.ttl_ms
         return repeat(now_ms + ttl_ms if ttl_ms else 0)
 
     def _own_ids(self, now_ms: int, count: int) -> bytes:

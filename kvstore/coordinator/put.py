@@ -59,7 +59,7 @@ class PutCoordinator:
         many nodes as there are will do, and the receipt says so.
         """
         seats = self._replicas.seats(sub)
-        refusal = self._refusal(sub, seats)
+        refusal = self.why_not(sub, seats)
         if refusal is not None:
             emit(GroupReply(sub.group_index, positions=sub.original(None), error=refusal), len(sub.store_keys))
             return
@@ -79,7 +79,7 @@ class PutCoordinator:
                 again = self._replicas.seats(sub)  # seats change while a round goes on: each has its own
                 both.create_task(self._run_after_catching_up(sub, minted.unseen, again, deadline_s, emit))
 
-    def _refusal(self, sub: SubBatch, seats: Seats) -> KvError | None:
+    def why_not(self, sub: SubBatch, seats: Seats) -> KvError | None:
         """Why nothing is written at all: too few can be reached, or we cannot hold more for others."""
         if len(seats) < sub.need and not sub.sloppy:
             return out_of_reach(sub, seats.absent)
@@ -104,6 +104,10 @@ class PutCoordinator:
         return minted
 
     # --- replicating
+
+    async def replicate(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float, emit: Emit) -> None:
+        """Sends what was staged to the others and to our own disk, in the turn in which it was, and answers it."""
+        await self._collect(sub, minted, seats, self._send(sub, minted, seats, deadline_s), emit)
 
     def _send(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float) -> Arrivals:
         """Sends the records to the others and to our own disk; where the answers arrive."""
@@ -258,7 +262,7 @@ class PutCoordinator:
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
                 end = min(end, answer.answered_below)
-                await self._take_in(keys, answer, since_ms, arrivals.deadline_s)
+                await self.take_in(keys, answer, since_ms, arrivals.deadline_s)
                 if not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
@@ -290,7 +294,7 @@ class PutCoordinator:
         except RecordLost:
             return set()
 
-    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float) -> None:
+    async def take_in(self, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float) -> None:
         """Merges what a replica holds differently, asked at `since_ms`, into our own records; returns when that is durable or
         failed, or at `until_s`: a slow disk of ours is no reason to keep a client waiting beyond its deadline."""
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]

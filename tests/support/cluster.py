@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from kvproto.codec import decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
@@ -305,7 +305,7 @@ class Cluster:
         self._answers: list[Answer] = []
         self.defects: list[str] = []  # exceptions in callbacks, which would otherwise only be logged
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.defects.append(str(context)))
         for node in self.ids:
             self.members[node] = self._build(node)

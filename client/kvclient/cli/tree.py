@@ -28,6 +28,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "put": ("kvclient.cli.data:put", "Store a value under a key."),
     "get": ("kvclient.cli.data:get", "Print the value of one or more keys."),
     "del": ("kvclient.cli.data:delete", "Delete one or more keys."),
+    "touch": ("kvclient.cli.data:touch", "Give a key another time to live."),
     "scan": ("kvclient.cli.scan:scan", "List keys and values in key order."),
     "load": ("kvclient.cli.load:load", "Store every line of a JSON Lines file; resumable."),
     "dump": ("kvclient.cli.dump:dump", "Write a namespace as JSON Lines; resumable."),
@@ -40,7 +41,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 
 # How `kv --help` groups them. Commands that other distributions of this project add have their place here too.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Commands for data": ("put", "get", "del", "scan", "load", "dump", "shell"),
+    "Commands for data": ("put", "get", "del", "touch", "scan", "load", "dump", "shell"),
     "Commands for clusters": ("status", "ring", "dev", "serve", "demo"),
     "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
