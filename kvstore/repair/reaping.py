@@ -9,7 +9,7 @@ with a time to live a row more, in and out. Reads need neither: what has expired
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from random import Random
 
@@ -181,11 +181,18 @@ class Reaper:
         mine = await self._votes.answer(question)
         answers = {**await self._ask(others, question), self._me: mine}
         agreed = agreed_by_all(found, [*others, self._me], {node: answer.against for node, answer in answers.items()})
-        if len(answers) <= len(others):
+        if len(answers) <= len(others) or not self._clocks_agree(answers.values()):
             self.unanswered += len(found)
+            agreed = []
         else:
             self.objections += len(found) - len(agreed)
         return agreed, max(answer.stamp for answer in answers.values())
+
+    def _clocks_agree(self, answers: Iterable[ReapAnswer]) -> bool:
+        """Whether messages are judged by clocks that differ by no more than what the wait allows for."""
+        clocks = [answer.now_ms for answer in answers]
+        grace = self._plan.grace
+        return max(clocks) - min(clocks) <= 1000 * (grace.wait_s - grace.late_s)
 
     def _others(self) -> list[str]:
         return [member.id for member in self._ring.view.ring.members if member.id != self._me]

@@ -8,6 +8,7 @@ from kvchaos.causality import executions_of, stories_of
 from kvchaos.checkers.accumulated import check_accumulated
 from kvchaos.checkers.answers import check_answers
 from kvchaos.checkers.convergence import check_convergence
+from kvchaos.checkers.ended import check_ended, touched_keys
 from kvchaos.checkers.executions import check_executions
 from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.receipts import check_receipts
@@ -24,6 +25,7 @@ PROMISES = {
     "answers": "what an answer had seen stays seen: needs that no copy was taken away",
     "strict": "strict quorum reads are regular: needs that no copy was taken away",
     "accumulated": "sets and counters keep every acknowledged addition",
+    "ended": "what was deleted, superseded or has expired stays so, and nothing else ends",
     "receipts": "receipts tell the truth",
     "executions": "dots are minted once, and a write that is remembered is not executed again",
     "convergence": "the cluster comes to rest within its bound",
@@ -54,6 +56,7 @@ def judge(history: History) -> list[Violation]:
         "answers": lambda: check_answers(stories),
         "strict": lambda: check_strict(stories, n),
         "accumulated": lambda: check_accumulated(stories),
+        "ended": lambda: check_ended(stories, skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
         "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
         "executions": lambda: check_executions(events),
         "convergence": lambda: check_convergence(events),

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from kvchaos.operations import Operation
 from kvchaos.simulation.generate import draw_faults, generate, promises_for
-from kvchaos.simulation.schedule import Fault, Schedule
+from kvchaos.simulation.schedule import GRACE_MS, Fault, Schedule
 
 Scenario = Callable[[int], Schedule]
+
+FORGOTTEN = frozenset({"siblings", "reads", "answers", "strict", "accumulated"})
+"""Promises that are judged by what the state at rest has seen, which is forgotten with tombstones; "ended" is asserted instead."""
 
 SCENARIOS: dict[str, Scenario] = {"swarm": generate}
 DESCRIPTIONS = {"swarm": "Each seed draws which kinds of faults and operations exist at all, then how many and when."}
@@ -24,7 +28,10 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
     def register(draw: Scenario) -> Scenario:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
-            return replace(schedule, scenario=name, promises=promises_for(schedule.faults))
+            promises = promises_for(schedule.faults)
+            if schedule.grace_ms < GRACE_MS:
+                promises = tuple(one for one in promises if one not in FORGOTTEN)
+            return replace(schedule, scenario=name, promises=promises)
 
         SCENARIOS[name] = named
         DESCRIPTIONS[name] = (draw.__doc__ or "").strip()
@@ -94,3 +101,54 @@ def epochs(seed: int) -> Schedule:
     """The ring moves on, at each node at another moment, while messages of the old one are on their way."""
     rng, base = Random(f"{seed}/epochs"), generate(seed)
     return replace(base, faults=draw_faults(rng, base, ["epoch", "stall", "slow", "crash"], share=0.8))
+
+
+@scenario("reaping")
+def reaping(seed: int) -> Schedule:
+    """A grace of seconds: keys are written, deleted, touched and let expire while links stall for longer than it, nodes are away
+    for longer, crash in the middle of it, and clocks are wrong: what is gone must stay so though its tombstone is forgotten."""
+    rng, swarm = Random(f"{seed}/reaping"), generate(seed)
+    nodes = rng.choice([3, 3, 4])
+    base = replace(swarm, nodes=nodes, n=3, r=2, w=2, duration_ms=24_000, grace_ms=4000, retry_window_ms=2000, clients=2)
+    base = replace(base, delay_ms=0.2, jitter_ms=5.0, loss=0.0, write_ms=rng.choice([0.1, 5.0]), timeout_ms=1000)
+    kinds = ["put"] * 4 + ["delete"] * 3 + ["get"] * 2 + ["touch"]
+    faults: list[Fault] = []
+    rows: list[tuple[int, int, str]] = []
+    for first_ms in (500, 11_500):  # two episodes: something is written, it goes, time passes
+        rows += [(first_ms + rng.randrange(300), rng.randrange(4), "put") for _ in range(rng.randint(2, 6))]
+        rows += [(first_ms + 400 + rng.randrange(3000), rng.randrange(4), rng.choice(kinds)) for _ in range(rng.randint(4, 14))]
+        rows += [(first_ms + 2500 + rng.randrange(1500), rng.randrange(4), "delete") for _ in range(rng.randint(2, 6))]
+        faults += _reaping_faults(rng, base, first_ms)
+    rows.sort()
+    operations = tuple(
+        Operation(
+            process,
+            at_ms,
+            f,
+            f"r{rng.randrange(3)}",
+            f"w{number}",
+            rng.choice(["none", "none", "read", "own"]),
+            ttl_ms=0 if f in ("get", "delete") else rng.choice([0, 0, 400, 1500]),
+        )
+        for number, (at_ms, process, f) in enumerate(rows, 1)
+    )
+    return replace(base, operations=operations, faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))))
+
+
+def _reaping_faults(rng: Random, base: Schedule, first_ms: int) -> list[Fault]:
+    """What goes wrong in one episode: for longer than the grace, or in the middle of it."""
+    source, target = rng.sample(base.node_ids, 2)
+    long_ms = rng.choice([1500, 8000, 9500])
+    at_ms = first_ms + rng.randrange(200)
+    drawn = [
+        [Fault(at_ms, "stall", {"source": source, "target": target}, long_ms)],
+        [
+            Fault(at_ms, "stall", {"source": source, "target": target}, long_ms),
+            Fault(first_ms + rng.randrange(150, 600), rng.choice(["power", "crash"]), {"nodes": [source]}, 200),
+        ],
+        [Fault(first_ms + 300 + rng.randrange(400), "isolate", {"node": target}, long_ms)],
+        [Fault(first_ms + 300 + rng.randrange(400), "pause", {"node": target}, long_ms)],
+        [Fault(first_ms + rng.randrange(3000, 9000), "power", {"nodes": [source, target][: rng.choice([1, 2])]}, 300)],
+        [Fault(first_ms + rng.randrange(2000), "skew", {"node": source, "ms": rng.choice([-200, 200, 600_000, -600_000])}, 5000)],
+    ]
+    return [fault for chosen in rng.sample(drawn, rng.choice([1, 1, 2])) for fault in chosen]

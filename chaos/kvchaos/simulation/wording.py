@@ -17,6 +17,8 @@ def asked(call: Call) -> str:
     if call.f in WRITES and "write" in facts:
         knew = ", ".join((*facts.get("knew", ()), *facts.get("meant", ())))
         said += f" {call.write} " + ("over whatever is there" if call.overwrites else f"knowing {knew or 'nothing'}")
+    if facts.get("ttl_ms"):
+        said += f" for {facts['ttl_ms']} ms"
     level = facts.get("level", "preset")
     return said if level == "preset" else f"{said} at level {level}"
 
@@ -33,6 +35,8 @@ def told(call: Call, names: Names) -> str:
     by = "+".join(end.facts.get("acknowledged", ()))
     if call.f in WRITES:
         return f"acknowledged by {by} as {names.version(end.facts.get('version', ''))}, {took}"
+    if call.f == "touch":
+        return f"touched by {by}, {took}"
     found = ", ".join(call.siblings) or "nothing"
     return f"found {found} on {by}, {took}; has seen {names.context(end.facts.get('context', ''))}"
 
