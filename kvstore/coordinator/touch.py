@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
-from kvproto.errors import KvError, RecordLost
+from kvproto.errors import KvError, QuorumUnreachable, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.outcomes import Emit, receipt
@@ -78,7 +78,7 @@ class TouchCoordinator:
         digests = b"".join(map(self._digest, keys))
         self._replicas.fetch_from(others, keys, digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
         heard, end = [me], len(keys)
-        enough = len(sub.owners.nodes) - sub.need + 1
+        enough = _enough(sub)
         for _ in others:
             if len(heard) >= enough:
                 break
@@ -101,15 +101,26 @@ class TouchCoordinator:
         return NO_DIGEST if record is None else digest(record)
 
     def _nothing_there(self, sub: SubBatch, positions: Sequence[int], heard: Sequence[str]) -> GroupReply:
-        count = len(positions)
-        told = receipt(
-            sub, heard, now_ms=self._clock.now_ms(), durable=self._durable, degraded=len(heard) <= len(sub.owners.nodes) - sub.need
-        )
+        """Too few to overlap with whoever wrote last cannot say that there is nothing, whatever the preset would settle for."""
+        count, enough = len(positions), _enough(sub)
+        if len(heard) < enough:
+            error = QuorumUnreachable(
+                f"{len(heard)} of the {enough} replicas needed to say that there is nothing have answered: nothing was touched",
+                needed=enough,
+                received=len(heard),
+                contacted=len(sub.owners.nodes),
+            )
+            return GroupReply(sub.group_index, positions=sub.original(positions), error=error)
         return GroupReply(
             sub.group_index,
             positions=sub.original(positions),
             counts=[0] * count,
             versions=bytes(DOT_BYTES * count),
             contexts=[b""] * count,
-            receipt=told,
+            receipt=receipt(sub, heard, now_ms=self._clock.now_ms(), durable=self._durable),
         )
+
+
+def _enough(sub: SubBatch) -> int:
+    """Replicas, ourselves included, of which one has every write of this level and above; at least as many as the level takes."""
+    return max(sub.need, len(sub.owners.nodes) - sub.need + 1)

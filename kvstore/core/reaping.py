@@ -42,6 +42,11 @@ class Grace:
         return self.grace_s * 5 / 8
 
     @property
+    def clocks_s(self) -> float:
+        """By how much clocks may differ: what the wait is longer than messages are taken."""
+        return self.grace_s / 8
+
+    @property
     def age_s(self) -> float:
         """At the first look; with the wait, the grace."""
         return self.grace_s * 3 / 8

@@ -181,9 +181,10 @@ class Reaper:
         mine = await self._votes.answer(question)
         answers = {**await self._ask(others, question), self._me: mine}
         agreed = agreed_by_all(found, [*others, self._me], {node: answer.against for node, answer in answers.items()})
-        if len(answers) <= len(others) or not self._clocks_agree(answers.values()):
-            self.unanswered += len(found)
+        if not self._clocks_agree(answers.values()):
             agreed = []
+        if len(answers) <= len(others):
+            self.unanswered += len(found)
         else:
             self.objections += len(found) - len(agreed)
         return agreed, max(answer.stamp for answer in answers.values())
@@ -191,8 +192,7 @@ class Reaper:
     def _clocks_agree(self, answers: Iterable[ReapAnswer]) -> bool:
         """Whether messages are judged by clocks that differ by no more than what the wait allows for."""
         clocks = [answer.now_ms for answer in answers]
-        grace = self._plan.grace
-        return max(clocks) - min(clocks) <= 1000 * (grace.wait_s - grace.late_s)
+        return max(clocks) - min(clocks) <= 1000 * self._plan.grace.clocks_s
 
     def _others(self) -> list[str]:
         return [member.id for member in self._ring.view.ring.members if member.id != self._me]

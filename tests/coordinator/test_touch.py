@@ -98,6 +98,14 @@ async def test_a_touch_that_cannot_reach_its_level_is_refused_and_changes_nothin
     assert cluster.held("n1", b"k") == before
 
 
+async def test_too_few_replicas_do_not_say_that_there_is_nothing(cluster: Cluster) -> None:
+    """A preset degrades, but the only replica that is reached may be the only one that has missed the put."""
+    cluster.isolate("n1")
+    refused = await touch(cluster, "n1", b"k", ttl_ms=60_000)
+    assert isinstance(refused.error, QuorumUnreachable) and not refused.error.may_have_applied
+    assert (refused.error.needed, refused.error.received) == (2, 1)
+
+
 async def test_a_touch_that_is_older_than_the_retry_window_is_refused(cluster: Cluster) -> None:
     """It was on its way for longer: whoever sent it has given it up."""
     await cluster.put("n1", b"k", b"v", **ALL)

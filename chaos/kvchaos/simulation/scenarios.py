@@ -105,50 +105,56 @@ def epochs(seed: int) -> Schedule:
 
 @scenario("reaping")
 def reaping(seed: int) -> Schedule:
-    """A grace of seconds: keys are written, deleted, touched and let expire while links stall for longer than it, nodes are away
-    for longer, crash in the middle of it, and clocks are wrong: what is gone must stay so though its tombstone is forgotten."""
+    """A grace of two seconds: keys are written, deleted, touched and expire while messages hang, nodes are away for longer than it,
+    crash in the middle of it, and clocks are wrong: what is gone must stay so though its tombstone is forgotten."""
     rng, swarm = Random(f"{seed}/reaping"), generate(seed)
-    nodes = rng.choice([3, 3, 4])
-    base = replace(swarm, nodes=nodes, n=3, r=2, w=2, duration_ms=24_000, grace_ms=4000, retry_window_ms=2000, clients=2)
-    base = replace(base, delay_ms=0.2, jitter_ms=5.0, loss=0.0, write_ms=rng.choice([0.1, 5.0]), timeout_ms=1000)
-    kinds = ["put"] * 4 + ["delete"] * 3 + ["get"] * 2 + ["touch"]
+    base = replace(swarm, nodes=rng.choice([3, 3, 4]), n=3, r=2, w=rng.choice([1, 1, 2]), duration_ms=25_000, retry_window_ms=1000)
+    base = replace(base, grace_ms=rng.choice([2000, 2000, 16_000]))
+    base = replace(base, clients=2, timeout_ms=1000, delay_ms=0.2, jitter_ms=5.0, loss=0.0, write_ms=rng.choice([0.1, 0.1, 5.0]))
     faults: list[Fault] = []
-    rows: list[tuple[int, int, str]] = []
-    for first_ms in (500, 11_500):  # two episodes: something is written, it goes, time passes
-        rows += [(first_ms + rng.randrange(300), rng.randrange(4), "put") for _ in range(rng.randint(2, 6))]
-        rows += [(first_ms + 400 + rng.randrange(3000), rng.randrange(4), rng.choice(kinds)) for _ in range(rng.randint(4, 14))]
-        rows += [(first_ms + 2500 + rng.randrange(1500), rng.randrange(4), "delete") for _ in range(rng.randint(2, 6))]
+    rows: list[tuple[int, int, str, int]] = []
+    for episode, first_ms in enumerate((500, 8500, 16_500)):  # something is written, it goes, time passes
+        rows += [(first_ms + rng.randrange(120), rng.randrange(4), "put", episode) for _ in range(rng.randint(2, 6))]
+        rows += [(first_ms + 150 + rng.randrange(400), rng.randrange(4), "delete", episode) for _ in range(rng.randint(2, 6))]
+        if rng.random() < 0.5:
+            kinds = ["put", "put", "delete", "delete", "get", "touch"]
+            more = [(first_ms + 150 + rng.randrange(3000), rng.randrange(4), rng.choice(kinds)) for _ in range(rng.randint(1, 8))]
+            rows += [(*one, episode) for one in more]
         faults += _reaping_faults(rng, base, first_ms)
     rows.sort()
+    keys = rng.randint(1, 3)
     operations = tuple(
         Operation(
             process,
             at_ms,
             f,
-            f"r{rng.randrange(3)}",
+            f"r{episode}{rng.randrange(keys)}",
             f"w{number}",
             rng.choice(["none", "none", "read", "own"]),
             ttl_ms=0 if f in ("get", "delete") else rng.choice([0, 0, 400, 1500]),
         )
-        for number, (at_ms, process, f) in enumerate(rows, 1)
+        for number, (at_ms, process, f, episode) in enumerate(rows, 1)
     )
     return replace(base, operations=operations, faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))))
 
 
 def _reaping_faults(rng: Random, base: Schedule, first_ms: int) -> list[Fault]:
     """What goes wrong in one episode: for longer than the grace, or in the middle of it."""
-    source, target = rng.sample(base.node_ids, 2)
-    long_ms = rng.choice([1500, 8000, 9500])
-    at_ms = first_ms + rng.randrange(200)
+    source, target, third = rng.sample(base.node_ids, 3)
+    hangs_ms, away_ms = rng.choice([900, 3300, 4500, 6500]), rng.choice([1000, 5000])
+    gone = Fault(first_ms + rng.randrange(60, 160), rng.choice(["power", "crash", "crash"]), {"nodes": [source]}, 150)
+    slow = Fault(first_ms - 50, "slow", {"source": source, "target": target, "ms": hangs_ms}, 200)
+    wrong_ms = rng.choice([-80, 80, 600_000, -600_000])
     drawn = [
-        [Fault(at_ms, "stall", {"source": source, "target": target}, long_ms)],
-        [
-            Fault(at_ms, "stall", {"source": source, "target": target}, long_ms),
-            Fault(first_ms + rng.randrange(150, 600), rng.choice(["power", "crash"]), {"nodes": [source]}, 200),
-        ],
-        [Fault(first_ms + 300 + rng.randrange(400), "isolate", {"node": target}, long_ms)],
-        [Fault(first_ms + 300 + rng.randrange(400), "pause", {"node": target}, long_ms)],
-        [Fault(first_ms + rng.randrange(3000, 9000), "power", {"nodes": [source, target][: rng.choice([1, 2])]}, 300)],
-        [Fault(first_ms + rng.randrange(2000), "skew", {"node": source, "ms": rng.choice([-200, 200, 600_000, -600_000])}, 5000)],
+        # What a node in the place of another has sent hangs, and the node itself has forgotten that it did.
+        [Fault(first_ms - 100, "crash", {"nodes": [third]}, 300), slow, Fault(first_ms + 160, "crash", {"nodes": [source]}, 150)],
+        [Fault(first_ms - 100, "crash", {"nodes": [third]}, 300), slow, Fault(first_ms + 160, "crash", {"nodes": [source]}, 150)],
+        [Fault(first_ms, "stall", {"source": source, "target": target}, hangs_ms), gone],
+        [slow, gone],
+        [Fault(first_ms, "stall", {"source": source, "target": target}, hangs_ms)],
+        [Fault(first_ms + rng.randrange(100, 200), "isolate", {"node": target}, away_ms)],
+        [Fault(first_ms + rng.randrange(100, 200), "pause", {"node": target}, away_ms)],
+        [Fault(first_ms + rng.randrange(1500, 5000), "power", {"nodes": [source, target][: rng.choice([1, 2])]}, 300)],
+        [Fault(first_ms + rng.randrange(1000), "skew", {"node": source, "ms": wrong_ms}, 3000)],
     ]
     return [fault for chosen in rng.sample(drawn, rng.choice([1, 1, 2])) for fault in chosen]
