@@ -23,12 +23,18 @@ from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
 from kvstore.config import NodeConfig
+from kvstore.core.membership.opinions import Opinions
+from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.local_node import LocalNode
+from kvstore.membership.detection import FailureDetection
+from kvstore.membership.promptness import Promptness
 from kvstore.seams import Directory, Seams
 from kvstore.storage.engine import Engine
+from kvstore.storage.incarnations import IncarnationLedger
 from kvstore.storage.namespaces import remember_namespaces
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
+from kvstore.transport.detector_calls import DetectorCalls
 from kvstore.transport.grpc_peers import GrpcPeers
 from kvstore.transport.hello import Doorkeeper, Identity
 
@@ -49,6 +55,9 @@ class Assembly:
         self.config = config
         self.directory: Directory | None = None
         self.peers: GrpcPeers | None = None
+        self.calls: DetectorCalls | None = None
+        self.incarnations: IncarnationLedger | None = None
+        self.detection: FailureDetection | None = None
         self.leases: Leases | None = None
         self.local: LocalNode | None = None
         self.server: GrpcServer | None = None
@@ -70,6 +79,8 @@ class Assembly:
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
         advertised: dict[str, str] = {}
+        others = tuple(sorted(config.peers))
+        promptness = Promptness(others, timer=telemetry.timer)
         peers = GrpcPeers(
             identity,
             config.peers,
@@ -78,10 +89,14 @@ class Assembly:
             channel=seams.channel,
             security=seams.security,
             meter=telemetry.link,
+            timer=telemetry.timer,
+            on_round_trip=promptness.record,
+            on_down=self._link_broke,
             advertised=advertised,
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
+        opinions = Opinions()
         local = LocalNode(
             config,
             self._open_engine(directory),
@@ -92,8 +107,32 @@ class Assembly:
             on_lease=self.leases.renewed,
             start_worker=seams.start_worker,
             telemetry=telemetry,
+            opinions=opinions,
         )
         self.local = local
+        timing = TIMINGS[config.membership.timing]
+        self.calls = DetectorCalls(
+            config.node_id,
+            config.cluster.id,
+            config.peers,
+            channel=seams.channel,
+            security=seams.security,
+            timeout_s=2 * timing.probe_interval_ms / 1000,
+        )
+        self.incarnations = IncarnationLedger(local.engine, local.committer)
+        detection = FailureDetection(
+            config.node_id,
+            others,
+            timing=timing,
+            rng=seams.rng,
+            carrier=self.calls,
+            incarnations=self.incarnations,
+            opinions=opinions,
+            promptness=promptness,
+            data=peers,
+            ring=local.ring,
+        )
+        self.detection = detection
         if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
             self.http = seams.http(config.http, self._application(local, peers))
         doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
@@ -107,6 +146,7 @@ class Assembly:
                 traces=TraceIds(identity.incarnation),
                 logs=telemetry.logs,
                 intake=local.intake,
+                quotas=local.quotas,
                 operations_max=config.limits.batch_operations_max,
             ),
             PeerService(
@@ -116,6 +156,7 @@ class Assembly:
                 telemetry=telemetry,
                 freshness=local.freshness,
                 reap_votes=local.reap_votes,
+                detector=detection.receive,
                 on_greeted=peers.greeted_by,
                 security=seams.security,
             ),
@@ -133,6 +174,10 @@ class Assembly:
             self.watching.cancel()
         if self.leases is not None:
             self.leases.stop()
+        if self.detection is not None:
+            self.detection.stop()
+        if self.calls is not None:
+            await self.calls.close()
         if self.peers is not None:
             await self.peers.close()
         if self.loop_lag is not None:
@@ -167,6 +212,12 @@ class Assembly:
             self.local.check()
         if self.peers is not None:
             self.peers.check()
+        if self.detection is not None:
+            self.detection.check()
+
+    def _link_broke(self, node: str) -> None:
+        if self.detection is not None:
+            self.detection.link_broke(node)
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
         exposition = Exposition(local, peers.links, lambda: self._seams.security.expires_at_ms) if local.telemetry.metrics else None

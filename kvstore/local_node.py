@@ -22,15 +22,18 @@ from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.intake import make_intake
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.quotas import Quotas
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
+from kvstore.core.membership.opinions import Opinions
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.repair.pace import Pace
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
@@ -45,6 +48,9 @@ from kvstore.storage.tombstones import ReapStamps
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
+
+FULL_LOAD_OPERATIONS = 1024
+"""So many operations under way leave nothing over for work in the background."""
 
 COMMIT_BYTES_MAX = 1024 * 1024
 """Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
@@ -91,6 +97,7 @@ class LocalNode:
         durable: bool = True,
         start_worker: StartWorker = ThreadWorker,
         telemetry: Telemetry | None = None,
+        opinions: Opinions | None = None,
     ) -> None:
         cluster, me = config.cluster, config.node_id
         telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
@@ -125,8 +132,9 @@ class LocalNode:
         )
         self.hints.load(engine)
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
+        self.pace = Pace(self._load)
         self.handoff = HintedHandoff(
-            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock
+            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock, pace=self.pace
         )
         grace = Grace(cluster.tombstone_grace_s)
         self.freshness = Freshness(me, clock, grace)
@@ -141,11 +149,10 @@ class LocalNode:
             peers=peers,
             ring=self.ring,
             clock=clock,
-            rng=rng,
             timer=telemetry.timer,
         )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        replicas = Replicas(me, peers)
+        replicas = Replicas(me, peers, opinions)
         self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
@@ -166,6 +173,7 @@ class LocalNode:
             freshness=self.freshness,
             durable=durable,
         )
+        self.quotas = Quotas(cluster.namespaces, lambda: len(self.ring.view.ring.members))
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
@@ -182,6 +190,7 @@ class LocalNode:
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
+            opinions=replicas.opinions,
             limits=limits,
             in_flight_max=config.limits.in_flight_max,
             timer=telemetry.timer,
@@ -220,7 +229,7 @@ class LocalNode:
             commits=self.committer.commits,
             commit_records=self.committer.records,
             read_repairs=self.repair.repaired,
-            overloaded=self.coordinator.overloaded + self.intake.refused,
+            overloaded=self.coordinator.overloaded + self.intake.refused + self.intake.shed,
             uptime_s=uptime_s,
         )
 
@@ -243,6 +252,10 @@ class LocalNode:
         self.replica.close()
         self.engine.close()
         return None if self.committer.failure is not None else pack_state(self.ledger)
+
+    def _load(self) -> float:
+        """How busy clients keep the node, from 0 to 1; for those who can wait."""
+        return 1.0 if self.committer.is_behind else max(self.coordinator.in_flight / FULL_LOAD_OPERATIONS, self.intake.load)
 
     def _quarantined(self, store_key: bytes) -> None:
         self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)

@@ -6,6 +6,7 @@ its own seams.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from kvproto.columns import NodeStatus
 from kvproto.errors import KvError, ShuttingDown, StorageError
@@ -81,8 +82,10 @@ class Node:
 
     async def status(self) -> NodeStatus:
         """This node's own numbers."""
-        assert self.parts.local is not None, "asked through our own server"
-        return await self.parts.local.status(self.link_states(), asyncio.get_running_loop().time() - self._started_s)
+        local, detection = self.parts.local, self.parts.detection
+        assert local is not None and detection is not None, "asked through our own server"
+        status = await local.status(self.link_states(), asyncio.get_running_loop().time() - self._started_s)
+        return replace(status, incarnation=detection.incarnation, health=detection.health, opinions=detection.describe())
 
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""

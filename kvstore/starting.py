@@ -20,7 +20,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     has failed: what was closed by then must not be opened again. Raises `ClusterError` or `NotAllowed` when a peer refuses this
     node."""
     local, peers, leases, server, directory = parts.local, parts.peers, parts.leases, parts.server, parts.directory
-    assert local and peers and leases and server and directory, "built first"
+    assert local and peers and leases and server and directory and parts.incarnations and parts.detection, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
     await parts.start_http()
@@ -28,10 +28,12 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     await local.ledger.leased()
+    await parts.incarnations.leased()
     go_on()
     await leases.tell()
     go_on()
     peers.start()
+    parts.detection.start()
     # Ready means: the first write finds its quorum.
     await peers.wait_open(present, LINKS_WAIT_S)
     # From here on nothing waits.

@@ -162,7 +162,10 @@ class UniqueWrites:
             if fate is Fate.UNKNOWN:
                 self._processes[number] += len(self._processes)
             return fate
-        self.recorder.note(process, "ok", "write", key=key, value=name, version=getattr(done, "version", ""))
+        receipt = getattr(done, "receipt", None)
+        holders = [] if receipt is None else list(receipt.acknowledged)
+        version = getattr(done, "version", "")
+        self.recorder.note(process, "ok", "write", key=key, value=name, version=version, acknowledged=holders)
         self.acknowledged += 1
         async with self._progress:
             self._progress.notify_all()

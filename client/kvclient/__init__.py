@@ -64,6 +64,9 @@ if TYPE_CHECKING:
         QuorumUnreachable as QuorumUnreachable,
     )
     from kvclient.errors import (
+        QuotaExceeded as QuotaExceeded,
+    )
+    from kvclient.errors import (
         RecordLost as RecordLost,
     )
     from kvclient.errors import (
@@ -144,8 +147,9 @@ _HOMES = {
 _ERRORS = (
     ("AvailabilityError", "BadRequest", "BatchError", "CertificateExpired", "CertificateRefused", "CertificateRequired")
     + ("ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode", "ForkedClient", "KvError", "NodeUnreachable")
-    + ("NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "RecordLost", "RetryWindowPassed", "SettingsMismatch")
-    + ("ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError", "TlsNotSpoken", "TlsRequired", "TooLarge")
+    + ("NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "QuotaExceeded", "RecordLost", "RetryWindowPassed")
+    + ("SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError", "TlsNotSpoken")
+    + ("TlsRequired", "TooLarge")
     + ("UnknownAuthority", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch")
     + ("WrongHostName", "WrongLoop", "WrongMode")
 )  # fmt: skip

@@ -216,6 +216,7 @@ class Dispatcher:
         maybe_before = history is not None and history.maybe_applied
         request_id = operation.request_id if isinstance(operation, Write) else b""
         failure = self._failure(operation.shape, operation.deadline_s, error, maybe_before, request_id)
+        failure.elsewhere = self._membership.router.other_owner(operation.key, link) is not None
         delay_s = self._decide(failure)
         if delay_s is None:
             operation.fail(_final(failure))
@@ -253,6 +254,7 @@ class Dispatcher:
             ids = filter(None, (call.request_ids[index] for index in chosen)) if piece.shape.writes else ()
             request_id = min(ids, default=b"")  # the oldest: an id begins with its time
             failure = self._failure(piece.shape, call.deadline_s, error, maybe_before, request_id)
+            failure.elsewhere = self._membership.router.other_owner(call.keys[chosen[0]], link) is not None
             delay_s = self._decide(failure)
             if delay_s is None:
                 call.fail(chosen, _final(failure))

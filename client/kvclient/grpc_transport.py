@@ -82,7 +82,8 @@ class GrpcTransport:
         batch_id, self._next_id = self._next_id, self._next_id + 1
         ring = self._ring
         trace = ring.next_trace()
-        message = encode_batch(batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace)
+        sent_ms = int(asyncio.get_running_loop().time() * 1000)
+        message = encode_batch(batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace, sent_ms=sent_ms)
         sent = _Sent(len(groups), on_reply, trace)
         if self._closed:
             _answer(sent, ClientClosed("the client was closed"))

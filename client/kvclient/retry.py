@@ -4,7 +4,8 @@ Reads are always safe to repeat. A write carries its request id, so that a repet
 as long as the id is younger than the cluster's retry window; after that a write of unknown outcome stays unknown. Errors that a
 node answered with are retried within a budget (a tenth of the traffic, as in gRPC's and Finagle's retry throttling), because
 retries must not multiply the load of a cluster in trouble; failing over from a dead connection is not, since each can do so only
-once.
+once. A node that has too much to do is left for another owner of the key, where there is one; the second such answer is believed,
+and waited for as long as it says, and up to half as long again at random.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from kvclient.errors import KvError, NodeUnreachable, NotOwner, Overloaded, ShuttingDown, WrongEpoch
+from kvclient.errors import KvError, NodeUnreachable, NotOwner, Overloaded, QuotaExceeded, ShuttingDown, WrongEpoch
 
 BACKOFF_BASE_S = 0.02
 BACKOFF_MAX_S = 1.0
@@ -46,7 +47,8 @@ class RetryBudget:
 
 @dataclass(slots=True)
 class Failure:
-    """What is known when an attempt has failed. `id_age_ms` is of the write's request id, 0 when it was never sent."""
+    """What is known when an attempt has failed. `id_age_ms` is of the write's request id, 0 when it was never sent; `elsewhere`:
+    whether the next attempt goes to another owner of the key."""
 
     error: KvError
     attempt: int
@@ -54,6 +56,7 @@ class Failure:
     deadline_s: float
     maybe_applied: bool = False
     id_age_ms: int = 0
+    elsewhere: bool = False
 
 
 def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_window_ms: int) -> float | None:
@@ -70,12 +73,18 @@ def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_
         if failure.attempt >= RING_ATTEMPTS_MAX:
             return None
     else:
-        delay_s = max(delay_s, error.retry_after_s)
+        if not (failure.attempt == 0 and failure.elsewhere and _is_of_one_node(error)):
+            delay_s = max(delay_s, error.retry_after_s * rng.uniform(1.0, 1.5))
         if not isinstance(error, Overloaded) and failure.attempt + 1 >= ANSWERED_ATTEMPTS_MAX:
             return None
         if failure.now_s + delay_s < failure.deadline_s and not budget.take():
             return None
     return delay_s if failure.now_s + delay_s < failure.deadline_s else None
+
+
+def _is_of_one_node(error: KvError) -> bool:
+    """Whether another node may answer otherwise right now."""
+    return isinstance(error, Overloaded) and not isinstance(error, QuotaExceeded)
 
 
 def backoff_s(attempt: int, rng: Random) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -16,13 +16,17 @@ from kvproto.columns import GroupReply
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, Overloaded, TooLarge, WrongCluster
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
+from kvstore.api.admitted import Admitted, is_too_late
 from kvstore.api.large_replies import ANSWER_BYTES_MAX, held_bytes, in_messages, in_one_message
 from kvstore.api.malformed import refuse
+from kvstore.api.metered import Reply, within_quotas
 from kvstore.cluster.view import RingHolder
 from kvstore.config import NodeLimits
 from kvstore.coordinator.allowance import Allowance
 from kvstore.coordinator.coordinator import ROUND_OPERATIONS_MAX, Coordinator
 from kvstore.coordinator.intake import Call, Intake, make_intake
+from kvstore.coordinator.quotas import Quotas
+from kvstore.core.transit import Transit
 from kvstore.telemetry.limiter import BoundedLog
 from kvstore.telemetry.trace import TraceIds
 
@@ -35,8 +39,6 @@ SCAN_BYTES = 6 * 1024 * 1024
 """What a scan holds: a page of each node, their merge, and the message that is written."""
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
-
-Reply = Callable[[list[GroupReply], bool], None]
 
 
 class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
@@ -51,6 +53,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         traces: TraceIds,
         logs: BoundedLog,
         intake: Intake | None = None,
+        quotas: Quotas | None = None,
         operations_max: int = OPERATIONS_MAX,
     ) -> None:
         self._traces = traces
@@ -59,6 +62,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         self._ring = ring
         self._cluster_id = cluster_id
         self._intake = intake or make_intake("", NodeLimits())
+        self._quotas = quotas or Quotas({}, lambda: 1)
         self._operations_max = operations_max
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -67,6 +71,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         trace = self._traces.id_of(request.trace_id, context.invocation_metadata())
         left_s = context.time_remaining()
         if left_s is not None and left_s <= 0:
+            self._intake.expired += sum([len(group.keys) for group in request.groups])
             late = DeadlineExceeded("the deadline had passed when the request came: it was not executed")
             return self._refused(request, late, trace)
         try:
@@ -75,15 +80,15 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             return self._refused(request, error, trace)
         context.add_done_callback(lambda _: call.end())  # gRPC holds the answer until the client has read it
         try:
-            cost_bytes, operations = self._admit(request, call)
+            work = self._admit(request, call)
         except KvError as error:
             await call.turn(1)  # an answer without any work is no reason to come first
             return self._refused(request, error, trace)
         gathered = _Gathered(call)
-        await call.turn(min(operations, ROUND_OPERATIONS_MAX))
+        await call.turn(min(work.operations, ROUND_OPERATIONS_MAX))
         # A read that found a stale replica goes on listening after its reply: that must not reach the client.
-        work = self._execute(request, gathered.take, trace, call, cost_bytes, gathered)
-        task = asyncio.get_running_loop().create_task(work, name="batch")
+        executing = self._execute(request, gathered.take, trace, work, gathered)
+        task = asyncio.get_running_loop().create_task(executing, name="batch")
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         task.add_done_callback(lambda _: gathered.complete.set())
@@ -133,12 +138,21 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except Overloaded as error:
             yield key_value_pb2.ScanReply(error=encode_error(error, trace))
             return
+        query, quota = decode_scan(request), self._quotas.of.get(request.namespace)
+        over = quota.refusal(1, asyncio.get_running_loop().time()) if quota is not None else None
+        if over is not None:
+            yield key_value_pb2.ScanReply(error=encode_error(over, trace))
+            return
         call.charge(SCAN_BYTES)
-        async for page in self._coordinator.scan(decode_scan(request), trace=trace):
-            yield encode_page(page, trace)
+        async for page in self._coordinator.scan(query, trace=trace):
+            told = encode_page(page, trace)
+            if quota is not None:
+                quota.take(len(told.keys), told.ByteSize())
+            yield told
 
     async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call, malformed: list[DecodeError]) -> None:
         running: set[asyncio.Task[None]] = set()
+        transit = Transit()
         room = asyncio.Semaphore(STREAM_BATCHES_MAX)
         loop = asyncio.get_running_loop()
 
@@ -156,14 +170,14 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 if (request := await context.read()) is END:
                     break
                 try:
-                    cost_bytes, operations = self._admit(request, call)
+                    work = self._admit(request, call, transit.waited_s(request.sent_ms, loop.time()))
                 except KvError as error:
                     await call.turn(1)
                     outbox.send(self._refused(request, error, self._traces.id_of(request.trace_id)))
                     room.release()
                     continue
-                await call.turn(min(operations, ROUND_OPERATIONS_MAX))
-                task = loop.create_task(self._answer(request, outbox, call, cost_bytes))
+                await call.turn(min(work.operations, ROUND_OPERATIONS_MAX))
+                task = loop.create_task(self._answer(request, outbox, call, work))
                 running.add(task)
                 task.add_done_callback(finished)
             for task in list(running):
@@ -176,7 +190,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 task.cancel()
 
     async def _answer(
-        self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply], call: Call, cost_bytes: int
+        self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply], call: Call, work: Admitted
     ) -> None:
         batch_id, epoch, trace = request.batch_id, self._ring.view.ring.epoch, self._traces.id_of(request.trace_id)
 
@@ -191,27 +205,29 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 send(some, False)
             send(rest, last)
 
-        await self._execute(request, reply, trace, call, cost_bytes, _Paced(call, outbox))
+        await self._execute(request, reply, trace, work, _Paced(call, outbox))
 
-    def _admit(self, request: key_value_pb2.BatchRequest, call: Call) -> tuple[int, int]:
-        """Charges `request` to `call`; how much that was, and how many operations it has. Raises the `KvError` that answers all of
-        it: nothing was charged, nothing executed."""
+    def _admit(self, request: key_value_pb2.BatchRequest, call: Call, waited_s: float = 0.0) -> Admitted:
+        """Charges `request`, which waited to be read, to `call`. Raises the `KvError` that answers all of it: nothing was charged,
+        nothing executed, and nothing but the number of its operations was looked at."""
         refusal = self._refusal(request.cluster_id)
         if refusal is not None:
             raise refusal
         operations = self._count(request)
-        return call.admit(request.ByteSize(), operations), operations
+        if waited_s and is_too_late(request, waited_s):
+            self._intake.expired += operations
+            raise DeadlineExceeded("the deadline had passed when the request was read: it was not executed")
+        return Admitted(request, call, operations, waited_s)
 
     async def _execute(
-        self,
-        request: key_value_pb2.BatchRequest,
-        reply: Reply,
-        trace: bytes,
-        call: Call,
-        cost_bytes: int,
-        allowance: Allowance,
+        self, request: key_value_pb2.BatchRequest, reply: Reply, trace: bytes, work: Admitted, allowance: Allowance
     ) -> None:
         """Answers what was admitted."""
+
+        def tell(replies: list[GroupReply], last: bool) -> None:
+            work.tell(replies)
+            reply(replies, last)
+
         try:
             try:
                 groups = decode_groups(request)
@@ -220,9 +236,14 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 self._tell(refused, trace)
                 reply([GroupReply(index, error=refused) for index in self._indices(request)], True)
                 return
-            await self._coordinator.execute(groups, reply, hops=request.hops, trace=trace, allowance=allowance)
+            answer: Reply = tell
+            if self._quotas.of and not request.hops:  # whoever forwarded it has charged it
+                groups, answer = within_quotas(self._quotas, request, groups, tell, asyncio.get_running_loop().time())
+                if not groups:
+                    return
+            await self._coordinator.execute(groups, answer, hops=request.hops, trace=trace, allowance=allowance, came_s=work.came_s)
         finally:
-            call.release(cost_bytes)
+            work.end()
 
     def _count(self, request: key_value_pb2.BatchRequest) -> int:
         """The operations of a request. Raises `TooLarge` if these are more than one batch may have."""

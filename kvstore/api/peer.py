@@ -12,16 +12,19 @@ from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import encode_error
-from kvproto.errors import KvError, TooLarge, WrongEpoch
+from kvproto.errors import DeadlineExceeded, KvError, TooLarge, WrongCluster, WrongEpoch
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
+from kvstore.core.membership.messages import Message
+from kvstore.core.transit import Transit
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
+from kvstore.transport.detector_codec import decode_detector, encode_detector
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 from kvstore.transport.security import PlainText, Security
@@ -46,10 +49,13 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         telemetry: Telemetry,
         freshness: Freshness,
         reap_votes: ReapVotes,
+        detector: Callable[[str, Message], list[Message]] = lambda sender, message: [],
         on_greeted: Callable[[str], None] = lambda node: None,
         security: Security | None = None,
     ) -> None:
-        """`on_greeted` is told who was admitted."""
+        """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
+        who was admitted."""
+        self._detector = detector
         self._security = security or PlainText()
         self._logs = telemetry.logs
         self._timer = telemetry.timer
@@ -153,10 +159,27 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return peer_pb2.ReapReply(error=encode_error(error))
         return peer_pb2.ReapReply(against=answer.against, now_ms=answer.now_ms, stamp=answer.stamp)
 
+    async def Gossip(self, request: peer_pb2.DetectorMessage, context: Any) -> peer_pb2.DetectorReply:
+        """What the sender's failure detector says, and what ours answers at once."""
+        me = self._doorkeeper.me
+        refusal = self._security.why_not_peer(context, request.sender)
+        if refusal is None and request.cluster_id != me.cluster.id:
+            refusal = WrongCluster(f"node {me.node_id} belongs to another cluster", subject=me.cluster.id)
+        if refusal is not None:
+            return peer_pb2.DetectorReply(error=encode_error(refusal))
+        message = decode_detector(request)
+        answers = [] if message is None else self._detector(request.sender, message)
+        return peer_pb2.DetectorReply(messages=[encode_detector(me.cluster.id, me.node_id, answer) for answer in answers])
+
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
+        transit, loop = Transit(), asyncio.get_running_loop()
         try:
             while (request := await context.read()) is not END:
-                self._handle(request, outbox)
+                waited_s = transit.waited_s(request.sent_steady_ms, loop.time())
+                if waited_s * 1000 > request.timeout_ms > 0:
+                    self._drop(request, outbox)
+                else:
+                    self._handle(request, outbox)
                 await outbox.room()
         except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
             malformed.append(error)
@@ -206,6 +229,12 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             records = list(request.store_records)
             held_for = [(run.first, run.count, run.target) for run in request.hints]
             self._replica.merge(stores, records, done, intact=is_intact(request, records), held_for=held_for)
+
+    def _drop(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
+        """Nobody waits for any of it any more. A coordinator notes whom it could not tell what."""
+        self._replica.expired += len(request.store_keys) + len(request.fetch_keys)
+        late = DeadlineExceeded("the deadline had passed when the message was read: it was not executed")
+        outbox.send(peer_pb2.PeerReply(batch_id=request.batch_id, last=True, error=encode_error(late)))
 
     def _tell_slow(self, request: peer_pb2.PeerRequest, elapsed_s: float) -> None:
         """Beside the coordinator's `slow_batch` of the same trace: here it was the disk, or the queue in front of it."""

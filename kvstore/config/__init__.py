@@ -8,11 +8,20 @@
 from __future__ import annotations
 
 from kvstore.config.loading import ConfigError, load_config, parse_config
-from kvstore.config.values import ClusterConfig, NamespaceConfig, NodeConfig, NodeLimits, TelemetryConfig, TlsConfig
+from kvstore.config.values import (
+    ClusterConfig,
+    MembershipConfig,
+    NamespaceConfig,
+    NodeConfig,
+    NodeLimits,
+    TelemetryConfig,
+    TlsConfig,
+)
 
 __all__ = [
     "ClusterConfig",
     "ConfigError",
+    "MembershipConfig",
     "NamespaceConfig",
     "NodeConfig",
     "NodeLimits",

@@ -22,12 +22,14 @@ from kvstore.config.values import (
     MIB,
     NAMESPACE_ID_MAX,
     ClusterConfig,
+    MembershipConfig,
     NamespaceConfig,
     NodeConfig,
     NodeLimits,
     TelemetryConfig,
     TlsConfig,
 )
+from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.telemetry.logs import LEVELS
 
 MODES = ("eventual",)
@@ -44,7 +46,13 @@ REPLICAS_MAX = 9
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
-_TABLES = {"cluster": ClusterConfig, "limits": NodeLimits, "telemetry": TelemetryConfig, "tls": TlsConfig}
+_TABLES = {
+    "cluster": ClusterConfig,
+    "limits": NodeLimits,
+    "membership": MembershipConfig,
+    "telemetry": TelemetryConfig,
+    "tls": TlsConfig,
+}
 KNOWN_PATHS = tuple(field.name for field in fields(NodeConfig)) + tuple(
     f"{table}.{field.name}" for table, cls in _TABLES.items() for field in fields(cls)
 )
@@ -102,6 +110,7 @@ def _read_node(top: Table, base: Path) -> NodeConfig:
         tls=_read_tls(top.optional_table("tls"), base),
         limits=_read_limits(top.table("limits")),
         telemetry=_read_telemetry(top.table("telemetry")),
+        membership=_read_membership(top.table("membership")),
         cluster=_read_cluster(top.table("cluster")),
     )
     top.finish()
@@ -142,12 +151,19 @@ def _read_limits(table: Table) -> NodeLimits:
         in_flight_bytes_max=table.integer("in_flight_bytes_max", default.in_flight_bytes_max, minimum=8 * MIB, maximum=1 << 40),
         batch_operations_max=table.integer("batch_operations_max", default.batch_operations_max, minimum=2048, maximum=65_536),
         connections_max=table.integer("connections_max", default.connections_max, minimum=1, maximum=1 << 20),
+        latency_target_ms=table.integer("latency_target_ms", default.latency_target_ms, minimum=0, maximum=60_000),
         hints_max=table.integer("hints_max", default.hints_max, minimum=0, maximum=1 << 24),
         hints_bytes_max=table.integer("hints_bytes_max", default.hints_bytes_max, minimum=0, maximum=1 << 50),
         hint_age_s_max=float(table.integer("hint_age_s_max", int(default.hint_age_s_max), minimum=1, maximum=1 << 31)),
     )
     table.finish()
     return limits
+
+
+def _read_membership(table: Table) -> MembershipConfig:
+    timing = table.choice("timing", MembershipConfig().timing, available=sorted(TIMINGS))
+    table.finish()
+    return MembershipConfig(timing=timing)
 
 
 def _read_telemetry(table: Table) -> TelemetryConfig:
@@ -209,6 +225,8 @@ def _read_namespace(table: Table, default: NamespaceConfig) -> NamespaceConfig:
         policy=table.choice("policy", default.policy, available=POLICIES, planned=POLICIES_PLANNED),
         storage=table.choice("storage", default.storage, available=STORAGES, planned=STORAGES_PLANNED),
         durability=table.choice("durability", default.durability, available=DURABILITIES, planned=DURABILITIES_PLANNED),
+        quota_operations_per_s=table.integer("quota_operations_per_s", default.quota_operations_per_s, minimum=0, maximum=1 << 40),
+        quota_bytes_per_s=table.integer("quota_bytes_per_s", default.quota_bytes_per_s, minimum=0, maximum=1 << 50),
     )
     table.finish()
     return namespace

@@ -26,7 +26,8 @@ JsonValue = str | int | float | bool | None | dict[str, "JsonValue"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceConfig:
-    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused."""
+    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. A quota is what all
+    clients together may use of it a second, 0: as much as there is; each node grants an equal part."""
 
     id: int = DEFAULT_NAMESPACE_ID
     name: str = DEFAULT_NAMESPACE
@@ -39,6 +40,8 @@ class NamespaceConfig:
     policy: str = "siblings"
     storage: str = "disk"
     durability: str = "fsync"
+    quota_operations_per_s: int = 0
+    quota_bytes_per_s: int = 0
 
     def effective_n(self, nodes: int) -> int:
         """Replicas a key really has in a ring of `nodes` nodes."""
@@ -105,7 +108,8 @@ class NodeLimits:
     """Bounds of this node's memory and queues (docs/bounds.md); past one clients wait or get `Overloaded`, never unbounded memory.
 
     `in_flight_bytes_max` is what all requests under way may hold, with their answers; `connections_max` counts clients' connections
-    that have calls, `batch_operations_max` the operations of one message.
+    that have calls, `batch_operations_max` the operations of one message. What is under way is held so low that nothing waits for
+    much longer than `latency_target_ms`; 0: up to `in_flight_max`.
     """
 
     record_cache_bytes: int = 64 * MIB
@@ -115,6 +119,7 @@ class NodeLimits:
     in_flight_bytes_max: int = 256 * MIB
     batch_operations_max: int = 4096
     connections_max: int = 4096
+    latency_target_ms: int = 200
     hints_max: int = 200_000
     hints_bytes_max: int = 1024 * MIB
     hint_age_s_max: float = 3 * 3600.0
@@ -128,6 +133,14 @@ class TelemetryConfig:
     metrics: bool = True
     log_level: str = LEVEL_DEFAULT
     slow_batch_ms: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipConfig:
+    """How soon silent nodes are suspected: `timing` is lan, local (one machine) or wan. Not a setting of the cluster, so that it
+    can be changed node by node; nodes that differ for long judge each other less well."""
+
+    timing: str = "lan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +168,7 @@ class NodeConfig:
     tls: TlsConfig | None = None
     limits: NodeLimits = field(default_factory=NodeLimits)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    membership: MembershipConfig = field(default_factory=MembershipConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     @property

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
+from kvproto.errors import DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
@@ -21,6 +21,7 @@ from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
+from kvstore.core.membership.opinions import Opinions
 from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
 
@@ -30,6 +31,9 @@ Reply = Callable[[list[GroupReply], bool], None]
 DEFAULT_TIMEOUT_MS = 5000
 ROUND_OPERATIONS_MAX = 1024
 """More than these are begun one part after the other: whoever else waits for the processor must not wait for all of them."""
+
+
+DEAD, UNREACHABLE = 2, 3
 
 
 class BatchAnswer:
@@ -121,6 +125,7 @@ class Coordinator:
         gets: GetCoordinator,
         scans: ScanCoordinator,
         peers: PeerTransport,
+        opinions: Opinions,
         limits: Limits,
         in_flight_max: int,
         timer: Timer,
@@ -137,10 +142,13 @@ class Coordinator:
         self._gets = gets
         self._scans = scans
         self._peers = peers
+        self._opinions = opinions
         self._limits = limits
         self._in_flight_max = in_flight_max
         self.in_flight = 0
         self.overloaded = 0
+        self.expired = 0
+        """Operations whose deadline had passed when their turn came."""
         self.stopped: KvError | None = None
 
     async def execute(
@@ -151,9 +159,11 @@ class Coordinator:
         hops: int = 0,
         trace: bytes = b"",
         allowance: Allowance = UNLIMITED,
+        came_s: float | None = None,
     ) -> None:
         """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent. `trace`: the batch's
-        id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold."""
+        id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold.
+        `came_s`: from when on its deadlines count, by the loop's clock; None: from now."""
         if not groups:
             reply([], True)
             return
@@ -167,7 +177,7 @@ class Coordinator:
             return
         self.in_flight += operations
         try:
-            rounds = self._rounds(groups, answer, hops, loop.time(), trace, allowance)
+            rounds = self._rounds(groups, answer, hops, loop.time() if came_s is None else came_s, trace, allowance)
             if len(rounds) == 1:
                 await rounds[0]
             elif rounds:
@@ -211,7 +221,7 @@ class Coordinator:
         groups: Sequence[OperationGroup],
         answer: BatchAnswer,
         hops: int,
-        now_s: float,
+        came_s: float,
         trace: bytes,
         allowance: Allowance,
     ) -> list[Coroutine[None, None, None]]:
@@ -222,7 +232,7 @@ class Coordinator:
             for reply in refused:
                 answer.emit(reply, len(reply.positions or group.keys) or 1)
             timeout_ms = max(group.timeouts_ms, default=DEFAULT_TIMEOUT_MS) or DEFAULT_TIMEOUT_MS
-            deadline_s = now_s + timeout_ms / 1000
+            deadline_s = came_s + timeout_ms / 1000
             for sub in subs:
                 sub.trace = trace
                 if len(sub.store_keys) <= ROUND_OPERATIONS_MAX:
@@ -245,7 +255,11 @@ class Coordinator:
         told = RoundAnswer(answer, sub, self._slow)
         reading = sub.group.kind is Kind.GET
         try:
-            if not sub.owners.includes_me:
+            if asyncio.get_running_loop().time() >= deadline_s:  # it waited for its turn for too long: nobody waits for it any more
+                self.expired += len(sub.store_keys)
+                late = DeadlineExceeded("the deadline had passed when its turn came: it was not executed", subject=self._me)
+                told.emit(GroupReply(sub.group_index, positions=sub.original(None), error=late), len(sub.store_keys))
+            elif not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops)
             elif sub.group.kind is Kind.TOUCH:
                 await self._touches.run(sub, deadline_s, told.emit)
@@ -274,9 +288,9 @@ class Coordinator:
         preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
         loop = asyncio.get_running_loop()
         error = QuorumUnreachable("no home replica of the key can be reached", needed=sub.need, contacted=len(owners))
-        candidates = sorted(preferred, key=lambda node: not self._peers.reachable(node))
+        candidates = sorted(preferred, key=self._reluctance)
         if sub.sloppy:
-            candidates = [node for node in candidates if self._peers.reachable(node)]  # no time is lost on the others: see below
+            candidates = [node for node in candidates if self._reluctance(node) < DEAD]  # no time is lost on the others: see below
         for node in candidates:
             left_s = deadline_s - loop.time()
             group.timeouts_ms = (max(1, int(left_s * 1000)),)
@@ -306,6 +320,12 @@ class Coordinator:
             return
         error.may_have_applied = unknown and not reading  # whoever was asked before the last one counts too
         answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)
+
+    def _reluctance(self, node: str) -> int:
+        """The higher it is, the later `node` is asked to coordinate: the slow after others, then the dead, then the unreachable."""
+        if not self._peers.reachable(node):
+            return UNREACHABLE
+        return DEAD if node in self._opinions.dead else int(node in self._opinions.slow)
 
     def stop(self) -> None:
         """Refuses whatever comes from now on; what is in flight goes on."""

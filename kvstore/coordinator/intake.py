@@ -1,4 +1,4 @@
-"""How much clients may have under way at a node, in bytes, shared fairly between their connections.
+"""How much clients may have under way at a node, in bytes and in operations, shared fairly between their connections.
 
 Whatever a call makes the node hold is charged here: a batch from when it was read until it is answered (its bytes, and a fixed
 price for each operation), an answer until it was written, what a read has loaded meanwhile, a scan's pages. A connection may hold
@@ -6,7 +6,12 @@ as much as is still free, so that one alone gets half of it all, two get a third
 (Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998); and a small part of it all even
 when nothing is free, so that whoever asks for little is never kept waiting by those who took much. Past that a stream is not read
 any further; what arrived all the same and finds no room is refused with `Overloaded`. When the disk is behind, only those who hold
-little are read. Called by api/key_value.py only; belongs to one event loop.
+little are read.
+
+How many operations are under way follows from how long they take (core/admission.py). Whoever holds less than an equal part of that
+limit is taken on although it is reached, so that what one client has too much of is refused to that client; and a batch is refused
+as a whole, before any of it was looked at. Namespaces that have a quota are asked for it (quotas.py). Called by api/key_value.py
+only; belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -17,33 +22,37 @@ from collections.abc import Callable
 from kvproto.errors import Overloaded
 from kvstore.config import NodeLimits
 from kvstore.coordinator.turns import Line, Turns
+from kvstore.core.admission import AdmissionLimit, Aim
 
 RETRY_AFTER_S = 0.05
 REFUSED_RETRY_AFTER_S = 1.0
+LIMIT_MIN, LIMIT_FIRST, UNLIMITED = 256, 4096, 1 << 30
 
 
 class Connection:
     """One client's connection while it has calls, and what they hold together."""
 
-    __slots__ = ("calls", "held_bytes", "line", "peer")
+    __slots__ = ("calls", "held_bytes", "line", "operations", "peer")
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self.calls = 0
         self.held_bytes = 0
+        self.operations = 0
         self.line = Line()
 
 
 class Call:
     """What one call of a client makes the node hold. Ends with `end`, which lets go of whatever is left."""
 
-    __slots__ = ("_connection", "_has_ended", "_intake", "held_bytes")
+    __slots__ = ("_connection", "_has_ended", "_intake", "held_bytes", "operations")
 
     def __init__(self, intake: Intake, connection: Connection) -> None:
         self._intake = intake
         self._connection = connection
         self._has_ended = False
         self.held_bytes = 0
+        self.operations = 0
 
     @property
     def has_room(self) -> bool:
@@ -52,14 +61,31 @@ class Call:
         return held_bytes < intake.free_bytes or held_bytes < intake.share_bytes_min
 
     def admit(self, size_bytes: int, operations: int) -> int:
-        """Charges a batch and returns what to `release` for it. Raises `Overloaded` if there is no room: nothing was charged."""
-        intake = self._intake
+        """Takes a batch on: charges it, and returns what to `release` for it; its operations are under way until `finish`. Raises
+        `Overloaded` if there is no room, or too much under way: nothing was charged."""
+        intake, connection = self._intake, self._connection
+        if intake.operations >= intake.limit.limit and connection.operations + operations > intake.share_of(connection):
+            intake.shed += operations
+            raise intake.too_much()
         cost_bytes = min(size_bytes + operations * intake.operation_bytes, intake.bytes_max // 2)
-        if cost_bytes > intake.free_bytes and self._connection.held_bytes + cost_bytes > intake.share_bytes_min:
+        if cost_bytes > intake.free_bytes and connection.held_bytes + cost_bytes > intake.share_bytes_min:
             intake.refused += operations
             raise intake.overload()
         self.charge(cost_bytes)
+        self.operations += operations
+        intake.count(connection, operations)
         return cost_bytes
+
+    def finish(self, operations: int) -> None:
+        """So many are not under way any more. After the end of the call this was done already."""
+        operations = min(operations, self.operations)
+        self.operations -= operations
+        self._intake.count(self._connection, -operations)
+
+    def answered(self, writes: bool, operations: int, latency_s: float, now_s: float) -> None:
+        """A batch of so many operations had its first answer, `latency_s` after it came."""
+        intake = self._intake
+        intake.limit.answered(writes, operations, latency_s, intake.operations, now_s)
 
     def charge(self, size_bytes: int) -> None:
         """`size_bytes` more are held; by nobody any more if the call has ended, and what it began is only about to."""
@@ -106,6 +132,7 @@ class Call:
     def end(self) -> None:
         """Nothing of it is held any more, and what it still releases was released already."""
         self.release(self.held_bytes)
+        self.finish(self.operations)
         self._has_ended = True
         self._intake.leave(self._connection)
 
@@ -121,9 +148,12 @@ class Intake:
         bytes_max: int,
         operations_max: int,
         connections_max: int,
+        target_s: float = 0.0,
         is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_behind`: whether what was taken in waits for the disk already."""
+        """`target_s`: how long operations may wait before fewer are taken on; 0: that is no reason (`operations_max` is
+        the coordinator's to keep, too). `is_behind`: whether
+        what was taken in waits for the disk already."""
         self.me = me
         self.is_behind = is_behind
         self.turns = Turns()
@@ -132,7 +162,18 @@ class Intake:
         self.share_bytes_min = max(1, bytes_max // connections_max)
         self.connections_max = connections_max
         self.free_bytes = bytes_max
+        most, first, least = operations_max, LIMIT_FIRST, LIMIT_MIN
+        if not target_s:
+            most = first = least = UNLIMITED
+        aim = Aim(target_s=target_s, limit_min=min(least, most), limit_first=min(first, most), limit_max=most)
+        self.limit = AdmissionLimit(aim)
+        self.operations = 0
+        self.busy = 0
+        """Connections with operations under way."""
         self.refused = 0
+        self.shed = 0
+        self.expired = 0
+        """Operations: for want of room, because too much was under way, because their time was over before their turn."""
         self._connections: dict[str, Connection] = {}
         self._change: asyncio.Future[None] | None = None
 
@@ -162,6 +203,22 @@ class Intake:
             connection = self._connections[peer] = Connection(peer)
         connection.calls += 1
         return Call(self, connection)
+
+    def count(self, connection: Connection, operations: int) -> None:
+        """So many more of `connection` are under way."""
+        before = connection.operations
+        connection.operations += operations
+        self.operations += operations
+        self.busy += (connection.operations > 0) - (before > 0)
+
+    def share_of(self, connection: Connection) -> int:
+        """The operations that are an equal part of the limit, `connection` among those with any."""
+        return self.limit.limit // (self.busy + (not connection.operations))
+
+    @property
+    def load(self) -> float:
+        """How much of what may be under way is, or how late answers are: 0 for idle, 1 and more for enough."""
+        return max(self.operations / self.limit.limit, self.limit.pressure if self.operations else 0.0)
 
     def leave(self, connection: Connection) -> None:
         """A call of `connection` has ended; with its last one it is forgotten."""
@@ -193,8 +250,23 @@ class Intake:
             subject=self.me,
         )
 
+    def too_much(self) -> Overloaded:
+        """The refusal of more operations; to come again once those under way were answered."""
+        limit = self.limit
+        return Overloaded(
+            f"{self.me} has {self.operations} operations under way, answered after {limit.latency_s:.3f} s: no more than "
+            f"{limit.limit} are taken on",
+            retry_after_s=min(REFUSED_RETRY_AFTER_S, max(RETRY_AFTER_S, limit.latency_s)),
+            limit=limit.limit,
+            actual=self.operations,
+            subject=self.me,
+        )
+
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
+        self.limit.check()
+        assert sum(connection.operations for connection in self._connections.values()) == self.operations >= 0
+        assert sum(connection.operations > 0 for connection in self._connections.values()) == self.busy
         assert sum(connection.held_bytes for connection in self._connections.values()) == self.held_bytes
         assert all(connection.calls > 0 for connection in self._connections.values())
 
@@ -206,5 +278,6 @@ def make_intake(me: str, limits: NodeLimits, is_behind: Callable[[], bool] = lam
         bytes_max=limits.in_flight_bytes_max,
         operations_max=limits.in_flight_max,
         connections_max=limits.connections_max,
+        target_s=limits.latency_target_ms / 1000,
         is_behind=is_behind,
     )

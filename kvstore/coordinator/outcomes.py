@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kvproto.columns import GroupReply, Kind, Receipt
-from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
+from kvproto.errors import DeadlineExceeded, KvError, Overloaded, QuorumUnreachable
 from kvstore.coordinator.batch import SubBatch
 from kvstore.core.quorum import Tally
+
+STAND_INS_FULL_RETRY_AFTER_S = 1.0
 
 Emit = Callable[[GroupReply, int], None]
 """Takes a reply and the number of operations it answers."""
@@ -70,3 +72,18 @@ def not_met(sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, appl
         text = f"{able} of the {sub.need} replicas needed can {what} ({contacted} were asked; unreachable: {gone})"
         cls = QuorumUnreachable
     return cls(text, needed=sub.need, received=received, contacted=contacted, may_have_applied=applied)
+
+
+def nobody_holds(sub: SubBatch, tally: Tally, position: int) -> Overloaded:
+    """Why a preset fails although there are stand-ins: they hold too much for others already. What our own replica has stored of
+    the write stays, so it is unknown."""
+    received = tally.received(position)
+    return Overloaded(
+        f"{received} of the {sub.need} replicas needed did acknowledge; no stand-in can hold more for {', '.join(tally.failed)}",
+        needed=sub.need,
+        received=received,
+        contacted=len(tally.targets),
+        retry_after_s=STAND_INS_FULL_RETRY_AFTER_S,
+        subject="hints",
+        may_have_applied=True,
+    )

@@ -16,7 +16,7 @@ from kvproto.columns import GroupReply
 from kvproto.errors import KvError, NotOwner, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.minting import MintedColumns, Minter, names_more
-from kvstore.coordinator.outcomes import Emit, not_met, out_of_reach, receipt
+from kvstore.coordinator.outcomes import Emit, nobody_holds, not_met, out_of_reach, receipt
 from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
 from kvstore.coordinator.seats import Seats
 from kvstore.core.quorum import Outcome, Tally
@@ -27,6 +27,10 @@ from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk
+
+ASKED_AGAIN_MAX = 3
+ASKED_AGAIN_AFTER_S = 0.05
+"""A replica that can be reached and fails a write of a preset is asked so often again, after so long and then twice as long."""
 
 
 class PutCoordinator:
@@ -136,6 +140,8 @@ class PutCoordinator:
             if sub.sloppy:
                 tally.settle_for_less()
         missed = list(seats.absent)
+        asked_again: dict[str, int] = {}
+        full = False
         notes: list[str] = []
         started_s = loop.time()
         while not tally.settled:
@@ -148,12 +154,19 @@ class PutCoordinator:
             declined = answer.node != home and len(answer.refused) == len(minted.keys)  # type: ignore[union-attr]
             if answer.error is None and not declined:
                 tally.record(home, answer.refused)  # type: ignore[union-attr]
-            elif not (sub.sloppy and self._substitute(sub, minted, seats, home, arrivals)):
+            elif not sub.sloppy or not (
+                self._substitute(sub, minted, seats, home, arrivals)
+                or (not declined and self._ask_again(sub, minted, seats, answer, arrivals, asked_again))
+            ):
                 tally.fail(home)
-                if sub.sloppy:
+                full = full or declined  # there are nodes enough, but they hold too much for others: that is no reason for less
+                if sub.sloppy and not full:
                     tally.settle_for_less()
             for outcome, positions in tally.settle():
-                self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
+                if full and outcome is Outcome.UNREACHABLE:
+                    self._refuse(sub, minted, tally, positions, emit)
+                else:
+                    self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
         # After the reply: who has missed the write is noted, also when it turns out later.
         self._owe([home for home in tally.failed if home not in missed], minted.keys)
         arrivals.close(lambda answer: self._came_late(answer, seats, minted.keys))
@@ -164,11 +177,32 @@ class PutCoordinator:
         """Has the next stand-in take the write in the place of `home`; whether there is one."""
         if home == self._replicas.me or not seats.fill(home):
             return False
+        self._send_to_seat(sub, minted, seats, home, arrivals)
+        return True
+
+    def _ask_again(
+        self, sub: SubBatch, minted: MintedColumns, seats: Seats, answer: Answer, arrivals: Arrivals, asked_again: dict[str, int]
+    ) -> bool:
+        """Nobody is left to take the seat: whoever failed is asked again a little later, if it is there and may have had too much
+        to do just then. Whether it will be."""
+        node, error, loop = answer.node, answer.error, asyncio.get_running_loop()
+        times = asked_again.get(node, 0)
+        if error is None or not error.retryable or times >= ASKED_AGAIN_MAX or not self._replicas.peers.reachable(node):
+            return False
+        wait_s = max(error.retry_after_s, ASKED_AGAIN_AFTER_S * 2.0**times)
+        if loop.time() + wait_s >= arrivals.deadline_s:
+            return False
+        asked_again[node] = times + 1
+        home = seats.home_of(node)
+        seats.reseat(home, node)
+        loop.call_later(wait_s, self._send_to_seat, sub, minted, seats, home, arrivals)
+        return True
+
+    def _send_to_seat(self, sub: SubBatch, minted: MintedColumns, seats: Seats, home: str, arrivals: Arrivals) -> None:
         seat = [(home, seats.holders[home])]
         self._replicas.store_at_others(
             seat, minted.keys, minted.records, arrivals.deadline_s, arrivals, sub.view.ring.hash, since_ms=minted.minted_ms
         )
-        return True
 
     def _came_late(self, answer: Answer, seats: Seats, keys: Sequence[bytes]) -> None:
         if answer.error is not None and answer.node != self._replicas.me:
@@ -226,6 +260,11 @@ class PutCoordinator:
             receipt=told,
         )
         emit(reply, count)
+
+    def _refuse(self, sub: SubBatch, minted: MintedColumns, tally: Tally, positions: list[int] | None, emit: Emit) -> None:
+        count = len(minted.keys) if positions is None else len(positions)
+        error = nobody_holds(sub, tally, 0 if positions is None else positions[0])
+        emit(GroupReply(sub.group_index, positions=self._original(sub, minted, positions), error=error), count)
 
     def _give_up(self, sub: SubBatch, minted: MintedColumns, tally: Tally, emit: Emit) -> None:
         positions = tally.undecided()

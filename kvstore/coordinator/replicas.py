@@ -14,6 +14,7 @@ from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.seats import Seats, plan_seats
 from kvstore.coordinator.story import tell_story
+from kvstore.core.membership.opinions import Opinions
 from kvstore.transport.peers import FetchChunk, PeerTransport, StoreChunk
 
 
@@ -133,9 +134,10 @@ class Arrivals:
 class Replicas:
     """The other home replicas of a sub-batch, reached through the peer transport."""
 
-    def __init__(self, me: str, peers: PeerTransport) -> None:
+    def __init__(self, me: str, peers: PeerTransport, opinions: Opinions | None = None) -> None:
         self.me = me
         self.peers = peers
+        self.opinions = opinions or Opinions()
         self.patience = Patience()
         self._turn = 0
 
@@ -180,17 +182,27 @@ class Replicas:
 
     def seats(self, sub: SubBatch) -> Seats:
         """Who answers for each home replica of the sub-batch, as of now."""
-        return plan_seats(sub.owners, self.me, self.peers.reachable, sloppy=sub.sloppy)
+        return plan_seats(sub.owners, self.me, self.peers.reachable, sloppy=sub.sloppy, dead=self.opinions.dead)
 
     def others_by_promptness(self, nodes: Iterable[str]) -> list[str]:
-        """Every node but this one: first those that owe no answer for long, in turn, then the late, then the unreachable."""
+        """Every node but this one: first those that owe no answer for long, in turn, then the late and the slow, then those that
+        are called dead, then the unreachable. Nobody is left out: who asks as many as are needed avoids the last ones while the
+        first suffice."""
         others = [node for node in nodes if node != self.me]
         if len(others) > 1:
             self._turn += 1
             at = self._turn % len(others)
             others = others[at:] + others[:at]
-            peers, late_s = self.peers, LATE_FACTOR * self.patience.delay_s
-            others.sort(key=lambda node: 2 if not peers.reachable(node) else 1 if peers.lag_s(node) > late_s else 0)
+            peers, opinions, late_s = self.peers, self.opinions, LATE_FACTOR * self.patience.delay_s
+
+            def reluctance(node: str) -> int:
+                if not peers.reachable(node):
+                    return 3
+                if node in opinions.dead:
+                    return 2
+                return 1 if node in opinions.slow or peers.lag_s(node) > late_s else 0
+
+            others.sort(key=reluctance)
         return others
 
 

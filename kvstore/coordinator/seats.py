@@ -1,13 +1,13 @@
 """Who answers for each home replica of a round: itself, or a stand-in while it cannot be reached (Dynamo, SOSP'07, section 4.6).
 
-Pure: given who can be reached, `plan_seats` decides; a round asks for a substitute when somebody fails it. Each stand-in sits once,
-so that answers that count are copies on distinct nodes. A node that coordinates without being a home replica takes the first seat
-that is free: it mints, so it stores (safety rule 1).
+Pure: given who can be reached and who is called dead, `plan_seats` decides; a round asks for a substitute when somebody fails it.
+Each stand-in sits once, so that answers that count are copies on distinct nodes. A node that coordinates without being a home
+replica takes the first seat that is free: it mints, so it stores (safety rule 1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from kvstore.cluster.view import OwnerSet
 
@@ -44,21 +44,46 @@ class Seats:
         self._stood_in[holder] = home
         return holder
 
+    def reseat(self, home: str, holder: str) -> None:
+        """`holder`, who had the seat of `home` before, has it again: it is asked once more, because there is nobody else."""
+        assert self.home_of(holder) == home and home not in self.holders
+        self.holders[home] = holder
+        if home in self.absent:
+            self.absent.remove(home)
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether a stand-in is left."""
+        return bool(self._spare)
+
     @property
     def stand_ins(self) -> list[tuple[str, str]]:
         """(stand-in, home replica) of every seat that is not taken by its owner."""
         return [(holder, home) for home, holder in self.holders.items() if holder != home]
 
 
-def plan_seats(owners: OwnerSet, me: str, is_reachable: Callable[[str], bool], *, sloppy: bool) -> Seats:
-    """The seats as of now. Without `sloppy` homes that cannot be reached stay absent."""
-    spare = [node for node in owners.stand_ins if node != me and is_reachable(node)] if sloppy else []
+def plan_seats(
+    owners: OwnerSet, me: str, is_reachable: Callable[[str], bool], *, sloppy: bool, dead: Collection[str] = ()
+) -> Seats:
+    """The seats as of now. Without `sloppy` homes that cannot be reached stay absent.
+
+    Those that are only called `dead` may be there all the same, so they are replaced where there is somebody else, and keep their
+    seat where there is not: an opinion never makes a round fail, or fewer copies, where the node would have answered.
+    """
+    spare = [node for node in owners.stand_ins if node != me and is_reachable(node) and node not in dead] if sloppy else []
     if sloppy and not owners.includes_me:
         spare.insert(0, me)
     seats = Seats(owners.nodes, spare, sloppy=sloppy)
+    called_dead: list[str] = []
     for home in owners.nodes:
-        if home == me or is_reachable(home):
-            seats.holders[home] = home
+        if home != me and not is_reachable(home):
+            seats.fill(home)
         else:
+            seats.holders[home] = home
+            if home in dead:
+                called_dead.append(home)
+    # After the others: what there is of stand-ins goes first to the seats of those that cannot be asked at all.
+    for home in called_dead:
+        if seats.has_spare:
             seats.fill(home)
     return seats

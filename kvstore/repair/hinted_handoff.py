@@ -1,9 +1,9 @@
 """Hands over what home replicas have missed, once they can be reached again (Dynamo, SOSP'07, section 4.6).
 
 For each target one batch is out at a time, of the latest records, over the same link as everything else: what waits there for
-clients goes first, because handoff only begins a batch when nothing is queued. A hint is deleted when its target has durably
-acknowledged the record, never before, and not if the target missed the key again meanwhile. A crash anywhere leaves hints that are
-handed over again; merging twice changes nothing.
+clients goes first, because handoff only begins a batch when nothing is queued, and at the pace of all background work (pace.py). A
+hint is deleted when its target has durably acknowledged the record, never before, and not if the target missed the key again
+meanwhile. A crash anywhere leaves hints that are handed over again; merging twice changes nothing.
 
 A stand-in deletes its copy together with the last hint for it. If it had minted into that record it goes on under a new actor
 epoch: under the old one its next dot would cover those that it no longer holds (safety rule 2).
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import names_actor
+from kvstore.repair.pace import Pace
 from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.hints import HintTable
@@ -37,9 +38,19 @@ class HintedHandoff:
     """One node's deliveries, from `start` to `stop`; `replayed` counts records."""
 
     def __init__(
-        self, *, me: str, hints: HintTable, store: Store, ledger: ActorLedger, peers: PeerTransport, ring: RingHolder, clock: Clock
+        self,
+        *,
+        me: str,
+        hints: HintTable,
+        store: Store,
+        ledger: ActorLedger,
+        peers: PeerTransport,
+        ring: RingHolder,
+        pace: Pace,
+        clock: Clock,
     ) -> None:
         self._me = me
+        self._pace = pace
         self._hints = hints
         self._store = store
         self._ledger = ledger
@@ -87,6 +98,7 @@ class HintedHandoff:
                 if self._peers.queued(target):
                     await asyncio.sleep(BUSY_S)  # clients first
                     continue
+                await self._pace.turn()
                 due = self._hints.due(target, BATCH_COUNT_MAX)
                 if not due or not await self._hand_over_some(target, due):
                     break
@@ -117,6 +129,7 @@ class HintedHandoff:
             handled.append((store_key, stamp))
         refused: set[bytes] = set()
         if keys:
+            self._pace.charge(size_bytes, len(keys))
             chunk = await self._send(target, keys, records, size_bytes)
             if chunk.error is not None:
                 return False

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from random import Random
+
+from xxhash import xxh3_64_intdigest
 
 from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
@@ -49,7 +50,6 @@ class Reaper:
         peers: PeerTransport,
         ring: RingHolder,
         clock: Clock,
-        rng: Random,
         timer: Callable[[], float],
     ) -> None:
         self._me = me
@@ -60,7 +60,6 @@ class Reaper:
         self._peers = peers
         self._ring = ring
         self._clock = clock
-        self._rng = rng
         self._timer = timer
         self._running: asyncio.Task[None] | None = None
         self.expired = 0
@@ -88,10 +87,11 @@ class Reaper:
         self._plan.check()
 
     async def _run(self) -> None:
-        pause_s = min(PASS_S_MAX, max(PASS_S_MIN, self._plan.grace.grace_s / 16))
+        # Not all nodes at one moment: they ask each other.
+        own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me) / 2**64
+        pause_s = own_share * min(PASS_S_MAX, max(PASS_S_MIN, self._plan.grace.grace_s / 16))
         while True:
-            # Not all nodes at one moment: they ask each other.
-            await asyncio.sleep(pause_s * self._rng.uniform(0.75, 1.25))
+            await asyncio.sleep(pause_s)
             with suppress(KvError):  # too much waits for the disk, or it has failed: the next pass begins anew
                 await self.sweep()
 

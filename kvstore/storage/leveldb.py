@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Protocol
 
 from kvproto.errors import StorageError
+from kvstore.storage.known_keys import KnownKeys, learn
 
 try:
     import plyvel
@@ -67,6 +68,8 @@ class LevelDbEngine:
         # popping are atomic, and cheaper than a lock.
         self._calls: list[None] = []
         self._closing: list[None] = []  # not empty: closing, or closed
+        # Not whether a key is found in it: a damaged database may have lost any.
+        is_new = not (self._path / "CURRENT").exists()
         try:
             self._db: Any = self._open(write_buffer_bytes, cache_bytes)
         except plyvel.Error as error:
@@ -74,8 +77,14 @@ class LevelDbEngine:
         self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._directory_changed_ns = 0
         self._name_syncs_due = 0
+        self._stopping = Event()
         self._mark_end()
+        self._known = KnownKeys(complete=is_new)
+        self._known.add([END_MARK])
         self.get = self._bound_get()
+        self._learning = Thread(target=self._learn, name="kv-known-keys", daemon=True)
+        if not is_new:
+            self._learning.start()
 
     def _mark_end(self) -> None:
         try:
@@ -104,12 +113,18 @@ class LevelDbEngine:
     def _bound_get(self) -> _Get:
         read, closing, describe = self._db.get, self._closing, self._describe
         enter, leave, failure, subject = self._calls.append, self._calls.pop, plyvel.Error, str(self._path)
+        filters = self._known.filters
 
         def get(key: bytes) -> bytes | None:
             enter(None)
             try:
                 if closing:
                     raise StorageError(describe(None), subject=subject)
+                for known in filters:
+                    if key in known:
+                        break
+                else:
+                    return None
                 value: bytes | None = read(key, verify_checksums=True)
                 return value
             except failure as error:
@@ -143,8 +158,8 @@ class LevelDbEngine:
         with self._inside() as db:
             return partial(self._write, self._gather(db, puts, deletes, sync), sync)
 
-    @staticmethod
-    def _gather(db: Any, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], sync: bool) -> Any:
+    def _gather(self, db: Any, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], sync: bool) -> Any:
+        self._known.add([key for key, _ in puts])
         batch = db.write_batch(sync=sync)
         for key in deletes:
             assert key < END_MARK
@@ -215,6 +230,10 @@ class LevelDbEngine:
                     return pairs, True
         raise StorageError(f"the data in {self._path} is damaged: a scan ended before the end of the map", subject=str(self._path))
 
+    def _learn(self) -> None:
+        with suppress(StorageError):  # what cannot be read in whole is never known in whole
+            learn(self._known, self.scan(b""), self._stopping)
+
     def size_bytes(self) -> int:
         """The files of the database, log included: what it takes on disk, not what its records take."""
         total = 0
@@ -239,9 +258,12 @@ class LevelDbEngine:
         Nothing is synced by closing: what was written with sync=False reaches the disk when the operating system sees fit.
         """
         self._closing.append(None)
+        self._stopping.set()
         pause = Event()
         while self._calls:
             pause.wait(0.001)
+        if self._learning.is_alive():
+            self._learning.join()
         self._db.close()
         if self._directory >= 0:
             os.close(self._directory)

@@ -54,6 +54,8 @@ class Replica:
         self._end = store_key_prefix(partitions, 0) if partitions <= PARTITION_MAX else SYSTEM_PREFIX
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
         self._counting: asyncio.Future[int] | None = None
+        self.expired = 0
+        """Records and keys whose deadline had passed when they came (api/peer.py)."""
 
     def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
         """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps

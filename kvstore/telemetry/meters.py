@@ -128,10 +128,9 @@ class CommitMeter:
 class LinkMeter:
     """One peer's link, as seen from here: messages, and the operations (records to store, keys to compare) in them."""
 
-    __slots__ = ("answered", "failed", "messages", "round_trips", "timer")
+    __slots__ = ("answered", "failed", "messages", "round_trips")
 
-    def __init__(self, timer: Timer) -> None:
-        self.timer = timer
+    def __init__(self) -> None:
         self.round_trips = Histogram(SECONDS)
         self.messages = 0
         self.answered = 0

@@ -24,4 +24,4 @@ class Telemetry:
 
     def link(self) -> LinkMeter | None:
         """Counters for one more link."""
-        return LinkMeter(self.timer) if self.metrics else None
+        return LinkMeter() if self.metrics else None

@@ -13,13 +13,26 @@ from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, ReapSt
 
 
 def encode_request(
-    batch_id: int, chunks: Sequence[StoreChunk | FetchChunk], *, epoch: int, ring_hash: int, sent_ms: int, timeout_ms: int
+    batch_id: int,
+    chunks: Sequence[StoreChunk | FetchChunk],
+    *,
+    epoch: int,
+    ring_hash: int,
+    sent_ms: int,
+    timeout_ms: int,
+    sent_steady_ms: int = 0,
 ) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk]]:
-    """One message of whatever gathered: its stores and fetches in the order in which their positions count."""
+    """One message of whatever gathered: its stores and fetches in the order in which their positions count. `sent_ms` is of the
+    clock that people read, `sent_steady_ms` of one that never steps."""
     # As old as the oldest record in it: what waited here may have been superseded and reaped meanwhile (safety rule 9).
     oldest_ms = min([chunk.since_ms for chunk in chunks if isinstance(chunk, StoreChunk) and chunk.since_ms], default=sent_ms)
     message = peer_pb2.PeerRequest(
-        batch_id=batch_id, ring_epoch=epoch, ring_hash=ring_hash, sent_ms=min(sent_ms, oldest_ms), timeout_ms=timeout_ms
+        batch_id=batch_id,
+        ring_epoch=epoch,
+        ring_hash=ring_hash,
+        sent_ms=min(sent_ms, oldest_ms),
+        timeout_ms=timeout_ms,
+        sent_steady_ms=sent_steady_ms,
     )
     stores: list[StoreChunk] = []
     fetches: list[FetchChunk] = []

@@ -19,10 +19,10 @@ from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, 
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
-from kvstore.telemetry.meters import LinkMeter
+from kvstore.telemetry.meters import LinkMeter, Timer
 from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.hello import Identity
-from kvstore.transport.peer_link import PeerLink
+from kvstore.transport.peer_link import PeerLink, RoundTrip
 from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
 from kvstore.transport.security import Security
 
@@ -35,8 +35,9 @@ EXPLAIN_EVERY_S = 1.0
 
 class GrpcPeers:
     """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address, `meter`
-    the counters of one link; in `advertised` stands what peers that were greeted say of where clients reach them. When `security`
-    has other certificates than before, a link that is down is dialled with a new channel; one that stands goes on."""
+    the counters of one link; `on_round_trip` is told of each batch, `on_down` of a link that broke; in `advertised` stands what
+    peers that were greeted say of where clients reach them. When `security` has other certificates than before, a link that is
+    down is dialled with a new channel; one that stands goes on."""
 
     def __init__(
         self,
@@ -48,6 +49,9 @@ class GrpcPeers:
         channel: Callable[[str], Any],
         security: Security,
         meter: Callable[[], LinkMeter | None] = lambda: None,
+        timer: Timer | None = None,
+        on_round_trip: RoundTrip | None = None,
+        on_down: Callable[[str], None] = lambda node: None,
         advertised: dict[str, str] | None = None,
     ) -> None:
         self._identity = identity
@@ -60,7 +64,11 @@ class GrpcPeers:
         self._versions = dict.fromkeys(addresses, security.version())
         self._faults: dict[str, str] = {}
         self._explained_s = dict.fromkeys(addresses, -EXPLAIN_EVERY_S)
-        self._links = {node: PeerLink(node, clock=clock, ring_of=ring_of, meter=meter()) for node in addresses}
+        self._on_down = on_down
+        self._links = {
+            node: PeerLink(node, clock=clock, ring_of=ring_of, meter=meter(), timer=timer, on_round_trip=on_round_trip)
+            for node in addresses
+        }
         self._tasks: list[asyncio.Task[None]] = []
         self._greeted_by = {node: asyncio.Event() for node in addresses}
         self._opened = asyncio.Event()
@@ -288,6 +296,7 @@ class GrpcPeers:
             call.cancel()
             link.down(reason)
             log.info("peer_down", peer=node, reason=reason)
+            self._on_down(node)
 
     async def _call(self, node: str, call: Any) -> Any:
         try:

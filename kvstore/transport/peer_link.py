@@ -13,10 +13,13 @@ from kvproto.errors import AvailabilityError, KvError, WrongEpoch
 from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
-from kvstore.telemetry.meters import LinkMeter
+from kvstore.telemetry.meters import LinkMeter, Timer
 from kvstore.transport.codec import answer_fetches, answer_stores, check_fetched, encode_request, reply_error
 from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
 from kvstore.transport.peers import FetchChunk, StoreChunk
+
+RoundTrip = Callable[[str, float, float], None]
+"""Told of a batch's first answer: from whom, after how many seconds, and when by the timer that both are read from."""
 
 
 class PeerStream(Protocol):
@@ -34,7 +37,7 @@ class _InFlight:
     def __init__(
         self, stores: list[StoreChunk], fetches: list[FetchChunk], operations: int, ticket: Ticket, sent_s: float, timed_s: float
     ) -> None:
-        """`sent_s` by the loop's clock, `timed_s` by the meter's timer."""
+        """`sent_s` by the loop's clock, `timed_s` by the link's timer."""
         self.operations = operations
         self.timed_s = timed_s
         self.sent_s = sent_s
@@ -61,12 +64,16 @@ class PeerLink:
         ring_of: Callable[[], tuple[int, int]],
         bounds: LinkBounds | None = None,
         meter: LinkMeter | None = None,
+        timer: Timer | None = None,
+        on_round_trip: RoundTrip | None = None,
     ) -> None:
         self.node = node
         self.meter = meter
         self._clock = clock
         self._ring_of = ring_of
         self._loop = asyncio.get_running_loop()
+        self._timer = timer or self._loop.time
+        self._on_round_trip = on_round_trip
         self._coalescer: Coalescer[StoreChunk | FetchChunk] = Coalescer(
             self._send, name=f"link to {node}", bounds=bounds, eager=True
         )
@@ -155,8 +162,12 @@ class PeerLink:
         if batch is None:
             return
         meter = self.meter
-        if meter is not None and not batch.ticket.released:
-            meter.round_trips.add(meter.timer() - batch.timed_s)
+        if not batch.ticket.released:
+            now_s = self._timer()
+            if meter is not None:
+                meter.round_trips.add(now_s - batch.timed_s)
+            if self._on_round_trip is not None:
+                self._on_round_trip(self.node, now_s - batch.timed_s, now_s)
         self._coalescer.release(batch.ticket)
         error = reply_error(message)
         if error is not None:
@@ -216,16 +227,15 @@ class PeerLink:
             ring_hash=ring_hash,
             sent_ms=self._clock.now_ms(),
             timeout_ms=max(1, int(left_s * 1000)),
+            sent_steady_ms=int(now_s * 1000),
         )
         operations = 0
         for chunk in chunks:
             chunk.sent_s = now_s
             operations += chunk.count
-        meter, timed_s = self.meter, 0.0
-        if meter is not None:
-            meter.messages += 1
-            timed_s = meter.timer()
-        self._in_flight[self._batch_id] = _InFlight(stores, fetches, operations, ticket, now_s, timed_s)
+        if self.meter is not None:
+            self.meter.messages += 1
+        self._in_flight[self._batch_id] = _InFlight(stores, fetches, operations, ticket, now_s, self._timer())
         stream.send(message)
 
     def _outdated(self, epoch: int) -> KvError:

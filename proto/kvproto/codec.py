@@ -19,6 +19,7 @@ from kvproto.columns import (
     NamespaceInfo,
     NodeStatus,
     OperationGroup,
+    PeerOpinion,
     Receipt,
     ScanPage,
     ScanQuery,
@@ -40,8 +41,9 @@ def encode_batch(
     ring_epoch: int = 0,
     hops: int = 0,
     trace_id: bytes = b"",
+    sent_ms: int = 0,
 ) -> key_value_pb2.BatchRequest:
-    """The message for `groups`."""
+    """The message for `groups`. `sent_ms`: by a clock that never steps; 0: not said."""
     return key_value_pb2.BatchRequest(
         batch_id=batch_id,
         protocol=PROTOCOL,
@@ -49,6 +51,7 @@ def encode_batch(
         ring_epoch=ring_epoch,
         hops=hops,
         trace_id=trace_id,
+        sent_ms=sent_ms,
         groups=[
             key_value_pb2.OperationGroup(
                 kind=int(group.kind),  # type: ignore[arg-type]
@@ -276,6 +279,7 @@ def _same_fields(source: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 _MEMBER = ("id", "address", "zone", "weight")
+_OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
 _NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
 _CLUSTER = (
     ("cluster_id", "node_id", "version", "ring_epoch", "ring_hash", "partitions", "owners_per_partition", "owners")
@@ -284,6 +288,7 @@ _CLUSTER = (
 _STATUS = (
     ("node_id", "address", "zone", "state", "ring_epoch", "keys", "version", "hints_pending", "hints_dropped", "oldest_hint_s")
     + ("divergent_partitions", "quarantined", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
+    + ("incarnation", "health")
 )  # fmt: skip
 
 
@@ -308,10 +313,12 @@ def decode_cluster(message: admin_pb2.DescribeReply) -> ClusterInfo:
 def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:
     """A node's own numbers as a message."""
     peers = [admin_pb2.PeerState(id=name, state=state, queued=queued) for name, state, queued in status.peers]
-    return admin_pb2.StatusReply(peers=peers, **_same_fields(status, _STATUS))
+    opinions = [admin_pb2.PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in status.opinions]
+    return admin_pb2.StatusReply(peers=peers, opinions=opinions, **_same_fields(status, _STATUS))
 
 
 def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
     """A node's own numbers."""
     peers = tuple((peer.id, peer.state, peer.queued) for peer in message.peers)
-    return NodeStatus(peers=peers, **_same_fields(message, _STATUS))
+    opinions = tuple(PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in message.opinions)
+    return NodeStatus(peers=peers, opinions=opinions, **_same_fields(message, _STATUS))

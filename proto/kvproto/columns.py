@@ -175,6 +175,19 @@ class ClusterInfo:
 
 
 @dataclass(slots=True, frozen=True)
+class PeerOpinion:
+    """What one node thinks of another. `state` is alive, slow, suspect or dead, in the other's `incarnation`, for `since_s`;
+    `latency_ms` 0: not known."""
+
+    id: str
+    state: str
+    incarnation: int = 0
+    since_s: float = 0.0
+    flaps: int = 0
+    latency_ms: float = 0.0
+
+
+@dataclass(slots=True, frozen=True)
 class NodeStatus:
     """One node's own numbers: a row of `kv status`."""
 
@@ -190,9 +203,12 @@ class NodeStatus:
     oldest_hint_s: float = 0.0
     divergent_partitions: int = 0
     quarantined: int = 0
-    peers: tuple[tuple[str, str, int], ...] = field(default=())  # id, state, queued
+    peers: tuple[tuple[str, str, int], ...] = field(default=())  # id, state of the link, queued
     commits: int = 0
     commit_records: int = 0
     read_repairs: int = 0
     overloaded: int = 0
     uptime_s: float = 0.0
+    incarnation: int = 0
+    health: int = 0
+    opinions: tuple[PeerOpinion, ...] = field(default=())

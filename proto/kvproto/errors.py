@@ -36,6 +36,7 @@ class Code(IntEnum):
     SHUTTING_DOWN = 19
     CLUSTER_REFUSED = 20
     NOT_ALLOWED = 21
+    QUOTA_EXCEEDED = 100
 
 
 class KvError(Exception):
@@ -140,6 +141,13 @@ class Overloaded(AvailabilityError):
     """A bound was reached; certainly not applied. Try again after `retry_after_s`."""
 
     code = Code.OVERLOADED
+
+
+class QuotaExceeded(Overloaded):
+    """A namespace (`subject`) has used up its quota, of which the message says which: `limit` a second, cluster-wide. Certainly not
+    applied; every node says the same, so it is no use to ask another. Try again after `retry_after_s`."""
+
+    code = Code.QUOTA_EXCEEDED
 
 
 class ShuttingDown(AvailabilityError):

@@ -17,8 +17,8 @@ from tests.support.waiting import turns
 MIB = 1 << 20
 
 
-def intake(bytes_max: int = 1000, *, operations_max: int = 1000, connections_max: int = 100) -> Intake:
-    return Intake("n1", bytes_max=bytes_max, operations_max=operations_max, connections_max=connections_max)
+def intake(bytes_max: int = 1000, *, operations_max: int = 1000, connections_max: int = 100, target_s: float = 0.0) -> Intake:
+    return Intake("n1", bytes_max=bytes_max, operations_max=operations_max, connections_max=connections_max, target_s=target_s)
 
 
 def test_one_connection_alone_may_hold_half_and_the_next_a_third() -> None:
@@ -121,7 +121,53 @@ def test_what_an_ended_call_still_charges_and_releases_counts_for_nobody() -> No
     assert budget.connections == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["charge", "release", "admit", "end"]), st.integers(0, 400))))
+def test_past_the_limit_only_those_are_taken_on_who_have_less_than_an_equal_part() -> None:
+    budget = intake(bytes_max=1 << 30, operations_max=3000, target_s=0.2)
+    greedy, modest = budget.join("a"), budget.join("b")
+    budget.limit.limit = 300
+    greedy.admit(0, 500)  # taken as a whole, as long as there is any room
+    with pytest.raises(Overloaded) as caught:
+        greedy.admit(0, 1)
+    assert (caught.value.limit, caught.value.actual) == (300, 500) and 0 < caught.value.retry_after_s <= 1
+    for _ in range(15):
+        modest.admit(0, 10)
+    with pytest.raises(Overloaded):
+        modest.admit(0, 10)
+    assert budget.shed == 11 and budget.operations == 650
+    modest.finish(10)
+    modest.admit(0, 10)
+    budget.check()
+
+
+def test_a_client_alone_may_have_all_of_the_limit() -> None:
+    budget = intake(bytes_max=1 << 30, operations_max=300, target_s=0.2)
+    budget.join("an idle one")
+    alone = budget.join("a")
+    for _ in range(30):
+        alone.admit(0, 10)
+    assert budget.operations == 300 and budget.busy == 1
+    with pytest.raises(Overloaded):
+        alone.admit(0, 10)
+
+
+def test_late_answers_lower_the_limit_and_refusals_cost_nothing_of_it() -> None:
+    budget = intake(bytes_max=1 << 30, operations_max=10_000, target_s=0.2)
+    call, before = budget.join("a"), budget.limit.limit
+    call.admit(0, before)
+    for at in range(100):
+        call.answered(True, 100, 2.0, at * 0.1)
+    assert budget.limit.limit < before // 4 and budget.load > 1
+    with pytest.raises(Overloaded) as caught:
+        call.admit(0, 1)
+    assert caught.value.retry_after_s == 1.0 and budget.operations == before
+    call.end()
+    assert budget.operations == budget.busy == 0 and budget.load == 0.0
+    budget.check()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["charge", "release", "admit", "finish", "end"]), st.integers(0, 400)))
+)
 def test_whatever_calls_do_the_sums_agree_and_what_is_admitted_stays_within_bounds(steps: list[tuple[int, str, int]]) -> None:
     budget = intake()
     calls = [budget.join("abc"[at % 3]) for at in range(5)]
@@ -135,11 +181,13 @@ def test_whatever_calls_do_the_sums_agree_and_what_is_admitted_stays_within_boun
         elif what == "admit":
             before = budget.held_bytes
             try:
-                calls[at].admit(amount, 1)
+                calls[at].admit(amount, 1 + amount % 3)
             except Overloaded:
                 assert budget.held_bytes == before
             else:
                 assert budget.held_bytes <= max(before, budget.bytes_max) + budget.share_bytes_min
+        elif what == "finish":
+            calls[at].finish(amount % 3)
         else:
             getattr(calls[at], what)(amount)
         budget.check()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvchaos.checkers.lost_writes import Fate, Write, check_lost_writes
+from kvchaos.checkers.lost_writes import Fate, Write, check_lost_writes, robbed_in
+from kvchaos.history import Recorder
 
 OK, FAIL, INFO = Fate.ACKNOWLEDGED, Fate.REFUSED, Fate.UNKNOWN
 
@@ -91,3 +92,25 @@ def test_a_store_that_keeps_what_is_not_covered_is_never_accused_and_one_that_dr
     for dropped in held:
         verdict = check_lost_writes(writes, {"k": [value for value in held if value != dropped]})
         assert ("k", dropped) in verdict.lost
+
+
+def test_only_what_wiped_nodes_alone_had_acknowledged_before_is_excused() -> None:
+    recorder = Recorder(lambda: 0)
+
+    def acknowledged(value: str, *nodes: str) -> None:
+        recorder.note(0, "ok", "write", key="k", value=value, acknowledged=list(nodes))
+
+    acknowledged("one", "n1")
+    acknowledged("both", "n1", "n2")
+    acknowledged("kept", "n2", "n3")
+    recorder.note(0, "ok", "write", key="k", value="nobody says")
+    recorder.fault("kill", ["n2", "n3"])
+    recorder.fault("wipe", ["n1", "n2"])
+    acknowledged("after", "n1", "n2")
+    recorder.fault("wipe", ["n3"])
+    robbed = robbed_in(recorder.history.events)
+    assert robbed == {b"one", b"both"}
+    verdict = check_lost_writes([write("one"), write("both"), write("kept")], {}, robbed)
+    assert (verdict.robbed, verdict.lost) == (2, [("k", b"kept")])
+    assert "2 wiped with every copy" in verdict.sentence()
+    assert check_lost_writes([write("one")], {"k": [b"one"]}, robbed).robbed == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
+from kvclient.cli.options import Options
+from kvclient.cli.session import Session
 from kvclient.cli.words import escaped, last_word_start, quoted
 from tests.cli.conftest import Kv
 from tests.cli.fake_store import FakeClient
@@ -176,3 +180,15 @@ def test_the_word_under_the_cursor_begins_where_a_shell_would_begin_it(line: str
 
 def test_values_are_spelled_so_that_a_shell_reads_them_back() -> None:
     assert (quoted("user:1"), quoted("a b"), escaped("user:1"), escaped("a b'$")) == ("user:1", "'a b'", "user:1", r"a\ b\'\$")
+
+
+def test_ctrl_c_that_another_thread_was_given_ends_a_command_too(store: FakeClient) -> None:
+    """Such a signal does not interrupt the wait of the main thread, nor does one of the instant before that wait."""
+
+    async def forever(client: object) -> int:
+        threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        await asyncio.Event().wait()
+        return 0
+
+    with Session() as session, pytest.raises(KeyboardInterrupt):
+        session.run(Options(), forever)

@@ -16,6 +16,7 @@ from kvproto.errors import (
     NotOwner,
     Overloaded,
     QuorumUnreachable,
+    QuotaExceeded,
     RecordLost,
     RetryWindowPassed,
     ShuttingDown,
@@ -29,10 +30,12 @@ from tests.client.waiting import until
 WINDOW_MS = 10_000
 
 
-def decide(error: KvError, *, budget: RetryBudget | None = None, window_ms: int = WINDOW_MS, **known: float) -> float | None:
+def decide(
+    error: KvError, *, budget: RetryBudget | None = None, window_ms: int = WINDOW_MS, seed: int = 1, **known: float
+) -> float | None:
     facts = {"attempt": 0, "now_s": 0.0, "deadline_s": 5.0, "maybe_applied": False, "id_age_ms": 0} | known
     failure = Failure(error=error, **facts)  # type: ignore[arg-type]
-    return decide_delay_s(failure, budget or RetryBudget(), Random(1), retry_window_ms=window_ms)
+    return decide_delay_s(failure, budget or RetryBudget(), Random(seed), retry_window_ms=window_ms)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +58,23 @@ def test_another_node_is_tried_at_once_and_later_ones_after_a_pause(error: KvErr
     assert again_s is not None and again_s > 0
 
 
-def test_overload_waits_as_long_as_it_was_told() -> None:
-    assert decide(Overloaded("busy", retry_after_s=0.7)) == 0.7
+def test_overload_waits_as_long_as_it_was_told_and_a_little_longer_at_random() -> None:
+    """Whoever was refused together must not come back together."""
+    waits_s = {decide(Overloaded("busy", retry_after_s=0.7), seed=seed) for seed in range(20)}
+    assert len(waits_s) > 10 and all(wait_s is not None and 0.7 <= wait_s <= 1.05 for wait_s in waits_s)
     assert decide(Overloaded("busy", retry_after_s=7.0)) is None, "the deadline comes first"
+
+
+def test_another_owner_is_asked_soon_when_a_node_is_overloaded_and_once_only() -> None:
+    busy, over = Overloaded("busy", retry_after_s=0.7), QuotaExceeded("used up", retry_after_s=0.7)
+    soon_s, believed_s, same_everywhere_s = (
+        decide(busy, elsewhere=True),
+        decide(busy, elsewhere=True, attempt=1),
+        decide(over, elsewhere=True),
+    )
+    assert soon_s is not None and soon_s <= 0.02
+    assert believed_s is not None and believed_s >= 0.7
+    assert same_everywhere_s is not None and same_everywhere_s >= 0.7
 
 
 def test_answered_errors_are_retried_a_few_times_only() -> None:

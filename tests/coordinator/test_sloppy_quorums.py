@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from kvproto.errors import Overloaded, QuorumUnreachable
 from kvstore.config import ClusterConfig, NodeLimits
+from kvstore.coordinator.put import ASKED_AGAIN_MAX
 from tests.support.cluster import ALL, LONG, QUORUM, Cluster, Told, gets, puts, request_id
-from tests.support.waiting import until
+from tests.support.waiting import turns, until
 
 FIVE = ClusterConfig(partitions=16)
 
@@ -141,6 +143,55 @@ async def test_a_stand_in_that_holds_too_much_declines_and_the_next_is_asked(fiv
     told = await five.put("n1", key, b"v", **LONG)
     assert achieved(told) == ({"n1", second}, True, False)
     assert pending(five, first) == {} and five.held(first, key) is None
+
+
+async def test_a_write_that_no_stand_in_can_hold_fails_and_says_why(five: Cluster) -> None:
+    """There are nodes enough; they hold too much for others. One copy is no quorum, and what it was is unknown."""
+    key, homes, others = key_at(five, "n1")
+    for node in others:
+        five.members[node].local.hints._held_bytes_max = 0
+    for home in homes[1:]:
+        five.isolate(home)
+    error = (await five.put("n1", key, b"v", **LONG)).error
+    assert isinstance(error, Overloaded) and error.may_have_applied and error.retry_after_s > 0
+    assert (error.needed, error.received, error.subject) == (2, 1, "hints")
+    assert [five.held(node, key) for node in others] == [None, None]
+
+
+async def test_bug_one_refusal_of_a_replica_that_was_there_made_a_preset_settle_for_less(three: Cluster) -> None:
+    """1. n3 is away. 2. n2 has too much to do for a moment. 3. The write was answered with one copy; now n2 is asked again."""
+    three.isolate("n3")
+    wire = three.wire("n1", "n2")
+    wire.error = Overloaded("busy", retry_after_s=0.01)
+    writing = asyncio.ensure_future(three.put("n1", b"k", b"v", **LONG))
+    await until(lambda: wire.messages >= 1)
+    await turns()
+    assert not writing.done()
+    wire.error = None
+    assert achieved(await writing) == ({"n1", "n2"}, False, False)
+    assert three.held("n2", b"k") == three.held("n1", b"k")
+
+
+async def test_a_replica_that_refuses_every_time_is_given_up_in_the_end(three: Cluster) -> None:
+    three.isolate("n3")
+    wire = three.wire("n1", "n2")
+    wire.error = Overloaded("busy")
+    assert achieved(await three.put("n1", b"k", b"v", **LONG)) == ({"n1"}, False, True)
+    assert wire.messages == 1 + ASKED_AGAIN_MAX
+    assert pending(three, "n1") == {"n2": 1, "n3": 1}, "it is owed what it refused"
+
+
+async def test_a_replica_that_was_asked_again_too_late_counts_for_those_who_are_owed(three: Cluster) -> None:
+    """A quorum without n2 answers before n2 was asked again; it refuses again, and is owed the record."""
+    wire = three.wire("n1", "n2")
+    wire.error = Overloaded("busy")
+    three.stall("n3")
+    writing = asyncio.ensure_future(three.put("n1", b"k", b"v", **LONG))
+    await until(lambda: wire.messages >= 1)
+    await turns()
+    three.resume("n3")
+    assert achieved(await writing) == ({"n1", "n3"}, False, False)
+    await until(lambda: pending(three, "n1") == {"n2": 1})
 
 
 async def test_nobody_who_can_hold_a_write_for_others_takes_it_when_its_hints_are_full() -> None:

@@ -112,7 +112,25 @@ def test_bug_a_node_that_was_stopped_while_its_first_lease_was_written_began_to_
 
 
 def test_a_put_queued_on_a_paused_node_is_executed_when_it_resumes() -> None:
-    """The client has given up long before: the outcome it was told is "unknown", and so it was."""
+    """The client has given up before: the outcome it was told is "unknown", and so it was."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        client = world.client("c1", timeout_s=3.0)
+        await client.put("warm", b"")
+        world.pause("n1")
+        putting = world.loop.main.spawn(client.put("k", b"late"))
+        await world.sleep(0.5)
+        putting.cancel()
+        world.resume("n1")
+        await world.sleep(1)
+        assert (await client.get("k")).values == [b"late"]
+
+    World(1, nodes=1).run(scenario)
+
+
+def test_a_put_whose_deadline_passed_while_a_node_was_paused_is_dropped_when_it_resumes() -> None:
+    """Nobody waits for it any more. The client was told "unknown": it cannot know which of the two it was."""
 
     async def scenario(world: World) -> None:
         await world.start()
@@ -124,7 +142,8 @@ def test_a_put_queued_on_a_paused_node_is_executed_when_it_resumes() -> None:
         assert caught.value.may_have_applied
         world.resume("n1")
         await world.sleep(1)
-        assert (await client.get("k")).values == [b"late"]
+        assert not (await client.get("k")).found
+        assert world.local("n1").intake.expired == 1
 
     World(1, nodes=1).run(scenario)
 

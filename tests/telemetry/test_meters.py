@@ -101,7 +101,7 @@ async def test_scans_count_pages(cluster: Cluster) -> None:
 
 async def test_a_link_counts_messages_their_operations_and_what_came_back(cluster: Cluster) -> None:
     link = cluster.members["n1"].peers.links["n2"]
-    link.meter = LinkMeter(lambda: 0.0)
+    link.meter = LinkMeter()
     await cluster.run("n1", puts({b"a": b"1", b"b": b"2"}, **ALL))
     assert (link.meter.messages, link.meter.answered, link.meter.failed) == (1, 2, 0) and link.meter.round_trips.count == 1
     cluster.stall("n2")

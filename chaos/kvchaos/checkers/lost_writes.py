@@ -13,7 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from kvchaos.history import Event, calls_of, writes_of
+from kvchaos.history import NEMESIS, Event, calls_of, writes_of
+
+WIPE = "wipe"
 
 
 class Fate(Enum):
@@ -43,6 +45,8 @@ class Verdict:
     refused: int = 0
     read_back: int = 0
     overwritten: int = 0
+    robbed: int = 0
+    """Gone, and excused: whoever had acknowledged them was wiped."""
     lost: list[tuple[str, bytes]] = field(default_factory=list)
     applied_though_refused: list[tuple[str, bytes]] = field(default_factory=list)
     invented: list[tuple[str, bytes]] = field(default_factory=list)
@@ -59,8 +63,10 @@ class Verdict:
 
     def sentence(self) -> str:
         """One line with the counts."""
+        robbed = f", {self.robbed:,} wiped with every copy" if self.robbed else ""
         return (
-            f"{self.acknowledged:,} acknowledged ({self.read_back:,} read back, {self.overwritten:,} causally overwritten), "
+            f"{self.acknowledged:,} acknowledged "
+            f"({self.read_back:,} read back, {self.overwritten:,} causally overwritten{robbed}), "
             f"{self.unknown:,} unknown, {self.refused:,} refused; {len(self.lost)} lost, "
             f"{len(self.applied_though_refused)} applied though refused, {len(self.invented)} never written"
         )
@@ -75,20 +81,36 @@ def writes_in(events: Iterable[Event]) -> list[Write]:
     return writes
 
 
-def check_lost_writes(writes: Iterable[Write], found: Mapping[str, Collection[bytes]]) -> Verdict:
-    """Judges `writes` by what is read back of each key after the faults: `found` maps a key to all its siblings' values."""
+def robbed_in(events: Iterable[Event]) -> set[bytes]:
+    """The values that nobody but nodes wiped together later had acknowledged. These may be gone: W copies are what was promised. A
+    wipe is a fault `wipe` whose value names the nodes."""
+    holders: dict[bytes, frozenset[str]] = {}
+    robbed: set[bytes] = set()
+    for event in events:
+        if event.process == NEMESIS and event.f == WIPE:
+            robbed.update(value for value, nodes in holders.items() if nodes <= frozenset(event.value))
+        elif event.type == "ok" and event.f == "write" and (nodes := frozenset(event.facts.get("acknowledged", ()))):
+            holders[str(event.value).encode()] = nodes
+    return robbed
+
+
+def check_lost_writes(
+    writes: Iterable[Write], found: Mapping[str, Collection[bytes]], robbed: Collection[bytes] = frozenset()
+) -> Verdict:
+    """Judges `writes` by what is read back of each key after the faults: `found` maps a key to all its siblings' values. Those in
+    `robbed` are counted apart when they are gone."""
     verdict = Verdict()
     of_key: defaultdict[str, list[Write]] = defaultdict(list)
     for write in writes:
         of_key[write.key].append(write)
     for key, attempts in of_key.items():
-        _check_key(key, attempts, frozenset(found.get(key, ())), verdict)
+        _check_key(key, attempts, frozenset(found.get(key, ())), robbed, verdict)
     for key in found.keys() - of_key.keys():
         verdict.invented.extend((key, value) for value in sorted(found[key]))
     return verdict
 
 
-def _check_key(key: str, attempts: list[Write], held: frozenset[bytes], verdict: Verdict) -> None:
+def _check_key(key: str, attempts: list[Write], held: frozenset[bytes], robbed: Collection[bytes], verdict: Verdict) -> None:
     accounted = _accounted(attempts, held)
     for write in attempts:
         if write.fate is Fate.UNKNOWN:
@@ -103,6 +125,8 @@ def _check_key(key: str, attempts: list[Write], held: frozenset[bytes], verdict:
                 verdict.read_back += 1
             elif write.value in accounted:
                 verdict.overwritten += 1
+            elif write.value in robbed:
+                verdict.robbed += 1
             else:
                 verdict.lost.append((key, write.value))
     verdict.invented.extend((key, value) for value in sorted(held - {write.value for write in attempts}))

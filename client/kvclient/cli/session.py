@@ -21,6 +21,9 @@ from kvproto.errors import KvError
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 1.0
+SIGNAL_CHECK_S = 0.1
+"""A signal only marks itself; the interpreter acts on it when this thread runs next. One that comes in the instant before the wait,
+or to another thread, wakes nobody: a wait without an end would never hear of it."""
 
 
 class Session:
@@ -98,9 +101,14 @@ class Session:
 
         self._loop.call_soon_threadsafe(begin)
         try:
-            ended.wait()
+            _wait(ended)
         except KeyboardInterrupt:
             self._loop.call_soon_threadsafe(cancel)
-            ended.wait()
+            _wait(ended)
             raise
         return tasks[0].result()
+
+
+def _wait(ended: threading.Event) -> None:
+    while not ended.wait(SIGNAL_CHECK_S):
+        pass

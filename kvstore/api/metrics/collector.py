@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from kvstore.api.metrics.replication import collect_hints, collect_links, collect_ring
+from kvstore.api.metrics.replication import collect_hints, collect_links, collect_pace, collect_ring
 from kvstore.api.metrics.requests import collect_calls, collect_requests
 from kvstore.api.metrics.runtime import collect_runtime
 from kvstore.api.metrics.storage import KeyEstimate, collect_commits, collect_engine, collect_store
@@ -73,6 +73,7 @@ class _NodeCollector(Collector):
             yield from collect_calls(telemetry.calls)
         yield from collect_links(self._links)
         yield from collect_hints(local.hints, local.handoff.replayed)
+        yield from collect_pace(local.pace)
         yield from collect_ring(local.ring.view)
         if telemetry.commits is not None:
             yield from collect_commits(local, telemetry.commits)

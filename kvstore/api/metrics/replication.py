@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 
 from kvstore.api.metrics.families import Row, counter, gauge, histogram
 from kvstore.cluster.view import RingView
+from kvstore.repair.pace import Pace
 from kvstore.storage.hints import HintTable
 from kvstore.transport.peer_link import PeerLink
 
@@ -63,6 +64,18 @@ def collect_hints(hints: HintTable, replayed: int) -> Iterator[Metric]:
     yield gauge("kv_hints_oldest_seconds", "How long the oldest of them has waited.", (), [((), hints.oldest_s())])
     yield counter("kv_hints_handed_over", "Records handed over.", (), [((), replayed)])
     yield counter("kv_hints_dropped", "Records given up: too many, or too old. Anti-entropy's.", (), [((), hints.dropped)])
+
+
+def collect_pace(pace: Pace) -> Iterator[Metric]:
+    """How far work in the background is held back."""
+    yield gauge(
+        "kv_pace_limit_bytes",
+        "Bytes of background work a second, as of now; less when clients keep us busy.",
+        (),
+        [((), pace.bytes_per_s)],
+    )
+    yield counter("kv_pace_turns", "Pieces of background work that were begun.", (), [((), pace.turns)])
+    yield counter("kv_pace_waited_seconds", "How long they waited for their turns.", (), [((), pace.waited_s)])
 
 
 def collect_ring(view: RingView) -> Iterator[Metric]:

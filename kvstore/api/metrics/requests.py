@@ -42,9 +42,34 @@ def collect_requests(local: LocalNode, meter: RequestMeter) -> Iterator[Metric]:
     yield gauge("kv_in_flight_limit_bytes", "A connection holds at most a share of it.", (), [((), intake.bytes_max)])
     yield gauge("kv_client_connections", "Connections that have calls.", (), [((), intake.connections)])
     yield counter("kv_intake_refused", "Operations and connections refused because too much was held.", (), [((), intake.refused)])
+    yield from _collect_admission(local)
     forwarded = [((), meter.forwarded)]
     yield counter("kv_operations_forwarded", "Operations sent on to a home replica, where they count again.", (), forwarded)
     yield from _collect_quorums(local, meter)
+
+
+def _collect_admission(local: LocalNode) -> Iterator[Metric]:
+    intake, limit = local.intake, local.intake.limit
+    yield gauge("kv_admission_limit_operations", "Operations that may be under way; follows from latency.", (), [((), limit.limit)])
+    yield gauge("kv_admission_operations", "Operations of clients that are.", (), [((), intake.operations)])
+    yield gauge("kv_admission_latency_seconds", "What even the quickest batch waited of late.", (), [((), limit.latency_s)])
+    yield gauge(
+        "kv_admission_pressure_ratio", "The same in parts of what is aimed at; above 1 is too much.", (), [((), limit.pressure)]
+    )
+    yield counter("kv_admission_refused", "Operations refused because too many were under way.", (), [((), intake.shed)])
+    expired: list[Row] = [
+        (("intake",), intake.expired),
+        (("turn",), local.coordinator.expired),
+        (("replica",), local.replica.expired),
+    ]
+    yield counter("kv_admission_expired", "Operations dropped unexecuted: their deadline had passed.", ("where",), expired)
+    quotas = sorted(local.quotas.of.items())
+    limits: list[Row] = [((name, what), bucket.rate) for name, quota in quotas for what, bucket in quota.buckets.items()]
+    yield gauge("kv_quota_limit", "This node's part of a namespace's quota, a second.", ("namespace", "unit"), limits)
+    used: list[Row] = [((name, what), bucket.taken) for name, quota in quotas for what, bucket in quota.buckets.items()]
+    yield counter("kv_quota_used", "Operations or bytes that were charged to it.", ("namespace", "unit"), used)
+    refused: list[Row] = [((name, what), number) for name, quota in quotas for what, number in quota.refused.items()]
+    yield counter("kv_quota_refused", "Operations refused because it was used up.", ("namespace", "unit"), refused)
 
 
 def _collect_quorums(local: LocalNode, meter: RequestMeter) -> Iterator[Metric]:

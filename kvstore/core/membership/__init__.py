@@ -6,5 +6,6 @@ table.py         what is believed of each member, and the order of claims
 suspicion.py     the configuration, and every duration as a formula of it; local health; damping
 rumours.py       claims on their way round
 relays.py        pings that are sent for others
+opinions.py      whom others should avoid, as those read it who route
 incarnation.py   our own lives, none of which is lived twice
 """

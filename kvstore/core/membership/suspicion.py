@@ -53,6 +53,9 @@ LOCAL = Timing(
 )
 WAN = Timing(probe_interval_ms=5_000, probe_timeout_ms=3_000, suspicion_mult=6, gossip_interval_ms=500, sync_interval_ms=60_000)
 
+TIMINGS = {"lan": LAN, "local": LOCAL, "wan": WAN}
+"""By the names that node.toml knows them by."""
+
 
 def confirmations_max(timing: Timing, members: int) -> int:
     """How many other accusers shorten a suspicion: suspicion_mult - 2, as memberlist has it, if there are so many others."""
@@ -113,16 +116,18 @@ class Flapping:
     So the third return within a half-life damps, and nobody is damped for longer than two half-lives after the last one.
     """
 
-    __slots__ = ("_at_ms", "_penalty", "damped", "half_life_ms")
+    __slots__ = ("_at_ms", "_penalty", "damped", "half_life_ms", "returns")
 
     def __init__(self, half_life_ms: int) -> None:
         self.half_life_ms = half_life_ms
         self.damped = False
+        self.returns = 0
         self._penalty = 0.0
         self._at_ms = 0
 
     def returned(self, now_ms: int) -> None:
         """The member came back."""
+        self.returns += 1
         self._penalty = min(PENALTY_MAX, self._decayed(now_ms) + 1)
         self._at_ms = now_ms
         self.damped = self.damped or self._penalty > DAMP_ABOVE

@@ -59,7 +59,7 @@ class Changed:
 class _Member:
     """What is believed of one member, since when, and who confirmed a suspicion."""
 
-    __slots__ = ("accusers", "claim", "flapping", "opinion", "since_ms", "slow")
+    __slots__ = ("accusers", "claim", "flapping", "opinion", "opinion_ms", "since_ms", "slow")
 
     def __init__(self, claim: Claim, now_ms: int, half_life_ms: int) -> None:
         self.claim = claim
@@ -68,6 +68,7 @@ class _Member:
         self.slow = False
         self.flapping = Flapping(half_life_ms)
         self.opinion = State.ALIVE
+        self.opinion_ms = now_ms
 
 
 class MembershipTable:
@@ -108,6 +109,14 @@ class MembershipTable:
     def opinion(self, member: str) -> State:
         """What we think of `member`."""
         return self._members[member].opinion
+
+    def opinion_since_ms(self, member: str) -> int:
+        """Since when we have thought so."""
+        return self._members[member].opinion_ms
+
+    def returns(self, member: str) -> int:
+        """How often `member` has come back from the dead."""
+        return self._members[member].flapping.returns
 
     def claim(self, member: str) -> Claim:
         """The claim that we believe."""
@@ -178,6 +187,7 @@ class MembershipTable:
             if state is not row.opinion:
                 changes.append(Changed(member, row.opinion, state, row.claim.incarnation, row.claim.by))
                 row.opinion = state
+                row.opinion_ms = now_ms
         return changes
 
     def check(self) -> None:

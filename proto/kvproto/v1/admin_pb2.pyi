@@ -96,8 +96,24 @@ class PeerState(_message.Message):
     queued: int
     def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., queued: _Optional[int] = ...) -> None: ...
 
+class PeerOpinion(_message.Message):
+    __slots__ = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    FLAPS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    state: str
+    incarnation: int
+    since_s: float
+    flaps: int
+    latency_ms: float
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., incarnation: _Optional[int] = ..., since_s: _Optional[float] = ..., flaps: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
+
 class StatusReply(_message.Message):
-    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
+    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "incarnation", "health", "opinions")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +132,9 @@ class StatusReply(_message.Message):
     READ_REPAIRS_FIELD_NUMBER: _ClassVar[int]
     OVERLOADED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    OPINIONS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     address: str
     zone: str
@@ -134,4 +153,7 @@ class StatusReply(_message.Message):
     read_repairs: int
     overloaded: int
     uptime_s: float
-    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+    incarnation: int
+    health: int
+    opinions: _containers.RepeatedCompositeFieldContainer[PeerOpinion]
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ...) -> None: ...

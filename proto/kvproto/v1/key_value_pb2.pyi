@@ -47,6 +47,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHUTTING_DOWN: _ClassVar[ErrorCode]
     CLUSTER_REFUSED: _ClassVar[ErrorCode]
     NOT_ALLOWED: _ClassVar[ErrorCode]
+    QUOTA_EXCEEDED: _ClassVar[ErrorCode]
 KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
@@ -79,9 +80,10 @@ UNSUPPORTED_PROTOCOL: ErrorCode
 SHUTTING_DOWN: ErrorCode
 CLUSTER_REFUSED: ErrorCode
 NOT_ALLOWED: ErrorCode
+QUOTA_EXCEEDED: ErrorCode
 
 class BatchRequest(_message.Message):
-    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id")
+    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +91,7 @@ class BatchRequest(_message.Message):
     HOPS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    SENT_MS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     protocol: int
     cluster_id: str
@@ -96,7 +99,8 @@ class BatchRequest(_message.Message):
     hops: int
     groups: _containers.RepeatedCompositeFieldContainer[OperationGroup]
     trace_id: bytes
-    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ...) -> None: ...
+    sent_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ..., sent_ms: _Optional[int] = ...) -> None: ...
 
 class OperationGroup(_message.Message):
     __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt")

@@ -14,10 +14,36 @@ class ReapStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REAP_STEP_CONFIRM: _ClassVar[ReapStep]
     REAP_STEP_PREPARE: _ClassVar[ReapStep]
     REAP_STEP_REAP: _ClassVar[ReapStep]
+
+class DetectorKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DETECTOR_KIND_UNSPECIFIED: _ClassVar[DetectorKind]
+    DETECTOR_KIND_PING: _ClassVar[DetectorKind]
+    DETECTOR_KIND_PING_REQUEST: _ClassVar[DetectorKind]
+    DETECTOR_KIND_ACK: _ClassVar[DetectorKind]
+    DETECTOR_KIND_NACK: _ClassVar[DetectorKind]
+    DETECTOR_KIND_GOSSIP: _ClassVar[DetectorKind]
+
+class MemberState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEMBER_STATE_UNSPECIFIED: _ClassVar[MemberState]
+    MEMBER_STATE_ALIVE: _ClassVar[MemberState]
+    MEMBER_STATE_SUSPECT: _ClassVar[MemberState]
+    MEMBER_STATE_DEAD: _ClassVar[MemberState]
 REAP_STEP_UNSPECIFIED: ReapStep
 REAP_STEP_CONFIRM: ReapStep
 REAP_STEP_PREPARE: ReapStep
 REAP_STEP_REAP: ReapStep
+DETECTOR_KIND_UNSPECIFIED: DetectorKind
+DETECTOR_KIND_PING: DetectorKind
+DETECTOR_KIND_PING_REQUEST: DetectorKind
+DETECTOR_KIND_ACK: DetectorKind
+DETECTOR_KIND_NACK: DetectorKind
+DETECTOR_KIND_GOSSIP: DetectorKind
+MEMBER_STATE_UNSPECIFIED: MemberState
+MEMBER_STATE_ALIVE: MemberState
+MEMBER_STATE_SUSPECT: MemberState
+MEMBER_STATE_DEAD: MemberState
 
 class HelloRequest(_message.Message):
     __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects")
@@ -72,7 +98,7 @@ class HelloReply(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
-    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids")
+    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RING_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +111,7 @@ class PeerRequest(_message.Message):
     STORE_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     HINTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_IDS_FIELD_NUMBER: _ClassVar[int]
+    SENT_STEADY_MS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     ring_epoch: int
     ring_hash: int
@@ -97,7 +124,8 @@ class PeerRequest(_message.Message):
     store_checksum: int
     hints: _containers.RepeatedCompositeFieldContainer[HintRun]
     trace_ids: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    sent_steady_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ..., sent_steady_ms: _Optional[int] = ...) -> None: ...
 
 class HintRun(_message.Message):
     __slots__ = ("first", "count", "target")
@@ -198,3 +226,43 @@ class ReapReply(_message.Message):
     stamp: int
     error: _key_value_pb2.Error
     def __init__(self, against: _Optional[_Iterable[int]] = ..., now_ms: _Optional[int] = ..., stamp: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class MemberClaim(_message.Message):
+    __slots__ = ("member", "state", "incarnation", "by")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    state: MemberState
+    incarnation: int
+    by: str
+    def __init__(self, member: _Optional[str] = ..., state: _Optional[_Union[MemberState, str]] = ..., incarnation: _Optional[int] = ..., by: _Optional[str] = ...) -> None: ...
+
+class DetectorMessage(_message.Message):
+    __slots__ = ("cluster_id", "sender", "kind", "sequence", "target", "claims", "sync", "answer")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    SYNC_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    sender: str
+    kind: DetectorKind
+    sequence: int
+    target: str
+    claims: _containers.RepeatedCompositeFieldContainer[MemberClaim]
+    sync: bool
+    answer: bool
+    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[str] = ..., kind: _Optional[_Union[DetectorKind, str]] = ..., sequence: _Optional[int] = ..., target: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[MemberClaim, _Mapping]]] = ..., sync: bool = ..., answer: bool = ...) -> None: ...
+
+class DetectorReply(_message.Message):
+    __slots__ = ("messages", "error")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[DetectorMessage]
+    error: _key_value_pb2.Error
+    def __init__(self, messages: _Optional[_Iterable[_Union[DetectorMessage, _Mapping]]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...

@@ -54,6 +54,11 @@ class PeerStub(object):
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
                 _registered_method=True)
+        self.Gossip = channel.unary_unary(
+                '/kvproto.v1.Peer/Gossip',
+                request_serializer=kvproto_dot_v1_dot_peer__pb2.DetectorMessage.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_peer__pb2.DetectorReply.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -87,6 +92,14 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Gossip(self, request, context):
+        """What failure detectors say to each other, on a connection of its own: it never waits behind records. What the receiver has to
+        say to the asker at once comes back with the reply.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +122,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Reap,
                     request_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.SerializeToString,
+            ),
+            'Gossip': grpc.unary_unary_rpc_method_handler(
+                    servicer.Gossip,
+                    request_deserializer=kvproto_dot_v1_dot_peer__pb2.DetectorMessage.FromString,
+                    response_serializer=kvproto_dot_v1_dot_peer__pb2.DetectorReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +237,33 @@ class Peer(object):
             '/kvproto.v1.Peer/Reap',
             kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
             kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Gossip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Peer/Gossip',
+            kvproto_dot_v1_dot_peer__pb2.DetectorMessage.SerializeToString,
+            kvproto_dot_v1_dot_peer__pb2.DetectorReply.FromString,
             options,
             channel_credentials,
             insecure,
