@@ -19,6 +19,7 @@ from kvstore.api.interceptor import CallCounter
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.loop_lag import LoopLag
 from kvstore.api.metrics.collector import Exposition
+from kvstore.api.metrics.membership import collect_membership
 from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
@@ -32,6 +33,7 @@ from kvstore.seams import Directory, Seams
 from kvstore.storage.engine import Engine
 from kvstore.storage.incarnations import IncarnationLedger
 from kvstore.storage.namespaces import remember_namespaces
+from kvstore.storage.peer_leases import PeerLeases
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.detector_calls import DetectorCalls
@@ -56,7 +58,6 @@ class Assembly:
         self.directory: Directory | None = None
         self.peers: GrpcPeers | None = None
         self.calls: DetectorCalls | None = None
-        self.incarnations: IncarnationLedger | None = None
         self.detection: FailureDetection | None = None
         self.leases: Leases | None = None
         self.local: LocalNode | None = None
@@ -79,6 +80,16 @@ class Assembly:
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
         advertised: dict[str, str] = {}
+
+        def on_remembered(actor: bytes, lease: int) -> None:
+            local.rebuilding.heard(actor, lease)
+
+        def on_answered(actor: bytes, lease: int) -> None:
+            local.rebuilding.heard(actor, lease, asked=True)
+
+        async def noted() -> None:
+            await local.rebuilding.noted()
+
         others = tuple(sorted(config.peers))
         promptness = Promptness(others, timer=telemetry.timer)
         peers = GrpcPeers(
@@ -93,6 +104,9 @@ class Assembly:
             on_round_trip=promptness.record,
             on_down=self._link_broke,
             advertised=advertised,
+            on_remembered=on_answered,
+            noted=noted,
+            remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -107,6 +121,7 @@ class Assembly:
             on_lease=self.leases.renewed,
             start_worker=seams.start_worker,
             telemetry=telemetry,
+            clean_state=directory.clean_state,
             opinions=opinions,
         )
         self.local = local
@@ -119,14 +134,13 @@ class Assembly:
             security=seams.security,
             timeout_s=2 * timing.probe_interval_ms / 1000,
         )
-        self.incarnations = IncarnationLedger(local.engine, local.committer)
         detection = FailureDetection(
             config.node_id,
             others,
             timing=timing,
             rng=seams.rng,
             carrier=self.calls,
-            incarnations=self.incarnations,
+            incarnations=IncarnationLedger(local.engine, local.committer),
             opinions=opinions,
             promptness=promptness,
             data=peers,
@@ -135,7 +149,15 @@ class Assembly:
         self.detection = detection
         if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
             self.http = seams.http(config.http, self._application(local, peers))
-        doorkeeper = Doorkeeper(identity, frozenset(config.nodes), peers.incarnation_of, advertised=advertised)
+        leases = PeerLeases(local.engine, local.committer)
+        doorkeeper = Doorkeeper(
+            identity,
+            frozenset(config.nodes),
+            peers.incarnation_of,
+            leases=leases.load(),
+            advertised=advertised,
+            on_lease=leases.remember,
+        )
         self.server = GrpcServer(
             seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
             config.listen,
@@ -153,14 +175,16 @@ class Assembly:
                 local.replica,
                 local.ring,
                 doorkeeper,
+                answering=local.answering,
                 telemetry=telemetry,
                 freshness=local.freshness,
                 reap_votes=local.reap_votes,
                 detector=detection.receive,
                 on_greeted=peers.greeted_by,
+                on_remembered=on_remembered,
                 security=seams.security,
             ),
-            AdminService(lambda: local.describe(advertised), self._status),
+            AdminService(lambda: local.describe(advertised), self._status, local.compare_now),
             security=seams.security,
         )
 
@@ -220,7 +244,13 @@ class Assembly:
             self.detection.link_broke(node)
 
     def _application(self, local: LocalNode, peers: GrpcPeers) -> Starlette:
-        exposition = Exposition(local, peers.links, lambda: self._seams.security.expires_at_ms) if local.telemetry.metrics else None
+        detection, calls = self.detection, self.calls
+        assert detection is not None and calls is not None, "made before"
+        exposition = None
+        if local.telemetry.metrics:
+            exposition = Exposition(
+                local, peers.links, lambda: self._seams.security.expires_at_ms, lambda: collect_membership(detection, calls)
+            )
         return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.event_loop import new_event_loop
 from kvstore.local_node import LocalNode
@@ -49,6 +50,10 @@ class NoPeers:
     async def page(
         self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
     ) -> Page:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -235,6 +240,11 @@ class EmbeddedTransport:
         """The node's own numbers."""
         self._check()
         return await self._there(self._node.local.status())
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        """There is nobody to compare with."""
+        self._check()
+        return self._node.local.compare_now(namespace, follow)
 
     async def close(self) -> None:
         """Lets go of the store; the last one to do so ends it. Idempotent."""

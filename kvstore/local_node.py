@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 
-from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus
+from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus, RepairProgress
 from kvproto.errors import StorageError
 from kvproto.link import LinkBounds
 from kvstore import __version__
@@ -32,19 +32,25 @@ from kvstore.core.membership.opinions import Opinions
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.repair.answering import Answering
+from kvstore.repair.anti_entropy import AntiEntropy
 from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.repair.lost_records import LostRecords
 from kvstore.repair.pace import Pace
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
+from kvstore.repair.rebuilding import Rebuilding
+from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
-from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.epochs import ActorLedger, load_past
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.storage.tombstones import ReapStamps
+from kvstore.storage.trees import load_forest, store_forest
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
@@ -97,8 +103,10 @@ class LocalNode:
         durable: bool = True,
         start_worker: StartWorker = ThreadWorker,
         telemetry: Telemetry | None = None,
+        clean_state: bytes | None = None,
         opinions: Opinions | None = None,
     ) -> None:
+        """`clean_state`: what the last clean stop of this directory left, if nothing was opened since."""
         cluster, me = config.cluster, config.node_id
         telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
         self.config = config
@@ -117,12 +125,16 @@ class LocalNode:
             start_worker=start_worker,
             meter=telemetry.commits,
         )
-        self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease)
+        self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease, past=load_past(engine))
+        others = [node for node in config.nodes if node != me]
+        prefixes = [prefix for space in self.view.spaces.values() for prefix in space.prefixes]
+        self.forest = load_forest(engine, clean_state, prefixes) if others else None
         self.store = Store(
             engine,
             self.committer,
             cache_bytes_max=config.limits.record_cache_bytes,
             on_quarantine=self._quarantined,
+            forest=self.forest,
         )
         self.hints = HintTable(
             clock,
@@ -132,9 +144,9 @@ class LocalNode:
         )
         self.hints.load(engine)
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
-        self.pace = Pace(self._load)
+        self.pace = pace = Pace(self._load)
         self.handoff = HintedHandoff(
-            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock, pace=self.pace
+            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock, pace=pace
         )
         grace = Grace(cluster.tombstone_grace_s)
         self.freshness = Freshness(me, clock, grace)
@@ -151,8 +163,32 @@ class LocalNode:
             clock=clock,
             timer=telemetry.timer,
         )
+        self.answering = Answering(self.forest, self.replica)
+        self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
+        self.trees: TreeKeeper | None = None
+        self.anti_entropy: AntiEntropy | None = None
+        self.lost_records: LostRecords | None = None
+        if self.forest is not None:
+            self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
+            self.lost_records = LostRecords(me=me, store=self.store, peers=peers, ring=self.ring, pace=pace)
+            self.anti_entropy = AntiEntropy(
+                me=me,
+                forest=self.forest,
+                store=self.store,
+                replica=self.replica,
+                peers=peers,
+                ring=self.ring,
+                hints=self.hints,
+                rebuilding=self.rebuilding,
+                answering=self.answering,
+                others=others,
+                pace=pace,
+                rng=random.Random(rng.getrandbits(64)),
+                interval_s=config.limits.repair_interval_s,
+            )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        replicas = Replicas(me, peers, opinions)
+        self.opinions = opinions or Opinions()
+        replicas = Replicas(me, peers, self.opinions)
         self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
@@ -190,7 +226,7 @@ class LocalNode:
             ),
             scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
             peers=peers,
-            opinions=replicas.opinions,
+            opinions=self.opinions,
             limits=limits,
             in_flight_max=config.limits.in_flight_max,
             timer=telemetry.timer,
@@ -212,7 +248,8 @@ class LocalNode:
 
     async def status(self, peers: tuple[tuple[str, str, int], ...] = (), uptime_s: float = 0.0) -> NodeStatus:
         """This node's own numbers; counting its keys reads them all, off the loop."""
-        config = self.config
+        config, compared = self.config, self.anti_entropy
+        divergent = 0 if compared is None else await compared.divergent_partitions()
         return NodeStatus(
             node_id=config.node_id,
             address=config.advertise,
@@ -231,7 +268,27 @@ class LocalNode:
             read_repairs=self.repair.repaired,
             overloaded=self.coordinator.overloaded + self.intake.refused + self.intake.shed,
             uptime_s=uptime_s,
+            divergent_partitions=divergent,
+            rebuilding=self.rebuilding.reason,
+            trees_unknown=0 if self.forest is None else self.forest.unknown_count,
+            differences=0 if compared is None else compared.differences,
+            repaired=0 if compared is None else compared.repaired,
+            rounds=() if compared is None else compared.last_rounds(),
         )
+
+    def compare_now(self, namespace: str, follow: int) -> RepairProgress:
+        """Compares with every peer now, and tells how far that is (`AntiEntropy.repair`)."""
+        if self.anti_entropy is None:
+            return RepairProgress(node_id=self.config.node_id, number=1, over=True)
+        return self.anti_entropy.repair(namespace, follow)
+
+    def start_background(self) -> None:
+        """Begins what goes on beside the work of clients: hints, sweeps, trees, exchanges."""
+        self.handoff.start()
+        self.reaper.start()
+        for job in (self.trees, self.anti_entropy, self.lost_records):
+            if job is not None:
+                job.start()
 
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""
@@ -248,10 +305,20 @@ class LocalNode:
         self.coordinator.stop()
         self.handoff.stop()
         self.reaper.stop()
+        for job in (self.trees, self.anti_entropy, self.lost_records):
+            if job is not None:
+                job.stop()
         await self.committer.close()
         self.replica.close()
-        self.engine.close()
-        return None if self.committer.failure is not None else pack_state(self.ledger)
+        state = None if self.committer.failure is not None else pack_state(self.ledger)
+        try:
+            if state is not None and self.forest is not None:
+                store_forest(self.engine, self.forest, state)
+        except StorageError:
+            state = None  # everything accepted is durable, but the next start has to find out what
+        finally:
+            self.engine.close()
+        return state
 
     def _load(self) -> float:
         """How busy clients keep the node, from 0 to 1; for those who can wait."""

@@ -20,15 +20,17 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     has failed: what was closed by then must not be opened again. Raises `ClusterError` or `NotAllowed` when a peer refuses this
     node."""
     local, peers, leases, server, directory = parts.local, parts.peers, parts.leases, parts.server, parts.directory
-    assert local and peers and leases and server and directory and parts.incarnations and parts.detection, "built first"
+    assert local and peers and leases and server and directory and parts.detection, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
+    local.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
     await parts.start_http()
     await server.start()
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     await local.ledger.leased()
-    await parts.incarnations.leased()
+    # What the peers remember is replaced by what they are told next: what follows from it has to outlive us before.
+    await local.rebuilding.noted()
     go_on()
     await leases.tell()
     go_on()
@@ -39,6 +41,5 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     # From here on nothing waits.
     go_on()
     local.coordinator.stopped = None
-    local.handoff.start()
-    local.reaper.start()
+    local.start_background()
     await server.serve()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kvclient.errors import KvError, WrongMode
+from kvclient.errors import AvailabilityError, KvError, WrongMode
 from kvclient.node_link import NodeLink
-from kvproto.columns import ClusterInfo, NodeStatus
+from kvproto.columns import ClusterInfo, NodeStatus, RepairProgress
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
 
 STATE_DEAD = "dead"
 STATUS_TIMEOUT_S = 1.5
+REPAIR_POLL_S = 0.2
 
 
 class AsyncAdmin:
@@ -37,6 +40,39 @@ class AsyncAdmin:
         await client.connect()
         patience_s = min(STATUS_TIMEOUT_S, client.timeout_s) if timeout_s is None else timeout_s
         return list(await asyncio.gather(*(self._status_of(link, patience_s) for link in client.membership.all_links())))
+
+    async def repair(
+        self,
+        namespace: str = "",
+        *,
+        on_progress: Callable[[RepairProgress], None] = lambda row: None,
+        poll_s: float = REPAIR_POLL_S,
+    ) -> list[RepairProgress]:
+        """Has one node after the other compare its records of `namespace` ("": of all) with its peers', and repair what differs; a
+        row a member, in the ring's order, when all are done.
+
+        Nodes do this by themselves all the time; this does it now. `on_progress` is called with a node's row each time it is heard
+        of. A member that does not answer is a row in which it is `unreachable` itself. Raises `UnknownNamespace`.
+        """
+        client = self._client
+        await client.connect()
+        return [await self._repair(link, namespace, on_progress, poll_s) for link in client.membership.all_links()]
+
+    async def _repair(
+        self, link: NodeLink, namespace: str, on_progress: Callable[[RepairProgress], None], poll_s: float
+    ) -> RepairProgress:
+        row = RepairProgress(link.node_id)
+        try:
+            row = await link.transport.repair(namespace, 0)
+            on_progress(row)
+            while not row.over:
+                await asyncio.sleep(poll_s)
+                row = await link.transport.repair(namespace, row.number)
+                on_progress(row)
+        except AvailabilityError:
+            row = replace(row, over=True, unreachable=(*row.unreachable, link.node_id))
+            on_progress(row)
+        return row
 
     async def create_namespace(self, name: str, *, preset: str = "pa-ec") -> None:
         """Namespaces are part of the nodes' configuration: always raises `WrongMode`, saying what to write where."""

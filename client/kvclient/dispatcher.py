@@ -35,6 +35,7 @@ from kvclient.request_ids import RequestIds
 from kvclient.retry import Failure, RetryBudget, decide_delay_s
 from kvclient.scanning import scan
 from kvclient.shapes import Shape
+from kvclient.slow_nodes import SlowNodes
 from kvclient.stats import ClientStats
 from kvclient.values import Entry
 from kvproto.columns import ClusterInfo, ScanQuery
@@ -55,6 +56,7 @@ class Dispatcher:
         self._pid = os.getpid()
         self._create_future = self._loop.create_future
         self.hedging = Hedging(membership, self._loop, self.stats, self._move, is_on=hedge)
+        self.slow_nodes = SlowNodes()
         self._sweeping: asyncio.TimerHandle | None = None
         self._delayed: dict[asyncio.TimerHandle, tuple[Any, tuple[Any, ...]]] = {}
 
@@ -308,8 +310,10 @@ class Dispatcher:
         now_s = self._loop.time()
         self._sweeping = None
         try:
-            for link in self._membership.all_links():
+            links = self._membership.all_links()
+            for link in links:
                 link.sweep(now_s)
+            self.slow_nodes.look(links, now_s)
         finally:
             if self._delayed or any(link.busy for link in self._membership.all_links()):
                 self._arm()

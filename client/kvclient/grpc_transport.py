@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
+from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
 from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import OnReply, Ring
 from kvproto import PROTOCOL
-from kvproto.codec import decode_cluster, decode_page, decode_replies, decode_status, encode_batch, encode_scan
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.codec import decode_cluster, decode_page, decode_progress, decode_replies, decode_status, encode_batch, encode_scan
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
@@ -31,16 +31,19 @@ LEAVE_S = 0.05
 RETIRE_GRACE_S = 5.0
 """How long calls under way may still use a channel that was made with certificates of before."""
 
+FOREVER = float("inf")
+
 _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
 
 class _Sent:
     """A batch that was not answered completely."""
 
-    __slots__ = ("groups", "handed_over", "on_reply", "trace")
+    __slots__ = ("groups", "handed_over", "on_reply", "trace", "until_s")
 
-    def __init__(self, groups: int, on_reply: OnReply, trace: bytes) -> None:
+    def __init__(self, groups: int, on_reply: OnReply, trace: bytes, until_s: float) -> None:
         self.groups = groups
+        self.until_s = until_s  # nobody waits for it any longer
         self.trace = trace
         self.on_reply = on_reply
         self.handed_over = False
@@ -82,9 +85,12 @@ class GrpcTransport:
         batch_id, self._next_id = self._next_id, self._next_id + 1
         ring = self._ring
         trace = ring.next_trace()
-        sent_ms = int(asyncio.get_running_loop().time() * 1000)
-        message = encode_batch(batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace, sent_ms=sent_ms)
-        sent = _Sent(len(groups), on_reply, trace)
+        now_s = asyncio.get_running_loop().time()
+        message = encode_batch(
+            batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace, sent_ms=int(now_s * 1000)
+        )
+        left_ms = max([max(group.timeouts_ms, default=FOREVER) for group in groups], default=FOREVER)
+        sent = _Sent(len(groups), on_reply, trace, now_s + left_ms / 1000)
         if self._closed:
             _answer(sent, ClientClosed("the client was closed"))
             return
@@ -125,6 +131,14 @@ class GrpcTransport:
         """See `Transport.status`."""
         try:
             return decode_status(await self._admin.Status(admin_pb2.StatusRequest(), timeout=UNARY_TIMEOUT_S))
+        except grpc.RpcError as error:
+            raise self._error_of(error) from error
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        """See `Transport.repair`."""
+        request = admin_pb2.RepairRequest(namespace=namespace, follow=follow)
+        try:
+            return decode_progress(await self._admin.Repair(request, timeout=UNARY_TIMEOUT_S))
         except grpc.RpcError as error:
             raise self._error_of(error) from error
 
@@ -175,14 +189,22 @@ class GrpcTransport:
         self._renew()
         call = self._call = self._key_value.Exchange()
 
+        loop = asyncio.get_running_loop()
+
         async def write(handed: tuple[_Sent, key_value_pb2.BatchRequest]) -> None:
             sent, message = handed
+            if loop.time() >= sent.until_s:
+                # It waited for the stream for too long. Written all the same it would hold up what comes after it, until nothing
+                # is in time any more.
+                if self._batches.pop(message.batch_id, None) is not None:
+                    _answer(sent, DeadlineExceeded("the deadline passed before the node took it", subject=self._address))
+                return
             sent.handed_over = True
             await call.write(message)
 
         # What a write raises needs no telling: the reader sees the same end, and says why.
         outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] = Outbox(write)
-        self._stream = asyncio.get_running_loop().create_task(self._run_stream(call, outbox), name=f"stream {self._address}")
+        self._stream = loop.create_task(self._run_stream(call, outbox), name=f"stream {self._address}")
         return outbox
 
     async def _run_stream(self, call: Any, outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]) -> None:

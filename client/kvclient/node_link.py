@@ -19,16 +19,21 @@ from kvclient.hedging import Hedging
 from kvclient.latencies import NEVER
 from kvclient.operations import Single
 from kvclient.request_ids import RequestIds
+from kvclient.send_window import SendWindow
+from kvclient.slow_nodes import SlowNodes
 from kvclient.transport import Transport
 from kvproto.columns import ClusterInfo, GroupReply
 from kvproto.link import Coalescer, LinkBounds, Ticket
 
 SLOT_HOLD_S = 0.05
-"""A batch none of whose operations is decided after this long no longer holds up the next one."""
+"""A batch none of whose operations is decided after this long no longer holds up the next one, within the window."""
 STALL_S = 0.5
 PROBE_TIMEOUT_S = 0.5
 PROBE_INTERVAL_S = 0.05
 PROBE_INTERVAL_MAX_S = 1.0
+
+BOUNDS = LinkBounds(wait_share_max=0.25)
+"""What would spend more than a quarter of its time in our queue is refused at once."""
 
 Works = Sequence[Single | BulkPiece]
 
@@ -38,6 +43,7 @@ class LinkOwner(Protocol):
 
     ids: RequestIds
     hedging: Hedging
+    slow_nodes: SlowNodes
 
     def attempt_failed(self, link: NodeLink, part: Part, positions: Sequence[int], error: KvError) -> None:
         """These positions ended with `error`: retry them or fail them."""
@@ -85,6 +91,7 @@ class Flight:
                 self.link.judge(part)
         if not self.heard:
             self.heard = True
+            self.link.first_heard(self)
             self.link.free(self.ticket)
         if broken is not None:
             self.link.mark_down(broken)
@@ -96,6 +103,8 @@ class Flight:
         if self.closed:
             return
         self.closed = True
+        if not self.heard:
+            self.link.first_heard(self)
         self.link.ended(self)
         self.link.free(self.ticket)
         for part in self.parts:
@@ -105,7 +114,7 @@ class Flight:
     def sweep(self, now_s: float) -> None:
         """Deadlines, and the place of a batch that takes long."""
         if not self.heard and now_s - self.sent_s >= SLOT_HOLD_S:
-            self.link.free(self.ticket)
+            self.link.yield_slot(self.ticket)
         if now_s < self.deadline_s:
             return
         for part in self.parts:
@@ -120,6 +129,7 @@ class NodeLink:
     """The link to one node. `up` is an opinion: a link that is down is used only when there is no other.
 
     `late`: it owes an answer for longer than is usual; `silent`: for so much longer that reads go to another owner (`hedging`).
+    `slow`: its answers have taken far longer than those of other nodes for a while (`slow_nodes`).
     """
 
     def __init__(
@@ -129,13 +139,17 @@ class NodeLink:
         self.address = address
         self.transport = transport
         self.up = True
-        self.late = self.silent = False
+        self.late = self.silent = self.slow = False
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._link: Coalescer[Single | BulkPiece] = Coalescer(self._send, name=f"link to {address}", bounds=bounds, loop=self._loop)
+        self._link: Coalescer[Single | BulkPiece] = Coalescer(
+            self._send, name=f"link to {address}", bounds=bounds or BOUNDS, loop=self._loop
+        )
         self.submit = self._link.submit
+        self.yield_slot = self._link.yield_slot
+        self._window = SendWindow(self._link.window_bytes)
         self._heard_s = self._loop.time()
         self._probe: asyncio.Task[None] | None = None
 
@@ -156,8 +170,24 @@ class NodeLink:
         self._heard_s = now_s = self._loop.time()
         self.up = not self.closed
         self.late = self.silent = False
+        if not flight.heard:
+            self._owner.slow_nodes.answered(self.node_id, now_s - flight.sent_s, now_s)
         self._owner.hedging.heard(flight, replies, now_s)
         return None
+
+    def owing_s(self, now_s: float) -> float:
+        """How long the oldest batch has been without any answer; 0 if there is none."""
+        return next((now_s - flight.sent_s for flight in self.flights if not flight.heard), 0.0)
+
+    def measure(self, took: Callable[[float], None]) -> None:
+        """Asks the node for the ring, and calls `took` with the seconds until it answered; not while it is asked already."""
+        if self._probe is None and self.up:
+            self._probe = self._loop.create_task(self._measure(took), name=f"measure {self.address}")
+
+    def first_heard(self, flight: Flight) -> None:
+        """The first part of an answer has come, or none will."""
+        self._window.heard(self._loop.time() - flight.sent_s)
+        self._link.window_bytes = self._window.size_bytes
 
     def judge(self, part: Part) -> None:
         """`part` is of second questions, and was answered."""
@@ -243,6 +273,13 @@ class NodeLink:
             return False
         self._owner.learn(info, sent_s, ids.clock_s())
         return True
+
+    async def _measure(self, took: Callable[[float], None]) -> None:
+        began_s = self._loop.time()
+        answered = await self._ask()
+        self._probe = None
+        if answered:
+            took(self._loop.time() - began_s)
 
     async def _probe_once(self) -> None:
         """The node has been silent for a while with work in flight. Slow work is its right; not answering at all is not."""

@@ -16,11 +16,13 @@ from kvproto.partitions import partition_shift
 
 
 class Routed(Protocol):
-    """What routing needs of a link: whether it is thought to be up, and whether it owes an answer that is late or long overdue."""
+    """What routing needs of a link: whether it is thought to be up, whether it owes an answer that is late or long overdue, and
+    whether its node is far slower than the others."""
 
     up: bool
     late: bool
     silent: bool
+    slow: bool
 
 
 LinkT = TypeVar("LinkT", bound=Routed)
@@ -46,30 +48,33 @@ class Router(Generic[LinkT]):
         return self._table[xxh3_64_intdigest(key) >> self._shift]
 
     def choose(self, key: bytes, avoid: object = None) -> LinkT:
-        """Where to send `key` now: the first owner that is up and not `avoid`, the link that just failed."""
+        """Where to send `key` now: the first owner that is up and not `avoid`, the link that just failed; a slow one only if there
+        is no other."""
         owners = self._table[xxh3_64_intdigest(key) >> self._shift]
         first = owners[0]
-        if first.up and first is not avoid:
+        if first.up and not first.slow and first is not avoid:
             return first
+        for link in owners:
+            if link.up and not link.slow and link is not avoid:
+                return link
         return choose_fallback(owners, self.links, avoid)
 
     def choose_read(self, key: bytes, avoid: object = None) -> LinkT:
         """As `choose`, for a read: an owner that owes an answer for long is passed over, as long as there is one that does not."""
         owners = self._table[xxh3_64_intdigest(key) >> self._shift]
         first = owners[0]
-        if first.up and not first.silent and first is not avoid:
+        if first.up and not first.silent and not first.slow and first is not avoid:
             return first
-        for link in owners:
-            if link.up and not link.silent and link is not avoid:
-                return link
+        for may_be_slow in (False, True):
+            for link in owners:
+                if link.up and not link.silent and link.slow <= may_be_slow and link is not avoid:
+                    return link
         return choose_fallback(owners, self.links, avoid) if avoid is first or not first.up else first
 
     def other_owner(self, key: bytes, link: LinkT) -> LinkT | None:
-        """An owner of `key` that is up, owes no late answer and is not `link`; None if there is none."""
-        for owner in self.owners(key):
-            if owner.up and not owner.late and owner is not link:
-                return owner
-        return None
+        """An owner of `key` that is up, owes no late answer and is not `link`, a slow one last; None if there is none."""
+        others = [owner for owner in self.owners(key) if owner.up and not owner.late and owner is not link]
+        return next((owner for owner in others if not owner.slow), others[0] if others else None)
 
 
 def choose_fallback(owners: Sequence[LinkT], links: Sequence[LinkT], avoid: object) -> LinkT:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from kvclient.errors import BadRequest
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 
 EMBEDDED_GROUP = "kvclient.embedded"
 
@@ -38,6 +38,11 @@ class Transport(Protocol):
 
     async def status(self) -> NodeStatus:
         """The node's own numbers. Raises `KvError`."""
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        """Has the node compare its records of `namespace` ("": all) with its peers' and repair what differs; returns at once, with
+        how far it is. `follow`: the `number` of the run that is meant; 0 begins one, or joins the one under way. Raises
+        `KvError`."""
 
     async def close(self) -> None:
         """Answers what is in flight with errors and lets go of the node. Idempotent."""

@@ -19,11 +19,13 @@ from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.core.membership.messages import Message
 from kvstore.core.transit import Transit
+from kvstore.repair.answering import Answering
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
+from kvstore.transport.compare_codec import decode_question, encode_reply
 from kvstore.transport.detector_codec import decode_detector, encode_detector
 from kvstore.transport.hello import Doorkeeper, Greeting
 from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
@@ -46,15 +48,19 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         ring: RingHolder,
         doorkeeper: Doorkeeper,
         *,
+        answering: Answering,
         telemetry: Telemetry,
         freshness: Freshness,
         reap_votes: ReapVotes,
         detector: Callable[[str, Message], list[Message]] = lambda sender, message: [],
         on_greeted: Callable[[str], None] = lambda node: None,
+        on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         security: Security | None = None,
     ) -> None:
         """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
-        who was admitted."""
+        who was admitted, `on_remembered` what it remembers of our leases: before it works with us, also where we cannot reach
+        it."""
+        self._on_remembered = on_remembered
         self._detector = detector
         self._security = security or PlainText()
         self._logs = telemetry.logs
@@ -63,6 +69,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._replica = replica
         self._freshness = freshness
         self._reap_votes = reap_votes
+        self._answering = answering
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
@@ -107,6 +114,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             if remembered is not None:
                 reply.remembered_actor, reply.remembered_lease = remembered
             if request.node_id != me.node_id:
+                self._on_remembered(request.remembered_actor, request.remembered_lease)
                 self._on_greeted(request.node_id)
         return reply
 
@@ -142,7 +150,18 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             )
         except KvError as error:
             return peer_pb2.PageReply(error=encode_error(error))
-        return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost)
+        return peer_pb2.PageReply(keys=page.keys, records=page.records, more=page.more, lost=page.lost, rebuilding=page.rebuilding)
+
+    async def Compare(self, request: peer_pb2.CompareRequest, context: Any) -> peer_pb2.CompareReply:
+        """One answer about what we hold, for a peer that looks for differences."""
+        refusal = self._security.why_not_peer(context) or self._stale(request.ring_epoch, request.ring_hash)
+        if refusal is not None:
+            return peer_pb2.CompareReply(error=encode_error(refusal))
+        try:
+            question = decode_question(request)
+            return encode_reply(question, await self._answering.answer(question, request.asker, urgent=request.urgent))
+        except KvError as error:
+            return peer_pb2.CompareReply(error=encode_error(error))
 
     async def Reap(self, request: peer_pb2.ReapRequest, context: Any) -> peer_pb2.ReapReply:
         """What we say to the end of tombstones."""
@@ -208,6 +227,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,
+                    rebuilding=self._replica.is_rebuilding,
                 ),
                 found.size_bytes,
             )

@@ -155,6 +155,7 @@ def _read_limits(table: Table) -> NodeLimits:
         hints_max=table.integer("hints_max", default.hints_max, minimum=0, maximum=1 << 24),
         hints_bytes_max=table.integer("hints_bytes_max", default.hints_bytes_max, minimum=0, maximum=1 << 50),
         hint_age_s_max=float(table.integer("hint_age_s_max", int(default.hint_age_s_max), minimum=1, maximum=1 << 31)),
+        repair_interval_s=table.number("repair_interval_s", default.repair_interval_s, minimum=0.0, maximum=1e6),
     )
     table.finish()
     return limits

@@ -109,7 +109,8 @@ class NodeLimits:
 
     `in_flight_bytes_max` is what all requests under way may hold, with their answers; `connections_max` counts clients' connections
     that have calls, `batch_operations_max` the operations of one message. What is under way is held so low that nothing waits for
-    much longer than `latency_target_ms`; 0: up to `in_flight_max`.
+    much longer than `latency_target_ms`; 0: up to `in_flight_max`. Every `repair_interval_s` on average records are compared with
+    each peer's; 0: only after a loss, and when asked to.
     """
 
     record_cache_bytes: int = 64 * MIB
@@ -123,6 +124,7 @@ class NodeLimits:
     hints_max: int = 200_000
     hints_bytes_max: int = 1024 * MIB
     hint_age_s_max: float = 3 * 3600.0
+    repair_interval_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

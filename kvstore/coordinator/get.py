@@ -106,7 +106,9 @@ class GetCoordinator:
             emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
             return []
         tally = Tally(owners, sub.need, len(sub.store_keys))
-        tally.record(seats.home_of(me), lost)
+        is_rebuilding = self._store.is_rebuilding and len(owners) > 1
+        if not is_rebuilding:
+            tally.record(seats.home_of(me), lost)
         if seats.absent:
             for home in seats.absent:
                 tally.fail(home)
@@ -115,6 +117,8 @@ class GetCoordinator:
         loop = asyncio.get_running_loop()
         round_ = ReadRound(sub, tally, seats, records, lost, me, allowance)
         round_.hold(size_bytes)
+        if is_rebuilding:
+            round_.abstain(seats.home_of(me))
         try:
             self._settle(round_, emit)
             if not tally.settled:
@@ -137,7 +141,7 @@ class GetCoordinator:
         longer than answers usually take."""
         tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
         others = replicas.others_by_promptness(round_.seats.holders.values())
-        first = len(others) if round_.lost else min(len(others), tally.need - 1)
+        first = len(others) if round_.lost or not tally.answered else min(len(others), tally.need - 1)
         self._fetch(round_, others[:first], arrivals)
         asked, rest = first, others[first:]
         started_s = loop.time()

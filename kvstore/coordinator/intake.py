@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from kvproto.errors import Overloaded
 from kvstore.config import NodeLimits
 from kvstore.coordinator.turns import Line, Turns
 from kvstore.core.admission import AdmissionLimit, Aim
 
+FOREVER = float("inf")
 RETRY_AFTER_S = 0.05
 REFUSED_RETRY_AFTER_S = 1.0
-LIMIT_MIN, LIMIT_FIRST, UNLIMITED = 256, 4096, 1 << 30
+LIMIT_MIN, LIMIT_FIRST, UNLIMITED = 32, 4096, 1 << 30
 
 
 class Connection:
@@ -45,12 +47,13 @@ class Connection:
 class Call:
     """What one call of a client makes the node hold. Ends with `end`, which lets go of whatever is left."""
 
-    __slots__ = ("_connection", "_has_ended", "_intake", "held_bytes", "operations")
+    __slots__ = ("_connection", "_has_ended", "_has_waited", "_intake", "held_bytes", "operations")
 
     def __init__(self, intake: Intake, connection: Connection) -> None:
         self._intake = intake
         self._connection = connection
         self._has_ended = False
+        self._has_waited = False
         self.held_bytes = 0
         self.operations = 0
 
@@ -71,6 +74,8 @@ class Call:
         if cost_bytes > intake.free_bytes and connection.held_bytes + cost_bytes > intake.share_bytes_min:
             intake.refused += operations
             raise intake.overload()
+        if self._has_waited and not intake.is_behind():
+            self._has_waited = False
         self.charge(cost_bytes)
         self.operations += operations
         intake.count(connection, operations)
@@ -119,9 +124,21 @@ class Call:
         return self.has_room and (self._connection.held_bytes < self._intake.share_bytes_min or not self._intake.is_behind())
 
     async def until_may_read(self) -> None:
-        """Waits for `may_read`: what the disk is behind with ends with something being let go of."""
+        """Waits for `may_read`: what the disk is behind with ends with something being let go of. For room as long as it takes; for
+        the disk only so long as a queue may stand, once until it has caught up. What is sent after that is read, and refused if too
+        much is under way: in the client's window it would grow old without being told."""
+        intake, loop = self._intake, asyncio.get_running_loop()
+        until_s = loop.time() + (intake.limit.aim.target_s or FOREVER)
         while not self.may_read:
-            await self._intake.changed()
+            if not self.has_room:
+                await intake.changed()
+                continue
+            if self._has_waited or loop.time() >= until_s:
+                self._has_waited = True
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until_s if until_s < FOREVER else None):
+                    await intake.changed()
 
     async def turn(self, operations: int) -> None:
         """Returns when it is this connection's turn to begin so many operations (turns.py)."""

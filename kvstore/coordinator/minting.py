@@ -11,10 +11,13 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import TypeVar
 
+from xxhash import xxh3_64_intdigest
+
 from kvproto.columns import REQUEST_ID_BYTES, Kind
 from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
 from kvstore.coordinator.batch import Limits, SubBatch
 from kvstore.core.hlc import HybridClock
+from kvstore.core.merkle.tree import items_of
 from kvstore.core.record import (
     Minted,
     covers_token,
@@ -47,13 +50,15 @@ T = TypeVar("T")
 class MintedColumns:
     """The writes of a sub-batch that were minted: columns in the order of `positions`, which are positions in the sub-batch.
 
-    `pairs`: those that are new here. `counts`: siblings held afterwards. `unseen`: positions whose contexts name writes that have
+    `pairs`: those that are new here; `before`: the items (core/merkle) of what they were built on, where there are trees. `counts`:
+    siblings held afterwards. `unseen`: positions whose contexts name writes that have
     to be fetched first. `caught_up`: what the others hold was merged first, and contexts that still name more are taken as they
     are.
     """
 
     __slots__ = (
         "absent",
+        "before",
         "caught_up",
         "contexts",
         "counts",
@@ -77,6 +82,7 @@ class MintedColumns:
         self.dots = dots
         self.records: list[bytes] = []
         self.pairs: list[tuple[bytes, bytes]] = []
+        self.before: list[int] = []
         self.contexts: list[bytes] = []
         self.counts: Sequence[int] = ()
         self.refused: list[tuple[int, KvError]] = []
@@ -109,9 +115,6 @@ class MintedColumns:
             counts = [counts[index] for index in kept]
         self.records = [record for record in records if record is not None]
         self.contexts, self.counts = contexts, counts
-        stale = {minted.dot for minted in unusual.values() if not minted.fresh}
-        pairs = list(zip(self.keys, self.records, strict=True))
-        self.pairs = [pair for pair, dot in zip(pairs, self.dots, strict=True) if dot not in stale] if stale else pairs
 
 
 class Minter:
@@ -160,7 +163,7 @@ class Minter:
         for index, (request_id, expires_ms) in enumerate(zip(ids, self._expiries(sub, at, now_ms), strict=False)):
             if index == len(wanted):
                 break
-            key, touched = out.keys[index], None
+            key, base, touched = out.keys[index], None, None
             try:
                 if request_id != NO_REQUEST and request_id < cutoff:
                     raise _too_late(self._retry_window_ms)
@@ -175,6 +178,9 @@ class Minter:
                 counts.append(0)
                 continue
             record, out.dots[index], count = touched
+            assert base is not None
+            if self._store.forest is not None:
+                out.before += items_of([key], [base])
             self._store.stage(key, record)
             records.append(record)
             counts.append(count)
@@ -197,10 +203,17 @@ class Minter:
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
         out.minted_ms = now_ms
+        if store.is_rebuilding and not caught_up and len(sub.owners.nodes) > 1:
+            # What we hold may be less than what we acknowledged: the others say first what these writes are to replace.
+            out.unseen = list(wanted)
+            out.settle([None] * len(keys), {})
+            return out
         lost: list[int] = []
         durable = store.durable_in_turn(keys, lost)
         pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max
         records: list[bytes | None] = []
+        pairs, before = out.pairs, out.before
+        tracked, hashed = store.forest is not None, xxh3_64_intdigest
         unusual: dict[int, Minted] = {}
         rows = zip(keys, dots, ids, durable, values, tokens, self._expiries(sub, at, now_ms))  # noqa: B905 - some repeat for ever
         for store_key, dot, request_id, held, value, token, expires_ms in rows:
@@ -226,6 +239,9 @@ class Minter:
                     continue
             stage(store_key, record)
             records.append(record)
+            pairs.append((store_key, record))
+            if tracked:  # items_of, for one; a batch of large bases is not held for it
+                before.append(0 if base is None else hashed(base, hashed(store_key)))
         out.settle(records, unusual)
         return out
 

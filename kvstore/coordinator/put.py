@@ -128,7 +128,7 @@ class PutCoordinator:
                 pointers += self._hints.owe(home, minted.keys)
         if not sub.owners.includes_me:
             pointers += self._hints.hold(seats.home_of(me), minted.keys, minted.records)
-        self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)), pointers)
+        self._store.commit(minted.pairs, lambda error: arrivals.add(LocalAnswer(me, error)), pointers, before=minted.before)
         return arrivals
 
     async def _collect(self, sub: SubBatch, minted: MintedColumns, seats: Seats, arrivals: Arrivals, emit: Emit) -> None:
@@ -215,7 +215,7 @@ class PutCoordinator:
             return
         with suppress(KvError):
             self._store.admit(len(pointers), sum([len(key) + len(value) for key, value in pointers]))
-            self._store.commit([], lambda error: None, pointers)
+            self._store.commit([], lambda error: None, pointers, before=[])
 
     def _answer(
         self,
@@ -288,7 +288,8 @@ class PutCoordinator:
         # Half of the time that is left: the other half is for the write itself.
         arrivals, since_ms = Arrivals(loop, (loop.time() + deadline_s) / 2), self._clock.now_ms()
         keys = [sub.store_keys[position] for position in wanted]
-        tokens, original = list(sub.group.contexts), sub.at()
+        tokens, original = list(sub.group.contexts) or [b""] * len(sub.group.keys), sub.at()
+        hear_all = self._store.is_rebuilding
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in seats.holders.values() if node != self._replicas.me]
         sub.story = arrivals
@@ -302,7 +303,7 @@ class PutCoordinator:
                 assert isinstance(answer, FetchChunk)
                 end = min(end, answer.answered_below)
                 await self.take_in(keys, answer, since_ms, arrivals.deadline_s)
-                if not any(map(self._is_behind, keys, contexts)):
+                if not hear_all and not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
         # What was too much to be fetched at once comes later.

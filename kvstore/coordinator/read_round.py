@@ -87,7 +87,16 @@ class ReadRound:
                 continue
             self.others.setdefault(position, {})[answer.node] = record or None
         self.differed = self.differed or bool(answer.differing) or bool(refused)
-        self.tally.record(home, refused)
+        if answer.rebuilding:  # what it has is merged; what it has not, it may have lost (safety rule 5)
+            self.abstain(home)
+        else:
+            self.tally.record(home, refused)
+
+    def abstain(self, home: str) -> None:
+        """`home` has lost records and does not know which: it does not count, as one that cannot be reached does not."""
+        self.tally.fail(home)
+        if self.sub.sloppy:
+            self.tally.settle_for_less()
 
     def substitute(self, node: str) -> str:
         """The stand-in that answers in the place of `node`, which does not; "" when there is none or none is wanted."""

@@ -109,7 +109,7 @@ class ScanCoordinator:
                     lost = {xxh3_64_intdigest(key) >> view.ring.shift for key in page.lost}
                     damaged |= lost
                     for partition, nodes in enumerate(owners):
-                        if node in nodes and partition not in lost:
+                        if node in nodes and partition not in lost and not (page.rebuilding and len(nodes) > 1):
                             missing[partition] -= 1
                     if max(missing) <= 0:
                         return answers
@@ -203,7 +203,7 @@ def _verified(page: Page) -> Page:
         return page
     sound = [(key, record) for key, record in zip(page.keys, page.records, strict=True) if key not in damaged]
     keys, records = [key for key, _ in sound], [record for _, record in sound]
-    return Page(keys, records, page.more, sorted([*page.lost, *damaged]))
+    return Page(keys, records, page.more, sorted([*page.lost, *damaged]), rebuilding=page.rebuilding)
 
 
 def _end(query: ScanQuery) -> bytes:

@@ -13,14 +13,16 @@ from kvstore.cluster.view import OwnerSet
 
 
 class Seats:
-    """Holders by home replica. `absent`: homes in whose place nobody answers."""
+    """Holders by home replica. `absent`: homes in whose place nobody answers. `passed_over`: homes that may be there all the same,
+    and take their own seat again when no stand-in is left for it."""
 
-    __slots__ = ("_spare", "_stood_in", "absent", "holders", "homes", "sloppy")
+    __slots__ = ("_spare", "_stood_in", "absent", "holders", "homes", "passed_over", "sloppy")
 
     def __init__(self, homes: tuple[str, ...], spare: Iterable[str], *, sloppy: bool) -> None:
         self.homes = homes
         self.holders: dict[str, str] = {}
         self.absent: list[str] = []
+        self.passed_over: set[str] = set()
         self.sloppy = sloppy
         self._spare = list(spare)
         self._stood_in: dict[str, str] = {}  # also those who have left their seat: their answer may still be on its way
@@ -34,8 +36,12 @@ class Seats:
         return self._stood_in.get(node, node)
 
     def fill(self, home: str) -> str:
-        """The next stand-in takes the seat of `home`; "" when there is none left."""
+        """The next stand-in takes the seat of `home`, or itself if it was passed over; "" when there is nobody left."""
         self.holders.pop(home, None)
+        if not self._spare and home in self.passed_over:
+            self.passed_over.remove(home)
+            self.holders[home] = home
+            return home
         if not self._spare:
             if home not in self.absent:
                 self.absent.append(home)
@@ -86,4 +92,5 @@ def plan_seats(
     for home in called_dead:
         if seats.has_spare:
             seats.fill(home)
+            seats.passed_over.add(home)
     return seats

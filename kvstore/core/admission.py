@@ -29,7 +29,7 @@ class Aim:
 
     target_s: float = 0.2
     stretch: float = 2.0
-    limit_min: int = 256
+    limit_min: int = 32
     limit_first: int = 4096
     limit_max: int = 65_536
     window_s: float = 0.1
@@ -39,7 +39,7 @@ class Aim:
     floor_windows: int = 5
     """So many windows in a row at the smallest limit are not the queue's fault."""
     least_s_max: float = 1.0
-    least_age_s: float = 30.0
+    least_age_s: float = 60.0
 
     def __post_init__(self) -> None:
         assert 0 < self.limit_min <= self.limit_first <= self.limit_max
@@ -63,10 +63,12 @@ class AdmissionLimit:
     __slots__ = (
         "_at_floor",
         "_batches",
+        "_before",
         "_began_s",
         "_kinds",
         "_operations",
         "_peak",
+        "_was_pressed",
         "aim",
         "latency_s",
         "limit",
@@ -88,6 +90,8 @@ class AdmissionLimit:
         self._batches = 0
         self._peak = 0
         self._at_floor = 0
+        self._before = 0  # the limit before it began to fall
+        self._was_pressed = False
 
     def answered(self, writes: bool, operations: int, latency_s: float, under_way: int, now_s: float) -> None:
         """A batch of so many operations was answered `latency_s` after it came; `under_way` were then, itself included."""
@@ -122,6 +126,9 @@ class AdmissionLimit:
                 pressure = max(pressure, kind.least_s / max(aim.target_s, aim.stretch * kind.base_s))
                 latency_s = max(latency_s, kind.least_s)
         self.pressure, self.latency_s = pressure, latency_s
+        if pressure > 1.0 and not self._was_pressed:
+            self._before = limit
+        self._was_pressed = pressure > 1.0
         if pressure > 1.0:
             self._learn(now_s) if limit == aim.limit_min else self._shrink(min(peak, limit) / pressure)
         else:
@@ -144,7 +151,8 @@ class AdmissionLimit:
         self.limit = max(self.aim.limit_min, int((self.limit + wanted) / 2))
 
     def _learn(self, now_s: float) -> None:
-        """At the smallest limit, and still late: after some windows that is how long it takes."""
+        """At the smallest limit, and still late: after some windows that is how long it takes, and the limit need not have fallen.
+        It begins anew at a part of what it was: if that is too much all the same, it is soon found out."""
         self._at_floor += 1
         if self._at_floor < self.aim.floor_windows:
             return
@@ -153,3 +161,4 @@ class AdmissionLimit:
             if self.aim.target_s < kind.least_s < NEVER:
                 kind.base_s = min(kind.least_s, self.aim.least_s_max)
                 kind.base_at_s = now_s
+        self.limit = max(self.aim.limit_min, min(self.aim.limit_first, self._before // 4))

@@ -6,11 +6,21 @@ from collections.abc import Sequence
 
 
 class Page:
-    """Records of a namespace held by one node, in key order; with `more` complete only up to `last`. `lost` keys cannot be read."""
+    """Records of a namespace held by one node, in key order; with `more` complete only up to `last`. `lost` keys cannot be read.
+    `rebuilding`: the node has lost records, and does not know which, so the page is no vote."""
 
-    __slots__ = ("keys", "lost", "more", "records")
+    __slots__ = ("keys", "lost", "more", "rebuilding", "records")
 
-    def __init__(self, keys: Sequence[bytes], records: Sequence[bytes], more: bool, lost: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        more: bool,
+        lost: Sequence[bytes] = (),
+        *,
+        rebuilding: bool = False,
+    ) -> None:
+        self.rebuilding = rebuilding
         self.keys = keys
         self.records = records
         self.more = more

@@ -85,16 +85,20 @@ class FailureDetection:
         self._detector: FailureDetector | None = None
         self._wake: asyncio.Handle | None = None
         self._wake_ms = 0
+        self._is_stopped = False
         self.changes: Counter[tuple[str, str]] = Counter()  # (node, state it was given)
         self.promptness = promptness
         carrier.heard = self._heard
 
     def start(self) -> None:
-        """Begins to ask; the incarnations it may use are leased by now."""
-        assert self._detector is None, "started once"
+        """Begins to ask as soon as the incarnations that it may use are durably ours. Nobody waits for that."""
+        if self._others:
+            self._incarnations.lease(self._begin)
+
+    def _begin(self, reserved: int) -> None:
         ledger = self._incarnations
-        if not self._others or ledger.reserved == ledger.first:
-            return  # nobody to ask; or storage has failed, and this node is ending
+        if self._is_stopped or reserved == ledger.first:
+            return  # storage has failed, or something else ends this node
         self._detector = FailureDetector(
             self._me,
             self._others,
@@ -109,15 +113,21 @@ class FailureDetection:
 
     def stop(self) -> None:
         """Asks no more, and answers no more."""
+        self._is_stopped = True
         self._detector = None
         self.promptness.stop()
         if self._wake is not None:
             self._wake.cancel()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it asks and answers: an incarnation is in use."""
+        return self._detector is not None
+
+    @property
     def incarnation(self) -> int:
-        """Ours, as the others are told; 0 before the start."""
-        return 0 if self._detector is None else self._detector.incarnation
+        """Ours, as the others are told."""
+        return self._incarnations.first if self._detector is None else self._detector.incarnation
 
     @property
     def health(self) -> int:

@@ -1,4 +1,4 @@
-"""How long peers take to answer, from the answers to what they are asked anyway, and who is slow by that (core/slowness.py).
+"""How long peers take to answer, from the answers to what they are asked anyway, and who is slow by that (kvproto/slowness.py).
 
 A batch adds a sample; ten times a second what is out without an answer is a sample too, the judge decides, and whoever is marked
 slow is sent an empty message now and then, or nobody would see that it is quick again. detection.py makes an opinion of it.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from kvstore.core.slowness import SlowPeers
+from kvproto.slowness import SlowPeers
 
 LOOK_S = 0.1
 

@@ -55,6 +55,8 @@ class ReapVotes:
         return ReapAnswer(sorted(against), self._clock.now_ms(), before)
 
     def _against(self, keys: Sequence[bytes], digests: bytes) -> set[int]:
+        if self._store.is_rebuilding:  # what is not held here is no evidence
+            return set(range(len(keys)))
         view = self._ring.view
         against: set[int] = set()
         for position, key in enumerate(keys):
@@ -85,7 +87,7 @@ class ReapVotes:
     def _write(self, pairs: list[tuple[bytes, bytes]]) -> _Told:
         self._store.admit(len(pairs), sum([len(key) + len(value) for key, value in pairs]))
         told = _Told()
-        self._store.commit([], told.take, pairs)
+        self._store.commit([], told.take, pairs, before=[])
         return told
 
     @staticmethod

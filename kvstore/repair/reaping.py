@@ -16,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 
 from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
+from kvstore.core.merkle.tree import items_of
 from kvstore.core.reaping import Found, ReapingPlan, agreed_by_all, agreed_now_ms
 from kvstore.core.record import DamagedRecord, expire_record
 from kvstore.repair.reap_votes import KEYS_MAX, ReapVotes
@@ -88,7 +89,7 @@ class Reaper:
 
     async def _run(self) -> None:
         # Not all nodes at one moment: they ask each other.
-        own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me) / 2**64
+        own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me.encode()) / 2**64
         pause_s = own_share * min(PASS_S_MAX, max(PASS_S_MIN, self._plan.grace.grace_s / 16))
         while True:
             await asyncio.sleep(pause_s)
@@ -124,16 +125,19 @@ class Reaper:
         if now_ms is None:
             return
         pairs: list[tuple[bytes, bytes]] = []
+        before: list[int] = []
         self._store.admit(len(keys), 0)
         for key in keys:
             with suppress(RecordLost, DamagedRecord):
                 record = self._store.latest(key)
                 if record is not None and (ended := expire_record(record, now_ms)) is not record:
+                    if self._store.forest is not None:
+                        before += items_of([key], [record])
                     self._store.stage(key, ended)
                     pairs.append((key, ended))
         if pairs:
             self.expired += len(pairs)
-            self._store.commit(pairs, lambda error: None)
+            self._store.commit(pairs, lambda error: None, before=before)
 
     async def _agreed_now_ms(self) -> int | None:
         others = self._others()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvproto.errors import KvError, UserError
 from kvstore.api.http_server import HttpServer
-from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
+from kvstore.config import ClusterConfig, MembershipConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
 from kvstore.runtime import Clock, JobT, StartWorker
 from kvstore.simulation.channel import SimChannel
@@ -74,6 +74,7 @@ class Machine:
         cluster: ClusterConfig,
         disk: DiskSettings,
         limits: NodeLimits,
+        membership: MembershipConfig,
     ) -> None:
         self.world = world
         self.name = name
@@ -95,6 +96,7 @@ class Machine:
             peers={other: address for other, address in addresses.items() if other != name},
             cluster=cluster,
             limits=limits,
+            membership=membership,
         )
         self._waiting: list[asyncio.Future[Any]] = []
         self._exit: SimTask | None = None

@@ -32,7 +32,7 @@ from kvclient.transport import Ring as ClientRing
 from kvclient.transport import Transport
 from kvproto.errors import KvError
 from kvstore.cluster.view import RingView
-from kvstore.config import ClusterConfig, NodeLimits
+from kvstore.config import ClusterConfig, MembershipConfig, NodeLimits
 from kvstore.core.ring import Member, Ring
 from kvstore.core.ring_planner import plan_ring
 from kvstore.local_node import LocalNode
@@ -69,6 +69,7 @@ class World(Faults):
         network: NetworkSettings | None = None,
         disk: DiskSettings | None = None,
         limits: NodeLimits | None = None,
+        membership: MembershipConfig | None = None,
         keep_events: bool = False,
         check_every: int = 0,
         limit_s: float = 3600.0,
@@ -89,7 +90,15 @@ class World(Faults):
         addresses = {name: f"{name}:7400" for name in names}
         for name in names:
             self.network.hosts[addresses[name]] = name
-            self.machines[name] = Machine(self, name, addresses, cluster, disk or DiskSettings(), limits or NodeLimits())
+            self.machines[name] = Machine(
+                self,
+                name,
+                addresses,
+                cluster,
+                disk or DiskSettings(),
+                limits or NodeLimits(),
+                membership or MembershipConfig(),
+            )
 
     # --- running
 

@@ -26,13 +26,21 @@ Pairs = Sequence[tuple[bytes, bytes]]
 
 class Commit:
     """Pairs to be made durable together, and keys to be deleted before them; `done` is called on the loop with None, or with what
-    went wrong."""
+    went wrong. `look` is called on the commit thread when its batch is written and nothing behind it is: what it sees of the engine
+    is exactly what the commits told complete before `done` have made."""
 
-    __slots__ = ("count", "deadline_s", "deletes", "done", "pairs", "size_bytes")
+    __slots__ = ("count", "deadline_s", "deletes", "done", "look", "pairs", "size_bytes")
 
     def __init__(
-        self, pairs: Pairs, size_bytes: int, done: Callable[[StorageError | None], None], deletes: Sequence[bytes] = ()
+        self,
+        pairs: Pairs,
+        size_bytes: int,
+        done: Callable[[StorageError | None], None],
+        deletes: Sequence[bytes] = (),
+        *,
+        look: Callable[[], None] | None = None,
     ) -> None:
+        self.look = look
         self.pairs = pairs
         self.deletes = deletes
         self.count = len(pairs) + len(deletes)
@@ -73,6 +81,7 @@ class Committer:
         self._coalescer: Coalescer[Commit] = Coalescer(self._send, name=name, bounds=bounds, eager=True)
         self._drained: asyncio.Event = asyncio.Event()
         self._pending = 0
+        self._looks = 0  # of what is queued
         self._sent_s: deque[float] = deque()  # when each batch that the worker has not done was handed to it
         self.failure: StorageError | None = None
         self.commits = 0
@@ -109,6 +118,7 @@ class Committer:
             commit.done(self.failure)
             return
         self._pending += 1
+        self._looks += commit.look is not None
         self._coalescer.push(commit)
 
     async def close(self) -> None:
@@ -128,10 +138,19 @@ class Committer:
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
         pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
         deletes = [key for commit in batch if commit.deletes for key in commit.deletes]
+        write = self._prepared(pairs, deletes)
+        if self._looks:
+            looking = [commit for commit in batch if commit.look is not None]
+            self._looks -= len(looking)
+            # They hear of it last: by then everything that they have seen was told complete.
+            batch = [*(commit for commit in batch if commit.look is None), *looking]
+            write = partial(_write_and_look, write, [commit.look for commit in looking if commit.look is not None])
         self._sent_s.append(self._loop.time())
-        self._worker.put((batch, ticket, self._prepared(pairs, deletes)))
+        self._worker.put((batch, ticket, write))
 
     def _prepared(self, pairs: Pairs, deletes: Sequence[bytes]) -> Callable[[], None]:
+        if not pairs and not deletes:
+            return _nothing
         try:
             return self._engine.prepare(pairs, deletes, sync=self._sync)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the commit's to fail with, in its turn
@@ -185,3 +204,13 @@ class Committer:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def _nothing() -> None:
+    """There is nothing to write."""
+
+
+def _write_and_look(write: Callable[[], None], looks: Sequence[Callable[[], None]]) -> None:
+    write()
+    for look in looks:
+        look()

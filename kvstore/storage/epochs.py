@@ -3,7 +3,8 @@
 An actor is (node tag, 64 random bits), its counter leased ahead and the lease made durable before it is used up (Riak's actor
 epochs, riak_kv#679). A new epoch is drawn for a new directory, at every start without a clean-shutdown marker, after a
 quarantined record, and whenever a peer remembers a higher lease than this node does (safety rule 2): a dot that was ever minted
-is never minted again.
+is never minted again. Who it has been, and how far it had leased, stays in the directory: a peer that remembers more shows that
+the directory has lost something (repair/rebuilding.py).
 """
 
 from __future__ import annotations
@@ -17,15 +18,33 @@ from xxhash import xxh32_digest
 from kvproto.errors import Overloaded, StorageError
 from kvstore.core.versions import ACTOR_BYTES
 from kvstore.storage.commit import Commit, Committer
-from kvstore.storage.layout import system_key
+from kvstore.storage.engine import Engine
+from kvstore.storage.layout import system_key, system_name_range
 
 LEASE = 10_000
 ACTOR_KEY = system_key(b"actor")
+PAST_MAX = 4096
+"""Actors of before that are known; each is a life that did not end cleanly, or a copy that was handed over."""
+_PAST = b"was/"
 
 
 def node_tag(node_id: str) -> bytes:
     """Four bytes that say whose dots these are, to people and to peers; uniqueness rests on the epoch."""
     return xxh32_digest(node_id.encode())
+
+
+Past = tuple[dict[bytes, int], int]
+"""Actors, the oldest first, with the counter up to which each had leased; and the number of the latest row."""
+
+
+def load_past(engine: Engine) -> Past:
+    """Every actor that this node has been. Raises `StorageError`."""
+    rows = sorted((value[:8], name[-ACTOR_BYTES:], value[8:]) for name, value in engine.scan(*system_name_range(_PAST)))
+    past = {actor: int.from_bytes(lease, "big") for _, actor, lease in rows}
+    latest = engine.get(ACTOR_KEY)
+    if latest is not None:  # the only one that a directory of before this list knows
+        past.setdefault(latest[:ACTOR_BYTES], int.from_bytes(latest[ACTOR_BYTES:], "big"))
+    return past, int.from_bytes(rows[-1][0], "big") if rows else 0
 
 
 class ActorLedger:
@@ -39,7 +58,10 @@ class ActorLedger:
         rng: random.Random,
         *,
         on_renewed: Callable[[bytes, int], None] = lambda actor, lease: None,
+        past: Past | None = None,
     ) -> None:
+        self._past, self._order = past or ({}, 0)
+        self._had_past = bool(self._past)
         self._tag = node_tag(node_id)
         self._committer = committer
         self._rng = rng
@@ -66,6 +88,15 @@ class ActorLedger:
         assert len(actor) == ACTOR_BYTES and actor.startswith(self._tag) and counter <= lease
         self.actor, self.counter, self.lease = actor, lease, lease
         self._renew()
+
+    @property
+    def has_past(self) -> bool:
+        """Whether anything was leased in this directory before this life."""
+        return self._had_past
+
+    def has_been(self, actor: bytes, lease: int) -> bool:
+        """Whether this node knows of having leased so far under that name, in this life or an earlier one."""
+        return self._past.get(actor, -1) >= lease
 
     async def leased(self) -> None:
         """Returns once there are counters to mint with, or storage has failed: a node that starts need not turn clients away."""
@@ -96,14 +127,21 @@ class ActorLedger:
             return
         self._renewing = True
         actor, lease = self.actor, self.counter + LEASE + 2 * count
-        row = (ACTOR_KEY, actor + lease.to_bytes(8, "big"))
-        self._committer.submit(Commit([row], len(row[0]) + len(row[1]), lambda error: self._renewed(actor, lease, error)))
+        self._order += 1
+        told = lease.to_bytes(8, "big")
+        rows = [(ACTOR_KEY, actor + told), (system_key(_PAST + actor), self._order.to_bytes(8, "big") + told)]
+        old = list(self._past)[: max(0, len(self._past) - PAST_MAX)]
+        for name in old:
+            del self._past[name]
+        gone = [system_key(_PAST + name) for name in old]
+        self._committer.submit(Commit(rows, 128, lambda error: self._renewed(actor, lease, error), gone))
 
     def _renewed(self, actor: bytes, lease: int, error: StorageError | None) -> None:
         self._renewing = False
         if error is not None:
             self._wake()
             return
+        self._past[actor] = max(lease, self._past.get(actor, 0))
         if actor == self.actor:
             self.lease = max(self.lease, lease)
             self._on_renewed(actor, lease)

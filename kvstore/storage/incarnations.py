@@ -6,7 +6,6 @@ by the others what they remember of it, which it refutes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from kvproto.errors import StorageError
@@ -19,7 +18,7 @@ INCARNATION_KEY = system_key(b"incarnation")
 
 
 class IncarnationLedger:
-    """`first` is where this life begins. Nothing may be used before `leased`, and nothing from `reserved` on."""
+    """`first` is where this life begins; nothing may be used from `reserved` on, which is `first` before there is a lease."""
 
     def __init__(self, engine: Engine, committer: Committer) -> None:
         row = engine.get(INCARNATION_KEY)
@@ -27,11 +26,9 @@ class IncarnationLedger:
         self.reserved = self.first  # durably ours are all below it
         self._committer = committer
 
-    async def leased(self) -> None:
-        """Leases what this life begins with; returns when that is durable, or storage has failed, which ends the node."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.reserve(self.first + LEASE, lambda up_to: None if waiter.done() else waiter.set_result(None))
-        await waiter
+    def lease(self, done: Callable[[int], None]) -> None:
+        """Reserves what this life begins with; as `reserve`."""
+        self.reserve(self.first + LEASE, done)
 
     def reserve(self, up_to: int, done: Callable[[int], None]) -> None:
         """Calls `done` with the bound below which all are durably ours: `up_to`, or what it was before if storage has failed."""

@@ -25,7 +25,7 @@ from kvstore.storage.layout import (
     prefix_successor,
     store_key_prefix,
 )
-from kvstore.storage.store import KEYS_AT_ONCE, Store
+from kvstore.storage.store import KEYS_AT_ONCE, Snapshot, Store
 from kvstore.storage.tombstones import Slice, read_slice
 
 
@@ -43,6 +43,18 @@ class Compared:
         self.size_bytes = 0  # of the records
 
 
+class Scanned:
+    """Some rows of a snapshot in order; what is `damaged` is not among them. `is_over`: there are no more."""
+
+    __slots__ = ("damaged", "is_over", "records", "store_keys")
+
+    def __init__(self) -> None:
+        self.store_keys: list[bytes] = []
+        self.records: list[bytes] = []
+        self.damaged: list[bytes] = []
+        self.is_over = False
+
+
 class Replica:
     """This node as a home replica."""
 
@@ -56,6 +68,11 @@ class Replica:
         self._counting: asyncio.Future[int] | None = None
         self.expired = 0
         """Records and keys whose deadline had passed when they came (api/peer.py)."""
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether what is held here is no vote: see `Store.is_rebuilding`."""
+        return self._store.is_rebuilding
 
     def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
         """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
@@ -155,6 +172,14 @@ class Replica:
         `StorageError`."""
         return await asyncio.get_running_loop().run_in_executor(self._scans, read_slice, self._engine, start, now_ms)
 
+    async def read_some(self, snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:
+        """The next rows of a snapshot, off the loop. Raises `StorageError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._scans, _read_some, snapshot, count_max, bytes_max)
+
+    def snapshot(self, start: bytes, end: bytes | None) -> Snapshot:
+        """The records from `start` to before `end` as of now. Raises `StorageError`."""
+        return self._engine.scan(start, end)
+
     async def count_keys(self) -> int:
         """How many keys of users are held, tombstones included; reads them all, off the loop. Whoever asks while somebody counts
         gets the same answer: a count must not be a way to keep scans waiting."""
@@ -189,7 +214,7 @@ class Replica:
         try:
             for store_key, record in heapq.merge(*iterators, key=lambda pair: pair[0][strip:]):
                 if len(keys) + len(lost) >= count_max or size_bytes >= bytes_max:
-                    return Page(keys, records, True, lost)
+                    return Page(keys, records, True, lost, rebuilding=self.is_rebuilding)
                 key = store_key[strip:]
                 if verify(record):
                     keys.append(key)
@@ -199,4 +224,20 @@ class Replica:
                     lost.append(key)
         except StorageError as error:
             raise StorageError(f"a scan could not be read: {error}") from error
-        return Page(keys, records, False, lost)
+        return Page(keys, records, False, lost, rebuilding=self.is_rebuilding)
+
+
+def _read_some(snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:
+    out = Scanned()
+    size_bytes = 0
+    for store_key, record in snapshot:
+        if verify(record):
+            out.store_keys.append(store_key)
+            out.records.append(record)
+            size_bytes += len(record)
+        else:
+            out.damaged.append(store_key)
+        if len(out.store_keys) >= count_max or size_bytes >= bytes_max:
+            return out
+    out.is_over = True
+    return out

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from kvproto.errors import KvError, RecordLost, StorageError
+from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
+from kvstore.core.merkle.tree import items_of
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import quarantine_key
+from kvstore.storage.layout import prefix_successor, quarantine_key
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
+Snapshot = Iterator[tuple[bytes, bytes]]
 
 KEYS_AT_FIRST = 8
 KEYS_AT_ONCE = 64
@@ -35,7 +38,13 @@ class Store:
         *,
         cache_bytes_max: int,
         on_quarantine: Callable[[bytes], None] = lambda store_key: None,
+        forest: Forest | None = None,
     ) -> None:
+        """`forest`: the hash trees of its records, if anybody compares them; they change with each commit that completes."""
+        self.forest = forest
+        self.is_rebuilding = False
+        """Whether records of this node are lost, nobody knows which: what is held or not held here is then no vote."""
+        self._going: set[bytes] = set()  # of these a deletion is on its way
         self._engine = engine
         self._committer = committer
         self._pending: dict[bytes, bytes] = {}
@@ -55,6 +64,21 @@ class Store:
     def quarantined(self) -> int:
         """How many keys are quarantined now."""
         return len(self._quarantined)
+
+    @property
+    def lost_keys(self) -> list[bytes]:
+        """The keys that are quarantined now, in order."""
+        return sorted(self._quarantined)
+
+    def distrust(self, store_key: bytes) -> None:
+        """Its record on the disk was found to be damaged: it is lost from now on, also where the cache still had it whole."""
+        self._cache.forget([store_key])
+        try:
+            self.durable(store_key)
+        except RecordLost:
+            return  # noted
+        if self.forest is not None:  # it has been written again since, and nobody knows over what
+            self.forest.mark_unknown([store_key[:PREFIX_BYTES]])
 
     def durable(self, store_key: bytes) -> bytes | None:
         """The durable record, or None if there is none. Raises `RecordLost`."""
@@ -132,12 +156,47 @@ class Store:
         """Raises `Overloaded` or `StorageError` if so much may not be staged now."""
         self._committer.admit(count, size_bytes)
 
-    def commit(self, pairs: list[tuple[bytes, bytes]], done: Done, beside: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def commit(
+        self,
+        pairs: list[tuple[bytes, bytes]],
+        done: Done,
+        beside: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        before: list[int] | None = None,
+    ) -> None:
         """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be. `beside`: what
-        becomes durable with them, in the same batch, and is no record."""
+        becomes durable with them, in the same batch, and is no record. `before`: the item (core/merkle) of what each was built on,
+        0 for nothing; needed where there are trees."""
         size_bytes = sum([len(store_key) + len(record) for store_key, record in pairs])
         written = [*pairs, *beside] if beside else pairs
-        self._committer.submit(Commit(written, size_bytes, lambda error: self._committed(pairs, error, done)))
+        if self._going and before is not None:
+            self._build_on_nothing(pairs, before)
+        self._committer.submit(Commit(written, size_bytes, lambda error: self._committed(pairs, before, error, done)))
+
+    def _build_on_nothing(self, pairs: Sequence[tuple[bytes, bytes]], before: list[int]) -> None:
+        """What is built on a record whose deletion is on its way comes behind that: it finds nothing there."""
+        for position, (store_key, _) in enumerate(pairs):
+            if store_key in self._going:
+                self._going.remove(store_key)
+                before[position] = 0
+
+    def snapshot(self, prefix: bytes, done: Callable[[StorageError | None, Snapshot | None], None]) -> None:
+        """The records under `prefix` as of a moment between two commits: `done` is called behind every commit whose records are in
+        it, and before every one whose records are not."""
+        taken: list[Snapshot] = []
+        failures: list[StorageError] = []
+
+        def look() -> None:
+            try:
+                taken.append(self._engine.scan(prefix, prefix_successor(prefix)))
+            except StorageError as error:
+                failures.append(error)
+
+        def looked(error: StorageError | None) -> None:
+            failure = error or (failures[0] if failures else None)
+            done(failure, taken[0] if taken and failure is None else None)
+
+        self._committer.submit(Commit((), 0, looked, look=look))
 
     def discard(self, held: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], done: Done) -> None:
         """Deletes records that are the latest of their keys and durable, together with `deletes`, which are no records. A record
@@ -150,12 +209,19 @@ class Store:
             except RecordLost:
                 continue
 
+        keys = [store_key for store_key, _ in going]
+        before = [] if self.forest is None else items_of(keys, [record for _, record in going])
+
         def discarded(error: StorageError | None) -> None:
             if error is None:
                 self._cache.forget([store_key for store_key, record in going if not self.is_pending(store_key)])
+                self._going.difference_update(keys)
+                if self.forest is not None:
+                    self.forest.change(keys, before, [None] * len(keys))
             done(error)
 
-        keys = [store_key for store_key, _ in going]
+        if self.forest is not None:
+            self._going.update(keys)
         # Nothing reads them from here on: a merge that built on one would be put behind its deletion all the same, in whole.
         self._cache.forget(keys)
         self._committer.submit(Commit((), sum(map(len, keys)), discarded, [*keys, *deletes]))
@@ -175,15 +241,19 @@ class Store:
         durable. `intact`: a checksum over all of the records was verified, so that each need not be. `beside` as in `commit`.
         """
         if intact and len(set(store_keys)) == len(store_keys):
-            pairs = self._overwritten(store_keys, records)
+            before: list[int] | None = None if self.forest is None else []
+            pairs = self._overwritten(store_keys, records, before)
             if pairs is not None:
                 self._pending.update(pairs)
-                self.commit(pairs, lambda error: done(error, []), beside)
+                self.commit(pairs, lambda error: done(error, []), beside, before=before)
                 return
         self._merge_one_by_one(store_keys, records, done, beside)
 
-    def _overwritten(self, store_keys: Sequence[bytes], records: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
-        """The usual case: each record overwrites what is held here, which is not in memory all at once. None: some do not."""
+    def _overwritten(
+        self, store_keys: Sequence[bytes], records: Sequence[bytes], before: list[int] | None
+    ) -> list[tuple[bytes, bytes]] | None:
+        """The usual case: each record overwrites what is held here, which is not in memory all at once. None: some do not. The
+        items of what was held are added to `before`."""
         pending = self._pending.get
         pairs: list[tuple[bytes, bytes]] = []
         for first in range(0, len(store_keys), KEYS_AT_ONCE):
@@ -196,6 +266,8 @@ class Store:
             if merged is None:
                 return None
             pairs += zip(keys, merged, strict=True)
+            if before is not None:
+                before += items_of(keys, held)
         return pairs
 
     def _merge_one_by_one(
@@ -207,6 +279,7 @@ class Store:
     ) -> None:
         refused: list[int] = []
         pairs: list[tuple[bytes, bytes]] = []
+        before: list[int] = []
         pending = self._pending
         waits = False
         for position, (store_key, record) in enumerate(zip(store_keys, records, strict=True)):
@@ -224,8 +297,10 @@ class Store:
                 continue
             pending[store_key] = merged
             pairs.append((store_key, merged))
+            if self.forest is not None:
+                before += items_of([store_key], [held])
         if pairs or waits or beside:
-            self.commit(pairs, lambda error: done(error, refused), beside)
+            self.commit(pairs, lambda error: done(error, refused), beside, before=before)
         else:
             done(None, refused)
 
@@ -240,11 +315,26 @@ class Store:
         if held is not None:
             record = merge_records(held, record)
         self.stage(store_key, record)
-        self.commit([(store_key, record)], done)
+        self.commit([(store_key, record)], done, before=items_of([store_key], [held]))
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
         self._cache.check()
+
+    def check_trees(self, prefixes: Iterable[bytes]) -> None:
+        """Asserts that the known trees of `prefixes` are those of the durable records, when nothing is on its way to the disk; for
+        tests and simulation."""
+        if self.forest is None or self._pending or self._going:
+            return
+        for prefix in prefixes:
+            records = [
+                (store_key, record if verify(record) else self._cache.get(store_key))
+                for store_key, record in self._engine.scan(prefix, prefix_successor(prefix))
+                if store_key not in self._quarantined
+            ]
+            whole = [(store_key, record) for store_key, record in records if record is not None]
+            if len(whole) == len(records):  # else a record is damaged, and nobody has noticed yet
+                self.forest.check(prefix, whole)
 
     def _load(self, store_key: bytes) -> bytes | None:
         self.misses += 1
@@ -263,6 +353,8 @@ class Store:
         """Counts and copies aside a damaged record; it stays in place as well, so that it is found again after a restart."""
         if store_key not in self._quarantined:
             self._quarantined.add(store_key)
+            if self.forest is not None:  # nobody knows any more what it held
+                self.forest.mark_unknown([store_key[:PREFIX_BYTES]])
             if damaged and self._committer.failure is None:
                 self._committer.submit(Commit([(quarantine_key(store_key), damaged)], len(damaged), lambda error: None))
             self._on_quarantine(store_key)
@@ -270,8 +362,13 @@ class Store:
             f"a record of this node cannot be read ({reason}); another replica has to answer", subject=store_key.hex()
         )
 
-    def _committed(self, pairs: list[tuple[bytes, bytes]], error: StorageError | None, done: Done) -> None:
+    def _committed(
+        self, pairs: list[tuple[bytes, bytes]], before: list[int] | None, error: StorageError | None, done: Done
+    ) -> None:
         if error is None:
+            if self.forest is not None and pairs:
+                assert before is not None, "whoever commits says what was held"
+                self.forest.change([store_key for store_key, _ in pairs], before, [record for _, record in pairs])
             pending = self._pending
             for store_key, record in pairs:
                 if pending.get(store_key) is record:

@@ -149,7 +149,7 @@ def decode_page(message: peer_pb2.PageReply) -> Page:
     """A page off the wire. Raises the peer's error."""
     if message.HasField("error"):
         raise decode_error(message.error)
-    return Page(message.keys, message.records, message.more, message.lost)
+    return Page(message.keys, message.records, message.more, message.lost, rebuilding=message.rebuilding)
 
 
 def reply_error(message: peer_pb2.PeerReply) -> KvError | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +16,13 @@ from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, TlsError
 from kvproto.outbox import Outbox
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
+from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
 from kvstore.telemetry.meters import LinkMeter, Timer
 from kvstore.transport.codec import decode_page, decode_reap, encode_reap
+from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_link import PeerLink, RoundTrip
 from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
@@ -33,11 +35,16 @@ REFUSED_REDIAL_S = 2.0
 EXPLAIN_EVERY_S = 1.0
 
 
+async def _at_once() -> None:
+    """Nothing has to be noted."""
+
+
 class GrpcPeers:
     """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address, `meter`
     the counters of one link; `on_round_trip` is told of each batch, `on_down` of a link that broke; in `advertised` stands what
     peers that were greeted say of where clients reach them. When `security` has other certificates than before, a link that is
-    down is dialled with a new channel; one that stands goes on."""
+    down is dialled with a new channel; one that stands goes on. `on_remembered` is told what each peer remembers of our leases,
+    before that peer is told of newer ones: not before `noted` returns. `remembered` is what we remember of theirs."""
 
     def __init__(
         self,
@@ -53,8 +60,16 @@ class GrpcPeers:
         on_round_trip: RoundTrip | None = None,
         on_down: Callable[[str], None] = lambda node: None,
         advertised: dict[str, str] | None = None,
+        on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
+        noted: Callable[[], Awaitable[None]] = _at_once,
+        remembered: Callable[[str], tuple[bytes, int] | None] = lambda node: None,
     ) -> None:
+        self._on_remembered = on_remembered
+        self._noted = noted
+        self._remembered = remembered
+        self._heard: set[str] = set()
         self._identity = identity
+        self._clock = clock
         self._ring_of = ring_of
         self._advertised = {} if advertised is None else advertised
         self._addresses = dict(addresses)
@@ -128,6 +143,14 @@ class GrpcPeers:
         stub = peer_pb2_grpc.PeerStub(self._channels[node])
         return decode_page(await self._call(node, stub.Page(request, timeout=timeout_s)))
 
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
+        """Asks `node` one question of anti-entropy."""
+        epoch, ring_hash = self._ring_of()
+        me, sent_ms = self._identity.node_id, self._clock.now_ms()
+        request = encode_question(question, epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, asker=me, urgent=urgent)
+        stub = peer_pb2_grpc.PeerStub(self._channels[node])
+        return decode_reply(question, await self._call(node, stub.Compare(request, timeout=timeout_s)))
+
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Has `node` coordinate `group`."""
         epoch, _ = self._ring_of()
@@ -189,10 +212,13 @@ class GrpcPeers:
             settings=me.cluster.canonical_json(),
             advertise=me.advertise,
             zone=me.zone,
-            actor=me.actor,
-            lease=me.lease,
             expects=node,
         )
+        if node in self._heard:  # what it remembers is replaced by this, so we ask first
+            request.actor, request.lease = me.actor, me.lease
+        remembered = self._remembered(node)
+        if remembered is not None:
+            request.remembered_actor, request.remembered_lease = remembered
         try:
             reply: peer_pb2.HelloReply = await self._call(
                 node, peer_pb2_grpc.PeerStub(self._channels[node]).Hello(request, timeout=HELLO_TIMEOUT_S)
@@ -208,6 +234,8 @@ class GrpcPeers:
             raise decode_error(reply.error)
         if reply.advertise:
             self._advertised[node] = reply.advertise
+        self._heard.add(node)
+        self._on_remembered(reply.remembered_actor, reply.remembered_lease)
         return reply
 
     async def hello_all(self) -> dict[str, peer_pb2.HelloReply | KvError]:
@@ -236,6 +264,9 @@ class GrpcPeers:
         while True:
             pause_s = REDIAL_S
             try:
+                if node not in self._heard:
+                    await self.hello(node)
+                    await self._noted()
                 await self.hello(node)
                 await self._run_stream(node, link)
             except AvailabilityError:

@@ -53,6 +53,8 @@ class Doorkeeper:
     leases: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     advertised: dict[str, str] = field(default_factory=dict)
     """Where clients reach each node that was admitted, by what it says itself."""
+    on_lease: Callable[[str, bytes, int], None] = lambda node, actor, lease: None
+    """Told of what a node has leased that it had not told before."""
 
     async def admit(self, greeting: Greeting) -> KvError | None:
         """Why `greeting`'s sender is refused, or None. An admitted sender's lease and address for clients are remembered."""
@@ -83,8 +85,10 @@ class Doorkeeper:
                 f"another process already is node {greeting.node_id}: every node needs an id of its own", subject=greeting.node_id
             )
         self.incarnations[greeting.node_id] = greeting.incarnation
-        if greeting.actor:
-            self.leases[greeting.node_id] = (greeting.actor, greeting.lease)
+        told = (greeting.actor, greeting.lease)
+        if greeting.actor and greeting.node_id != me.node_id and self.leases.get(greeting.node_id) != told:
+            self.leases[greeting.node_id] = told
+            self.on_lease(greeting.node_id, *told)
         if greeting.advertise:
             self.advertised[greeting.node_id] = greeting.advertise
         return None

@@ -110,6 +110,7 @@ class FetchRest(FetchChunk):
             whole.error, whole.differing, whole.records, whole.lost = rest.error, (), (), ()
         else:
             _add(whole, rest.base, rest.differing, rest.records, rest.lost)
+            whole.rebuilding = whole.rebuilding or rest.rebuilding
         whole.answered(whole)
 
 

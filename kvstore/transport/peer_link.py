@@ -178,6 +178,9 @@ class PeerLink:
             return
         if message.differing or message.lost:
             check_fetched(batch.fetches, message)
+        if message.rebuilding:
+            for fetch in batch.fetches:
+                fetch.rebuilding = True
         if message.fetched:
             fetches, batch.fetches = batch.fetches, []
             answer_fetches(fetches, message)

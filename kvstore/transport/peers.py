@@ -13,6 +13,7 @@ from typing import Protocol
 
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import DeadlineExceeded, KvError
+from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 
 
@@ -84,7 +85,8 @@ class StoreChunk:
 class FetchChunk:
     """Keys to compare with what the asker holds: `digests` are 8 bytes a key. Answered with the positions that differ there and
     their records (None: nothing is held), and the positions that are `lost`. `answered_below`: where the answer ends, if what
-    differs is more than may be held at once; else `count`. The rest as in `StoreChunk`."""
+    differs is more than may be held at once; else `count`. `rebuilding`: what the peer holds is not all that it has acknowledged,
+    so its answer is no vote. The rest as in `StoreChunk`."""
 
     __slots__ = (
         "answered",
@@ -99,6 +101,7 @@ class FetchChunk:
         "keys",
         "lost",
         "node",
+        "rebuilding",
         "records",
         "ring_hash",
         "sent_s",
@@ -132,6 +135,7 @@ class FetchChunk:
         self.differing: Sequence[int] = ()
         self.records: Sequence[bytes] = ()
         self.lost: Sequence[int] = ()
+        self.rebuilding = False
 
     def expire(self) -> None:
         """Dropped before it was sent."""
@@ -184,6 +188,10 @@ class PeerTransport(Protocol):
         self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
     ) -> Page:
         """One page of what `node` holds. Raises `KvError`."""
+
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
+        """What `node` answers to a question of anti-entropy (core/merkle/questions.py says which kind). Raises `KvError`, of which
+        `Overloaded` says that it is in an exchange with somebody else; not to what is `urgent`."""
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Has `node`, a home replica, coordinate `group`, under the id `trace`. Raises `KvError`."""

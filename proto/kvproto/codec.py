@@ -21,6 +21,8 @@ from kvproto.columns import (
     OperationGroup,
     PeerOpinion,
     Receipt,
+    RepairProgress,
+    RepairRound,
     ScanPage,
     ScanQuery,
 )
@@ -288,7 +290,11 @@ _CLUSTER = (
 _STATUS = (
     ("node_id", "address", "zone", "state", "ring_epoch", "keys", "version", "hints_pending", "hints_dropped", "oldest_hint_s")
     + ("divergent_partitions", "quarantined", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
-    + ("incarnation", "health")
+    + ("rebuilding", "trees_unknown", "differences", "repaired", "incarnation", "health")
+)  # fmt: skip
+_ROUND = ("namespace", "peer", "age_s", "differences")
+_PROGRESS = (
+    ("node_id", "number", "over", "partitions", "compared", "differing", "differences", "repaired", "unknown", "elapsed_s")
 )  # fmt: skip
 
 
@@ -313,12 +319,26 @@ def decode_cluster(message: admin_pb2.DescribeReply) -> ClusterInfo:
 def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:
     """A node's own numbers as a message."""
     peers = [admin_pb2.PeerState(id=name, state=state, queued=queued) for name, state, queued in status.peers]
+    rounds = [admin_pb2.RepairRound(**_same_fields(last, _ROUND)) for last in status.rounds]
     opinions = [admin_pb2.PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in status.opinions]
-    return admin_pb2.StatusReply(peers=peers, opinions=opinions, **_same_fields(status, _STATUS))
+    return admin_pb2.StatusReply(peers=peers, rounds=rounds, opinions=opinions, **_same_fields(status, _STATUS))
 
 
 def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
     """A node's own numbers."""
     peers = tuple((peer.id, peer.state, peer.queued) for peer in message.peers)
+    rounds = tuple(RepairRound(**_same_fields(last, _ROUND)) for last in message.rounds)
     opinions = tuple(PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in message.opinions)
-    return NodeStatus(peers=peers, opinions=opinions, **_same_fields(message, _STATUS))
+    return NodeStatus(peers=peers, rounds=rounds, opinions=opinions, **_same_fields(message, _STATUS))
+
+
+def encode_progress(progress: RepairProgress) -> admin_pb2.RepairReply:
+    """How far a repair is, as a message."""
+    return admin_pb2.RepairReply(unreachable=progress.unreachable, **_same_fields(progress, _PROGRESS))
+
+
+def decode_progress(message: admin_pb2.RepairReply) -> RepairProgress:
+    """How far a repair is. Raises the node's error."""
+    if message.HasField("error"):
+        raise decode_error(message.error)
+    return RepairProgress(unreachable=tuple(message.unreachable), **_same_fields(message, _PROGRESS))

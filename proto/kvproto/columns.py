@@ -175,6 +175,37 @@ class ClusterInfo:
 
 
 @dataclass(slots=True, frozen=True)
+class RepairRound:
+    """When the records of a namespace were last compared with a peer's, and how many keys differed."""
+
+    namespace: str
+    peer: str
+    age_s: float
+    differences: int
+
+
+@dataclass(slots=True)
+class RepairProgress:
+    """How far a node is with comparing its records, and repairing them: a row of `kv repair`.
+
+    `partitions` counts each once for every peer that shares it; of them `compared` are done with, `differing` differed, and
+    `unknown` could not be compared. `differences` and `repaired` are keys. `unreachable`: peers that did not answer.
+    """
+
+    node_id: str
+    number: int = 0
+    over: bool = False
+    partitions: int = 0
+    compared: int = 0
+    differing: int = 0
+    differences: int = 0
+    repaired: int = 0
+    unknown: int = 0
+    unreachable: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+
+@dataclass(slots=True, frozen=True)
 class PeerOpinion:
     """What one node thinks of another. `state` is alive, slow, suspect or dead, in the other's `incarnation`, for `since_s`;
     `latency_ms` 0: not known."""
@@ -209,6 +240,12 @@ class NodeStatus:
     read_repairs: int = 0
     overloaded: int = 0
     uptime_s: float = 0.0
+    rebuilding: str = ""
+    """Why what it holds is no vote; "" if it is whole."""
+    trees_unknown: int = 0
+    differences: int = 0
+    repaired: int = 0
+    rounds: tuple[RepairRound, ...] = field(default=())
     incarnation: int = 0
     health: int = 0
     opinions: tuple[PeerOpinion, ...] = field(default=())

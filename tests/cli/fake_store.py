@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kvclient.errors import BatchError
-from kvproto.columns import ClusterInfo, Level, MemberInfo, NodeStatus, Receipt
+from kvproto.columns import ClusterInfo, Level, MemberInfo, NodeStatus, Receipt, RepairProgress
 from kvproto.errors import KvError, WrongMode
 
 RECEIPT = Receipt(Level.QUORUM, 2, 3, 3, ("n1", "n2"), ("a", "b"), durable=True, ring_epoch=7, coordinator="n1", server_time_ms=5)
@@ -126,6 +126,8 @@ class FakeNamespace:
 class FakeAdmin:
     cluster: ClusterInfo
     statuses: list[list[NodeStatus] | KvError]
+    repairs: list[RepairProgress] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
 
     async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
         answer = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
@@ -135,6 +137,14 @@ class FakeAdmin:
 
     async def describe(self, *, timeout_s: float | None = None) -> ClusterInfo:
         return self.cluster
+
+    async def repair(
+        self, namespace: str = "", *, on_progress: Callable[[RepairProgress], None] = lambda row: None
+    ) -> list[RepairProgress]:
+        self.repaired.append(namespace)
+        for row in self.repairs:
+            on_progress(row)
+        return self.repairs
 
 
 class FakeClient:

@@ -8,6 +8,7 @@ import pytest
 
 from kvclient.cli import cluster
 from kvclient.cli.tables import bar
+from kvproto.columns import PeerOpinion
 from kvproto.errors import QuorumUnreachable
 from kvproto.partitions import partition_of, partition_shift
 from tests.cli.conftest import Kv
@@ -32,9 +33,12 @@ FIELDS = [
 def test_status_as_json_has_the_promised_fields_in_order(kv: Kv) -> None:
     status = kv("-o", "json", "status")
     assert status.code == 0
-    assert [list(row) for row in status.rows] == [FIELDS] * 3
+    assert [list(row) for row in status.rows] == [[*FIELDS, "incarnation", "health", "peers"]] * 3
     assert status.rows[1] | {"keys": 0} == {
         **dict.fromkeys(FIELDS, 0),
+        "incarnation": 0,
+        "health": 0,
+        "peers": [],
         "id": "n2",
         "address": "n2:7400",
         "zone": "a",
@@ -62,6 +66,38 @@ def test_trouble_has_columns_and_a_narrow_terminal_cuts_nothing(kv: Kv, store: F
     header, row = kv("status", terminal=True).text.splitlines()
     assert re.sub("\x1b\\[[0-9;]*m", "", header).split()[-6:] == ["dropped", "oldest", "s", "divergent", "quarantined", "version"]
     assert row.split()[-5:] == ["7", "61", "5", "1", "0.1.0"]
+
+
+def opinions(**states: str) -> tuple[PeerOpinion, ...]:
+    return tuple(PeerOpinion(node, state, 3, 12.5, 1, 0.25) for node, state in states.items())
+
+
+def test_a_node_that_most_of_the_others_avoid_is_slow_or_suspect_and_one_that_is_silent_dead(kv: Kv, store: FakeClient) -> None:
+    store.admin.statuses = [
+        [
+            make_status("n1", opinions=opinions(n2="slow", n3="dead", n4="dead")),
+            make_status("n2", opinions=opinions(n1="alive", n3="suspect", n4="dead")),
+            make_status("n3", opinions=opinions(n1="suspect", n2="slow", n4="alive")),
+            make_status("n4", state="dead"),
+        ]
+    ]
+    states = {row["id"]: row["state"] for row in kv("status", "-o", "json").rows}
+    assert states == {"n1": "alive", "n2": "slow", "n3": "suspect", "n4": "dead"}
+    lines = kv("status").text.splitlines()
+    assert lines[0].endswith("seen as")
+    assert lines[1].endswith("suspect by n3") and lines[2].endswith("slow by n1, n3") and lines[4].endswith("dead by n1, n2")
+
+
+def test_status_of_peers_has_a_row_an_opinion(kv: Kv, store: FakeClient) -> None:
+    store.admin.statuses = [[make_status("n1", opinions=opinions(n2="slow")), make_status("n2", opinions=opinions(n1="alive"))]]
+    rows = kv("status", "--peers", "-o", "json").rows
+    figures = {"incarnation": 3, "since_s": 12.5, "flaps": 1, "latency_ms": 0.25}
+    assert rows == [
+        {"node": "n1", "peer": "n2", "state": "slow", **figures},
+        {"node": "n2", "peer": "n1", "state": "alive", **figures},
+    ]
+    assert kv("status", "--peers", "-o", "raw").text.splitlines()[0].split("\t") == ["n1", "n2", "slow", "3", "12.5", "1", "0.25"]
+    assert re.split(r" +", kv("status", "--peers").text.splitlines()[1].strip()) == ["n1", "n2", "slow", "12", "1", "0.2", "3"]
 
 
 def test_raw_status_is_fields_with_tabs(kv: Kv) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from kvclient import KvError, NodeUnreachable
 from kvclient.transport import OnReply, Ring, Transport
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, Receipt, RepairProgress, ScanPage, ScanQuery
 from tests.client.fake_server import FakeCluster, FakeStore
 
 
@@ -50,6 +50,9 @@ class Scripted:
 
     async def status(self) -> NodeStatus:
         raise NodeUnreachable("no status", subject=self.address)
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        raise NodeUnreachable("no repair", subject=self.address)
 
     async def close(self) -> None:
         self.open.clear()

@@ -11,7 +11,7 @@ import pytest
 import kvclient
 from kvclient import AsyncClient, BadRequest
 from kvclient.transport import OnReply, Transport
-from kvproto.columns import ClusterInfo, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, NodeStatus, OperationGroup, Receipt, RepairProgress, ScanPage, ScanQuery
 from tests.client.fake_server import FakeCluster, FakeStore
 
 
@@ -38,6 +38,9 @@ class InProcess:
 
     async def status(self) -> NodeStatus:
         return NodeStatus("n1", self.url, "", "alive", ring_epoch=1, keys=1, version="0")
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        return RepairProgress("n1", number=1, over=True)
 
     async def close(self) -> None:
         self.closed += 1

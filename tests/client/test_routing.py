@@ -19,6 +19,7 @@ class Link:
     up: bool = True
     late: bool = False
     silent: bool = False
+    slow: bool = False
 
 
 def ring(members: int, partitions: int = 8, replicas: int = 3) -> ClusterInfo:
@@ -100,6 +101,21 @@ def test_reads_pass_over_an_owner_that_is_silent_as_long_as_there_is_another() -
     third.silent = True
     assert router.choose_read(b"k") is first
     assert router.choose_read(b"k", avoid=first) not in (first, second)
+
+
+def test_a_slow_owner_is_used_only_when_no_other_one_is_up() -> None:
+    links = [Link(f"n{number}") for number in range(4)]
+    router = Router(ring(4), links)
+    first, second, third = router.owners(b"k")
+    first.slow = True
+    assert router.choose_read(b"k") is router.choose(b"k") is second
+    second.up = False
+    assert router.choose_read(b"k") is router.choose(b"k") is third
+    third.slow = True
+    assert router.choose_read(b"k") is router.choose(b"k") is first, "a slow owner before a stranger, and in their order"
+    assert router.other_owner(b"k", first) is third
+    second.up = True
+    assert router.other_owner(b"k", first) is second
 
 
 def test_a_second_question_goes_to_an_owner_that_is_up_and_owes_nothing() -> None:

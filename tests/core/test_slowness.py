@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.core.slowness import SlowPeers, Tolerance, prefer
+from kvproto.slowness import SlowPeers, Tolerance, prefer
 
 PEERS = ("n2", "n3", "n4")
 Latency = Callable[[Random, float], float]

@@ -22,12 +22,14 @@ from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
+from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.codec import decode_page, decode_reap, encode_reap
+from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
@@ -157,6 +159,16 @@ class WirePeers:
         )
         await self._travel(node, self.me)
         return decode_page(peer_pb2.PageReply.FromString(reply.SerializeToString()))
+
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
+        await self._travel(self.me, node)
+        epoch, ring_hash = self._ring_of()
+        sent_ms = self.cluster.clock.now_ms()
+        request = encode_question(question, epoch=epoch, ring_hash=ring_hash, sent_ms=sent_ms, asker=self.me, urgent=urgent)
+        raw = request.SerializeToString()
+        reply = await self.cluster.members[node].peer_service.Compare(peer_pb2.CompareRequest.FromString(raw), None)
+        await self._travel(node, self.me)
+        return decode_reply(question, peer_pb2.CompareReply.FromString(reply.SerializeToString()))
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         await self._travel(self.me, node)
@@ -433,6 +445,7 @@ class Cluster:
             local.replica,
             local.ring,
             doorkeeper,
+            answering=local.answering,
             telemetry=local.telemetry,
             freshness=local.freshness,
             reap_votes=local.reap_votes,

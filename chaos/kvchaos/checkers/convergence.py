@@ -1,7 +1,8 @@
 """After the last heal the cluster comes to rest within its bound: every key is readable, and its home replicas hold the same. Pure.
 
-What repairs today is read repair, so whoever runs this reads every key at level `all` first. Facts it needs, from any process:
-`rest` (value: {"after_ms", "bound_ms", "unread": [[key, error], …]}) and, once for each replica, `holds` (value: {key: digest}).
+Where anti-entropy does not run it is read repair that repairs, so whoever runs this reads every key at level `all` first. Facts it
+needs, from any process: `rest` (value: {"after_ms", "bound_ms", "unread": [[key, error], …]}) and, once for each replica, `holds`
+(value: {key: digest}) and, where there are hash trees, `trees` (value: {partition: root or "unknown"}).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from kvchaos.history import Event
 
 REST = "after the last heal every key can be read"
 CONVERGED = "home replicas converge"
+TREES = "at rest the hash trees of home replicas agree"
 
 
 def check_convergence(events: Sequence[Event]) -> list[Violation]:
     """What did not come to rest, and every key of which replicas hold different records."""
-    return [*_unread(events), *_diverged(events)]
+    return [*_unread(events), *_diverged(events, "holds", CONVERGED), *_diverged(events, "trees", TREES)]
 
 
 def _unread(events: Iterable[Event]) -> Iterable[Violation]:
@@ -28,15 +30,17 @@ def _unread(events: Iterable[Event]) -> Iterable[Violation]:
                 yield Violation(REST, key, f"not within {event.value['bound_ms']} ms: {error}", (event.index,))
 
 
-def _diverged(events: Iterable[Event]) -> Iterable[Violation]:
+def _diverged(events: Iterable[Event], fact: str, promise: str) -> Iterable[Violation]:
     holders: defaultdict[str, dict[str, str]] = defaultdict(dict)
     told: dict[str, int] = {}
     for event in events:
-        if event.f == "holds":
+        if event.f == fact:
             for key, digest in event.value.items():
                 holders[key][event.node or ""] = digest
                 told[key] = event.index
     for key in sorted(holders):
         if len(set(holders[key].values())) > 1:
             held = "; ".join(f"{node} {digest or 'nothing'}" for node, digest in sorted(holders[key].items()))
-            yield Violation(CONVERGED, key, held, (told[key],))
+            yield Violation(promise, key, held, (told[key],))
+        elif fact == "trees" and "unknown" in holders[key].values():
+            yield Violation(promise, key, "unknown everywhere", (told[key],))

@@ -11,6 +11,7 @@ from kvchaos.checkers.convergence import check_convergence
 from kvchaos.checkers.ended import check_ended, touched_keys
 from kvchaos.checkers.executions import check_executions
 from kvchaos.checkers.invented import check_invented
+from kvchaos.checkers.membership import check_membership
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
 from kvchaos.checkers.siblings import UNREAD, check_siblings
@@ -29,6 +30,7 @@ PROMISES = {
     "receipts": "receipts tell the truth",
     "executions": "dots are minted once, and a write that is remembered is not executed again",
     "convergence": "the cluster comes to rest within its bound",
+    "membership": "no incarnation is used in two lives, and after a heal everybody is there to everybody",
     "resources": "nothing grows, nothing is left, calls end in time",
 }
 
@@ -60,6 +62,7 @@ def judge(history: History) -> list[Violation]:
         "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
         "executions": lambda: check_executions(events),
         "convergence": lambda: check_convergence(events),
+        "membership": lambda: check_membership(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
     }
     promised = header.get("promises", list(PROMISES))

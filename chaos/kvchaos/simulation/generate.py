@@ -20,8 +20,8 @@ NODES = ((1, 2), (2, 3), (3, 30), (4, 4), (5, 8), (6, 1), (7, 2))
 FAULT_SHARE = 0.3
 FAULTS_OF_A_KIND_MAX = 3
 TAKEN_AWAY_BY = {
-    "wipe": frozenset({"strict", "answers", "reads"}),
-    "rollback": frozenset({"strict", "answers", "reads"}),
+    "wipe": frozenset({"answers", "reads"}),  # a node that has lost its disk is told so by its peers, and does not count
+    "rollback": frozenset({"strict", "answers", "reads"}),  # one that was put back within a lease cannot know it
     "flip": frozenset({"answers", "reads"}),  # a damaged copy knows that it is none, and does not count
 }
 """Promises that do not survive a copy that is taken away in this way: what rests on one copy, or on a quorum of whole ones."""
@@ -55,6 +55,9 @@ def generate(seed: int) -> Schedule:
         late_share=rng.choice([0.0, 0.5, 1.0]),
         write_ms=rng.choice([0.1, 1.0, 5.0, 50.0]),
         disk_jitter_ms=rng.choice([0.4, 5.0, 20.0]),
+        # A generator of its own: what the seeds of before have drawn stays so.
+        repair_interval_s=Random(f"{seed}/repair").choice([0.0, 0.0, 1.0, 10.0]),
+        timing=Random(f"{seed}/timing").choice(["lan", "lan", "local"]),
     )
     operations = _operations(rng, base, losing)
     faults = draw_faults(rng, base, losing=losing)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kvchaos.history import Recorder
+from kvchaos.simulation.members import note_incarnations
 from kvchaos.simulation.schedule import Fault, Schedule
 from kvchaos.simulation.stopwatch import Stopwatch
 from kvproto.errors import KvError
@@ -263,6 +264,7 @@ class Nemesis:
             return False
         if world.ring is not None:
             self._recorder.fault("install_epoch", {"node": node, "epoch": world.ring.epoch})
+        note_incarnations(world, self._recorder, node)
         return True
 
     async def _stop(self, node: str) -> None:

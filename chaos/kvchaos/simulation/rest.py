@@ -51,7 +51,8 @@ class Rest:
         unread: list[list[str]] = []
         while True:
             unread = await world.spawn(PROBE, self._ask_all(probes))
-            if not unread and self._agree() and not any(map(self._left_behind, world.machines)):
+            is_done = not any(self._left_behind(name) or self._is_unsure(name) for name in world.machines)
+            if not unread and is_done and self._agree() and self._trees_agree():
                 break
             if world.now_s - began_s > BOUND_MS / 1000:
                 break
@@ -63,6 +64,8 @@ class Rest:
         self._recorder.note("world", "info", "rest", value={"after_ms": after_ms, "bound_ms": BOUND_MS, "unread": unread})
         for name in world.machines:
             self._recorder.note("world", "info", "holds", value=self._holds(name), node=name)
+            self._recorder.note("world", "info", "trees", value=self._trees(name), node=name)
+            self._check_trees(name)
             if left := self._left_behind(name):
                 self._recorder.note("world", "info", "resources", value={"in_flight": 0, "queues": {}, "left": left}, node=name)
         await world.spawn(PROBE, self._read_all())
@@ -145,6 +148,44 @@ class Rest:
         others = [key for key in self._schedule.keys if name not in self._owners(key)]
         kept = [key for key in others if self._digest(name, self._store_key(key)) not in ("", "lost")]
         return left + [f"a copy of {key}, which is not its own" for key in kept]
+
+    # --- hash trees
+
+    def _shared(self, name: str) -> dict[str, bytes]:
+        """Where `name` keeps keys that are used: partition (as text), and the prefix of its store keys."""
+        view = self._view()
+        partitions = {view.ring.partition_of(key.encode()) for key in self._schedule.keys if name in self._owners(key)}
+        return {str(partition): view.space("default").prefixes[partition] for partition in sorted(partitions)}
+
+    def _trees(self, name: str) -> dict[str, str]:
+        """The root of each partition that is used, as this node tells it to its peers."""
+        if name not in self._world.running or self._world.node(name).local is None:
+            return {}
+        forest = self._world.local(name).forest
+        if forest is None:
+            return {}
+        trees = {partition: forest.tree(prefix) for partition, prefix in self._shared(name).items()}
+        return {partition: "unknown" if tree is None else f"{tree.root:016x}" for partition, tree in trees.items()}
+
+    def _trees_agree(self) -> bool:
+        told: dict[str, set[str]] = {}
+        for name in self._world.machines:
+            for partition, root in self._trees(name).items():
+                told.setdefault(partition, set()).add(root)
+        return all(len(roots) == 1 and "unknown" not in roots for roots in told.values())
+
+    def _check_trees(self, name: str) -> None:
+        """Asserts that they are the trees of what this node holds."""
+        if name in self._world.running and self._world.node(name).local is not None:
+            self._world.local(name).store.check_trees(self._shared(name).values())
+
+    def _is_unsure(self, name: str) -> bool:
+        """Whether a node still answers that it does not know what it has lost."""
+        return (
+            name in self._world.running
+            and self._world.node(name).local is not None
+            and (self._world.local(name).store.is_rebuilding)
+        )
 
     def _digest(self, name: str, store_key: bytes) -> str:
         """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""

@@ -14,6 +14,7 @@ from kvchaos.history import History, Recorder
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.simulation.bugs import planted
+from kvchaos.simulation.members import agree, note_incarnations
 from kvchaos.simulation.nemesis import Nemesis
 from kvchaos.simulation.patch import Patch
 from kvchaos.simulation.rest import Rest
@@ -21,7 +22,7 @@ from kvchaos.simulation.schedule import Schedule
 from kvchaos.simulation.stopwatch import Stopwatch
 from kvchaos.simulation.watch import Watch
 from kvstore import __version__
-from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
+from kvstore.config import ClusterConfig, MembershipConfig, NamespaceConfig, NodeLimits
 from kvstore.simulation.connection import LinkSettings, NetworkSettings
 from kvstore.simulation.disk import DiskSettings
 from kvstore.simulation.events import Event
@@ -95,7 +96,8 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         cluster=cluster,
         network=NetworkSettings(link=link, late_share=schedule.late_share),
         disk=DiskSettings(write_ms=schedule.write_ms, jitter_ms=schedule.disk_jitter_ms),
-        limits=NodeLimits(record_cache_bytes=schedule.cache_bytes),
+        limits=NodeLimits(record_cache_bytes=schedule.cache_bytes, repair_interval_s=schedule.repair_interval_s),
+        membership=MembershipConfig(timing=schedule.timing),
         keep_events=keep_events,
         check_every=CHECK_EVERY_TURNS,
         limit_s=LIMIT_S,
@@ -121,6 +123,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
 async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:
     watch = Watch(world, recorder)
     await world.start()
+    note_incarnations(world, recorder)
     nemesis = Nemesis(world, schedule, recorder, stopwatch)
     rest = Rest(world, schedule, recorder, nemesis.revive)
     faults = world.loop.main.spawn(nemesis.run())
@@ -132,6 +135,7 @@ async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch:
     rest.note_resources()
     await nemesis.end()
     await rest.come()
+    await agree(world, recorder)
     watch.finish()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from kvchaos.operations import Operation
 from kvchaos.simulation.generate import draw_faults, generate, promises_for
@@ -96,6 +97,23 @@ def stand_ins(seed: int) -> Schedule:
     return replace(base, operations=tuple(sorted(operations, key=lambda one: one.at_ms)), faults=faults)
 
 
+@scenario("flapping")
+def flapping(seed: int) -> Schedule:
+    """One node goes and comes back, again and again, paused, cut off or killed; in the end it is there to everybody."""
+    rng, swarm = Random(f"{seed}/flapping"), generate(seed)
+    base = replace(swarm, nodes=max(3, swarm.nodes), duration_ms=20_000, timing="local", loss=0.0)
+    node = rng.choice(base.node_ids)
+    kinds: dict[str, dict[str, Any]] = {"pause": {"node": node}, "isolate": {"node": node}, "crash": {"nodes": [node]}}
+    faults = []
+    at_ms = 500
+    while at_ms < 18_000:
+        kind, for_ms = rng.choice(sorted(kinds)), rng.randrange(500, 5000)
+        faults.append(Fault(at_ms, kind, kinds[kind], for_ms))
+        at_ms += for_ms + rng.randrange(200, 2000)
+    operations = tuple(replace(one, at_ms=rng.randrange(20_000)) for one in swarm.operations)
+    return replace(base, operations=tuple(sorted(operations, key=lambda one: one.at_ms)), faults=tuple(faults))
+
+
 @scenario("epochs")
 def epochs(seed: int) -> Schedule:
     """The ring moves on, at each node at another moment, while messages of the old one are on their way."""
@@ -158,3 +176,15 @@ def _reaping_faults(rng: Random, base: Schedule, first_ms: int) -> list[Fault]:
         [Fault(first_ms + rng.randrange(1000), "skew", {"node": source, "ms": wrong_ms}, 3000)],
     ]
     return [fault for chosen in rng.sample(drawn, rng.choice([1, 1, 2])) for fault in chosen]
+
+
+@scenario("flood")
+def flood(seed: int) -> Schedule:
+    """Most operations come within three seconds, on slow disks: what is refused or late must be told as what it is."""
+    rng, swarm = Random(f"{seed}/flood"), generate(seed)
+    base = replace(swarm, write_ms=rng.choice([20.0, 100.0, 300.0]), timeout_ms=rng.choice([300, 800, 2500]))
+    operations = tuple(
+        replace(one, at_ms=2000 + rng.randrange(3000), level="preset") if rng.random() < 0.8 else one for one in swarm.operations
+    )
+    ordered = tuple(sorted(operations, key=lambda one: one.at_ms))
+    return replace(base, operations=ordered, faults=draw_faults(rng, base, ["pause", "stall", "slow"], share=0.5))

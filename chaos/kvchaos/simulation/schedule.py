@@ -58,7 +58,8 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
-    names of what may be asserted (kvchaos.checkers.judge)."""
+    names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
+    after a loss; `timing` is the failure detectors'."""
 
     seed: int
     scenario: str = "swarm"
@@ -79,6 +80,8 @@ class Schedule:
     late_share: float = 0.5
     write_ms: float = 0.1
     disk_jitter_ms: float = 0.4
+    repair_interval_s: float = 0.0
+    timing: str = "lan"
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()

@@ -31,6 +31,7 @@ PLAIN: dict[str, Any] = {
     "retry_ids": 32,
     "retry_window_ms": 10_000,
     "timeout_ms": 1000,
+    "timing": "lan",
 }
 """What a setting is when it does not matter."""
 

@@ -11,6 +11,7 @@ from kvclient.cli import connection
 from kvclient.cli.arguments import keys_offered, to_bytes
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
+from kvclient.cli.opinions import doubts, judged, opinion_rows, seen_as
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvproto.errors import AvailabilityError
@@ -34,7 +35,12 @@ STATUS_FIELDS = (
     "divergent_partitions",
     "quarantined",
     "version",
+    "rebuilding",
+    "trees_unknown",
+    "differences",
+    "repaired",
 )
+OPINION_FIELDS = ("state", "incarnation", "since_s", "flaps", "latency_ms")
 
 
 @click.command(
@@ -42,28 +48,35 @@ STATUS_FIELDS = (
     short_help="One row a node: state, epoch, hints, divergence.",
     examples="""
 kv status
+kv status --peers
 kv status --wait converged --timeout 60
 kv status -o json | jq -r 'select(.state != "alive") | .id'
 """,
 )
+@click.option("--peers", is_flag=True, help="What each node thinks of each other: a row an opinion.")
 @click.option("--wait", type=click.Choice(["converged"]), help="Wait until this holds, at most --timeout seconds; else end 5.")
 @click.pass_context
-def status(ctx: click.Context, wait: str | None) -> int:
-    """Show what every node says of itself.
+def status(ctx: click.Context, wait: str | None, peers: bool) -> int:
+    """Show what every node says of itself, and what the others say of it.
 
-    Dropped hints, the oldest hint's age, divergent partitions and quarantined records have columns where there are any.
+    Dropped hints, the oldest hint's age, divergent partitions and quarantined records have columns where there are any, and so has
+    how the others see a node that they avoid. A node that does not answer is dead; one that most of the others avoid is slow or
+    suspect.
 
-    Converged: every node is alive, all have the same ring epoch, and no hint and no divergent partition is left.
+    Converged: every node is alive, all have the same ring epoch, no hint is left, and every partition was compared with every other
+    replica of it just now and is equal. A node that is rebuilding has lost records and does not count for reads until it has them.
     """
     options = Options.of(ctx)
 
+    show = print_peers if peers else print_status
+
     async def work(client: Client) -> int:
         if wait is None:
-            rows = await client.admin.status()
-            print_status(options.output, rows)
+            rows = judged(await client.admin.status())
+            show(options.output, rows)
             return ExitCode.DONE
         rows, converged = await wait_converged(client, options.patience_s)
-        print_status(options.output, rows)
+        show(options.output, rows)
         if not converged:
             note(f"kv: not converged within {options.patience_s:g} s: {'; '.join(obstacles(rows))}")
         return ExitCode.DONE if converged else ExitCode.UNAVAILABLE
@@ -106,7 +119,7 @@ async def wait_converged(client: Client, timeout_s: float) -> tuple[list[NodeSta
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    rows = await client.admin.status(timeout_s=POLL_TIMEOUT_S)
+                    rows = judged(await client.admin.status(timeout_s=POLL_TIMEOUT_S))
                     if not obstacles(rows):
                         return rows, True
                 except AvailabilityError:
@@ -125,13 +138,23 @@ def obstacles(rows: list[NodeStatus]) -> list[str]:
     if len(epochs) > 1:
         found.append(f"ring epochs {', '.join(map(str, epochs))}")
     found += [f"{row.node_id} has {row.hints_pending} hints" for row in rows if row.hints_pending]
+    found += [f"{row.node_id} is rebuilding" for row in rows if row.rebuilding]
+    found += [f"{row.node_id} has {row.trees_unknown} hash trees to rebuild" for row in rows if row.trees_unknown]
     found += [f"{row.node_id} has {row.divergent_partitions} divergent partitions" for row in rows if row.divergent_partitions]
     return found
 
 
 def status_row(row: NodeStatus) -> dict[str, Any]:
-    """One node as JSON."""
-    return {name: getattr(row, "node_id" if name == "id" else name) for name in STATUS_FIELDS}
+    """One node's promised fields."""
+    values = {name: getattr(row, "node_id" if name == "id" else name) for name in STATUS_FIELDS}
+    rounds = [{"namespace": last.namespace, "peer": last.peer, "age_s": round(last.age_s, 1)} for last in row.rounds]
+    return {**values, "rounds": rounds}
+
+
+def status_object(row: NodeStatus) -> dict[str, Any]:
+    """One node as JSON: with what it thinks of each other one."""
+    peers = [{"id": one.id, **{name: getattr(one, name) for name in OPINION_FIELDS}} for one in row.opinions]
+    return {**status_row(row), "incarnation": row.incarnation, "health": row.health, "peers": peers}
 
 
 def print_status(output: Output, rows: list[NodeStatus]) -> None:
@@ -139,10 +162,27 @@ def print_status(output: Output, rows: list[NodeStatus]) -> None:
     if output is Output.HUMAN:
         from kvclient.cli.tables import status_table
 
-        status_table([status_row(row) for row in rows])
+        doubted = doubts(rows)
+        status_table([{**status_row(row), "seen_as": seen_as(doubted.get(row.node_id, {}))} for row in rows])
         return
     with Printer(output) as printer:
-        for row in map(status_row, rows):
+        for row in rows:
+            if output is Output.JSON:
+                printer.json(status_object(row))
+            else:
+                printer.line("\t".join(str(value) for value in status_row(row).values()))
+
+
+def print_peers(output: Output, rows: list[NodeStatus]) -> None:
+    """A JSON object, a line with tabs, or a row of a table for each opinion."""
+    opinions = opinion_rows(rows)
+    if output is Output.HUMAN:
+        from kvclient.cli.tables import peers_table
+
+        peers_table(opinions)
+        return
+    with Printer(output) as printer:
+        for row in opinions:
             if output is Output.JSON:
                 printer.json(row)
             else:

@@ -18,7 +18,7 @@ from kvproto.errors import AvailabilityError
 
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
-    from kvproto.columns import ClusterInfo, NodeStatus, Receipt
+    from kvproto.columns import ClusterInfo, NodeStatus, Receipt, RepairProgress
 
 T = TypeVar("T")
 
@@ -120,6 +120,9 @@ class Admin(Protocol):
 
     async def describe(self, *, timeout_s: float | None = None) -> ClusterInfo:
         """The ring, and who the cluster is."""
+
+    async def repair(self, namespace: str = "", *, on_progress: Callable[[RepairProgress], None] = ...) -> list[RepairProgress]:
+        """Has one node after the other compare its records with its peers', and repair what differs."""
 
 
 class Client(Protocol):

@@ -11,12 +11,13 @@ from rich.text import Text
 from kvclient.cli.options import Output
 from kvclient.cli.output import Printer, console
 
-_STATE_STYLES = {"alive": "green", "slow": "yellow", "suspect": "yellow", "dead": "bold red"}
+_STATE_STYLES = {"alive": "green", "slow": "yellow", "suspect": "yellow", "rebuilding": "yellow", "dead": "bold red"}
 _TROUBLE = {
     "hints_dropped": "dropped",
     "oldest_hint_s": "oldest s",
     "divergent_partitions": "divergent",
     "quarantined": "quarantined",
+    "trees_unknown": "no trees",
 }
 _WIDTH_MAX = 1_000
 _BAR_WIDTH = 24
@@ -51,12 +52,39 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints a row a node; the columns of trouble only where there is any, so that a healthy cluster fits 80 columns."""
     trouble = [name for name in _TROUBLE if any(row[name] for row in rows)]
     left, right = ("node", "address", "zone", "state"), ("epoch", "keys", "hints", *(_TROUBLE[name] for name in trouble))
-    table = _table([*((name, "left") for name in left), *((name, "right") for name in right), ("version", "left")])
+    doubted = any(row["seen_as"] for row in rows)
+    columns = [*((name, "left") for name in left), *((name, "right") for name in right), ("version", "left")]
+    table = _table([*columns, *([("seen as", "left")] if doubted else [])])
     for row in rows:
         silent = row["state"] == "dead"  # its numbers are not known
         figures = ["-" if silent else f"{row[name]:,.0f}" for name in ("ring_epoch", "keys", "hints_pending", *trouble)]
+        said = "rebuilding" if row["rebuilding"] and not silent else row["state"]
+        state = Text(said, style=_STATE_STYLES.get(said, ""))
+        seen_as = [row["seen_as"] or "-"] if doubted else []
+        table.add_row(row["id"], row["address"], row["zone"] or "-", state, *figures, row["version"] or "-", *seen_as)
+    _print(table)
+
+
+def peers_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a row an opinion: who thinks what of whom, since when, and on what grounds."""
+    figures = ("since s", "flaps", "latency ms", "incarnation")
+    table = _table([("node", "left"), ("peer", "left"), ("state", "left"), *((name, "right") for name in figures)])
+    for row in rows:
         state = Text(row["state"], style=_STATE_STYLES.get(row["state"], ""))
-        table.add_row(row["id"], row["address"], row["zone"] or "-", state, *figures, row["version"] or "-")
+        latency = f"{row['latency_ms']:,.1f}" if row["latency_ms"] else "-"
+        table.add_row(
+            row["node"], row["peer"], state, f"{row['since_s']:,.0f}", str(row["flaps"]), latency, str(row["incarnation"])
+        )
+    _print(table)
+
+
+def repair_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a row a node: what was compared, found and brought together."""
+    right = ("partitions", "differing", "keys", "repaired", "unknown", "s")
+    table = _table([("node", "left"), *((name, "right") for name in right), ("unreachable", "left")])
+    for row in rows:
+        figures = [f"{row[name]:,}" for name in ("compared", "differing", "differences", "repaired", "unknown")]
+        table.add_row(row["id"], *figures, f"{row['elapsed_s']:.1f}", ", ".join(row["unreachable"]) or "-")
     _print(table)
 
 

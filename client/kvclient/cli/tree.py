@@ -34,6 +34,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "dump": ("kvclient.cli.dump:dump", "Write a namespace as JSON Lines; resumable."),
     "shell": ("kvclient.cli.shell:shell", "Type commands at a prompt, over one connection."),
     "status": ("kvclient.cli.cluster:status", "One row a node: state, epoch, hints, divergence."),
+    "repair": ("kvclient.cli.repair:repair", "Compare replicas now, and repair what differs."),
     "ring": ("kvclient.cli.cluster:ring", "Who owns what: shares of the ring, owners of a key."),
     "bench": ("kvclient.cli.bench:bench", "Measure the cluster under load."),
     "completion": ("kvclient.cli.completion:completion", "Print the script that completes kv in a shell."),
@@ -42,7 +43,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 # How `kv --help` groups them. Commands that other distributions of this project add have their place here too.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Commands for data": ("put", "get", "del", "touch", "scan", "load", "dump", "shell"),
-    "Commands for clusters": ("status", "ring", "dev", "serve", "demo"),
+    "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
     "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
 }

@@ -15,7 +15,7 @@ from kvclient.testing.clock import FakeClock
 from kvclient.testing.faults import Faults, FaultyDispatcher
 from kvclient.testing.store import FakeStore
 from kvclient.transport import OnReply, Ring, Transport
-from kvproto.columns import ClusterInfo, Level, NamespaceInfo, NodeStatus, OperationGroup, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, Level, NamespaceInfo, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 
 SEED = 2007
 
@@ -47,6 +47,11 @@ class FakeTransport:
         """See `Transport.status`."""
         self._check()
         return self._store.status(self._node)
+
+    async def repair(self, namespace: str, follow: int) -> RepairProgress:
+        """See `Transport.repair`: its nodes hold the same at all times."""
+        self._check()
+        return RepairProgress(self._node, number=1, over=True)
 
     async def close(self) -> None:
         """See `Transport.close`."""

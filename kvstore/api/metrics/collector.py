@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from kvstore.api.metrics.repair import collect_repair, collect_trees
 from kvstore.api.metrics.replication import collect_hints, collect_links, collect_pace, collect_ring
 from kvstore.api.metrics.requests import collect_calls, collect_requests
 from kvstore.api.metrics.runtime import collect_runtime
@@ -23,9 +24,14 @@ class Exposition:
     """The text of /metrics, for one reader at a time."""
 
     def __init__(
-        self, local: LocalNode, links: Mapping[str, PeerLink], certificate_expires_at_ms: Callable[[], int | None] = lambda: None
+        self,
+        local: LocalNode,
+        links: Mapping[str, PeerLink],
+        certificate_expires_at_ms: Callable[[], int | None],
+        membership: Callable[[], Iterator[Metric]],
     ) -> None:
-        self._collector = _NodeCollector(local, links, certificate_expires_at_ms)
+        """`membership` gives the families of failure detection."""
+        self._collector = _NodeCollector(local, links, certificate_expires_at_ms, membership)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
@@ -43,7 +49,14 @@ class Exposition:
 class _NodeCollector(Collector):
     """Every family of a node: `read` on the loop, then `collect` on any thread."""
 
-    def __init__(self, local: LocalNode, links: Mapping[str, PeerLink], expires_at_ms: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        local: LocalNode,
+        links: Mapping[str, PeerLink],
+        expires_at_ms: Callable[[], int | None],
+        membership: Callable[[], Iterator[Metric]],
+    ) -> None:
+        self._membership = membership
         self._local = local
         self._links = links
         self._expires_at_ms = expires_at_ms
@@ -72,9 +85,14 @@ class _NodeCollector(Collector):
         if telemetry.calls is not None:
             yield from collect_calls(telemetry.calls)
         yield from collect_links(self._links)
+        yield from self._membership()
         yield from collect_hints(local.hints, local.handoff.replayed)
         yield from collect_pace(local.pace)
         yield from collect_ring(local.ring.view)
+        if local.anti_entropy is not None and local.lost_records is not None:
+            yield from collect_repair(local.anti_entropy, local.lost_records)
+        if local.forest is not None and local.trees is not None:
+            yield from collect_trees(local.forest, local.trees, local.rebuilding)
         if telemetry.commits is not None:
             yield from collect_commits(local, telemetry.commits)
         yield from collect_store(local)

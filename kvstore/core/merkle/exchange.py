@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from kvstore.core.merkle.forest import Forest
-from kvstore.core.merkle.tree import HashTree, item_of, key_hash, unpack_nodes
+from kvstore.core.merkle.tree import DEPTH_MAX, HashTree, item_of, key_hash, unpack_nodes
 
 LEVELS = 4
 NODES_MAX = 256
@@ -67,7 +67,9 @@ class Answer:
 
 def answer(tree: HashTree, ask: Ask) -> Answer:
     """What the other side says. Raises `ValueError` for an ask that makes no sense: it came over the wire."""
-    if not 0 <= ask.levels <= LEVELS or len(ask.nodes) > NODES_MAX or any(not 0 <= node < 1 << ask.depth for node in ask.nodes):
+    if not (0 <= ask.levels <= LEVELS and 0 <= ask.depth <= DEPTH_MAX):
+        raise ValueError(f"{ask.levels} levels below depth {ask.depth}")
+    if len(ask.nodes) > NODES_MAX or any(not 0 <= node < 1 << ask.depth for node in ask.nodes):
         raise ValueError(f"{len(ask.nodes)} nodes at depth {ask.depth}, {ask.levels} levels")
     if tree.depth < ask.depth:
         return Answer(tree.depth, ())

@@ -1,7 +1,7 @@
 """All hash trees of one node: by the prefix of store keys (partition and namespace), which every record's key begins with.
 
-`apply` is on the way of every write: the store calls it once a batch, when the commit that changed the records has completed, with
-what was held before. So the trees tell what is durable, and a failed commit changes none. The rest is background work.
+`change` is on the way of every write: the store calls it once a batch, when the commit that changed the records has completed, with
+the items of what was held before. So the trees tell what is durable, and a failed commit changes none. The rest is background work.
 
 A tree is *known* (absent: there are no records), or *unknown* (after an unclean stop, or when a record was lost): no root is told
 until it is rebuilt. A rebuild adds up a snapshot while updates go to the tree and to the rebuild, in any order, for leaves are
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from xxhash import xxh3_64_intdigest
 
-from kvstore.core.merkle.tree import HashTree, depth_for
+from kvstore.core.merkle.tree import LEAF_BYTES, HashTree, depth_for, items_of
 
 PREFIX_BYTES = 6
 REBUILD_DEPTH = 12
@@ -26,44 +26,49 @@ REBUILD_DEPTH = 12
 class Forest:
     """The trees of one node, all known and without records at first. Belongs to one event loop; every method returns at once."""
 
-    __slots__ = ("_rebuilds", "_trees", "_unknown")
+    __slots__ = ("_rebuilds", "_trees", "_unknown", "_void")
 
     def __init__(self) -> None:
         self._trees: dict[bytes, HashTree] = {}
         self._rebuilds: dict[bytes, HashTree] = {}
         self._unknown: set[bytes] = set()
+        self._void = HashTree()  # takes the changes of trees that are unknown
 
     def apply(self, store_keys: Sequence[bytes], olds: Sequence[bytes | None], news: Sequence[bytes | None]) -> None:
         """The records of `store_keys` were `olds` and are `news`, row by row; None: no record. A key may come twice, in order."""
+        self.change(store_keys, items_of(store_keys, olds), news)
+
+    def change(self, store_keys: Sequence[bytes], before: Sequence[int], news: Sequence[bytes | None]) -> None:
+        """As `apply`, where `before` are the items of what was held (`items_of`): who stages a record has its base in memory, and
+        need not keep it there until the commit completes."""
         trees, hashed = self._trees, xxh3_64_intdigest
-        for store_key, old, new in zip(store_keys, olds, news, strict=True):
+        for store_key, old, new in zip(store_keys, before, news, strict=True):
             tree = trees.get(store_key[:PREFIX_BYTES]) or self._missing(store_key[:PREFIX_BYTES])
             key = hashed(store_key)
-            if old is None:
+            if not old:
                 tree.keys += 1
-                change = 0
-            else:
-                change = hashed(old, key)
             if new is None:
                 tree.keys -= 1
+                tree.leaves[key & tree.mask] ^= old
             else:
-                change ^= hashed(new, key)
-            tree.leaves[key & tree.mask] ^= change
+                tree.leaves[key & tree.mask] ^= old ^ hashed(new, key)
         if self._rebuilds:
-            self._apply_to_rebuilds(store_keys, olds, news)
+            self._change_rebuilds(store_keys, before, news)
 
     def _missing(self, prefix: bytes) -> HashTree:
         """The first record of a tree; of an unknown one, nothing is worth keeping."""
-        tree = HashTree()
-        if prefix not in self._unknown:
-            self._trees[prefix] = tree
+        if prefix in self._unknown:
+            return self._void
+        tree = self._trees[prefix] = HashTree()
         return tree
 
-    def _apply_to_rebuilds(self, store_keys: Sequence[bytes], olds: Sequence[bytes | None], news: Sequence[bytes | None]) -> None:
-        for store_key, old, new in zip(store_keys, olds, news, strict=True):
+    def _change_rebuilds(self, store_keys: Sequence[bytes], before: Sequence[int], news: Sequence[bytes | None]) -> None:
+        for store_key, old, new in zip(store_keys, before, news, strict=True):
             rebuild = self._rebuilds.get(store_key[:PREFIX_BYTES])
             if rebuild is not None:
-                rebuild.update(store_key, old, new)
+                rebuild.keys += (new is not None) - (old != 0)
+                key = xxh3_64_intdigest(store_key)
+                rebuild.leaves[key & rebuild.mask] ^= old ^ (0 if new is None else xxh3_64_intdigest(new, key))
 
     def tree(self, prefix: bytes) -> HashTree | None:
         """The tree of `prefix`, None while it is unknown. For reading; compare with a `copy` of it."""
@@ -71,7 +76,23 @@ class Forest:
             return None
         return self._trees.get(prefix) or HashTree(0)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no record is held, as far as is known, and nothing is unknown."""
+        return not self._unknown and not any(tree.keys for tree in self._trees.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """What the leaves take, those of rebuilds under way included."""
+        held = [*self._trees.values(), *self._rebuilds.values()]
+        return sum(len(tree.leaves) * LEAF_BYTES for tree in held)
+
     # --- background work
+
+    @property
+    def unknown_count(self) -> int:
+        """How many trees are unknown."""
+        return len(self._unknown)
 
     @property
     def unknown(self) -> list[bytes]:

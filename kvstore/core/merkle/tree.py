@@ -50,6 +50,14 @@ def item_of(key: int, record: bytes) -> int:
     return xxh3_64_intdigest(record, key)
 
 
+def items_of(store_keys: Sequence[bytes], records: Sequence[bytes | None]) -> list[int]:
+    """The item of each record, 0 where there is none."""
+    hashed = xxh3_64_intdigest
+    return [
+        0 if record is None else hashed(record, hashed(store_key)) for store_key, record in zip(store_keys, records, strict=True)
+    ]
+
+
 def depth_for(keys: int) -> int:
     """The depth at which so many keys are `KEYS_PER_LEAF` a leaf, or up to twice as many."""
     return min(DEPTH_MAX, max(DEPTH_MIN, (keys // KEYS_PER_LEAF).bit_length() - 1))

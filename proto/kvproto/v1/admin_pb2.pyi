@@ -1,3 +1,4 @@
+from kvproto.v1 import key_value_pb2 as _key_value_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -113,7 +114,7 @@ class PeerOpinion(_message.Message):
     def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., incarnation: _Optional[int] = ..., since_s: _Optional[float] = ..., flaps: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "incarnation", "health", "opinions")
+    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "rebuilding", "trees_unknown", "differences", "repaired", "rounds", "incarnation", "health", "opinions")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +133,11 @@ class StatusReply(_message.Message):
     READ_REPAIRS_FIELD_NUMBER: _ClassVar[int]
     OVERLOADED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    REBUILDING_FIELD_NUMBER: _ClassVar[int]
+    TREES_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    REPAIRED_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     OPINIONS_FIELD_NUMBER: _ClassVar[int]
@@ -153,7 +159,60 @@ class StatusReply(_message.Message):
     read_repairs: int
     overloaded: int
     uptime_s: float
+    rebuilding: str
+    trees_unknown: int
+    differences: int
+    repaired: int
+    rounds: _containers.RepeatedCompositeFieldContainer[RepairRound]
     incarnation: int
     health: int
     opinions: _containers.RepeatedCompositeFieldContainer[PeerOpinion]
-    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ...) -> None: ...
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., rebuilding: _Optional[str] = ..., trees_unknown: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[RepairRound, _Mapping]]] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ...) -> None: ...
+
+class RepairRound(_message.Message):
+    __slots__ = ("namespace", "peer", "age_s", "differences")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    peer: str
+    age_s: float
+    differences: int
+    def __init__(self, namespace: _Optional[str] = ..., peer: _Optional[str] = ..., age_s: _Optional[float] = ..., differences: _Optional[int] = ...) -> None: ...
+
+class RepairRequest(_message.Message):
+    __slots__ = ("namespace", "follow")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    follow: int
+    def __init__(self, namespace: _Optional[str] = ..., follow: _Optional[int] = ...) -> None: ...
+
+class RepairReply(_message.Message):
+    __slots__ = ("number", "over", "partitions", "compared", "differing", "differences", "repaired", "unknown", "unreachable", "elapsed_s", "node_id", "error")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    REPAIRED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    over: bool
+    partitions: int
+    compared: int
+    differing: int
+    differences: int
+    repaired: int
+    unknown: int
+    unreachable: _containers.RepeatedScalarFieldContainer[str]
+    elapsed_s: float
+    node_id: str
+    error: _key_value_pb2.Error
+    def __init__(self, number: _Optional[int] = ..., over: bool = ..., partitions: _Optional[int] = ..., compared: _Optional[int] = ..., differing: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., unknown: _Optional[int] = ..., unreachable: _Optional[_Iterable[str]] = ..., elapsed_s: _Optional[float] = ..., node_id: _Optional[str] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...

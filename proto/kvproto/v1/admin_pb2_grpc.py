@@ -44,6 +44,11 @@ class AdminStub(object):
                 request_serializer=kvproto_dot_v1_dot_admin__pb2.StatusRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_admin__pb2.StatusReply.FromString,
                 _registered_method=True)
+        self.Repair = channel.unary_unary(
+                '/kvproto.v1.Admin/Repair',
+                request_serializer=kvproto_dot_v1_dot_admin__pb2.RepairRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_admin__pb2.RepairReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
@@ -63,6 +68,13 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Repair(self, request, context):
+        """Has the node compare its records with its peers' now; ask again to follow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=kvproto_dot_v1_dot_admin__pb2.StatusRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_admin__pb2.StatusReply.SerializeToString,
+            ),
+            'Repair': grpc.unary_unary_rpc_method_handler(
+                    servicer.Repair,
+                    request_deserializer=kvproto_dot_v1_dot_admin__pb2.RepairRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_admin__pb2.RepairReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,33 @@ class Admin(object):
             '/kvproto.v1.Admin/Status',
             kvproto_dot_v1_dot_admin__pb2.StatusRequest.SerializeToString,
             kvproto_dot_v1_dot_admin__pb2.StatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Repair(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Admin/Repair',
+            kvproto_dot_v1_dot_admin__pb2.RepairRequest.SerializeToString,
+            kvproto_dot_v1_dot_admin__pb2.RepairReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,7 +46,7 @@ MEMBER_STATE_SUSPECT: MemberState
 MEMBER_STATE_DEAD: MemberState
 
 class HelloRequest(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects")
+    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects", "remembered_actor", "remembered_lease")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +59,8 @@ class HelloRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     EXPECTS_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REMEMBERED_LEASE_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     incarnation: int
@@ -71,7 +73,9 @@ class HelloRequest(_message.Message):
     actor: bytes
     lease: int
     expects: str
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ...) -> None: ...
+    remembered_actor: bytes
+    remembered_lease: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error", "advertise")
@@ -138,7 +142,7 @@ class HintRun(_message.Message):
     def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ..., target: _Optional[str] = ...) -> None: ...
 
 class PeerReply(_message.Message):
-    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms", "fetched_below")
+    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms", "rebuilding", "fetched_below")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +154,7 @@ class PeerReply(_message.Message):
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    REBUILDING_FIELD_NUMBER: _ClassVar[int]
     FETCHED_BELOW_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     last: bool
@@ -162,8 +167,9 @@ class PeerReply(_message.Message):
     records: _containers.RepeatedScalarFieldContainer[bytes]
     lost: _containers.RepeatedScalarFieldContainer[int]
     queue_ms: int
+    rebuilding: bool
     fetched_below: int
-    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ..., fetched_below: _Optional[int] = ...) -> None: ...
+    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ..., rebuilding: bool = ..., fetched_below: _Optional[int] = ...) -> None: ...
 
 class PageRequest(_message.Message):
     __slots__ = ("ring_epoch", "ring_hash", "namespace", "start", "end", "count_max", "bytes_max", "timeout_ms")
@@ -186,18 +192,114 @@ class PageRequest(_message.Message):
     def __init__(self, ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., namespace: _Optional[int] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., count_max: _Optional[int] = ..., bytes_max: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class PageReply(_message.Message):
-    __slots__ = ("keys", "records", "more", "lost", "error")
+    __slots__ = ("keys", "records", "more", "lost", "error", "rebuilding")
     KEYS_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    REBUILDING_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedScalarFieldContainer[bytes]
     records: _containers.RepeatedScalarFieldContainer[bytes]
     more: bool
     lost: _containers.RepeatedScalarFieldContainer[bytes]
     error: _key_value_pb2.Error
-    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more: bool = ..., lost: _Optional[_Iterable[bytes]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+    rebuilding: bool
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more: bool = ..., lost: _Optional[_Iterable[bytes]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., rebuilding: bool = ...) -> None: ...
+
+class CompareRequest(_message.Message):
+    __slots__ = ("ring_epoch", "ring_hash", "sent_ms", "asker", "urgent", "roots", "nodes", "leaves", "records")
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    SENT_MS_FIELD_NUMBER: _ClassVar[int]
+    ASKER_FIELD_NUMBER: _ClassVar[int]
+    URGENT_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    ring_epoch: int
+    ring_hash: int
+    sent_ms: int
+    asker: str
+    urgent: bool
+    roots: RootsQuestion
+    nodes: NodesQuestion
+    leaves: LeavesQuestion
+    records: RecordsQuestion
+    def __init__(self, ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., asker: _Optional[str] = ..., urgent: bool = ..., roots: _Optional[_Union[RootsQuestion, _Mapping]] = ..., nodes: _Optional[_Union[NodesQuestion, _Mapping]] = ..., leaves: _Optional[_Union[LeavesQuestion, _Mapping]] = ..., records: _Optional[_Union[RecordsQuestion, _Mapping]] = ...) -> None: ...
+
+class RootsQuestion(_message.Message):
+    __slots__ = ("prefixes",)
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    prefixes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, prefixes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class NodesQuestion(_message.Message):
+    __slots__ = ("prefix", "depth", "levels", "nodes")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    LEVELS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    prefix: bytes
+    depth: int
+    levels: int
+    nodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, prefix: _Optional[bytes] = ..., depth: _Optional[int] = ..., levels: _Optional[int] = ..., nodes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class LeavesQuestion(_message.Message):
+    __slots__ = ("prefix", "depth", "leaves")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    prefix: bytes
+    depth: int
+    leaves: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, prefix: _Optional[bytes] = ..., depth: _Optional[int] = ..., leaves: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RecordsQuestion(_message.Message):
+    __slots__ = ("prefix", "hashes", "start")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    prefix: bytes
+    hashes: _containers.RepeatedScalarFieldContainer[int]
+    start: bytes
+    def __init__(self, prefix: _Optional[bytes] = ..., hashes: _Optional[_Iterable[int]] = ..., start: _Optional[bytes] = ...) -> None: ...
+
+class CompareReply(_message.Message):
+    __slots__ = ("error", "roots", "nodes", "rows", "records")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ROOTS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    error: _key_value_pb2.Error
+    roots: bytes
+    nodes: NodesAnswer
+    rows: bytes
+    records: RecordsAnswer
+    def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., roots: _Optional[bytes] = ..., nodes: _Optional[_Union[NodesAnswer, _Mapping]] = ..., rows: _Optional[bytes] = ..., records: _Optional[_Union[RecordsAnswer, _Mapping]] = ...) -> None: ...
+
+class NodesAnswer(_message.Message):
+    __slots__ = ("unknown", "depth", "nodes")
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    unknown: bool
+    depth: int
+    nodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, unknown: bool = ..., depth: _Optional[int] = ..., nodes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RecordsAnswer(_message.Message):
+    __slots__ = ("store_keys", "records", "more_from")
+    STORE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FROM_FIELD_NUMBER: _ClassVar[int]
+    store_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    records: _containers.RepeatedScalarFieldContainer[bytes]
+    more_from: bytes
+    def __init__(self, store_keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more_from: _Optional[bytes] = ...) -> None: ...
 
 class ReapRequest(_message.Message):
     __slots__ = ("ring_epoch", "ring_hash", "step", "store_keys", "digests", "stamp")

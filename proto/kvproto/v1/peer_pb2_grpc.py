@@ -54,6 +54,11 @@ class PeerStub(object):
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
                 _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/kvproto.v1.Peer/Compare',
+                request_serializer=kvproto_dot_v1_dot_peer__pb2.CompareRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_peer__pb2.CompareReply.FromString,
+                _registered_method=True)
         self.Gossip = channel.unary_unary(
                 '/kvproto.v1.Peer/Gossip',
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.DetectorMessage.SerializeToString,
@@ -92,6 +97,13 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Compare(self, request, context):
+        """One question of anti-entropy: which records differ between us, and those of yours that do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Gossip(self, request, context):
         """What failure detectors say to each other, on a connection of its own: it never waits behind records. What the receiver has to
         say to the asker at once comes back with the reply.
@@ -122,6 +134,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Reap,
                     request_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.SerializeToString,
+            ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=kvproto_dot_v1_dot_peer__pb2.CompareRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_peer__pb2.CompareReply.SerializeToString,
             ),
             'Gossip': grpc.unary_unary_rpc_method_handler(
                     servicer.Gossip,
@@ -237,6 +254,33 @@ class Peer(object):
             '/kvproto.v1.Peer/Reap',
             kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
             kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Peer/Compare',
+            kvproto_dot_v1_dot_peer__pb2.CompareRequest.SerializeToString,
+            kvproto_dot_v1_dot_peer__pb2.CompareReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,7 +6,7 @@ with `bug`; say in a sentence what the store then does wrong.
 
 from __future__ import annotations
 
-from kvchaos.simulation.bugs import answers, dots, durability, found, hints, reaping, retries
+from kvchaos.simulation.bugs import answers, dots, durability, found, hints, membership, reaping, retries, trees
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
-__all__ = ["BUGS", "answers", "dots", "durability", "found", "hints", "planted", "reaping", "retries"]
+__all__ = ["BUGS", "answers", "dots", "durability", "found", "hints", "membership", "planted", "reaping", "retries", "trees"]

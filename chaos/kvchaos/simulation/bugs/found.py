@@ -59,7 +59,7 @@ def repair_late(patch: Patch) -> None:
         if pending is not None:
             record = merge_records(pending, record)
         self.stage(store_key, record)
-        self.commit([(store_key, record)], done)
+        self.commit([(store_key, record)], done, before=[0])
 
     patch.set(Store, "repair_lost", repair_lost)
 

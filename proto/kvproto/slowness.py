@@ -9,7 +9,7 @@ times the usual latency never does. One that soon gets slow again is doubted for
 
 Pure. `record` is called once a batch with the peer and what its answer took: a logarithm and a few float operations. `decide` is
 called now and then (every 100 ms) and says what changed; the failure detector makes an opinion of it
-(`FailureDetector.mark_slow`), and the coordinator asks in the order of `prefer`.
+(`FailureDetector.mark_slow`), by which coordinators choose whom to ask; clients use it for nodes (kvclient/slow_nodes.py).
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class SlowPeers:
     def remove(self, peer: str) -> None:
         """It is none any more; answers that still come are passed over."""
         self._peers.pop(peer, None)
+
+    @property
+    def peers(self) -> list[str]:
+        """Who is judged."""
+        return list(self._peers)
 
     def record(self, peer: str, latency_ms: float, now_ms: float) -> None:
         """A batch that `peer` answered took so long."""

@@ -1,0 +1,271 @@
+"""One exchange with one peer: which records differ, whether they stay so, and then those records, both ways.
+
+The side that begins asks, and repairs in both directions: it takes what the peer holds and sends what the peer lacks, by the merge
+of every other write. What it holds in memory is bounded: at `ROWS_MAX` differing keys it stops looking, repairs those, and says
+that there is `more`. Repairs are whole records, so each can be lost, repeated or late without harm (ADR 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kvproto.errors import AvailabilityError, KvError, RecordLost
+from kvstore.core.merkle.exchange import Answer, Exchange, Listing, Rows, persisting, plan_exchanges
+from kvstore.core.merkle.forest import Forest
+from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, Nodes, Question, Records, Reply, Roots
+from kvstore.repair.answering import list_leaves
+from kvstore.repair.pace import Pace
+from kvstore.storage.replica import Replica
+from kvstore.storage.store import Store
+from kvstore.transport.peers import PeerTransport, StoreChunk
+
+SETTLE_S = 2.0
+"""Between two looks at what differs: a write under way has reached every replica by then, or has been given up."""
+ROWS_MAX = 100_000
+"""Differing keys that are in memory at once, about 30 MB."""
+BATCH_COUNT_MAX = 256
+BATCH_BYTES_MAX = 128 * 1024
+ASK_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 5.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an exchange came to. `compared` and `unknown` are prefixes; `whole`: those of which everything that the peer holds is
+    here now; `differences` counts keys that differed and stayed so, `repaired` those of them that were brought together."""
+
+    compared: int = 0
+    differing: int = 0
+    unknown: int = 0
+    differences: int = 0
+    repaired: int = 0
+    more: bool = False
+    whole: set[bytes] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Look:
+    """At one prefix: the leaves that differ at `depth`, and their rows. `is_cut`: there are more leaves than were looked at."""
+
+    depth: int
+    leaves: Sequence[int]
+    rows: Rows
+    listing: Listing
+    is_cut: bool
+
+
+class ExchangeRound:
+    """The exchange with `peer` over `prefixes`, which both have to keep. `at_once`: what the peer has is taken without a second
+    look, by a node that does not know what it has lost. `urgent`: it does not wait for its turn. `on_progress` is called after each
+    prefix."""
+
+    def __init__(
+        self,
+        peer: str,
+        prefixes: Sequence[bytes],
+        *,
+        forest: Forest,
+        store: Store,
+        replica: Replica,
+        peers: PeerTransport,
+        ring_hash: Callable[[], int],
+        pace: Pace,
+        rng: random.Random,
+        at_once: bool = False,
+        urgent: bool = False,
+        on_progress: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        self._peer = peer
+        self._prefixes = list(prefixes)
+        self._forest = forest
+        self._store = store
+        self._replica = replica
+        self._peers = peers
+        self._ring_hash = ring_hash
+        self._pace = pace
+        self._rng = rng
+        self._at_once = at_once
+        self._urgent = urgent or at_once
+        self._on_progress = on_progress
+        self.outcome = Outcome()
+
+    async def run(self) -> Outcome:
+        """To the end. Raises the `KvError` that broke it off; what was repaired by then stays so."""
+        out = self.outcome
+        theirs = await self._ask(Roots(self._prefixes))
+        assert isinstance(theirs, bytes)
+        try:
+            exchanges = plan_exchanges(self._forest, self._prefixes, theirs)
+        except ValueError as error:
+            raise AvailabilityError(f"{self._peer} answered something else: {error}", subject=self._peer) from error
+        unknown = self._unknown(theirs)
+        out.unknown = len(unknown)
+        out.differing = len(exchanges)
+        out.whole = set(self._prefixes) - unknown - set(exchanges)
+        out.compared = len(out.whole)
+        self._on_progress(out)
+        order = sorted(exchanges)
+        self._rng.shuffle(order)
+        looks: dict[bytes, _Look] = {}
+        rows = 0
+        for prefix in order:
+            look = await self._look(prefix, exchanges[prefix])
+            if look is None:  # its tree became unknown meanwhile
+                out.unknown += 1
+                continue
+            if self._at_once:
+                await self._finish(prefix, look, look.rows)
+                continue
+            looks[prefix] = look
+            rows += len(look.rows)
+            if rows > ROWS_MAX:
+                out.more = True
+                break
+        if any(look.rows for look in looks.values()):
+            await asyncio.sleep(SETTLE_S)
+        for prefix, look in looks.items():
+            lasting = look.rows
+            if look.rows:
+                again = await self._list(prefix, look.depth, look.leaves, is_cut=look.is_cut)
+                lasting, look.listing = persisting(look.rows, again.rows), again.listing
+            await self._finish(prefix, look, lasting)
+        return out
+
+    def _unknown(self, theirs: bytes) -> set[bytes]:
+        known_there = theirs[::9]
+        return {
+            prefix
+            for prefix, depth in zip(self._prefixes, known_there, strict=True)
+            if depth == 0xFF or self._forest.tree(prefix) is None
+        }
+
+    # --- looking
+
+    async def _look(self, prefix: bytes, exchange: Exchange) -> _Look | None:
+        while (ask := exchange.ask()) is not None:
+            reply = await self._ask(Nodes(prefix, ask))
+            if not isinstance(reply, Answer):
+                return None
+            try:
+                exchange.take(ask, reply)
+            except ValueError as error:
+                raise AvailabilityError(f"{self._peer} answered something else: {error}", subject=self._peer) from error
+        differing = exchange.differing
+        is_cut = len(differing) > LEAVES_MAX
+        if is_cut:
+            self.outcome.more = True
+        return await self._list(prefix, exchange.depth, differing[:LEAVES_MAX], is_cut=is_cut)
+
+    async def _list(self, prefix: bytes, depth: int, leaves: Sequence[int], *, is_cut: bool) -> _Look:
+        listing = Listing(depth, leaves)
+        theirs, _ = await asyncio.gather(self._ask(Leaves(prefix, depth, leaves)), list_leaves(self._replica, prefix, listing))
+        assert isinstance(theirs, bytes)
+        await self._pace.turn(len(theirs))
+        return _Look(depth, leaves, listing.compare(theirs), listing, is_cut)
+
+    # --- repairing
+
+    async def _finish(self, prefix: bytes, look: _Look, rows: Rows) -> None:
+        out = self.outcome
+        out.differences += len(rows)
+        is_whole = await self._repair(prefix, rows, look.listing) and not look.is_cut and len(rows) == len(look.rows)
+        if is_whole:
+            out.whole.add(prefix)
+        out.compared += 1
+        self._on_progress(out)
+
+    async def _repair(self, prefix: bytes, rows: Rows, listing: Listing) -> bool:
+        """Both ways; whether everything that the peer holds of `rows` is here now."""
+        theirs = [key for key, (_, there) in rows.items() if there]
+        is_whole = True
+        send = listing.keys_of(key for key, (_, there) in rows.items() if not there)
+        for first in range(0, len(theirs), HASHES_MAX):
+            start = b""
+            hashes = theirs[first : first + HASHES_MAX]
+            while True:
+                held = await self._ask(Records(prefix, hashes, start))
+                assert isinstance(held, Held)
+                taken, differing = await self._take(prefix, held)
+                is_whole = is_whole and taken
+                send += differing
+                await self._pace.turn(sum(map(len, held.records)), len(held.records))
+                if not held.more_from or held.more_from <= start:
+                    break
+                start = held.more_from
+            await self._send_all(send)
+            send = []
+        await self._send_all(send)
+        return is_whole
+
+    async def _take(self, prefix: bytes, held: Held) -> tuple[bool, list[bytes]]:
+        """Merges what the peer holds into our own: whether all of it is durable here, and the keys of which we know more."""
+        rows = [(key, record) for key, record in zip(held.store_keys, held.records, strict=True) if key.startswith(prefix)]
+        if not rows:
+            return True, []
+        keys, records = [key for key, _ in rows], [record for _, record in rows]
+        self._store.admit(len(keys), sum(map(len, records)))
+        merged: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+
+        def done(error: KvError | None, refused: list[int]) -> None:
+            if merged.done():
+                return
+            if error is None:
+                merged.set_result(refused)
+            else:
+                merged.set_exception(error)
+
+        self._store.merge(keys, records, done)
+        refused = set(await merged)
+        more: list[bytes] = []
+        for position, (key, record) in enumerate(rows):
+            if position in refused:
+                continue
+            try:
+                if self._store.durable(key) == record:
+                    self.outcome.repaired += 1
+                else:
+                    more.append(key)
+            except RecordLost:
+                continue
+        return not refused, more
+
+    async def _send_all(self, store_keys: Sequence[bytes]) -> None:
+        keys: list[bytes] = []
+        records: list[bytes] = []
+        size_bytes = 0
+        for store_key in store_keys:
+            try:
+                record = self._store.durable(store_key)
+            except RecordLost:
+                continue
+            if record is None:
+                continue
+            if keys and (len(keys) >= BATCH_COUNT_MAX or size_bytes + len(record) > BATCH_BYTES_MAX):
+                await self._send(keys, records, size_bytes)
+                keys, records, size_bytes = [], [], 0
+            keys.append(store_key)
+            records.append(record)
+            size_bytes += len(store_key) + len(record)
+        if keys:
+            await self._send(keys, records, size_bytes)
+
+    async def _send(self, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[StoreChunk] = loop.create_future()
+
+        def take(chunk: StoreChunk) -> None:
+            if not answered.done():
+                answered.set_result(chunk)
+
+        self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, loop.time() + SEND_TIMEOUT_S, take, self._ring_hash()))
+        chunk = await answered
+        if chunk.error is not None:
+            raise chunk.error
+        self.outcome.repaired += len(keys) - len(chunk.refused)
+        await self._pace.turn(size_bytes, len(keys))
+
+    async def _ask(self, question: Question) -> Reply:
+        return await self._peers.compare(self._peer, question, ASK_TIMEOUT_S, urgent=self._urgent)

@@ -1,0 +1,131 @@
+"""A node that has lost records, and does not know which: wiped, replaced, or put back to an older copy (safety rule 5).
+
+How it knows: its peers remember, durably, under which actor it has minted and how far it had leased. Its own directory lists every
+actor that it has been. Of one that the peers remember and it does not, or of a lease beyond its own, it has lost at least what it
+stored under that name; what else, nobody can tell. A directory that is new may be the node's first or not: until a peer has
+answered it counts as lost. While it lasts, over restarts, no answer of it is a vote, be it "not found" or a record; what it has is
+told beside, and merged. What it is asked to store it stores, and counts.
+
+It is whole again when an exchange of each partition that it owns has been completed with enough of the other owners: of what was
+acknowledged by w of n replicas, this one among them, every n - w + 1 others hold a copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+from kvproto.columns import NamespaceInfo
+from kvproto.errors import StorageError
+from kvstore.cluster.view import RingHolder, RingView
+from kvstore.storage.commit import Commit, Committer
+from kvstore.storage.engine import Engine
+from kvstore.storage.epochs import ActorLedger
+from kvstore.storage.layout import system_key
+from kvstore.storage.store import Store
+from kvstore.telemetry import log
+
+REBUILDING_KEY = system_key(b"rebuilding")
+LOST = "lost"
+"""What it held is gone, in part or in whole."""
+UNHEARD = "unheard"
+"""Its directory is new, and no peer has said yet whether it had another one before."""
+
+
+class Rebuilding:
+    """This node's state; `reason` is "" while it is whole."""
+
+    def __init__(self, me: str, engine: Engine, store: Store, committer: Committer, ledger: ActorLedger, ring: RingHolder) -> None:
+        self._me = me
+        self._store = store
+        self._committer = committer
+        self._ledger = ledger
+        self._ring = ring
+        self._covered: defaultdict[bytes, set[str]] = defaultdict(set)
+        self._noted: asyncio.Future[None] | None = None
+        self.reason = (engine.get(REBUILDING_KEY) or b"").decode()
+        self.ended = 0
+        store.is_rebuilding = bool(self.reason)
+
+    def begin_if_new(self, *, has_peers: bool) -> None:
+        """Before anybody is greeted: whether this directory is the node's first one, the peers have to say."""
+        if has_peers and not self._ledger.has_past:
+            self.begin(UNHEARD)
+
+    def heard(self, actor: bytes, lease: int, *, asked: bool = False) -> None:
+        """A peer remembers that this node has been `actor`, with counters leased up to `lease`; b"": it remembers nothing, which is
+        an answer where it was `asked`."""
+        if actor and not self._ledger.has_been(actor, lease):
+            self.begin(LOST)
+        elif asked and self.reason == UNHEARD:
+            self._end()
+
+    def begin(self, reason: str) -> None:
+        """From now on nothing that this node holds is a vote. Durable once `noted` returns."""
+        if self.reason not in ("", UNHEARD) or self._committer.failure is not None:
+            return
+        log.warning("rebuilding", node=self._me, reason=reason)
+        self.reason = reason
+        self._store.is_rebuilding = True
+        self._covered.clear()
+        noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._noted = noted
+
+        def done(_: StorageError | None) -> None:
+            if not noted.done():
+                noted.set_result(None)
+
+        self._committer.submit(Commit([(REBUILDING_KEY, reason.encode())], 64, done))
+
+    async def noted(self) -> None:
+        """Returns once what was begun outlives this process, or cannot any more. Peers are told of a new actor only then: it
+        replaces what they remember."""
+        if self._noted is not None:
+            await asyncio.shield(self._noted)
+
+    def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
+        """Everything that `peer` holds under these prefixes is here now."""
+        if self.reason in ("", UNHEARD):
+            return
+        for prefix in prefixes:
+            self._covered[prefix].add(peer)
+        if not self.open_prefixes():
+            self.ended += 1
+            self._end()
+
+    def _end(self) -> None:
+        log.info("rebuilt", node=self._me, reason=self.reason)
+        self.reason = ""
+        self._store.is_rebuilding = False
+        self._covered.clear()
+        if self._committer.failure is None:
+            self._committer.submit(Commit((), 64, lambda error: None, [REBUILDING_KEY]))
+
+    def open_prefixes(self) -> list[bytes]:
+        """Those of which too few other owners have been heard."""
+        if not self.reason:
+            return []
+        view = self._ring.view
+        return [
+            prefix
+            for space in view.spaces.values()
+            for prefix, owners in zip(space.prefixes, view.preference, strict=True)
+            if self._me in (homes := owners[: space.info.n]) and len(self._covered[prefix] & set(homes)) < owners_needed(space.info)
+        ]
+
+
+def owners_needed(space: NamespaceInfo) -> int:
+    """How many of the other owners hold, together, whatever was acknowledged with this one's copy among w."""
+    return min(space.n - 1, max(1, space.n - space.w + 1))
+
+
+def shared_prefixes(view: RingView, me: str, peer: str, namespace: str = "") -> list[bytes]:
+    """What `me` and `peer` both have to keep, of one namespace or of all: their trees are to be equal."""
+    return [
+        prefix
+        for name, space in view.spaces.items()
+        if (not namespace or name == namespace) and space.info.mode == "eventual"
+        for prefix, owners in zip(space.prefixes, view.preference, strict=True)
+        if me in (homes := owners[: space.info.n]) and peer in homes
+    ]

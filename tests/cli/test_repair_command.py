@@ -1,0 +1,48 @@
+"""`kv repair`: a row a node, a bar meanwhile, and 5 when not all of it was compared."""
+
+from __future__ import annotations
+
+from kvclient.cli.repair import what_is_left
+from kvproto.columns import RepairProgress
+from tests.cli.conftest import Kv
+from tests.cli.fake_store import FakeClient
+
+
+def row(node: str, **changes: object) -> RepairProgress:
+    values: dict[str, object] = {"number": 1, "over": True, "partitions": 8, "compared": 8, **changes}
+    return RepairProgress(node, **values)  # type: ignore[arg-type]
+
+
+def test_a_row_for_each_node(kv: Kv, store: FakeClient) -> None:
+    store.admin.repairs = [row("n1", differing=2, differences=7, repaired=7, elapsed_s=2.5), row("n2")]
+    done = kv("repair")
+    assert done.code == 0
+    assert [line.split() for line in done.text.splitlines()] == [
+        ["node", "partitions", "differing", "keys", "repaired", "unknown", "s", "unreachable"],
+        ["n1", "8", "2", "7", "7", "0", "2.5", "-"],
+        ["n2", "8", "0", "0", "0", "0", "0.0", "-"],
+    ]
+    assert store.admin.repaired == ["default"]
+
+
+def test_as_json(kv: Kv, store: FakeClient) -> None:
+    store.admin.repairs = [row("n1", differences=1, repaired=1)]
+    told = kv("repair", "-o", "json", "--namespace", "users").rows
+    assert told[0]["id"] == "n1"
+    assert told[0]["repaired"] == 1
+    assert told[0]["unreachable"] == []
+    assert store.admin.repaired == ["users"]
+
+
+def test_every_namespace(kv: Kv, store: FakeClient) -> None:
+    kv("repair", "--all")
+    assert store.admin.repaired == [""]
+
+
+def test_what_could_not_be_compared_ends_5_and_is_named(kv: Kv, store: FakeClient) -> None:
+    store.admin.repairs = [row("n1", unreachable=("n3",)), row("n2", unknown=4, compared=4)]
+    done = kv("repair")
+    assert done.code == 5
+    assert "n1 has not compared with n3" in done.stderr
+    assert "n2 could not compare 4 partitions" in done.stderr
+    assert what_is_left([row("n1", differences=3, repaired=1)]) == ["n1 has not repaired 2 keys"]

@@ -1,0 +1,179 @@
+"""A node that has lost its records says so, counts for nothing until it has them back, and then counts again (safety rule 5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvproto.errors import QuorumUnreachable
+from kvstore.config import NodeLimits
+from kvstore.simulation.world import World
+from tests.repair.simulated import STRICT, agree, fill, held, within
+
+SLOW = NodeLimits(hints_max=0, repair_interval_s=0.0)
+
+
+async def wiped(world: World, node: str, *others_away: str) -> None:
+    """`node` loses its disk and starts again, while others do not answer."""
+    world.crash(node)
+    world.wipe(node)
+    for other in others_away:
+        world.crash(other)
+    await world.restart(node, linked=False)
+
+
+def test_a_wiped_node_is_rebuilt_and_says_so_until_then() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(100))
+        await wiped(world, "n3")
+        assert world.local("n3").rebuilding.reason == "lost"
+        told = {row.node_id: row.rebuilding for row in await world.client("c2").admin.status()}
+        assert told == {"n1": "", "n2": "", "n3": "lost"}
+        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        assert held(world, "n3") == 100
+        assert agree(world)
+
+    World(1, cluster=STRICT).run(scenario)
+
+
+def test_not_found_on_a_wiped_node_is_no_vote() -> None:
+    """What it and a node that is away had acknowledged would be read as absent by it and a third."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        client = world.client("c1", timeout_s=2.0)
+        world.isolate("n2")
+        await world.sleep(4.0)
+        receipt = (await client.put("k", b"v", w=2)).receipt
+        assert sorted(receipt.acknowledged) == ["n1", "n3"]
+        world.heal_all()
+        world.isolate("n1")
+        await wiped(world, "n3")
+        await world.sleep(4.0)
+        with pytest.raises(QuorumUnreachable):
+            await world.client("c2", timeout_s=2.0).get("k", r=2)
+        world.heal_all()
+        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        assert (await world.client("c2").get("k", r=2)).value == b"v"
+
+    World(2, cluster=STRICT, limits=NodeLimits(hints_max=0)).run(scenario)
+
+
+def test_a_preset_goes_on_without_its_vote() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        world.isolate("n1")
+        await wiped(world, "n3")
+        await world.sleep(4.0)
+        entry = await world.client("c2", timeout_s=2.0).get("k3")
+        assert entry.value == b"v"
+        assert entry.receipt.degraded
+
+    World(3, cluster=STRICT, limits=SLOW).run(scenario)
+
+
+def test_it_stays_so_over_a_restart() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        world.isolate("n1")
+        await wiped(world, "n3")
+        await world.stop("n3")
+        await world.restart("n3", linked=False)
+        assert world.local("n3").rebuilding.reason == "lost"
+        await world.sleep(10.0)
+        assert world.local("n3").rebuilding.reason == "lost", "n1 may have what n3 has acknowledged with it alone"
+        world.heal_all()
+        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await world.stop("n3")
+        await world.restart("n3", linked=False)
+        assert not world.local("n3").rebuilding.reason
+
+    World(4, cluster=STRICT).run(scenario)
+
+
+def test_peers_that_were_restarted_remember_as_well() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        world.crash("n3")
+        world.wipe("n3")
+        for node in ("n1", "n2"):
+            await world.stop(node)
+            await world.restart(node, linked=False)
+        await world.restart("n3", linked=False)
+        assert world.local("n3").rebuilding.reason == "lost"
+
+    World(5, cluster=STRICT).run(scenario)
+
+
+def test_a_wiped_node_that_hears_of_nobody_does_not_count_itself() -> None:
+    """Its directory looks like that of a new node; a read of one replica would find nothing."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        world.crash("n3")
+        world.wipe("n3")
+        for other in ("n1", "n2"):
+            world.crash(other)
+        await world.restart("n3", linked=False)
+        assert world.local("n3").rebuilding.reason == "unheard"
+        client = world.client("c2", targets=["n3"], timeout_s=2.0)
+        with pytest.raises(QuorumUnreachable):
+            await client.get("k3", r=1)
+        await world.stop("n3")
+        await world.restart("n3", linked=False)
+        assert world.local("n3").rebuilding.reason == "unheard"
+        await world.restart("n1", linked=False)
+        await within(world, 10.0, lambda: world.local("n3").rebuilding.reason == "lost")
+
+    World(6, cluster=STRICT).run(scenario)
+
+
+def test_new_nodes_of_a_new_cluster_are_whole() -> None:
+    async def scenario(world: World) -> None:
+        await world.start("n1", "n2")
+        await fill(world, range(10))
+        await world.start("n3")
+        assert not any(world.local(node).rebuilding.reason for node in world.running)
+        for node in ("n1", "n2", "n3"):
+            world.crash(node)
+            await world.restart(node, linked=False)
+        assert not any(world.local(node).rebuilding.reason for node in world.running), "a crash loses nothing that was synced"
+
+    World(7, cluster=STRICT).run(scenario)
+
+
+def test_what_is_written_through_it_replaces_what_it_has_lost() -> None:
+    """It asks the others first what that is: else each such write would be a sibling."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        world.isolate("n1")
+        await wiped(world, "n3")
+        await world.sleep(4.0)
+        for node in ("n1", "n2"):
+            world.cut("c2", node)
+        client = world.client("c2", timeout_s=3.0)
+        await client.put("k3", b"again")
+        world.heal_all()
+        await world.sleep(5.0)
+        assert list((await world.client("c3").get("k3", level="all")).values) == [b"again"]
+
+    World(8, cluster=STRICT, limits=SLOW).run(scenario)
+
+
+def test_a_scan_does_not_count_it() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        await wiped(world, "n3", "n1")
+        with pytest.raises(QuorumUnreachable):
+            [entry async for entry in world.client("c2", targets=["n2"], timeout_s=2.0).scan(level="quorum")]
+        entries = [entry async for entry in world.client("c2", targets=["n2"], timeout_s=2.0).scan()]
+        assert len(entries) == 30
+
+    World(9, cluster=STRICT, limits=SLOW).run(scenario)
