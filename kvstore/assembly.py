@@ -179,6 +179,8 @@ class Assembly:
                 doorkeeper,
                 answering=local.answering,
                 telemetry=telemetry,
+                freshness=local.freshness,
+                reap_votes=local.reap_votes,
                 detector=detection.receive,
                 on_greeted=peers.greeted_by,
                 on_remembered=on_remembered,

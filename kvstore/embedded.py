@@ -33,7 +33,7 @@ from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
 from kvstore.storage.namespaces import remember_namespaces, remember_policies, remembered_namespaces
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
 
 PREFIX = "embedded:"
 MEMORY_PREFIX = "embedded::memory:"
@@ -65,6 +65,10 @@ class NoPeers:
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
+        """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
         """Nobody to ask."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -144,6 +148,7 @@ class EmbeddedNode:
             config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable, telemetry=telemetry
         )
         await local.ledger.leased()
+        local.reaper.start()
         return local
 
     async def _stop(self) -> None:

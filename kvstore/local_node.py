@@ -28,8 +28,10 @@ from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
+from kvstore.coordinator.touch import TouchCoordinator
 from kvstore.core.membership.opinions import Opinions
 from kvstore.core.policies.plain import LWW
+from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.answering import Answering
@@ -37,15 +39,19 @@ from kvstore.repair.anti_entropy import AntiEntropy
 from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.repair.lost_records import LostRecords
 from kvstore.repair.pace import Pace
+from kvstore.repair.reap_votes import ReapVotes
+from kvstore.repair.reaping import Reaper
 from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger, load_past
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
+from kvstore.storage.tombstones import ReapStamps
 from kvstore.storage.trees import load_forest, store_forest
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
@@ -143,7 +149,22 @@ class LocalNode:
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
         self.pace = pace = Pace(self._load)
         self.handoff = HintedHandoff(
-            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, pace=pace
+            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock, pace=pace
+        )
+        grace = Grace(cluster.tombstone_grace_s)
+        self.freshness = Freshness(me, clock, grace)
+        self.stamps = ReapStamps(engine)
+        self.reap_votes = ReapVotes(me=me, store=self.store, hints=self.hints, stamps=self.stamps, ring=self.ring, clock=clock)
+        self.reaper = Reaper(
+            me=me,
+            store=self.store,
+            replica=self.replica,
+            votes=self.reap_votes,
+            plan=ReapingPlan(grace),
+            peers=peers,
+            ring=self.ring,
+            clock=clock,
+            timer=telemetry.timer,
         )
         self.answering = Answering(self.forest, self.replica)
         self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
@@ -172,7 +193,7 @@ class LocalNode:
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         self.opinions = opinions or Opinions()
         replicas = Replicas(me, peers, self.opinions)
-        self.repair = ReadRepair(self.store, replicas, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
+        self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -183,11 +204,21 @@ class LocalNode:
             retry_ids_max=cluster.retry_ids_max,
         )
         self.intake = make_intake(me, config.limits, lambda: self.committer.is_behind)
+        puts = PutCoordinator(
+            minter=minter,
+            store=self.store,
+            hints=self.hints,
+            replicas=replicas,
+            clock=clock,
+            freshness=self.freshness,
+            durable=durable,
+        )
         self.quotas = Quotas(cluster.namespaces, lambda: len(self.ring.view.ring.members))
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
-            puts=PutCoordinator(minter=minter, store=self.store, hints=self.hints, replicas=replicas, clock=clock, durable=durable),
+            puts=puts,
+            touches=TouchCoordinator(puts=puts, minter=minter, store=self.store, replicas=replicas, clock=clock, durable=durable),
             gets=GetCoordinator(
                 store=self.store,
                 replicas=replicas,
@@ -256,8 +287,9 @@ class LocalNode:
         return self.anti_entropy.repair(namespace, follow)
 
     def start_background(self) -> None:
-        """Begins what goes on beside the work of clients: hints, trees, exchanges."""
+        """Begins what goes on beside the work of clients: hints, sweeps, trees, exchanges."""
         self.handoff.start()
+        self.reaper.start()
         for job in (self.trees, self.anti_entropy, self.lost_records):
             if job is not None:
                 job.start()
@@ -270,11 +302,13 @@ class LocalNode:
         self.intake.check()
         self.ledger.check()
         self.hints.check()
+        self.reaper.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
         self.coordinator.stop()
         self.handoff.stop()
+        self.reaper.stop()
         for job in (self.trees, self.anti_entropy, self.lost_records):
             if job is not None:
                 job.stop()

@@ -34,6 +34,7 @@ FACTS = {
     "meant": "of a write: ids it was told to supersede where its coordinator can find them",
     "attempts": "of a call: how often the client sent it, where that is known",
     "timeout_ms": "how long it may take",
+    "ttl_ms": "of a write or touch: how long the value is to live",
     "error": "of a fail or info: what the client was told",
 }
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 class Operation:
     """What a process does, not before `at_ms` and not before it is done with its previous one.
 
-    `f`: get, put, delete, add or increment. `context` of a put or delete: "none" (overwrite), "empty" (I know nothing), "read" (of
-    the process's last read of the key) or "own" (of its last acknowledged write of it); the last two are "empty" where there is
-    none. `level`: preset, one, quorum, all, or a number. `name` is the id of its write.
+    `f`: get, put, delete, touch, add or increment. `ttl_ms` of a put or touch; 0: for ever. `context` of a put or delete: "none"
+    (overwrite), "empty" (I know nothing), "read" (of the process's last read of the key) or "own" (of its last acknowledged write
+    of it); the last two are "empty" where there is none. `level`: preset, one, quorum, all, or a number. `name` is the id of its
+    write.
     """
 
     process: int
@@ -25,6 +26,7 @@ class Operation:
     name: str
     context: str = "none"
     level: str = "preset"
+    ttl_ms: int = 0
 
 
 def encode_value(name: str) -> bytes:

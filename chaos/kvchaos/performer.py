@@ -45,8 +45,21 @@ class Store(Protocol):
     def get(self, key: str, *, level: str | None, r: int, timeout_s: float) -> Awaitable[Found]:
         """Reads a key."""
 
-    def put(self, key: str, value: bytes, *, context: bytes | None, level: str | None, w: int, timeout_s: float) -> Awaitable[Done]:
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl_s: float | None = None,
+        context: bytes | None,
+        level: str | None,
+        w: int,
+        timeout_s: float,
+    ) -> Awaitable[Done]:
         """Writes a key."""
+
+    def touch(self, key: str, ttl_s: float, *, level: str | None, w: int, timeout_s: float) -> Awaitable[Done]:
+        """Gives a key another time to live."""
 
     def delete(self, key: str, *, context: bytes | None, level: str | None, w: int, timeout_s: float) -> Awaitable[Done]:
         """Deletes a key."""
@@ -90,11 +103,17 @@ class Performer:
             if operation.f != "get" and found is not None:
                 await self._modify(operation, found)
             return
+        if operation.f == "touch":
+            await self._touch(operation)
+            return
         context, told = self._context(operation)
         if operation.f == "put":
-            value = encode_value(operation.name)
+            value, ttl_ms = encode_value(operation.name), operation.ttl_ms
+            ttl: dict[str, Any] = {"ttl_s": ttl_ms / 1000} if ttl_ms else {}
+            if ttl_ms:
+                told = {**told, "ttl_ms": ttl_ms}
             await self._write(
-                "write", operation, operation.name, told, lambda **how: self._store.put(operation.key, value, **how), context
+                "write", operation, operation.name, told, lambda **how: self._store.put(operation.key, value, **ttl, **how), context
             )
         else:
             await self._write("delete", operation, None, told, lambda **how: self._store.delete(operation.key, **how), context)
@@ -113,6 +132,21 @@ class Performer:
         recorder.note(process, "ok", "read", key=key, value=_shown(found.values), node=found.receipt.coordinator, **facts)
         self._read[key] = found
         return found
+
+    async def _touch(self, operation: Operation) -> None:
+        recorder, key, process = self._recorder, operation.key, self._process
+        ttl_ms = operation.ttl_ms
+        recorder.note(process, "invoke", "touch", key=key, level=operation.level, timeout_ms=self._timeout_ms, ttl_ms=ttl_ms)
+        level, number = _level(operation.level)
+        try:
+            done = await self._store.touch(key, ttl_ms / 1000, level=level, w=number, timeout_s=self._timeout_ms / 1000)
+        except KvError as error:
+            said = f"{type(error).__name__}: {error.message}"
+            recorder.note(process, "info" if error.may_have_applied else "fail", "touch", key=key, error=said)
+            if error.may_have_applied:
+                self._process += self._numbers
+            return
+        recorder.note(process, "ok", "touch", key=key, node=done.receipt.coordinator, **_achieved(done.receipt))
 
     async def _modify(self, operation: Operation, found: Found) -> None:
         """The second half of read-modify-write: what was read, merged, and one more."""

@@ -26,6 +26,10 @@ _TIMEOUT_SPREAD = 0.05
 OnFailed = Callable[["Part", Sequence[int], KvError], None]
 
 
+_KEYS_ALONE = frozenset((Kind.DELETE, Kind.TOUCH))
+"""Writes that say nothing but which keys."""
+
+
 class Part(ABC):
     """One group in flight. Positions are indices into the group's columns."""
 
@@ -233,12 +237,11 @@ def _singles_group(shape: Shape, operations: Sequence[Any], ids: RequestIds) -> 
         group.contexts = contexts if any(contexts) else ()
         if shape.kind is Kind.PUT:
             group.values = [write.value for write in writes]
-            group.ttls_ms = [write.ttl_ms for write in writes] if shape.has_ttl else ()
-        elif shape.kind is not Kind.DELETE:
+        elif shape.kind not in _KEYS_ALONE:
             changes: Sequence[Change] = operations
             fields = [change.field for change in changes]
             _add_columns(group, [change.value for change in changes], fields, [change.amount for change in changes])
-            group.ttls_ms = [change.ttl_ms for change in changes] if shape.has_ttl else ()
+        group.ttls_ms = [write.ttl_ms for write in writes] if shape.has_ttl else ()
         group.request_ids = _issue(writes, ids)
     return group
 
@@ -261,15 +264,14 @@ def _bulk_group(shape: Shape, pieces: Sequence[BulkPiece]) -> OperationGroup:
         else:
             contexts = [own or b"" for own in given]
         group.contexts = contexts if any(contexts) else ()
+        at = [(piece.call, index) for piece in pieces for index in piece.indices]
         if shape.kind is Kind.PUT:
-            group.values = [piece.call.values[index] for piece in pieces for index in piece.indices]
-            group.ttls_ms = [piece.call.ttl_ms for piece in pieces for _ in piece.indices] if shape.has_ttl else ()
-        elif shape.kind is not Kind.DELETE:
-            at = [(piece.call, index) for piece in pieces for index in piece.indices]
+            group.values = [call.values[index] for call, index in at]
+        elif shape.kind not in _KEYS_ALONE:
             values = [call.values[index] if call.values else b"" for call, index in at]
             fields = [call.fields[index] if call.fields else b"" for call, index in at]
             _add_columns(group, values, fields, [call.amounts[index] if call.amounts else 0 for call, index in at])
-            group.ttls_ms = [call.ttl_ms for call, _ in at] if shape.has_ttl else ()
+        group.ttls_ms = [call.ttl_ms for call, _ in at] if shape.has_ttl else ()
         group.request_ids = b"".join([piece.call.request_ids[index] for piece in pieces for index in piece.indices])
     return group
 

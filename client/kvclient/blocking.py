@@ -61,6 +61,7 @@ class Namespace:
     get = _operation(AsyncNamespace.get)
     put = _operation(AsyncNamespace.put)
     delete = _operation(AsyncNamespace.delete)
+    touch = _operation(AsyncNamespace.touch)
     get_many = _operation(AsyncNamespace.get_many)
     put_many = _operation(AsyncNamespace.put_many)
     delete_many = _operation(AsyncNamespace.delete_many)

@@ -145,6 +145,33 @@ class AsyncNamespace(AsyncTypes):
         done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, token, 0)
         return done
 
+    async def touch(
+        self,
+        key: Key,
+        ttl_s: float | None = None,
+        *,
+        level: Level | str | None = None,
+        w: int = 0,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> PutResult:
+        """Lets what `key` holds live for `ttl_s` seconds from now on: 0 is for ever, None what the namespace gives.
+
+        No write: values and versions stay as they are, and a delete or put that did not know of it wins. `found` says whether there
+        was anything; a key without a value is left alone. May be repeated like a read.
+        """
+        shape = self._shape(Kind.TOUCH, level, w, explain=explain, has_ttl=ttl_s is not None)
+        ttl_ms = 0 if ttl_s is None else milliseconds_to_live(ttl_s)
+        encoded, client = key_bytes(key), self._client
+        timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
+        dispatcher = client.dispatcher
+        if dispatcher is None:
+            dispatcher, timeout = await client.connect_within(timeout)
+        if not 0 < len(encoded) <= client.key_bytes_max:
+            raise self._bad_key(encoded)
+        done: PutResult = await dispatcher.write(shape, encoded, b"", timeout, b"", ttl_ms)
+        return done
+
     async def get_many(
         self,
         keys: Iterable[KeyT],

@@ -9,7 +9,7 @@ from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest
 from kvproto.columns import Kind, Level
 
-_TAKE_NOTHING = frozenset((Kind.INCREMENT, Kind.ADD, Kind.ASSIGN))
+_TAKE_NOTHING = frozenset((Kind.INCREMENT, Kind.ADD, Kind.ASSIGN, Kind.TOUCH))
 """Writes that take nobody else's away: what their author has seen makes no difference."""
 
 

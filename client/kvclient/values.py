@@ -208,7 +208,8 @@ class TypedEntry(Entry):
 
 
 class PutResult:
-    """What an acknowledged put or delete became. `siblings` is how many values the key holds now."""
+    """What an acknowledged put, delete or touch became. `siblings` is how many values the key holds now, or how many were
+    touched."""
 
     __slots__ = ("_at", "_versions", "context", "key", "receipt", "siblings")
 
@@ -224,6 +225,11 @@ class PutResult:
     def version(self) -> str:
         """The write's version, 40 hex digits."""
         return self._versions[self._at : self._at + VERSION_BYTES].hex()
+
+    @property
+    def found(self) -> bool:
+        """Of a touch: whether there was a value."""
+        return self.siblings > 0
 
     def __repr__(self) -> str:
         return f"<PutResult {self.key!r}: version {self.version}>"

@@ -20,9 +20,11 @@ from kvstore.cluster.view import RingHolder
 from kvstore.core.membership.messages import Message
 from kvstore.core.transit import Transit
 from kvstore.repair.answering import Answering
+from kvstore.repair.reap_votes import ReapVotes
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.codec import encode_refusals, is_intact
+from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
 from kvstore.transport.compare_codec import decode_question, encode_reply
 from kvstore.transport.detector_codec import decode_detector, encode_detector
 from kvstore.transport.hello import Doorkeeper, Greeting
@@ -48,6 +50,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         *,
         answering: Answering,
         telemetry: Telemetry,
+        freshness: Freshness,
+        reap_votes: ReapVotes,
         detector: Callable[[str, Message], list[Message]] = lambda sender, message: [],
         on_greeted: Callable[[str], None] = lambda node: None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
@@ -63,6 +67,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._timer = telemetry.timer
         self._slow_s = telemetry.slow_batch_s or float("inf")
         self._replica = replica
+        self._freshness = freshness
+        self._reap_votes = reap_votes
         self._answering = answering
         self._ring = ring
         self._doorkeeper = doorkeeper
@@ -157,6 +163,21 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         except KvError as error:
             return peer_pb2.CompareReply(error=encode_error(error))
 
+    async def Reap(self, request: peer_pb2.ReapRequest, context: Any) -> peer_pb2.ReapReply:
+        """What we say to the end of tombstones."""
+        refusal = (
+            self._security.why_not_peer(context)
+            or self._stale(request.ring_epoch, request.ring_hash)
+            or self._replica.why_misplaced(request.store_keys)
+        )
+        if refusal is not None:
+            return peer_pb2.ReapReply(error=encode_error(refusal))
+        try:
+            answer = await self._reap_votes.answer(decode_reap_question(request))
+        except KvError as error:
+            return peer_pb2.ReapReply(error=encode_error(error))
+        return peer_pb2.ReapReply(against=answer.against, now_ms=answer.now_ms, stamp=answer.stamp)
+
     async def Gossip(self, request: peer_pb2.DetectorMessage, context: Any) -> peer_pb2.DetectorReply:
         """What the sender's failure detector says, and what ours answers at once."""
         me = self._doorkeeper.me
@@ -210,7 +231,10 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                 ),
                 found.size_bytes,
             )
-        if stores:
+        late = self._freshness.why_late(request.sent_ms, len(stores)) if stores else None
+        if late is not None:
+            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(late)))
+        elif stores:
             came_s = self._timer()
 
             def done(error: KvError | None, refused: Sequence[int]) -> None:

@@ -77,6 +77,11 @@ def _check_zones(config: NodeConfig, problems: Problems) -> None:
 
 
 def _check_cluster(cluster: ClusterConfig, problems: Problems) -> None:
+    if cluster.tombstone_grace_s < 2 * cluster.retry_window_s:  # a retry must find the record that knows it
+        problems.add(
+            "cluster.tombstone_grace_s",
+            f"{cluster.tombstone_grace_s:g}, but cluster.retry_window_s is {cluster.retry_window_s:g}: at least twice as much",
+        )
     try:
         partition_shift(cluster.partitions)
     except ValueError as error:

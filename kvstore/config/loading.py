@@ -189,6 +189,7 @@ def _read_cluster(table: Table) -> ClusterConfig:
         siblings_max=table.integer("siblings_max", default.siblings_max, minimum=2, maximum=10_000),
         retry_window_s=table.number("retry_window_s", default.retry_window_s, minimum=1.0, maximum=3600.0),
         retry_ids_max=table.integer("retry_ids_max", default.retry_ids_max, minimum=1, maximum=1024),
+        tombstone_grace_s=table.number("tombstone_grace_s", default.tombstone_grace_s, minimum=2.0, maximum=3.2e7),
         zones=_read_strings(table.table("zones")),
         namespaces=_read_namespaces(table.table("namespaces"), replicas),
     )

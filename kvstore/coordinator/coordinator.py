@@ -20,6 +20,7 @@ from kvstore.coordinator.get import GetCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
+from kvstore.coordinator.touch import TouchCoordinator
 from kvstore.core.membership.opinions import Opinions
 from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
@@ -120,6 +121,7 @@ class Coordinator:
         me: str,
         ring: RingHolder,
         puts: PutCoordinator,
+        touches: TouchCoordinator,
         gets: GetCoordinator,
         scans: ScanCoordinator,
         peers: PeerTransport,
@@ -136,6 +138,7 @@ class Coordinator:
         self._me = me
         self._ring = ring
         self._puts = puts
+        self._touches = touches
         self._gets = gets
         self._scans = scans
         self._peers = peers
@@ -258,6 +261,8 @@ class Coordinator:
                 told.emit(GroupReply(sub.group_index, positions=sub.original(None), error=late), len(sub.store_keys))
             elif not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops)
+            elif sub.group.kind is Kind.TOUCH:
+                await self._touches.run(sub, deadline_s, told.emit)
             elif reading:
                 await self._gets.run(sub, deadline_s, told.emit, allowance)
             else:

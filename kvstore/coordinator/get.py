@@ -64,11 +64,12 @@ class GetCoordinator:
                 if error is not None:
                     emit(GroupReply(sub.group_index, positions=rest.original(None), error=error), len(rest.store_keys))
                     return
+            since_ms = self._clock.now_ms()
             records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, self._turn_bytes_max)
             count, all_of_it = len(records), len(rest.store_keys)
             now = rest if count == all_of_it else part_of(rest, range(count))
             sub.story = arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
-            again = await self._read(now, records, lost, size_bytes, arrivals, emit, allowance)
+            again = await self._read(now, records, lost, size_bytes, arrivals, emit, allowance, since_ms)
             if count == all_of_it and not again:
                 return
             rest = part_of(rest, [*again, *range(count, all_of_it)])
@@ -94,9 +95,10 @@ class GetCoordinator:
         arrivals: Arrivals,
         emit: Emit,
         allowance: Allowance,
+        since_ms: int,
     ) -> list[int]:
-        """One turn of reading; the positions of `sub` that have to be read again, because other replicas hold too much of them for
-        one turn."""
+        """One turn of reading, begun at `since_ms`; the positions of `sub` that have to be read again, because other replicas hold
+        too much of them for one turn."""
         me, owners = self._replicas.me, sub.owners.nodes
         seats = self._replicas.seats(sub)
         if me not in seats.holders.values():
@@ -131,7 +133,7 @@ class GetCoordinator:
         if round_.differed:
             if self._meter is not None:
                 self._meter.stale += len({*round_.others, *lost})
-            self._repair.submit(sub, records, round_.others, lost, tally, seats)
+            self._repair.submit(sub, records, round_.others, lost, tally, seats, since_ms)
         return round_.unread
 
     async def _ask(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:

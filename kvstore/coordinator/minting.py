@@ -31,9 +31,10 @@ from kvstore.core.record import (
     mint,
     overwrite,
     own_context,
+    touch_record,
     unseen,
 )
-from kvstore.core.versions import Context, Sibling, covers
+from kvstore.core.versions import DOT_BYTES, NO_REQUEST, Context, Sibling, covers
 from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
@@ -42,11 +43,13 @@ SIBLING_OVERHEAD_BYTES = 160
 PLAIN_POLICIES = frozenset(("siblings", "merge"))
 """Their writes are puts and deletes of versions.py; the others say themselves what a write makes of a record."""
 
-EXPIRING = frozenset((Kind.PUT, Kind.ADD, Kind.ASSIGN))
+EXPIRING = frozenset((Kind.PUT, Kind.ADD, Kind.ASSIGN, Kind.TOUCH))
 """Kinds of operations for which the namespace's time to live holds."""
 
 GROWN_BYTES_MAX = 32 * 1024 * 1024
 """Of records with siblings that one batch may mint: a write of a few bytes beside large siblings is as large as they are."""
+
+NO_DOT = bytes(DOT_BYTES)
 
 T = TypeVar("T")
 
@@ -67,6 +70,7 @@ class MintedColumns:
     """
 
     __slots__ = (
+        "absent",
         "before",
         "caught_up",
         "contexts",
@@ -74,6 +78,7 @@ class MintedColumns:
         "dots",
         "grown_bytes",
         "keys",
+        "minted_ms",
         "pairs",
         "positions",
         "records",
@@ -86,6 +91,7 @@ class MintedColumns:
         self.caught_up = caught_up
         self.grown_bytes = 0
         self.keys = keys
+        self.minted_ms = 0
         self.positions = positions
         self.dots = dots
         self.records: list[bytes] = []
@@ -96,6 +102,16 @@ class MintedColumns:
         self.values: Sequence[bytes] = ()
         self.refused: list[tuple[int, KvError]] = []
         self.unseen: list[int] = []
+        self.absent: list[int] = []
+
+    def take_touched(self, records: Sequence[bytes | None], counts: Sequence[int]) -> None:
+        """`records` by index, None where there was nothing to touch, and how many values of each were touched."""
+        kept = [index for index, record in enumerate(records) if record is not None]
+        self.keys, self.positions = [self.keys[index] for index in kept], [self.positions[index] for index in kept]
+        self.dots, self.counts = [self.dots[index] for index in kept], [counts[index] for index in kept]
+        self.records = [record for record in records if record is not None]
+        self.contexts = [b""] * len(kept)  # a touch is no write: its author has seen nothing
+        self.pairs = list(zip(self.keys, self.records, strict=True))
 
     def settle(self, records: Sequence[bytes | None], unusual: dict[int, Minted]) -> None:
         """The loop is done: `records` by index, None where nothing was minted; `unusual` where the general path did it."""
@@ -152,6 +168,46 @@ class Minter:
         by_policy = sub.space.info.policy not in PLAIN_POLICIES
         return (self._mint_by_policy if by_policy else self._mint)(sub, wanted, first, caught_up)
 
+    def touch(self, sub: SubBatch, wanted: Sequence[int]) -> MintedColumns:
+        """Stages the records at the positions `wanted` with another time of expiry; `absent` are those without a live value.
+        Nothing is minted. Raises `KvError` if nothing was staged."""
+        self._store.admit(len(wanted), SIBLING_OVERHEAD_BYTES * len(wanted))
+        now_ms = self._clock.now_ms()
+        cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
+        original = sub.at()
+        at = [original[position] for position in wanted]
+        ids = _request_ids(sub.group.request_ids, at) if sub.group.request_ids else repeat(NO_REQUEST)
+        out = MintedColumns([sub.store_keys[position] for position in wanted], wanted, [NO_DOT] * len(wanted), caught_up=True)
+        out.minted_ms = now_ms
+        records: list[bytes | None] = []
+        counts: list[int] = []
+        for index, (request_id, expires_ms) in enumerate(zip(ids, self._expiries(sub, at, now_ms), strict=False)):
+            if index == len(wanted):
+                break
+            key, base, touched = out.keys[index], None, None
+            try:
+                if request_id != NO_REQUEST and request_id < cutoff:
+                    raise _too_late(self._retry_window_ms)
+                base = self._store.latest(key)
+                touched = None if base is None else touch_record(base, now_ms, expires_ms)
+                if touched is None:
+                    out.absent.append(wanted[index])
+            except (RecordLost, RetryWindowPassed) as error:
+                out.refused.append((wanted[index], error))
+            if touched is None:
+                records.append(None)
+                counts.append(0)
+                continue
+            record, out.dots[index], count = touched
+            assert base is not None
+            if self._store.forest is not None:
+                out.before.append(_item_of(key, base))
+            self._store.stage(key, record)
+            records.append(record)
+            counts.append(count)
+        out.take_touched(records, counts)
+        return out
+
     def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
         """The loop over a batch: nothing in it but what each write needs. The unusual ones leave it for the general path."""
         group, store = sub.group, self._store
@@ -167,6 +223,7 @@ class Minter:
         actor = self._ledger.actor
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
+        out.minted_ms = now_ms
         lost: list[int] = []
         durable = store.durable_in_turn(keys, lost)
         pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max
@@ -214,6 +271,7 @@ class Minter:
         actor = self._ledger.actor
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
+        out.minted_ms = now_ms
         lost: list[int] = []
         durable = store.durable_in_turn(keys, lost)
         mint = PolicyMint(

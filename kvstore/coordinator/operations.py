@@ -10,7 +10,7 @@ from kvproto.columns import Kind, NamespaceInfo, OperationGroup
 from kvproto.errors import BadRequest, WrongMode
 from kvstore.core.policies.operations import Add, Assign, Delete, Discard, Increment, Operation, Put, Remove
 
-PLAIN = frozenset((Kind.PUT, Kind.DELETE))
+PLAIN = frozenset((Kind.PUT, Kind.DELETE, Kind.TOUCH))
 
 WRITES: dict[str, frozenset[Kind]] = {
     "siblings": PLAIN,
@@ -35,6 +35,7 @@ _HOLDS = {
 _NAMES = {
     Kind.PUT: "put",
     Kind.DELETE: "delete",
+    Kind.TOUCH: "touch",
     Kind.INCREMENT: "increment",
     Kind.ADD: "add",
     Kind.REMOVE: "remove",

@@ -23,6 +23,7 @@ from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import decode_context, encode_context, unseen
 from kvstore.core.versions import Context
 from kvstore.runtime import Clock
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk
@@ -35,12 +36,23 @@ ASKED_AGAIN_AFTER_S = 0.05
 class PutCoordinator:
     """Coordinates writes of keys that this node is a home replica of."""
 
-    def __init__(self, *, minter: Minter, store: Store, hints: HintTable, replicas: Replicas, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self,
+        *,
+        minter: Minter,
+        store: Store,
+        hints: HintTable,
+        replicas: Replicas,
+        clock: Clock,
+        freshness: Freshness,
+        durable: bool,
+    ) -> None:
         self._minter = minter
         self._store = store
         self._hints = hints
         self._replicas = replicas
         self._clock = clock
+        self._freshness = freshness
         self._durable = durable
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
@@ -51,7 +63,7 @@ class PutCoordinator:
         many nodes as there are will do, and the receipt says so.
         """
         seats = self._replicas.seats(sub)
-        refusal = self._refusal(sub, seats)
+        refusal = self.why_not(sub, seats)
         if refusal is not None:
             emit(GroupReply(sub.group_index, positions=sub.original(None), error=refusal), len(sub.store_keys))
             return
@@ -71,7 +83,7 @@ class PutCoordinator:
                 again = self._replicas.seats(sub)  # seats change while a round goes on: each has its own
                 both.create_task(self._run_after_catching_up(sub, minted.unseen, again, deadline_s, emit))
 
-    def _refusal(self, sub: SubBatch, seats: Seats) -> KvError | None:
+    def why_not(self, sub: SubBatch, seats: Seats) -> KvError | None:
         """Why nothing is written at all: too few can be reached, or we cannot hold more for others."""
         if len(seats) < sub.need and not sub.sloppy:
             return out_of_reach(sub, seats.absent)
@@ -97,12 +109,19 @@ class PutCoordinator:
 
     # --- replicating
 
+    async def replicate(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float, emit: Emit) -> None:
+        """Sends what was staged to the others and to our own disk, in the turn in which it was, and answers it."""
+        await self._collect(sub, minted, seats, self._send(sub, minted, seats, deadline_s), emit)
+
     def _send(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float) -> Arrivals:
         """Sends the records to the others and to our own disk; where the answers arrive."""
         arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
         me, holders, ring_hash = self._replicas.me, seats.holders.items(), sub.view.ring.hash
         sub.story = arrivals
-        self._replicas.store_at_others(holders, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace)
+        since_ms = minted.minted_ms
+        self._replicas.store_at_others(
+            holders, minted.keys, minted.records, deadline_s, arrivals, ring_hash, sub.trace, since_ms=since_ms
+        )
         pointers: list[tuple[bytes, bytes]] = []
         if seats.absent:
             for home in seats.absent:
@@ -181,7 +200,9 @@ class PutCoordinator:
 
     def _send_to_seat(self, sub: SubBatch, minted: MintedColumns, seats: Seats, home: str, arrivals: Arrivals) -> None:
         seat = [(home, seats.holders[home])]
-        self._replicas.store_at_others(seat, minted.keys, minted.records, arrivals.deadline_s, arrivals, sub.view.ring.hash)
+        self._replicas.store_at_others(
+            seat, minted.keys, minted.records, arrivals.deadline_s, arrivals, sub.view.ring.hash, since_ms=minted.minted_ms
+        )
 
     def _came_late(self, answer: Answer, seats: Seats, keys: Sequence[bytes]) -> None:
         if answer.error is not None and answer.node != self._replicas.me:
@@ -267,7 +288,7 @@ class PutCoordinator:
         nothing."""
         loop = asyncio.get_running_loop()
         # Half of the time that is left: the other half is for the write itself.
-        arrivals = Arrivals(loop, (loop.time() + deadline_s) / 2)
+        arrivals, since_ms = Arrivals(loop, (loop.time() + deadline_s) / 2), self._clock.now_ms()
         keys = [sub.store_keys[position] for position in wanted]
         tokens, original = list(sub.group.contexts) or [b""] * len(sub.group.keys), sub.at()
         hear_all = self._store.is_rebuilding
@@ -283,7 +304,7 @@ class PutCoordinator:
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
                 end = min(end, answer.answered_below)
-                await self._take_in(keys, answer, arrivals.deadline_s)
+                await self.take_in(keys, answer, since_ms, arrivals.deadline_s)
                 if not hear_all and not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
@@ -315,10 +336,12 @@ class PutCoordinator:
         except RecordLost:
             return set()
 
-    async def _take_in(self, keys: Sequence[bytes], answer: FetchChunk, until_s: float) -> None:
-        """Merges what a replica holds differently into our own records; returns when that is durable or failed, or at `until_s`: a
-        slow disk of ours is no reason to keep a client waiting beyond its deadline."""
+    async def take_in(self, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float) -> None:
+        """Merges what a replica holds differently, asked at `since_ms`, into our own records; returns when that is durable or
+        failed, or at `until_s`: a slow disk of ours is no reason to keep a client waiting beyond its deadline."""
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
+        if self._freshness.why_late(since_ms, len(found)) is not None:
+            return  # we stood still meanwhile
         loop = asyncio.get_running_loop()
         merged: asyncio.Future[None] = loop.create_future()
 

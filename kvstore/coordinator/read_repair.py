@@ -18,6 +18,7 @@ from kvstore.coordinator.seats import Seats
 from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
 from kvstore.core.record import EMPTY_RECORD
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.store import Store
 from kvstore.transport.peers import StoreChunk
 
@@ -28,10 +29,17 @@ class ReadRepair:
     """Repairs what reads found; `repaired` and `dropped` count keys."""
 
     def __init__(
-        self, store: Store, replicas: Replicas, *, in_flight_max: int = 10_000, in_flight_bytes_max: int = 128 * 1024 * 1024
+        self,
+        store: Store,
+        replicas: Replicas,
+        freshness: Freshness,
+        *,
+        in_flight_max: int = 10_000,
+        in_flight_bytes_max: int = 128 * 1024 * 1024,
     ) -> None:
         self._store = store
         self._replicas = replicas
+        self._freshness = freshness
         self._in_flight_max = in_flight_max
         self._in_flight_bytes_max = in_flight_bytes_max
         self._in_flight = 0
@@ -47,10 +55,14 @@ class ReadRepair:
         lost: Sequence[int],
         tally: Tally,
         seats: Seats,
+        since_ms: int,
     ) -> None:
-        """`held` is what we hold, `others` what answered nodes hold differently; nodes that did not answer are left alone, and so
-        are stand-ins: what they hold is for their home replicas, and nobody would take away again what they were given besides."""
+        """`held` is what we hold, `others` what answered nodes hold differently, read from `since_ms` on; nodes that did not answer
+        are left alone, and so are stand-ins: what they hold is for their home replicas, and nobody would take away again what they
+        were given besides."""
         me = self._replicas.me
+        if self._freshness.why_late(since_ms, len(others)) is not None:
+            return  # we stood still meanwhile: whoever reads it next looks again
         stale: dict[str, tuple[list[bytes], list[bytes]]] = {}
         for position in sorted({*others, *lost}):
             differing = others.get(position, {})
@@ -76,9 +88,9 @@ class ReadRepair:
                     keys.append(store_key)
                     records.append(merged)
         for node, (keys, records) in stale.items():
-            self._send(node, keys, records)
+            self._send(node, keys, records, since_ms)
 
-    def _send(self, node: str, keys: list[bytes], records: list[bytes]) -> None:
+    def _send(self, node: str, keys: list[bytes], records: list[bytes], since_ms: int) -> None:
         count, size_bytes = len(keys), sum(map(len, records))
         if self._in_flight + count > self._in_flight_max or (
             self._in_flight and self._in_flight_bytes + size_bytes > self._in_flight_bytes_max
@@ -97,7 +109,9 @@ class ReadRepair:
             return
         deadline_s = asyncio.get_running_loop().time() + REPAIR_TIMEOUT_S
         sent_bytes = sum(map(len, keys)) + size_bytes
-        self._replicas.peers.store(StoreChunk(node, keys, records, sent_bytes, deadline_s, lambda chunk: done(chunk.error)))
+        self._replicas.peers.store(
+            StoreChunk(node, keys, records, sent_bytes, deadline_s, lambda chunk: done(chunk.error), since_ms=since_ms)
+        )
 
     def _count(self, count: int, size_bytes: int) -> None:
         self._in_flight += count

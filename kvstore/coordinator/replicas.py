@@ -150,14 +150,16 @@ class Replicas:
         arrivals: Arrivals,
         ring_hash: int,
         trace: bytes = b"",
+        *,
+        since_ms: int,
     ) -> None:
-        """Sends whole records to every holder but this node, each in its home's place, as owners by the ring of `ring_hash`;
-        answers arrive in `arrivals`. `seats`: (home, holder)."""
+        """Sends whole records, read at `since_ms`, to every holder but this node, each in its home's place, as owners by the ring
+        of `ring_hash`; answers arrive in `arrivals`. `seats`: (home, holder)."""
         size_bytes = sum(map(len, records)) + sum(map(len, keys))
         for home, holder in seats:
             if holder != self.me:
                 target = "" if holder == home else home
-                chunk = StoreChunk(holder, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash, trace, target)
+                chunk = StoreChunk(holder, keys, records, size_bytes, deadline_s, arrivals.add, ring_hash, trace, target, since_ms)
                 arrivals.asked.append(chunk)
                 self.peers.store(chunk)
 

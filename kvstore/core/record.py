@@ -3,8 +3,8 @@
     format u8 | crc32c u32 | vector rows u16 | siblings u16 | retry rows u16 | floor ms u48          17 bytes
     vector rows, by actor:      actor 12 | counter u64                                               20 bytes each
     retry rows, by id and dot:  request id 16 | dot 20                                               36 bytes each
-    siblings, by dot:           dot 20 | request id 16 | hlc u64 | expires ms u64 | flags u8 | value bytes u32       57 bytes each
-                                and the value
+    siblings, by dot:           dot 20 | request id 16 | hlc u64 | touches u16 | expires ms u48 | flags u8 | value bytes u32
+                                57 bytes each, and the value
 
 All numbers are big-endian, so that rows compare as bytes. The checksum covers everything behind it. Equal bytes mean equal records:
 the encoding is canonical. The usual case (one sibling, one event on top of what is held) never leaves the bytes; the general one
@@ -19,6 +19,7 @@ from struct import Struct
 import google_crc32c
 from xxhash import xxh3_64_digest
 
+from kvstore.core.hlc import physical_ms
 from kvstore.core.versions import (
     ACTOR_BYTES,
     DOT_BYTES,
@@ -32,8 +33,11 @@ from kvstore.core.versions import (
     context_of,
     descends,
     distinct,
+    expire,
+    live,
     merge,
     put,
+    touch,
     unseen_dots,
 )
 
@@ -51,6 +55,7 @@ _HEADER_BYTES = _HEADER.size
 _SIBLING_BYTES = _SIBLING.size
 _BODY = 5  # where the checksum's cover begins
 _RETRY_BYTES = 36
+_EXPIRES_MASK = (1 << 48) - 1  # touches lie above: a record that was never touched has the time alone
 _TOMBSTONE = 1
 
 # One vector row, one sibling, fewer than 256 retry rows: the fixed offsets of the usual record.
@@ -108,7 +113,7 @@ def encode(record: Record) -> bytes:
                 sibling.dot,
                 sibling.request_id,
                 sibling.hlc,
-                sibling.expires_ms,
+                sibling.touches << 48 | sibling.expires_ms,
                 _TOMBSTONE if sibling.tombstone else 0,
                 len(sibling.value),
             )
@@ -140,9 +145,10 @@ def decode(data: bytes) -> Record:
     for _ in range(sibling_rows):
         if at + _SIBLING_BYTES > len(data):
             raise DamagedRecord("siblings run past the end")
-        dot, request_id, hlc, expires_ms, flags, value_bytes = _SIBLING.unpack_from(data, at)
+        dot, request_id, hlc, expires, flags, value_bytes = _SIBLING.unpack_from(data, at)
         at += _SIBLING_BYTES
-        siblings.append(Sibling(dot, request_id, hlc, expires_ms, bool(flags & _TOMBSTONE), data[at : at + value_bytes]))
+        value, expires_ms = data[at : at + value_bytes], expires & _EXPIRES_MASK
+        siblings.append(Sibling(dot, request_id, hlc, expires_ms, bool(flags & _TOMBSTONE), value, expires >> 48))
         at += value_bytes
     if at != len(data):
         raise DamagedRecord(f"{len(data)} bytes where the rows take {at}")
@@ -203,6 +209,8 @@ def read_single(record: bytes, now_ms: int) -> tuple[bytes | None, bytes, bytes,
     at = rows_end + _RETRY_BYTES * retry_rows
     dot, _, _, expires_ms, flags, _ = _SIBLING.unpack_from(record, at)
     token = b"\x01" + record[5:7] + record[_HEADER_BYTES:rows_end]
+    if expires_ms:
+        expires_ms &= _EXPIRES_MASK
     if flags & _TOMBSTONE or 0 < expires_ms <= now_ms:
         return None, dot, token, 0
     return record[at + _SIBLING_BYTES :], dot, token, expires_ms
@@ -220,8 +228,50 @@ def usual_sibling(record: bytes) -> tuple[int, bytes | None] | None:
 def read_siblings(record: bytes, now_ms: int) -> tuple[list[Sibling], bytes]:
     """The live siblings (neither tombstones nor expired), each write once, and the context token of the whole record."""
     decoded = decode(record)
-    live = [sibling for sibling in distinct(decoded.siblings) if not sibling.tombstone and not 0 < sibling.expires_ms <= now_ms]
-    return live, encode_context(Context(decoded.vector))
+    return live(decoded, now_ms), encode_context(Context(decoded.vector))
+
+
+# --- ending
+
+
+def may_expire(record: bytes, now_ms: int) -> bool:
+    """Whether `expire_record` would change the record; for the usual one of one sibling without decoding. Undefined for what does
+    not verify."""
+    vector_rows, sibling_rows, retry_rows = _COUNTS.unpack_from(record, _BODY)
+    if sibling_rows != 1:
+        return sibling_rows > 1 and any(one.has_expired(now_ms) and not one.tombstone for one in decode(record).siblings)
+    _, _, _, expires, flags, _ = _SIBLING.unpack_from(record, _HEADER_BYTES + DOT_BYTES * vector_rows + _RETRY_BYTES * retry_rows)
+    return 0 < expires & _EXPIRES_MASK <= now_ms and not flags & _TOMBSTONE
+
+
+def expire_record(record: bytes, now_ms: int) -> bytes:
+    """The record with what has expired by `now_ms` as tombstones; `record` itself if nothing has. Raises `DamagedRecord`."""
+    decoded = decode(record)
+    expired = expire(decoded, now_ms)
+    return record if expired is decoded else encode(expired)
+
+
+def touch_record(record: bytes, now_ms: int, expires_ms: int) -> tuple[bytes, bytes, int] | None:
+    """The record with its live values expiring at `expires_ms` (0: never), the version of the first of them, and how many there
+    are; None where there is none. Raises `DamagedRecord`."""
+    decoded = decode(record)
+    alive = live(decoded, now_ms)
+    return (encode(touch(decoded, now_ms, expires_ms)), alive[0].dot, len(alive)) if alive else None
+
+
+def deleted_ms(record: bytes) -> int | None:
+    """When the last value of the record went, by the clock of whoever ended it, 0 if it never had one; None while it holds a value,
+    expired or not: only of a record that is nothing but tombstones is nothing lost. Undefined for what does not verify."""
+    vector_rows, sibling_rows, retry_rows = _COUNTS.unpack_from(record, _BODY)
+    at = _HEADER_BYTES + DOT_BYTES * vector_rows + _RETRY_BYTES * retry_rows
+    last_ms = 0
+    for _ in range(sibling_rows):
+        _, _, hlc, expires, flags, value_bytes = _SIBLING.unpack_from(record, at)
+        if not flags & _TOMBSTONE:
+            return None
+        last_ms = max(last_ms, physical_ms(hlc), expires & _EXPIRES_MASK)
+        at += _SIBLING_BYTES + value_bytes
+    return last_ms
 
 
 # --- merging

@@ -14,9 +14,13 @@ Pure; called by record.py, and through it by the store and the coordinator.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvstore.core.hlc import physical_ms
+
+FOREVER_MS = 1 << 48
+"""Later than every time of expiry there is."""
+TOUCHES_MAX = 0xFFFF
 
 ACTOR_BYTES = 12
 DOT_BYTES = 20
@@ -62,7 +66,8 @@ def issued_ms(request_id: bytes) -> int:
 
 @dataclass(slots=True, frozen=True)
 class Sibling:
-    """One live execution of a write: its value or tombstone, and everything said about it."""
+    """One live execution of a write: its value or tombstone, and everything said about it. What may change under its dot is when it
+    expires (`touches` counts how often that was changed) and that it has expired: see `latest_of`."""
 
     dot: bytes
     request_id: bytes = NO_REQUEST
@@ -70,6 +75,11 @@ class Sibling:
     expires_ms: int = 0
     tombstone: bool = False
     value: bytes = b""
+    touches: int = 0
+
+    def has_expired(self, now_ms: int) -> bool:
+        """Whether it reads as absent by now, of itself."""
+        return 0 < self.expires_ms <= now_ms
 
 
 @dataclass(slots=True, frozen=True)
@@ -137,7 +147,8 @@ def merge(left: Record, right: Record) -> Record:
         held = {sibling.dot for sibling in other.siblings}
         for sibling in side.siblings:
             if sibling.dot in held or not covers(other.vector, sibling.dot):
-                kept[sibling.dot] = sibling
+                before = kept.get(sibling.dot)
+                kept[sibling.dot] = sibling if before is None else latest_of(before, sibling)
             else:
                 remember(retries, sibling)
     return Record(
@@ -146,6 +157,48 @@ def merge(left: Record, right: Record) -> Record:
         retries={request_id: dots for request_id, dots in retries.items() if issued_ms(request_id) > floor_ms},
         floor_ms=floor_ms,
     )
+
+
+def latest_of(one: Sibling, other: Sibling) -> Sibling:
+    """Of two states of one execution the later one: touched more often, else the one that lives longer, else the one that has
+    expired. A total order, so merges stay commutative and associative. What one replica took for expired comes back only if another
+    was told before to keep it longer."""
+    return max(one, other, key=_lateness)
+
+
+def _lateness(sibling: Sibling) -> tuple[int, int, bool]:
+    return sibling.touches, sibling.expires_ms or FOREVER_MS, sibling.tombstone
+
+
+def expire(record: Record, now_ms: int) -> Record:
+    """`record` with what has expired by `now_ms` as tombstones (safety rule 10): the same vector, the same dots, no values. Nothing
+    is minted, so every replica that does this makes the same record of the same one, whenever it does."""
+    if not any(sibling.has_expired(now_ms) and not sibling.tombstone for sibling in record.siblings):
+        return record
+    siblings = tuple(
+        replace(sibling, tombstone=True, value=b"") if sibling.has_expired(now_ms) and not sibling.tombstone else sibling
+        for sibling in record.siblings
+    )
+    return replace(record, siblings=siblings)
+
+
+def touch(record: Record, now_ms: int, expires_ms: int) -> Record:
+    """`record` with every live value expiring at `expires_ms` (0: never), under the dots that they have. A write that supersedes
+    one, a delete above all, supersedes it touched or not: a touch brings nothing back."""
+    alive = {sibling.dot for sibling in live(record, now_ms)}
+    ids = {sibling.request_id for sibling in record.siblings if sibling.dot in alive} - {NO_REQUEST}
+    siblings = tuple(
+        replace(sibling, expires_ms=expires_ms, touches=min(sibling.touches + 1, TOUCHES_MAX))
+        if not sibling.tombstone and not sibling.has_expired(now_ms) and (sibling.dot in alive or sibling.request_id in ids)
+        else sibling
+        for sibling in record.siblings
+    )
+    return replace(record, siblings=siblings)
+
+
+def live(record: Record, now_ms: int) -> list[Sibling]:
+    """What the record reads as: values that have not expired, each write once."""
+    return [sibling for sibling in distinct(record.siblings) if not sibling.tombstone and not sibling.has_expired(now_ms)]
 
 
 def remember(retries: dict[bytes, frozenset[bytes]], superseded: Sibling) -> None:

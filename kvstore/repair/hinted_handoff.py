@@ -18,6 +18,7 @@ from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import names_actor
 from kvstore.repair.pace import Pace
+from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
@@ -46,6 +47,7 @@ class HintedHandoff:
         peers: PeerTransport,
         ring: RingHolder,
         pace: Pace,
+        clock: Clock,
     ) -> None:
         self._me = me
         self._pace = pace
@@ -53,6 +55,7 @@ class HintedHandoff:
         self._store = store
         self._ledger = ledger
         self._peers = peers
+        self._clock = clock
         self._ring = ring
         self._in_flight: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,7 +152,8 @@ class HintedHandoff:
                 answered.set_result(chunk)
 
         deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring.view.ring.hash
-        self._peers.store(StoreChunk(target, keys, records, size_bytes, deadline_s, take, ring_hash))
+        since_ms = self._clock.now_ms()  # they were read just now; a batch that comes to nothing is read again (safety rule 9)
+        self._peers.store(StoreChunk(target, keys, records, size_bytes, deadline_s, take, ring_hash, since_ms=since_ms))
         return await answered
 
     def _settle(self, target: str, sent: dict[bytes, bytes], delivered: Sequence[tuple[bytes, int]]) -> None:

@@ -26,6 +26,7 @@ from kvstore.storage.layout import (
     store_key_prefix,
 )
 from kvstore.storage.store import KEYS_AT_ONCE, Snapshot, Store
+from kvstore.storage.tombstones import Slice, read_slice
 
 
 class Compared:
@@ -165,6 +166,11 @@ class Replica:
             raise BadRequest(f"{namespace} is no namespace's id", subject="namespace", actual=namespace)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._scans, self._page, namespace, start, end, count_max, bytes_max)
+
+    async def sweep(self, start: bytes, now_ms: int) -> Slice:
+        """What has expired, and what is nothing but tombstones, among some records from the store key `start` on. Raises
+        `StorageError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._scans, read_slice, self._engine, start, now_ms)
 
     async def read_some(self, snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:
         """The next rows of a snapshot, off the loop. Raises `StorageError`."""

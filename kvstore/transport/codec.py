@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvproto.codec import decode_error
-from kvproto.errors import Code, KvError
+from kvproto.errors import BadRequest, Code, KvError
 from kvproto.v1 import peer_pb2
 from kvstore.core.page import Page
 from kvstore.core.record import records_checksum
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, ReapStep, StoreChunk
 
 
 def encode_request(
@@ -24,11 +24,13 @@ def encode_request(
 ) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk]]:
     """One message of whatever gathered: its stores and fetches in the order in which their positions count. `sent_ms` is of the
     clock that people read, `sent_steady_ms` of one that never steps."""
+    # As old as the oldest record in it: what waited here may have been superseded and reaped meanwhile (safety rule 9).
+    oldest_ms = min([chunk.since_ms for chunk in chunks if isinstance(chunk, StoreChunk) and chunk.since_ms], default=sent_ms)
     message = peer_pb2.PeerRequest(
         batch_id=batch_id,
         ring_epoch=epoch,
         ring_hash=ring_hash,
-        sent_ms=sent_ms,
+        sent_ms=min(sent_ms, oldest_ms),
         timeout_ms=timeout_ms,
         sent_steady_ms=sent_steady_ms,
     )
@@ -113,6 +115,34 @@ def encode_refusals(batch_id: int, refused: Sequence[int], *, last: bool, queue_
         refused_codes=[int(Code.RECORD_LOST)] * len(refused),
         queue_ms=queue_ms,
     )
+
+
+def encode_reap(question: ReapQuestion, *, epoch: int, ring_hash: int) -> peer_pb2.ReapRequest:
+    """The message that asks `question`."""
+    return peer_pb2.ReapRequest(
+        ring_epoch=epoch,
+        ring_hash=ring_hash,
+        step=int(question.step),  # type: ignore[arg-type]
+        store_keys=question.store_keys,
+        digests=question.digests,
+        stamp=question.stamp,
+    )
+
+
+def decode_reap_question(message: peer_pb2.ReapRequest) -> ReapQuestion:
+    """A question off the wire. Raises `BadRequest` for a step that this version does not know."""
+    try:
+        step = ReapStep(message.step)
+    except ValueError:
+        raise BadRequest(f"{message.step} is no step of a reaping", actual=max(0, message.step), subject="step") from None
+    return ReapQuestion(step, list(message.store_keys), message.digests, message.stamp)
+
+
+def decode_reap(message: peer_pb2.ReapReply) -> ReapAnswer:
+    """An answer off the wire. Raises the peer's error."""
+    if message.HasField("error"):
+        raise decode_error(message.error)
+    return ReapAnswer(message.against, message.now_ms, message.stamp)
 
 
 def decode_page(message: peer_pb2.PageReply) -> Page:

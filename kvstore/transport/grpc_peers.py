@@ -21,11 +21,11 @@ from kvstore.core.page import Page
 from kvstore.runtime import Clock
 from kvstore.telemetry import log
 from kvstore.telemetry.meters import LinkMeter, Timer
-from kvstore.transport.codec import decode_page
+from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_link import PeerLink, RoundTrip
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
 from kvstore.transport.security import Security
 
 HELLO_TIMEOUT_S = 1.0
@@ -157,6 +157,13 @@ class GrpcPeers:
         request = encode_batch(1, [group], cluster_id=self._identity.cluster.id, ring_epoch=epoch, hops=1, trace_id=trace)
         stub = key_value_pb2_grpc.KeyValueStub(self._channels[node])
         return decode_replies(await self._call(node, stub.Batch(request, timeout=max(0.001, timeout_s))))
+
+    async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
+        """What `node` says to the end of tombstones."""
+        epoch, ring_hash = self._ring_of()
+        request = encode_reap(question, epoch=epoch, ring_hash=ring_hash)
+        stub = peer_pb2_grpc.PeerStub(self._channels[node])
+        return decode_reap(await self._call(node, stub.Reap(request, timeout=timeout_s)))
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers."""

@@ -29,7 +29,16 @@ class StorePart(StoreChunk):
         keys, records = whole.keys[base:end], whole.records[base:end]
         size_bytes = sum(map(len, keys)) + sum(map(len, records))
         super().__init__(
-            whole.node, keys, records, size_bytes, whole.deadline_s, answered, whole.ring_hash, whole.trace, whole.target
+            whole.node,
+            keys,
+            records,
+            size_bytes,
+            whole.deadline_s,
+            answered,
+            whole.ring_hash,
+            whole.trace,
+            whole.target,
+            whole.since_ms,
         )
         self.base = base
 

@@ -7,6 +7,8 @@ the call has returned. A peer that cannot be reached answers so at once: the quo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
@@ -17,9 +19,10 @@ from kvstore.core.page import Page
 
 class StoreChunk:
     """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are durable).
-    `ring_hash`: of the ring by which the peer counts; 0 for any. `target`: the home replica in whose place it holds them; "" if it
-    is one itself. `trace`: the id of the batch it is of, if it has one. For the slow log: when it was sent and answered, by the
-    loop's clock, 0 if it was not, and how long the peer's disk took."""
+    `since_ms`: when the records were read, wall time; 0: when the message leaves (safety rule 9). `ring_hash`: of the ring by which
+    the peer counts; 0 for any. `target`: the home replica in whose place it holds them; "" if it is one itself. `trace`: the id of
+    the batch it is of, if it has one. For the slow log: when it was sent and answered, by the loop's clock, 0 if it was not, and
+    how long the peer's disk took."""
 
     __slots__ = (
         "answered",
@@ -34,6 +37,7 @@ class StoreChunk:
         "refused",
         "ring_hash",
         "sent_s",
+        "since_ms",
         "size_bytes",
         "target",
         "trace",
@@ -50,8 +54,10 @@ class StoreChunk:
         ring_hash: int = 0,
         trace: bytes = b"",
         target: str = "",
+        since_ms: int = 0,
     ) -> None:
         self.ring_hash = ring_hash
+        self.since_ms = since_ms
         self.trace = trace
         self.target = target
         self.sent_s = self.heard_s = 0.0
@@ -141,6 +147,34 @@ class FetchChunk:
         self.answered(self)
 
 
+class ReapStep(IntEnum):
+    """What a node is asked about tombstones; see repair/reap_votes.py."""
+
+    TELL_TIME = 0
+    CONFIRM = 1
+    PREPARE = 2
+    REAP = 3
+
+
+@dataclass(slots=True, frozen=True)
+class ReapQuestion:
+    """About the records of `store_keys` with `digests`, 8 bytes a key. `stamp` numbers the reaping."""
+
+    step: ReapStep
+    store_keys: Sequence[bytes] = ()
+    digests: bytes = b""
+    stamp: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class ReapAnswer:
+    """Positions that must stay, the wall time there, and the highest stamp remembered of these partitions."""
+
+    against: Sequence[int]
+    now_ms: int
+    stamp: int
+
+
 class PeerTransport(Protocol):
     """How a coordinator reaches the other nodes of the ring, by node id."""
 
@@ -161,6 +195,9 @@ class PeerTransport(Protocol):
 
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Has `node`, a home replica, coordinate `group`, under the id `trace`. Raises `KvError`."""
+
+    async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
+        """What `node` says to the end of tombstones. Raises `KvError`."""
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers. Raises `KvError`."""

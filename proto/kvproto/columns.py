@@ -23,6 +23,7 @@ class Kind(IntEnum):
     GET = 1
     PUT = 2
     DELETE = 3
+    TOUCH = 80
     INCREMENT = 90
     ADD = 91
     REMOVE = 92

@@ -40,6 +40,9 @@ class Script:
     async def delete(self, key: str, **how: Any) -> Answer:
         return self._answer({"f": "delete", "key": key, **how})
 
+    async def touch(self, key: str, ttl_s: float, **how: Any) -> Answer:
+        return self._answer({"f": "touch", "key": key, "ttl_s": ttl_s, **how})
+
     def _answer(self, asked: dict[str, Any]) -> Answer:
         self.asked.append(asked)
         answer = self.answers.pop(0)

@@ -63,6 +63,13 @@ class FakeNamespace:
         self._called("delete", options, key)
         return self._write(key, options.get("context"), None)
 
+    async def touch(self, key: bytes, ttl_s: float, **options: Any) -> FakeWritten:
+        self._called("touch", options, key)
+        cell = self.cells.get(key, {})
+        for dot, (value, _) in cell.items():
+            cell[dot] = (value, self.now_s + ttl_s if ttl_s else None)
+        return FakeWritten(_version(max(cell, default=0)), b"", self.receipt, len(cell))
+
     async def get_many(self, keys: Iterable[bytes], **options: Any) -> Mapping[bytes, FakeEntry]:
         self._called("get_many", options)
         return self._many(dict.fromkeys(keys, self._entry))

@@ -107,6 +107,16 @@ def test_delete_removes_and_deleting_what_is_not_there_succeeds(kv: Kv) -> None:
     assert kv("del", "x", "y").code == 0
 
 
+def test_touch_gives_another_time_to_live_and_says_when_there_is_nothing(kv: Kv) -> None:
+    kv("put", "alice", "1", "--ttl", "60")
+    assert kv("touch", "alice", "--ttl", "0").text == "touched alice (2 of 3 replicas, on disk)\n"
+    assert kv("get", "alice", "-o", "json").rows[0]["expires_at"] is None
+    missing = kv("touch", "nobody", "--ttl", "60")
+    assert (missing.code, missing.stdout) == (3, b"")
+    assert "nobody has no value" in missing.stderr
+    assert kv("touch", "alice").code == 2
+
+
 def test_delete_with_a_context_leaves_what_it_had_not_seen(kv: Kv) -> None:
     seen = kv("put", "cart", "apples", "-o", "json").rows[0]["context"]
     kv("put", "cart", "pears", "--context", "")

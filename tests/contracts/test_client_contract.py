@@ -227,6 +227,35 @@ async def test_a_context_that_was_never_handed_out_is_refused(backend: Backend, 
 # Time.
 
 
+async def test_a_touch_gives_another_time_to_live_and_changes_nothing_else(backend: Backend, key: str) -> None:
+    async with backend.client() as client:
+        put = await client.put(key, b"v", ttl_s=600)
+        done = await client.touch(key, 3600)
+        assert done.found and done.siblings == 1 and done.version == put.version
+        entry = await client.get(key)
+        assert (entry.value, entry.version) == (b"v", put.version)
+        assert entry.expires_at == pytest.approx(done.receipt.server_time_ms / 1000 + 3600, abs=30)
+        assert (await client.touch(key, 0)).found
+        assert (await client.get(key)).expires_at is None
+        await client.touch(key, 0.2)
+        await backend.pass_time(0.5)
+        assert not (await client.get(key)).found
+
+
+async def test_a_touch_finds_nothing_where_nothing_is_and_brings_nothing_back(backend: Backend, key: str) -> None:
+    async with backend.client() as client:
+        assert not (await client.touch(key, 60)).found
+        await client.put(key, b"v")
+        await client.delete(key)
+        assert not (await client.touch(key, 60)).found
+        await client.put(key, b"v", ttl_s=0.1)
+        await backend.pass_time(0.4)
+        assert not (await client.touch(key, 60)).found
+        assert not (await client.get(key)).found
+        with pytest.raises(BadRequest):
+            await client.touch(key, -1)
+
+
 async def test_what_has_a_time_to_live_expires(backend: Backend, key: str) -> None:
     async with backend.client() as client:
         done = await client.put(key, b"v", ttl_s=0.2)

@@ -18,15 +18,18 @@ from kvstore.core.record import (
     decode_context,
     encode,
     encode_context,
+    expire_record,
     first_record,
     floor_ms,
     known_request,
+    may_expire,
     merge_records,
     mint,
     overwrite,
     read_siblings,
     replaces,
     sole_context,
+    touch_record,
     unseen,
 )
 from kvstore.core.versions import NO_REQUEST, NOTHING, OVERWRITE, Context, Sibling, make_dot, merge
@@ -36,7 +39,7 @@ Op = tuple[str, int, int]
 OPS = [
     *["overwrite"] * 5,
     *["merge"] * 3,
-    *["exact", "empty", "plus", "delete", "expiring", "anonymous", "retry", "read", "late", "crash"],
+    *["exact", "empty", "plus", "delete", "expiring", "anonymous", "retry", "read", "late", "crash", "sweep", "touch"],
 ]
 
 
@@ -88,12 +91,28 @@ class Universe:
             record = self.held[at]
             if record is not None:
                 self.tokens.append(read_siblings(record, self.now_ms)[1])
+        elif name in ("sweep", "touch"):
+            self.end(name, at, detail)
         elif name == "retry":
             if self.sent:
                 self.coordinate(at, self.sent[-1 - detail % len(self.sent)])
         else:
             self.sent.append(self.request(name, detail))
             self.coordinate(at, self.sent[-1])
+
+    def end(self, name: str, at: int, detail: int) -> None:
+        """A replica makes tombstones of what has expired, or changes when its values do."""
+        record = self.held[at]
+        if record is None:
+            return
+        if name == "sweep":
+            may, expired = may_expire(record, self.now_ms), expire_record(record, self.now_ms)
+            assert may == (expired is not record) == (expired != record)
+            self.store(at, expired)
+        else:
+            touched = touch_record(record, self.now_ms, self.now_ms + detail % 5 if detail % 2 else 0)
+            if touched is not None:
+                self.store(at, touched[0])
 
     def request(self, name: str, detail: int) -> Sent:
         """A new request of the kind `name`."""

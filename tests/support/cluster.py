@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from kvproto.codec import decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
@@ -28,11 +28,11 @@ from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
-from kvstore.transport.codec import decode_page
+from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
 from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
@@ -182,6 +182,15 @@ class WirePeers:
         await self._travel(node, self.me, may_have_applied=True)
         return decode_replies(key_value_pb2.BatchReply.FromString(reply.SerializeToString()))
 
+    async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
+        await self._travel(self.me, node)
+        epoch, ring_hash = self._ring_of()
+        request = encode_reap(question, epoch=epoch, ring_hash=ring_hash)
+        service = self.cluster.members[node].peer_service
+        reply = await service.Reap(peer_pb2.ReapRequest.FromString(request.SerializeToString()), None)
+        await self._travel(node, self.me, may_have_applied=True)
+        return decode_reap(peer_pb2.ReapReply.FromString(reply.SerializeToString()))
+
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         return await self.cluster.members[node].local.status()
 
@@ -309,7 +318,7 @@ class Cluster:
         self._answers: list[Answer] = []
         self.defects: list[str] = []  # exceptions in callbacks, which would otherwise only be logged
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.defects.append(str(context)))
         for node in self.ids:
             self.members[node] = self._build(node)
@@ -433,7 +442,15 @@ class Cluster:
         )
         identity = Identity(node, 1, self._settings, config.advertise, "")
         doorkeeper = Doorkeeper(identity, frozenset(self.ids), peers_incarnation)
-        peer_service = PeerService(local.replica, local.ring, doorkeeper, answering=local.answering, telemetry=local.telemetry)
+        peer_service = PeerService(
+            local.replica,
+            local.ring,
+            doorkeeper,
+            answering=local.answering,
+            telemetry=local.telemetry,
+            freshness=local.freshness,
+            reap_votes=local.reap_votes,
+        )
         key_value_service = KeyValueService(
             local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs
         )

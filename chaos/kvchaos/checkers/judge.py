@@ -8,6 +8,7 @@ from kvchaos.causality import executions_of, stories_of
 from kvchaos.checkers.accumulated import check_accumulated
 from kvchaos.checkers.answers import check_answers
 from kvchaos.checkers.convergence import check_convergence
+from kvchaos.checkers.ended import check_ended, touched_keys
 from kvchaos.checkers.executions import check_executions
 from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.membership import check_membership
@@ -29,6 +30,7 @@ PROMISES = {
     "counted": "increments of a counter are counted once",
     "elements": "additions to a set win over removals that have not seen them",
     "latest": "a write of lww is not buried under one that it was written over",
+    "ended": "what was deleted, superseded or has expired stays so, and nothing else ends",
     "receipts": "receipts tell the truth",
     "executions": "dots are minted once, and a write that is remembered is not executed again",
     "convergence": "the cluster comes to rest within its bound",
@@ -63,6 +65,7 @@ def judge(history: History) -> list[Violation]:
         "counted": lambda: check_counted(calls),
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
         "latest": lambda: check_latest(stories) if header.get("policy") == "lww" else [],
+        "ended": lambda: check_ended(stories, skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
         "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
         "executions": lambda: check_executions(events),
         "convergence": lambda: check_convergence(events),

@@ -87,6 +87,7 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         replicas=max(3, schedule.n),
         retry_window_s=schedule.retry_window_ms / 1000,
         retry_ids_max=schedule.retry_ids,
+        tombstone_grace_s=schedule.grace_ms / 1000,
         namespaces={"default": space},
     )
     link = LinkSettings(delay_ms=schedule.delay_ms, jitter_ms=schedule.jitter_ms, loss=schedule.loss)
@@ -115,6 +116,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "r": schedule.r,
         "w": schedule.w,
         "loss": schedule.loss,
+        "skew_ms": schedule.skew_ms,
         "promises": list(schedule.promises),
         "calm": not schedule.faults and not schedule.loss,
         "versions": {"kvstore": __version__},

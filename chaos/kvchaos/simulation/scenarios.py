@@ -10,10 +10,14 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from kvchaos.operations import Operation
 from kvchaos.simulation.generate import draw_faults, generate, promises_for
-from kvchaos.simulation.schedule import Fault, Schedule
+from kvchaos.simulation.schedule import GRACE_MS, Fault, Schedule
 
 Scenario = Callable[[int], Schedule]
+
+FORGOTTEN = frozenset({"siblings", "reads", "answers", "strict", "accumulated"})
+"""Promises that are judged by what the state at rest has seen, which is forgotten with tombstones; "ended" is asserted instead."""
 
 SCENARIOS: dict[str, Scenario] = {"swarm": generate}
 DESCRIPTIONS = {"swarm": "Each seed draws which kinds of faults and operations exist at all, then how many and when."}
@@ -32,6 +36,8 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
             promised = promises_for(schedule.faults)
             if schedule.policy == "lww":
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
+            if schedule.grace_ms < GRACE_MS:
+                promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
             return replace(schedule, scenario=name, promises=promised)
 
         SCENARIOS[name] = named
@@ -119,6 +125,63 @@ def epochs(seed: int) -> Schedule:
     """The ring moves on, at each node at another moment, while messages of the old one are on their way."""
     rng, base = Random(f"{seed}/epochs"), generate(seed)
     return replace(base, faults=draw_faults(rng, base, ["epoch", "stall", "slow", "crash"], share=0.8))
+
+
+@scenario("reaping")
+def reaping(seed: int) -> Schedule:
+    """A grace of two seconds: keys are written, deleted, touched and expire while messages hang, nodes are away for longer than it,
+    crash in the middle of it, and clocks are wrong: what is gone must stay so though its tombstone is forgotten."""
+    rng, swarm = Random(f"{seed}/reaping"), generate(seed)
+    base = replace(swarm, nodes=rng.choice([3, 3, 4]), n=3, r=2, w=rng.choice([1, 1, 2]), duration_ms=25_000, retry_window_ms=1000)
+    base = replace(base, grace_ms=rng.choice([2000, 2000, 16_000]))
+    base = replace(base, clients=2, timeout_ms=1000, delay_ms=0.2, jitter_ms=5.0, loss=0.0, write_ms=rng.choice([0.1, 0.1, 5.0]))
+    faults: list[Fault] = []
+    rows: list[tuple[int, int, str, int]] = []
+    for episode, first_ms in enumerate((500, 8500, 16_500)):  # something is written, it goes, time passes
+        rows += [(first_ms + rng.randrange(120), rng.randrange(4), "put", episode) for _ in range(rng.randint(2, 6))]
+        rows += [(first_ms + 150 + rng.randrange(400), rng.randrange(4), "delete", episode) for _ in range(rng.randint(2, 6))]
+        if rng.random() < 0.5:
+            kinds = ["put", "put", "delete", "delete", "get", "touch"]
+            more = [(first_ms + 150 + rng.randrange(3000), rng.randrange(4), rng.choice(kinds)) for _ in range(rng.randint(1, 8))]
+            rows += [(*one, episode) for one in more]
+        faults += _reaping_faults(rng, base, first_ms)
+    rows.sort()
+    keys = rng.randint(1, 3)
+    operations = tuple(
+        Operation(
+            process,
+            at_ms,
+            f,
+            f"r{episode}{rng.randrange(keys)}",
+            f"w{number}",
+            rng.choice(["none", "none", "read", "own"]),
+            ttl_ms=0 if f in ("get", "delete") else rng.choice([0, 0, 400, 1500]),
+        )
+        for number, (at_ms, process, f, episode) in enumerate(rows, 1)
+    )
+    return replace(base, operations=operations, faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))))
+
+
+def _reaping_faults(rng: Random, base: Schedule, first_ms: int) -> list[Fault]:
+    """What goes wrong in one episode: for longer than the grace, or in the middle of it."""
+    source, target, third = rng.sample(base.node_ids, 3)
+    hangs_ms, away_ms = rng.choice([900, 3300, 4500, 6500]), rng.choice([1000, 5000])
+    gone = Fault(first_ms + rng.randrange(60, 160), rng.choice(["power", "crash", "crash"]), {"nodes": [source]}, 150)
+    slow = Fault(first_ms - 50, "slow", {"source": source, "target": target, "ms": hangs_ms}, 200)
+    wrong_ms = rng.choice([-80, 80, 600_000, -600_000])
+    drawn = [
+        # What a node in the place of another has sent hangs, and the node itself has forgotten that it did.
+        [Fault(first_ms - 100, "crash", {"nodes": [third]}, 300), slow, Fault(first_ms + 160, "crash", {"nodes": [source]}, 150)],
+        [Fault(first_ms - 100, "crash", {"nodes": [third]}, 300), slow, Fault(first_ms + 160, "crash", {"nodes": [source]}, 150)],
+        [Fault(first_ms, "stall", {"source": source, "target": target}, hangs_ms), gone],
+        [slow, gone],
+        [Fault(first_ms, "stall", {"source": source, "target": target}, hangs_ms)],
+        [Fault(first_ms + rng.randrange(100, 200), "isolate", {"node": target}, away_ms)],
+        [Fault(first_ms + rng.randrange(100, 200), "pause", {"node": target}, away_ms)],
+        [Fault(first_ms + rng.randrange(1500, 5000), "power", {"nodes": [source, target][: rng.choice([1, 2])]}, 300)],
+        [Fault(first_ms + rng.randrange(1000), "skew", {"node": source, "ms": wrong_ms}, 3000)],
+    ]
+    return [fault for chosen in rng.sample(drawn, rng.choice([1, 1, 2])) for fault in chosen]
 
 
 @scenario("flood")

@@ -44,6 +44,10 @@ LOSES_COPIES = frozenset({"wipe", "rollback", "flip"})
 """Kinds after which a node no longer has all that it acknowledged."""
 
 
+GRACE_MS = 24 * 3_600_000
+"""No tombstone is reaped in a run that says nothing of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault: from `at_ms` on, for `for_ms`; 0 ends with the run, or is over at once."""
@@ -72,6 +76,7 @@ class Schedule:
     duration_ms: int = 5000
     retry_window_ms: int = 10_000
     retry_ids: int = 32
+    grace_ms: int = GRACE_MS
     cache_bytes: int = 1 << 20
     delay_ms: float = 0.2
     jitter_ms: float = 0.6
@@ -101,6 +106,11 @@ class Schedule:
         return tuple(sorted({operation.key for operation in self.operations}))
 
     @property
+    def skew_ms(self) -> int:
+        """By how much a clock is wrong at most."""
+        return max([abs(fault.args["ms"]) for fault in self.faults if fault.kind == "skew"], default=0)
+
+    @property
     def copies(self) -> int:
         """How many replicas a key really has."""
         return min(self.n, self.nodes)
@@ -113,6 +123,7 @@ def to_json(schedule: Schedule, **more: Any) -> str:
     faults = ",\n".join(f"    {json.dumps([fault.at_ms, fault.kind, dict(fault.args), fault.for_ms])}" for fault in schedule.faults)
     rows = (
         [operation.process, operation.at_ms, operation.f, operation.key, operation.name, operation.context, operation.level]
+        + ([operation.ttl_ms] if operation.ttl_ms else [])
         for operation in schedule.operations
     )
     operations = ",\n".join(f"    {json.dumps(row)}" for row in rows)

@@ -79,6 +79,9 @@ class Watch:
         for sibling in record.siblings:
             content = (sibling.request_id, sibling.tombstone, sibling.value)
             seen = self._seen.get(sibling.dot)
+            # What has a time to live, which a touch gives and takes, ends under its dot.
+            if seen is not None and seen[0] == content[0] and (sibling.expires_ms or sibling.touches):
+                content = seen
             if seen is None or seen != content:
                 self._seen[sibling.dot] = content
                 if seen is not None:

@@ -19,6 +19,8 @@ def asked(call: Call) -> str:
         said += f" {call.write} " + ("over whatever is there" if call.overwrites else f"knowing {knew or 'nothing'}")
     if call.f in CHANGES:
         said += f" {call.invoke.value}"
+    if facts.get("ttl_ms"):
+        said += f" for {facts['ttl_ms']} ms"
     level = facts.get("level", "preset")
     return said if level == "preset" else f"{said} at level {level}"
 
@@ -37,6 +39,8 @@ def told(call: Call, names: Names) -> str:
     by = "+".join(end.facts.get("acknowledged", ()))
     if call.f in WRITES:
         return f"acknowledged by {by} as {names.version(end.facts.get('version', ''))}, {took}"
+    if call.f == "touch":
+        return f"touched by {by}, {took}"
     if call.f in CHANGES:
         return f"acknowledged by {by}, {took}"
     if call.f == "view":

@@ -128,6 +128,9 @@ class Namespace(Protocol):
     async def delete(self, key: bytes, *args: Any, **options: Any) -> Written:
         """Deletes one key."""
 
+    async def touch(self, key: bytes, *args: Any, **options: Any) -> Written:
+        """Gives one key another time to live."""
+
     async def get_many(self, keys: Iterable[bytes], *args: Any, **options: Any) -> Mapping[bytes, Entry]:
         """Reads many keys at once."""
 

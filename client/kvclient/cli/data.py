@@ -1,4 +1,4 @@
-"""`kv put`, `kv get`, `kv del`: single operations, and reads of several keys at once."""
+"""`kv put`, `kv get`, `kv del`, `kv touch`: single operations, and reads of several keys at once."""
 
 from __future__ import annotations
 
@@ -147,6 +147,38 @@ def delete(ctx: click.Context, keys: tuple[str, ...], context: str | None, w: in
             if key in results:
                 print_written(options.output, "deleted", key, results[key])
         return _print_errors(options.output, errors)
+
+    return connection.run(options, work)
+
+
+@click.command(
+    cls=Examples,
+    short_help="Give a key another time to live.",
+    examples="""
+kv touch session --ttl 3600   it lives for another hour
+kv touch session --ttl 0   it never expires
+""",
+)
+@click.argument("key", shell_complete=keys_offered)
+@click.option(
+    "--ttl", "ttl_s", type=click.FloatRange(min=0), metavar="SECONDS", required=True, help="Expire after this time; 0: never."
+)
+@click.option("--w", "w", type=_REPLICAS, metavar="N", help="Replicas that must have stored it.")
+@click.pass_context
+def touch(ctx: click.Context, key: str, ttl_s: float, w: int | None) -> int:
+    """Let the value of KEY live for so long from now on; its value and version stay as they are.
+
+    Ends 3 if KEY has no value.
+    """
+    options = Options.of(ctx)
+
+    async def work(client: Client) -> int:
+        done = await client.namespace(options.namespace).touch(to_bytes(key), ttl_s, **options.call(w=w))
+        if not done.siblings:
+            note(f"kv: {printable(to_bytes(key))} has no value")
+            return ExitCode.NOT_FOUND
+        print_written(options.output, "touched", to_bytes(key), done)
+        return ExitCode.DONE
 
     return connection.run(options, work)
 

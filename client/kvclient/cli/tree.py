@@ -28,6 +28,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "put": ("kvclient.cli.data:put", "Store a value under a key."),
     "get": ("kvclient.cli.data:get", "Print the value of one or more keys."),
     "del": ("kvclient.cli.data:delete", "Delete one or more keys."),
+    "touch": ("kvclient.cli.data:touch", "Give a key another time to live."),
     "incr": ("kvclient.cli.typed:incr", "Add to a counter and print what it holds."),
     "decr": ("kvclient.cli.typed:decr", "Take from a counter and print what it holds."),
     "sadd": ("kvclient.cli.typed:sadd", "Add members to a set."),
@@ -50,7 +51,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 
 # How `kv --help` groups them. Commands that other distributions of this project add have their place here too.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Commands for data": ("put", "get", "del", "scan", "load", "dump", "shell"),
+    "Commands for data": ("put", "get", "del", "touch", "scan", "load", "dump", "shell"),
     "Commands for counters, sets and maps": ("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel"),
     "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
     "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),

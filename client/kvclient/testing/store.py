@@ -282,6 +282,8 @@ class FakeStore:
         key, request_id = group.keys[at], group.request_ids[at * REQUEST_ID_BYTES : (at + 1) * REQUEST_ID_BYTES]
         if request_id in self._done:
             return self._done[request_id]
+        if group.kind is Kind.TOUCH:
+            return self._touch(group, at)
         seen = decode_seen(group.contexts[at] if group.contexts else b"", self._newest)
         policy = self._spaces[group.namespace].policy
         if policy in TYPED:
@@ -318,8 +320,15 @@ class FakeStore:
                 del self._done[next(iter(self._done))]
         return written
 
+    def _touch(self, group: OperationGroup, at: int) -> _Written:
+        record, now_ms = self._records.get((group.namespace, group.keys[at]), _Record()), self.clock.now_ms()
+        touched = [one for one in record.siblings if one.is_live(now_ms)]
+        for one in touched:
+            one.expires_ms = self._expiry(group, at)
+        return _Written(touched[0].dot if touched else 0, b"", len(touched))
+
     def _expiry(self, group: OperationGroup, at: int) -> int:
-        if group.kind not in (Kind.PUT, Kind.ADD, Kind.ASSIGN):
+        if group.kind not in (Kind.PUT, Kind.ADD, Kind.ASSIGN, Kind.TOUCH):
             return 0
         ttls: Sequence[int] = group.ttls_ms
         ttl_ms = ttls[at if len(ttls) > 1 else 0] if ttls else self._spaces[group.namespace].ttl_ms

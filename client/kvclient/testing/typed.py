@@ -17,7 +17,7 @@ _WRITES = {
     "set": {Kind.ADD, Kind.REMOVE, Kind.DELETE},
     "map": {Kind.ASSIGN, Kind.DISCARD, Kind.INCREMENT, Kind.ADD, Kind.REMOVE, Kind.DELETE},
 }
-_PLAIN = {Kind.PUT, Kind.DELETE}
+_PLAIN = {Kind.PUT, Kind.DELETE, Kind.TOUCH}
 
 Id = tuple[bytes, Cell, bytes]
 """Field, kind, and of an element the element."""

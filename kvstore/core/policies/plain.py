@@ -22,6 +22,7 @@ from kvstore.core.versions import (
     forget,
     issued_ms,
     join,
+    latest_of,
     merge,
     put,
     remember,
@@ -68,7 +69,11 @@ class LastWriterWins:
         """The latest value of both; the other's id is remembered."""
         if not left.siblings or not right.siblings:
             return merge(left, right)
-        winner = latest((*left.siblings, *right.siblings))
+        states: dict[bytes, Sibling] = {}
+        for sibling in (*left.siblings, *right.siblings):
+            known_state = states.get(sibling.dot)
+            states[sibling.dot] = sibling if known_state is None else latest_of(known_state, sibling)
+        winner = latest(tuple(states.values()))
         floor_ms = max(left.floor_ms, right.floor_ms)
         retries = dict(left.retries)
         for request_id, dots in right.retries.items():

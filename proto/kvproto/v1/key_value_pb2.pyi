@@ -13,6 +13,7 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_GET: _ClassVar[Kind]
     KIND_PUT: _ClassVar[Kind]
     KIND_DELETE: _ClassVar[Kind]
+    KIND_TOUCH: _ClassVar[Kind]
     KIND_INCREMENT: _ClassVar[Kind]
     KIND_ADD: _ClassVar[Kind]
     KIND_REMOVE: _ClassVar[Kind]
@@ -56,6 +57,7 @@ KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
 KIND_DELETE: Kind
+KIND_TOUCH: Kind
 KIND_INCREMENT: Kind
 KIND_ADD: Kind
 KIND_REMOVE: Kind

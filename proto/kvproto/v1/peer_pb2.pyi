@@ -8,6 +8,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ReapStep(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REAP_STEP_UNSPECIFIED: _ClassVar[ReapStep]
+    REAP_STEP_CONFIRM: _ClassVar[ReapStep]
+    REAP_STEP_PREPARE: _ClassVar[ReapStep]
+    REAP_STEP_REAP: _ClassVar[ReapStep]
+
 class DetectorKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DETECTOR_KIND_UNSPECIFIED: _ClassVar[DetectorKind]
@@ -23,6 +30,10 @@ class MemberState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEMBER_STATE_ALIVE: _ClassVar[MemberState]
     MEMBER_STATE_SUSPECT: _ClassVar[MemberState]
     MEMBER_STATE_DEAD: _ClassVar[MemberState]
+REAP_STEP_UNSPECIFIED: ReapStep
+REAP_STEP_CONFIRM: ReapStep
+REAP_STEP_PREPARE: ReapStep
+REAP_STEP_REAP: ReapStep
 DETECTOR_KIND_UNSPECIFIED: DetectorKind
 DETECTOR_KIND_PING: DetectorKind
 DETECTOR_KIND_PING_REQUEST: DetectorKind
@@ -289,6 +300,34 @@ class RecordsAnswer(_message.Message):
     records: _containers.RepeatedScalarFieldContainer[bytes]
     more_from: bytes
     def __init__(self, store_keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more_from: _Optional[bytes] = ...) -> None: ...
+
+class ReapRequest(_message.Message):
+    __slots__ = ("ring_epoch", "ring_hash", "step", "store_keys", "digests", "stamp")
+    RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RING_HASH_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STORE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    STAMP_FIELD_NUMBER: _ClassVar[int]
+    ring_epoch: int
+    ring_hash: int
+    step: ReapStep
+    store_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    digests: bytes
+    stamp: int
+    def __init__(self, ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., step: _Optional[_Union[ReapStep, str]] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., digests: _Optional[bytes] = ..., stamp: _Optional[int] = ...) -> None: ...
+
+class ReapReply(_message.Message):
+    __slots__ = ("against", "now_ms", "stamp", "error")
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    STAMP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    against: _containers.RepeatedScalarFieldContainer[int]
+    now_ms: int
+    stamp: int
+    error: _key_value_pb2.Error
+    def __init__(self, against: _Optional[_Iterable[int]] = ..., now_ms: _Optional[int] = ..., stamp: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class MemberClaim(_message.Message):
     __slots__ = ("member", "state", "incarnation", "by")

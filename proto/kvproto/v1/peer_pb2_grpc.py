@@ -49,6 +49,11 @@ class PeerStub(object):
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.PageRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_peer__pb2.PageReply.FromString,
                 _registered_method=True)
+        self.Reap = channel.unary_unary(
+                '/kvproto.v1.Peer/Reap',
+                request_serializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
+                _registered_method=True)
         self.Compare = channel.unary_unary(
                 '/kvproto.v1.Peer/Compare',
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.CompareRequest.SerializeToString,
@@ -80,6 +85,13 @@ class PeerServicer(object):
 
     def Page(self, request, context):
         """One page of the records this node holds, in key order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reap(self, request, context):
+        """May these tombstones be forgotten, and then: forget them. Asked of every node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +129,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Page,
                     request_deserializer=kvproto_dot_v1_dot_peer__pb2.PageRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_peer__pb2.PageReply.SerializeToString,
+            ),
+            'Reap': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reap,
+                    request_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.SerializeToString,
             ),
             'Compare': grpc.unary_unary_rpc_method_handler(
                     servicer.Compare,
@@ -210,6 +227,33 @@ class Peer(object):
             '/kvproto.v1.Peer/Page',
             kvproto_dot_v1_dot_peer__pb2.PageRequest.SerializeToString,
             kvproto_dot_v1_dot_peer__pb2.PageReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Peer/Reap',
+            kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
+            kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,10 +45,10 @@ def connect_untimed(patch: Patch) -> None:
 def catch_up_untimed(patch: Patch) -> None:
     """It goes on long after its deadline."""
 
-    async def take_in(self: PutCoordinator, keys: Any, answer: Any, until_s: float) -> None:
-        await take_in_timed(self, keys, answer, until_s + FAR_S)
+    async def take_in(self: PutCoordinator, keys: Any, answer: Any, since_ms: int, until_s: float) -> None:
+        await take_in_timed(self, keys, answer, since_ms, until_s + FAR_S)
 
-    take_in_timed = patch.set(PutCoordinator, "_take_in", take_in)
+    take_in_timed = patch.set(PutCoordinator, "take_in", take_in)
 
 
 @bug("late-repair", "a lost record is replaced by what the others held, whatever was written here since (safety rule 5)")
