@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from kvstore.api.metrics.repair import collect_repair, collect_trees
-from kvstore.api.metrics.replication import collect_hints, collect_links, collect_pace, collect_ring
+from kvstore.api.metrics.replication import collect_endings, collect_hints, collect_links, collect_pace, collect_ring
 from kvstore.api.metrics.requests import collect_calls, collect_requests
 from kvstore.api.metrics.runtime import collect_runtime
 from kvstore.api.metrics.storage import KeyEstimate, collect_commits, collect_engine, collect_store
@@ -87,6 +87,7 @@ class _NodeCollector(Collector):
         yield from collect_links(self._links)
         yield from self._membership()
         yield from collect_hints(local.hints, local.handoff.replayed)
+        yield from collect_endings(local.reaper, local.reap_votes, local.freshness)
         yield from collect_pace(local.pace)
         yield from collect_ring(local.ring.view)
         if local.anti_entropy is not None and local.lost_records is not None:

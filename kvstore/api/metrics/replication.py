@@ -9,6 +9,9 @@ from prometheus_client.core import Metric
 from kvstore.api.metrics.families import Row, counter, gauge, histogram
 from kvstore.cluster.view import RingView
 from kvstore.repair.pace import Pace
+from kvstore.repair.reap_votes import ReapVotes
+from kvstore.repair.reaping import Reaper
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.transport.peer_link import PeerLink
 
@@ -76,6 +79,17 @@ def collect_pace(pace: Pace) -> Iterator[Metric]:
     )
     yield counter("kv_pace_turns", "Pieces of background work that were begun.", (), [((), pace.turns)])
     yield counter("kv_pace_waited_seconds", "How long they waited for their turns.", (), [((), pace.waited_s)])
+
+
+def collect_endings(reaper: Reaper, votes: ReapVotes, freshness: Freshness) -> Iterator[Metric]:
+    """What has expired, what became of tombstones, and what came too late."""
+    yield counter("kv_expired", "Records whose values the sweep has ended.", (), [((), reaper.expired)])
+    yield gauge("kv_tombstones", "Records that are nothing but tombstones, by the last whole sweep.", (), [((), reaper.tombstones)])
+    yield gauge("kv_tombstones_waiting", "Of those this node reaps: between the two looks.", (), [((), reaper.waiting)])
+    yield counter("kv_tombstones_reaped", "Tombstones forgotten here.", (), [((), votes.reaped)])
+    kept: list[Row] = [(("objection",), reaper.objections), (("unanswered",), reaper.unanswered)]
+    yield counter("kv_tombstones_kept", "Looks that a tombstone did not pass, by why.", ("reason",), kept)
+    yield counter("kv_late_records", "Records of peers refused as read too long ago.", (), [((), freshness.refused)])
 
 
 def collect_ring(view: RingView) -> Iterator[Metric]:
