@@ -29,13 +29,17 @@ FIELDS = [
     "version",
 ]
 
+REPAIR = ("rebuilding", "trees_unknown", "differences", "repaired")
+
 
 def test_status_as_json_has_the_promised_fields_in_order(kv: Kv) -> None:
     status = kv("-o", "json", "status")
     assert status.code == 0
-    assert [list(row) for row in status.rows] == [[*FIELDS, "incarnation", "health", "peers"]] * 3
+    assert [list(row) for row in status.rows] == [[*FIELDS, *REPAIR, "rounds", "incarnation", "health", "peers"]] * 3
     assert status.rows[1] | {"keys": 0} == {
-        **dict.fromkeys(FIELDS, 0),
+        **dict.fromkeys([*FIELDS, *REPAIR], 0),
+        "rebuilding": "",
+        "rounds": [],
         "incarnation": 0,
         "health": 0,
         "peers": [],

@@ -35,11 +35,8 @@ STATUS_FIELDS = (
     "divergent_partitions",
     "quarantined",
     "version",
-    "rebuilding",
-    "trees_unknown",
-    "differences",
-    "repaired",
 )
+REPAIR_FIELDS = ("rebuilding", "trees_unknown", "differences", "repaired")
 OPINION_FIELDS = ("state", "incarnation", "since_s", "flaps", "latency_ms")
 
 
@@ -145,8 +142,8 @@ def obstacles(rows: list[NodeStatus]) -> list[str]:
 
 
 def status_row(row: NodeStatus) -> dict[str, Any]:
-    """One node's promised fields."""
-    values = {name: getattr(row, "node_id" if name == "id" else name) for name in STATUS_FIELDS}
+    """One node's promised fields, and how far it is with repair."""
+    values = {name: getattr(row, "node_id" if name == "id" else name) for name in (*STATUS_FIELDS, *REPAIR_FIELDS)}
     rounds = [{"namespace": last.namespace, "peer": last.peer, "age_s": round(last.age_s, 1)} for last in row.rounds]
     return {**values, "rounds": rounds}
 
@@ -170,7 +167,8 @@ def print_status(output: Output, rows: list[NodeStatus]) -> None:
             if output is Output.JSON:
                 printer.json(status_object(row))
             else:
-                printer.line("\t".join(str(value) for value in status_row(row).values()))
+                values = status_row(row)  # by position: what is promised, and nothing more
+                printer.line("\t".join(str(values[name]) for name in STATUS_FIELDS))
 
 
 def print_peers(output: Output, rows: list[NodeStatus]) -> None:
