@@ -26,7 +26,8 @@ JsonValue = str | int | float | bool | None | dict[str, "JsonValue"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceConfig:
-    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. A quota is what all
+    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. `merge`: with that
+    policy, the function as `package.module:name`, and `samples`, the values that its laws are tried on (text). A quota is what all
     clients together may use of it a second, 0: as much as there is; each node grants an equal part."""
 
     id: int = DEFAULT_NAMESPACE_ID
@@ -38,6 +39,8 @@ class NamespaceConfig:
     w: int | None = None
     ttl_s: float | None = None
     policy: str = "siblings"
+    merge: str = ""
+    samples: tuple[str, ...] = ()
     storage: str = "disk"
     durability: str = "fsync"
     quota_operations_per_s: int = 0
@@ -119,7 +122,7 @@ class NodeLimits:
     in_flight_bytes_max: int = 256 * MIB
     batch_operations_max: int = 4096
     connections_max: int = 4096
-    latency_target_ms: int = 200
+    latency_target_ms: int = 500
     hints_max: int = 200_000
     hints_bytes_max: int = 1024 * MIB
     hint_age_s_max: float = 3 * 3600.0

@@ -58,7 +58,8 @@ class Run:
 
 
 class AntiEntropy:
-    """One node's exchanges, from `start` to `stop`. Counters are of keys, but for `rounds` and `failed` (exchanges)."""
+    """One node's exchanges, from `start` to `stop`. `is_busy`: whether clients are served. Counters are of keys, but for
+    `rounds` and `failed` (exchanges)."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class AntiEntropy:
         answering: Answering,
         others: Sequence[str],
         pace: Pace,
+        is_busy: Callable[[], bool],
         rng: random.Random,
         interval_s: float,
     ) -> None:
@@ -88,6 +90,7 @@ class AntiEntropy:
         self._answering = answering
         self._others = sorted(others)
         self._pace = pace
+        self._is_busy = is_busy
         self._rng = rng
         self._interval_s = interval_s
         self._one_at_a_time = asyncio.Lock()
@@ -163,6 +166,7 @@ class AntiEntropy:
                 peers=self._peers,
                 ring_hash=lambda: view.ring.hash,
                 pace=self._pace,
+                is_busy=self._is_busy,
                 rng=self._rng,
                 at_once=is_rebuilding,
                 urgent=urgent,

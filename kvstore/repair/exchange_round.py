@@ -28,6 +28,7 @@ ROWS_MAX = 100_000
 """Differing keys that are in memory at once, about 30 MB."""
 BATCH_COUNT_MAX = 256
 BATCH_BYTES_MAX = 128 * 1024
+REST_S_MAX = 0.1
 ASK_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 5.0
 
@@ -73,6 +74,7 @@ class ExchangeRound:
         peers: PeerTransport,
         ring_hash: Callable[[], int],
         pace: Pace,
+        is_busy: Callable[[], bool],
         rng: random.Random,
         at_once: bool = False,
         urgent: bool = False,
@@ -86,6 +88,8 @@ class ExchangeRound:
         self._peers = peers
         self._ring_hash = ring_hash
         self._pace = pace
+        self._is_busy = is_busy
+        self._rested_s = asyncio.get_running_loop().time()
         self._rng = rng
         self._at_once = at_once
         self._urgent = urgent or at_once
@@ -163,7 +167,7 @@ class ExchangeRound:
         listing = Listing(depth, leaves)
         theirs, _ = await asyncio.gather(self._ask(Leaves(prefix, depth, leaves)), list_leaves(self._replica, prefix, listing))
         assert isinstance(theirs, bytes)
-        await self._pace.turn(len(theirs))
+        await self._rest(len(theirs))
         return _Look(depth, leaves, listing.compare(theirs), listing, is_cut)
 
     # --- repairing
@@ -191,7 +195,7 @@ class ExchangeRound:
                 taken, differing = await self._take(prefix, held)
                 is_whole = is_whole and taken
                 send += differing
-                await self._pace.turn(sum(map(len, held.records)), len(held.records))
+                await self._rest(sum(map(len, held.records)), len(held.records))
                 if not held.more_from or held.more_from <= start:
                     break
                 start = held.more_from
@@ -265,7 +269,17 @@ class ExchangeRound:
         if chunk.error is not None:
             raise chunk.error
         self.outcome.repaired += len(keys) - len(chunk.refused)
-        await self._pace.turn(size_bytes, len(keys))
+        await self._rest(size_bytes, len(keys))
+
+    async def _rest(self, size_bytes: int, operations: int = 0) -> None:
+        """After a piece of work: at the pace of all background work, and while clients are served for as long again as it took. An
+        exchange takes processor time more than bytes, here and at the peer."""
+        loop = asyncio.get_running_loop()
+        worked_s = loop.time() - self._rested_s
+        if self._is_busy():
+            await asyncio.sleep(min(REST_S_MAX, worked_s))
+        await self._pace.turn(size_bytes, operations)
+        self._rested_s = loop.time()
 
     async def _ask(self, question: Question) -> Reply:
         return await self._peers.compare(self._peer, question, ASK_TIMEOUT_S, urgent=self._urgent)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
-from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, merge_records, verify
+from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, verify
 from kvstore.repair.pace import Pace
 from kvstore.storage.layout import split_store_key
 from kvstore.storage.store import Store
@@ -67,7 +67,7 @@ class LostRecords:
             for record in filter(None, answer.records):
                 if not verify(record):
                     return False
-                merged = record if merged is None else merge_records(merged, record)
+                merged = record if merged is None else self._store.join(store_key, merged, record)
         if store_key not in self._store.lost_keys:
             return False  # somebody was quicker
         return await self._write(store_key, merged or EMPTY_RECORD)

@@ -96,6 +96,29 @@ async def test_a_disk_that_is_behind_stops_the_reading_of_those_who_hold_much() 
     await waiting
 
 
+async def test_a_disk_that_stays_behind_stops_reading_only_for_as_long_as_a_queue_may_stand() -> None:
+    """What is sent after that is read, to be taken on or refused: in the client's window nobody would tell it anything."""
+    behind = True
+    budget = Intake("n1", bytes_max=1000, operations_max=1000, connections_max=100, target_s=0.02, is_behind=lambda: behind)
+    call = budget.join("a")
+    call.charge(100)
+    assert not call.may_read
+    await asyncio.wait_for(call.until_may_read(), 5)
+    assert not call.may_read, "nothing has changed but the time"
+    await asyncio.wait_for(call.until_may_read(), 5)
+    call.charge(900)
+    waiting = asyncio.ensure_future(call.until_may_read())
+    await asyncio.sleep(0.05)
+    assert not waiting.done(), "for room it waits as long as it takes"
+    call.release(900)
+    await asyncio.wait_for(waiting, 5)
+    behind = False
+    call.release(100)
+    call.admit(1, 1)
+    behind = True
+    assert not call._has_waited, "the disk had caught up: next time it is waited for again"
+
+
 def test_more_connections_than_are_taken_are_told_so() -> None:
     budget = intake(connections_max=2)
     first, _ = budget.join("a"), budget.join("b")
@@ -154,7 +177,7 @@ def test_late_answers_lower_the_limit_and_refusals_cost_nothing_of_it() -> None:
     budget = intake(bytes_max=1 << 30, operations_max=10_000, target_s=0.2)
     call, before = budget.join("a"), budget.limit.limit
     call.admit(0, before)
-    for at in range(100):
+    for at in range(20):
         call.answered(True, 100, 2.0, at * 0.1)
     assert budget.limit.limit < before // 4 and budget.load > 1
     with pytest.raises(Overloaded) as caught:

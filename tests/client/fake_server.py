@@ -174,6 +174,9 @@ class FakeNode:
             await self.hold_everything.wait()
         return encode_cluster(self._describe(self))
 
+    async def Repair(self, request: admin_pb2.RepairRequest, context: Any) -> admin_pb2.RepairReply:
+        return admin_pb2.RepairReply()
+
     async def Status(self, request: admin_pb2.StatusRequest, context: Any) -> admin_pb2.StatusReply:
         """Some numbers."""
         keys = len(self._store.values)

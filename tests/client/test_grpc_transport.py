@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from kvclient.errors import ClientClosed, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
+from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NodeUnreachable, TooLarge, UnsupportedProtocol
 from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanQuery
@@ -169,4 +169,38 @@ async def test_bug_what_was_submitted_while_a_stream_ended_was_failed_with_it_an
     await until(lambda: 1 in told)
     assert told[1] == [], "the second stream answered it"
     assert await exchange(transport, put()) == []
+    await transport.close()
+
+
+async def test_bug_batches_that_nobody_waited_for_held_up_those_behind_them() -> None:
+    """1. A node does not take a batch, so that others wait behind it. 2. Their deadlines pass. 3. All of them were written all the
+    same, and whatever came next waited for that, until its own deadline had passed."""
+    channel = ChannelInHand()
+    transport = GrpcTransport("n1:1", Ring(lambda: None), channel=lambda address: channel)
+    await exchange(transport, put())
+    stream = channel.streams[0]
+    taken, write = asyncio.Event(), stream.write
+
+    async def slow_write(message: key_value_pb2.BatchRequest) -> None:
+        await taken.wait()
+        await write(message)
+
+    stream.write = slow_write  # type: ignore[method-assign]
+    told: dict[str, list[GroupReply]] = {}
+
+    def send(name: str, timeout_ms: int) -> None:
+        group = put()
+        group.timeouts_ms = (timeout_ms,)
+        transport.exchange([group], lambda replies, last: told.setdefault(name, []).extend(replies))
+
+    send("taken", 60_000)
+    send("late", 1)
+    send("in time", 60_000)
+    await asyncio.sleep(0.01)
+    taken.set()
+    await until(lambda: len(told) == 3)
+    assert told["taken"] == told["in time"] == []
+    (late,) = told["late"]
+    assert isinstance(late.error, DeadlineExceeded) and not late.error.may_have_applied
+    assert len(stream.sent) == 3, "the first one, and two of these"
     await transport.close()

@@ -9,7 +9,7 @@ import pytest
 
 from kvproto.codec import decode_replies, encode_batch
 from kvproto.columns import Kind, OperationGroup
-from kvproto.errors import AvailabilityError, Code, DeadlineExceeded, NotOwner, Overloaded, QuorumUnreachable, StorageError
+from kvproto.errors import AvailabilityError, Code, DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, StorageError
 from kvstore.config import ClusterConfig, NodeLimits
 from tests.support.cluster import ALL, LONG, ONE, QUORUM, Cluster, Options, UnaryContext, gets, puts, request_id
 from tests.support.engines import GatedEngine
@@ -337,3 +337,15 @@ async def test_bug_a_unary_read_waited_for_stragglers_after_it_was_decided(clust
     reply = await member.key_value_service.Batch(encode_batch(1, [gets(b"k", **LONG)]), UnaryContext("client"))
     assert decode_replies(reply)[0].values == [b"v"]
     assert member.local.coordinator.in_flight == 1, "it still listens"
+
+
+async def test_what_has_waited_beyond_its_deadline_is_not_executed_when_its_turn_comes(cluster: Cluster) -> None:
+    local = cluster.members["n1"].local
+    told: list[KvError | None] = []
+    came_s = asyncio.get_running_loop().time() - 1.0
+    for group in (puts({b"k": b"v"}, timeouts_ms=[900]), gets(b"k", timeouts_ms=[900])):
+        await local.coordinator.execute([group], lambda replies, last: told.extend(reply.error for reply in replies), came_s=came_s)
+    assert all(isinstance(error, DeadlineExceeded) and not error.may_have_applied for error in told) and len(told) == 2
+    assert local.coordinator.expired == 2 and cluster.held("n1", b"k") is None
+    await local.coordinator.execute([puts({b"k": b"v"}, timeouts_ms=[60_000])], lambda replies, last: None, came_s=came_s)
+    await until(lambda: cluster.held("n1", b"k") is not None)

@@ -175,6 +175,106 @@ async def test_shedding_expires_what_waits_behind_a_stuck_batch() -> None:
     assert sender.sent == [0, 2]
 
 
+async def test_shedding_looks_at_the_queue_only_when_a_deadline_may_have_passed() -> None:
+    """It is called 40 times a second, whatever waits."""
+    sender, now_s = Sender(), asyncio.get_running_loop().time()
+
+    class Watched(Item):
+        looks = 0
+
+        @property
+        def deadline_s(self) -> float:
+            Watched.looks += 1
+            return now_s + 1000
+
+        @deadline_s.setter
+        def deadline_s(self, value: float) -> None: ...
+
+    sender.link.submit(Item(0))
+    await turn()
+    for number in range(1, 5):
+        sender.link.submit(Watched(number))
+    before = Watched.looks
+    for _ in range(100):
+        sender.link.shed()
+    assert Watched.looks == before
+    late = Item(5, deadline_s=now_s)
+    sender.link.submit(late)
+    sender.link.shed()
+    assert late.expired == 1 and sender.link.queued_count == 4
+    sender.link.check()
+
+
+async def test_bug_batches_that_took_long_let_any_number_of_others_leave() -> None:
+    """Each gave up its place after a while, and the next one left, up to no bound: what a node cannot take stood in sockets."""
+    sender = Sender()
+    for number in range(100):
+        if sender.link.queued_count < 5:
+            sender.link.submit(Item(number, size_bytes=40))
+        await turn()
+        for _, ticket in sender.open:
+            sender.link.yield_slot(ticket)
+            sender.link.yield_slot(ticket)
+        sender.link.check()
+    assert sum(item.size_bytes for batch, _ in sender.open for item in batch) <= BOUNDS.window_bytes + 40
+    before = len(sender.sent)
+    sender.release(0)
+    sender.link.check()
+    assert len(sender.sent) > before
+    while sender.open:
+        sender.release(0)
+    assert sender.link.in_flight_bytes == 0
+
+
+async def test_a_smaller_window_holds_back_what_is_not_on_its_way_yet() -> None:
+    sender = Sender()
+    sender.link.window_bytes = 100
+    for number in range(30):
+        sender.link.submit(Item(number, size_bytes=50))
+        if number >= 10:
+            break
+    await turn()
+    for _, ticket in sender.open:
+        sender.link.yield_slot(ticket)
+    assert sender.link.in_flight_bytes <= 200
+    sender.link.check()
+
+
+WAITING = LinkBounds(batch_count_max=2, batch_bytes_max=1000, window_bytes=1, wait_share_max=0.25)
+
+
+async def test_work_that_would_wait_for_much_of_its_time_is_refused_at_once() -> None:
+    """A queue stands: what leaves has waited for 50 ms. Whoever has 100 ms is refused, and whoever has a second is not."""
+    sender = Sender(WAITING)
+    loop = asyncio.get_running_loop()
+    for number in range(9):
+        sender.link.submit(Item(number, deadline_s=loop.time() + 60))
+        await turn()
+    await asyncio.sleep(0.05)
+    sender.release(0)
+    assert sender.link.wait_s >= 0.04
+    with pytest.raises(Overloaded) as caught:
+        sender.link.submit(Item(20, deadline_s=loop.time() + 0.1))
+    assert caught.value.retry_after_s == sender.link.wait_s and sender.link.overloaded == 1
+    sender.link.submit(Item(21, deadline_s=loop.time() + 60))
+    while sender.open:
+        sender.release(0)
+        sender.link.check()
+    assert sender.link.wait_s == 0.0, "nothing stands any more"
+    sender.link.submit(Item(22, deadline_s=loop.time() + 0.01))
+
+
+async def test_without_a_share_nothing_is_refused_for_having_to_wait() -> None:
+    sender = Sender()
+    loop = asyncio.get_running_loop()
+    for number in range(20):
+        sender.link.submit(Item(number))
+    await turn()
+    await asyncio.sleep(0.03)
+    sender.release(0)
+    sender.link.submit(Item(20, deadline_s=loop.time() + 0.001))
+
+
 async def test_a_batch_that_only_looked_full_does_not_pass_the_one_in_flight() -> None:
     """1. A partial batch is in flight. 2. A batch's worth waits, but most of it has expired. 3. What is left has to wait."""
     sender = Sender()

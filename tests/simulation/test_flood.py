@@ -8,7 +8,7 @@ from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
 from kvstore.simulation.world import World
 
 VALUE = b"x" * 2000
-LIMITS = NodeLimits(in_flight_bytes_max=8 << 20, in_flight_max=4096, connections_max=64)
+LIMITS = NodeLimits(in_flight_bytes_max=8 << 20, in_flight_max=4096, connections_max=64, latency_target_ms=200)
 """Small, so that a flood is one with operations that a test can afford."""
 
 

@@ -28,7 +28,7 @@ ROW = re.compile(r"^\| `((?:kv|grpc|process|python)_\w+)` \| (\w+) \| ([\w, ]*) 
 ONLY_WITH_TLS = {"kv_certificate_expiry_timestamp_seconds"}
 ALERTS = ROOT / "docs" / "alerts.yml"
 FUNCTIONS = {"sum", "by", "rate", "histogram_quantile", "time"}
-LABELS = {"instance", "operation", "le", "job", "state"}
+LABELS = {"instance", "operation", "le", "job", "state", "namespace", "unit"}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from kvchaos.simulation.patch import Patch
 from kvclient import AsyncClient
 from kvproto.errors import KvError
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.core.merkle.tree import items_of
 from kvstore.core.record import EMPTY_RECORD, merge_records
 from kvstore.node import Node
 from kvstore.storage.store import Store
@@ -59,7 +60,7 @@ def repair_late(patch: Patch) -> None:
         if pending is not None:
             record = merge_records(pending, record)
         self.stage(store_key, record)
-        self.commit([(store_key, record)], done, before=[0])
+        self.commit([(store_key, record)], done, before=items_of([store_key], [pending]))
 
     patch.set(Store, "repair_lost", repair_lost)
 
