@@ -92,9 +92,14 @@ async def test_strangers_and_other_clusters_are_not_heard(tmp_path: Path, wrong:
 
 
 async def test_calls_to_a_peer_that_is_silent_are_bounded_and_end() -> None:
+    open_: set[asyncio.StreamWriter] = set()
+
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.add(writer)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        open_.discard(writer)
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     address = "{}:{}".format(*server.sockets[0].getsockname()[:2])
@@ -105,4 +110,6 @@ async def test_calls_to_a_peer_that_is_silent_are_bounded_and_end() -> None:
     await until(lambda: not calls.in_flight_count)
     assert calls.lost == 2 * CALLS_MAX
     await calls.close()
+    await until(lambda: not open_)
     server.close()
+    await server.wait_closed()
