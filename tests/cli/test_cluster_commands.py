@@ -28,16 +28,15 @@ FIELDS = [
     "quarantined",
     "version",
 ]
-
-REPAIR = ("rebuilding", "trees_unknown", "differences", "repaired")
+REPAIR_FIELDS = ["rebuilding", "trees_unknown", "differences", "repaired", "rounds"]
 
 
 def test_status_as_json_has_the_promised_fields_in_order(kv: Kv) -> None:
     status = kv("-o", "json", "status")
     assert status.code == 0
-    assert [list(row) for row in status.rows] == [[*FIELDS, *REPAIR, "rounds", "incarnation", "health", "peers"]] * 3
+    assert [list(row) for row in status.rows] == [[*FIELDS, *REPAIR_FIELDS, "incarnation", "health", "peers"]] * 3
     assert status.rows[1] | {"keys": 0} == {
-        **dict.fromkeys([*FIELDS, *REPAIR], 0),
+        **dict.fromkeys([*FIELDS, *REPAIR_FIELDS], 0),
         "rebuilding": "",
         "rounds": [],
         "incarnation": 0,
@@ -105,7 +104,8 @@ def test_status_of_peers_has_a_row_an_opinion(kv: Kv, store: FakeClient) -> None
 
 
 def test_raw_status_is_fields_with_tabs(kv: Kv) -> None:
-    assert kv("status", "-o", "raw").text.splitlines()[0].split("\t") == ["n1", "n1:7400", "a", "alive", "7", "12"] + ["0"] * 2 + [
+    columns = kv("status", "-o", "raw").text.splitlines()[0].split("\t")
+    assert columns[: len(FIELDS)] == ["n1", "n1:7400", "a", "alive", "7", "12"] + ["0"] * 2 + [
         "0.0",
         "0",
         "0",

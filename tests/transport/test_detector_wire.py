@@ -60,6 +60,9 @@ def calls_to(nodes: Nodes, node: str, *, me: str = "n1", cluster_id: str = "test
 async def test_a_node_answers_a_ping_with_the_reply_itself(tmp_path: Path) -> None:
     async with Nodes(tmp_path) as nodes:
         await nodes.start()
+        detection = nodes.running["n2"].parts.detection
+        assert detection is not None
+        await until(lambda: detection.is_running)  # its lease is durable
         calls = calls_to(nodes, "n2")
         heard: list[tuple[str, Message]] = []
         calls.heard = lambda node, message: heard.append((node, message))
@@ -67,7 +70,7 @@ async def test_a_node_answers_a_ping_with_the_reply_itself(tmp_path: Path) -> No
         await until(lambda: heard)
         node, message = heard[0]
         assert node == "n2" and isinstance(message, Ack) and message.sequence == 5
-        assert message.claims[0] == Claim("n2", State.ALIVE, nodes.running["n2"].parts.detection.incarnation, "n2")  # type: ignore[union-attr]
+        assert message.claims[0] == Claim("n2", State.ALIVE, detection.incarnation, "n2")
         took: list[float] = []
         calls.measure("n2", took.append)
         await until(lambda: took)
@@ -89,9 +92,14 @@ async def test_strangers_and_other_clusters_are_not_heard(tmp_path: Path, wrong:
 
 
 async def test_calls_to_a_peer_that_is_silent_are_bounded_and_end() -> None:
+    open_: set[asyncio.StreamWriter] = set()
+
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.add(writer)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        open_.discard(writer)
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     address = "{}:{}".format(*server.sockets[0].getsockname()[:2])
@@ -102,4 +110,6 @@ async def test_calls_to_a_peer_that_is_silent_are_bounded_and_end() -> None:
     await until(lambda: not calls.in_flight_count)
     assert calls.lost == 2 * CALLS_MAX
     await calls.close()
+    await until(lambda: not open_)
     server.close()
+    await server.wait_closed()
