@@ -24,6 +24,7 @@ from kvstore.api.peer import PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
 from kvstore.config import NodeConfig
+from kvstore.config.policies import load_policies
 from kvstore.core.membership.opinions import Opinions
 from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.local_node import LocalNode
@@ -32,7 +33,7 @@ from kvstore.membership.promptness import Promptness
 from kvstore.seams import Directory, Seams
 from kvstore.storage.engine import Engine
 from kvstore.storage.incarnations import IncarnationLedger
-from kvstore.storage.namespaces import remember_namespaces
+from kvstore.storage.namespaces import remember_namespaces, remember_policies
 from kvstore.storage.peer_leases import PeerLeases
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
@@ -72,6 +73,7 @@ class Assembly:
     def build(self) -> None:
         """Opens the data and makes everything. Raises a `KvError` that says in a sentence what cannot be had."""
         config, seams = self.config, self._seams
+        load_policies(config.cluster.namespaces)  # a function that is no merge is refused before anything is opened
         if config.tls is not None:
             seams.secure(config)
         directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
@@ -257,7 +259,10 @@ class Assembly:
             directory.subdirectory("data"), write_buffer_bytes=limits.write_buffer_bytes, cache_bytes=limits.block_cache_bytes
         )
         try:
-            remember_namespaces(engine, {name: space.id for name, space in self.config.cluster.namespaces.items()})
+            cluster = self.config.cluster
+            remember_namespaces(engine, {name: space.id for name, space in cluster.namespaces.items()})
+            policies = {name: (space.id, space.policy) for name, space in cluster.namespaces.items()}
+            remember_policies(engine, policies, cluster.partitions)
         except BaseException:
             engine.close()
             raise

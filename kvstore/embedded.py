@@ -3,6 +3,8 @@
 The node runs on a thread and an event loop of its own, because its callers come from any loop and thread and the same URL in one
 process is the same store. Opens are counted; the last close ends it. Found by the client through the entry-point group
 `kvclient.embedded`; what `open_embedded` returns keeps `kvclient.transport.Transport`.
+
+`?namespaces=hits:counter,tags:set` declares namespaces and their policies; a directory remembers those it has had.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.config.loading import NAME, NAME_RULE
+from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, NamespaceConfig
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
+from kvstore.core.policies.registry import POLICIES
 from kvstore.event_loop import new_event_loop
 from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
@@ -26,12 +31,14 @@ from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
+from kvstore.storage.namespaces import remember_namespaces, remember_policies, remembered_namespaces
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import FetchChunk, StoreChunk
 
 PREFIX = "embedded:"
 MEMORY_PREFIX = "embedded::memory:"
 NODE_ID = "embedded"
+NAMESPACES = "?namespaces="
 
 T = TypeVar("T")
 
@@ -81,8 +88,9 @@ class NoPeers:
 class EmbeddedNode:
     """A node on its own thread, shared by everybody in this process who opened its URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, declared: Mapping[str, str]) -> None:
         self.url = url
+        self.declared = declared
         self.opens = 0
         self.failure: StorageError | None = None
         self.loop = new_event_loop()
@@ -109,13 +117,11 @@ class EmbeddedNode:
     async def _start(self) -> LocalNode:
         clock, rng = SystemClock(), system_random()
         engine: Engine
+        path = Path()
         if self.url.startswith(MEMORY_PREFIX):
-            config = NodeConfig(node_id=NODE_ID, listen="", data=Path(), cluster=ClusterConfig(id=NODE_ID, partitions=1))
             engine = MemoryEngine()
         else:
-            # One node owns everything: partitions only cost seeks in a scan.
             path = _path_of(self.url)
-            config = NodeConfig(node_id=NODE_ID, listen="", data=path, cluster=ClusterConfig(id=NODE_ID, partitions=1))
             self._directory = open_directory(path, cluster_id=NODE_ID, node_id=NODE_ID)
             try:
                 engine = LevelDbEngine(self._directory.subdirectory("data"))
@@ -123,6 +129,16 @@ class EmbeddedNode:
                 self._directory.close()
                 raise
         durable = self._directory is not None
+        try:
+            namespaces = _namespaces(engine, self.declared)
+        except BaseException:
+            engine.close()
+            if self._directory is not None:
+                self._directory.close()
+            raise
+        # One node owns everything: partitions only cost seeks in a scan.
+        cluster = ClusterConfig(id=NODE_ID, partitions=1, namespaces=namespaces)
+        config = NodeConfig(node_id=NODE_ID, listen="", data=path, cluster=cluster)
         telemetry = Telemetry(self.loop.time, metrics=False, slow_batch_s=0)
         local = LocalNode(
             config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable, telemetry=telemetry
@@ -167,6 +183,8 @@ def open_embedded(url: str) -> EmbeddedTransport:
     """The store of `url`, opened or opened once more. Raises `StorageError` when the directory cannot be had, `BadRequest` for a
     URL
     that names none."""
+    url, _, text = url.partition(NAMESPACES)
+    declared = _declared(text)
     where = url.removeprefix(PREFIX)
     if not url.startswith(PREFIX) or not where or url == MEMORY_PREFIX:
         raise BadRequest(f"{url!r} names no store: embedded:/path or embedded::memory:NAME", subject=url)
@@ -174,9 +192,40 @@ def open_embedded(url: str) -> EmbeddedTransport:
     with _lock:
         node = _open.get(key)
         if node is None:
-            node = _open[key] = EmbeddedNode(key)
+            node = _open[key] = EmbeddedNode(key, declared)
+        spaces = node.local.view.spaces
+        missing = [name for name, policy in declared.items() if name not in spaces or spaces[name].info.policy != policy]
+        if missing:
+            said = f"{key} is open in this process without a namespace {missing[0]!r} of policy {declared[missing[0]]}"
+            raise BadRequest(f"{said}: whoever opens it first has to declare it", subject=missing[0])
         node.opens += 1
     return EmbeddedTransport(key, node)
+
+
+def _declared(text: str) -> dict[str, str]:
+    """Name to policy of what stands behind `NAMESPACES`. Raises `BadRequest`."""
+    declared: dict[str, str] = {}
+    for one in filter(None, text.split(",")):
+        name, colon, policy = one.partition(":")
+        declared[name] = policy if colon else NamespaceConfig().policy
+        if not NAME.fullmatch(name):
+            raise BadRequest(f"{name!r} is not a name for a namespace: {NAME_RULE}", subject="namespaces")
+        if declared[name] not in POLICIES:
+            raise BadRequest(f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}", subject="namespaces")
+    return declared
+
+
+def _namespaces(engine: Engine, declared: Mapping[str, str]) -> dict[str, NamespaceConfig]:
+    """What the store has had and what is declared, remembered. Raises `ClusterError` for a policy that it was not written under."""
+    had = remembered_namespaces(engine)
+    known = {name: pair for name, pair in had.items() if pair[1] in POLICIES}
+    known.setdefault(DEFAULT_NAMESPACE, (DEFAULT_NAMESPACE_ID, NamespaceConfig().policy))
+    for name, policy in declared.items():
+        number = known[name][0] if name in known else max(number for number, _ in (*had.values(), *known.values())) + 1
+        known[name] = (number, policy)
+    remember_namespaces(engine, {name: number for name, (number, _) in known.items()})
+    remember_policies(engine, known, partitions=1)
+    return {name: NamespaceConfig(id=number, name=name, policy=policy) for name, (number, policy) in known.items()}
 
 
 def _path_of(url: str) -> Path:

@@ -16,6 +16,7 @@ from kvstore import __version__
 from kvstore.cluster.leases import pack_state
 from kvstore.cluster.view import RingHolder, RingView
 from kvstore.config import NodeConfig
+from kvstore.config.policies import load_policies
 from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
@@ -28,6 +29,7 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.core.membership.opinions import Opinions
+from kvstore.core.policies.plain import LWW
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
 from kvstore.repair.answering import Answering
@@ -78,7 +80,7 @@ def build_view(config: NodeConfig) -> RingView:
         )
         for name, space in sorted(cluster.namespaces.items())
     )
-    return RingView(config.node_id, ring, namespaces)
+    return RingView(config.node_id, ring, namespaces, load_policies(cluster.namespaces))
 
 
 class LocalNode:
@@ -129,6 +131,7 @@ class LocalNode:
             cache_bytes_max=config.limits.record_cache_bytes,
             on_quarantine=self._quarantined,
             forest=self.forest,
+            joins={space.info.id.to_bytes(4, "big"): LWW for space in self.view.spaces.values() if space.policy is LWW},
         )
         self.hints = HintTable(
             clock,

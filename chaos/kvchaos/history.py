@@ -37,6 +37,9 @@ FACTS = {
     "error": "of a fail or info: what the client was told",
 }
 
+CHANGES = frozenset({"count", "insert", "take"})
+"""Writes to counters and sets; a `view` reads them. What one is about is its `value`."""
+
 WRITES = frozenset({"write", "delete", "add", "increment"})
 
 Value = Any

@@ -45,7 +45,7 @@ def encode_counter(name: str, totals: Mapping[str, int]) -> bytes:
 def name_of(value: bytes) -> str:
     """The id of the write that made a value; of bytes that nobody wrote, something that is no id."""
     name = value.partition(b" ")[0].decode(errors="replace")
-    return name or "?"
+    return name if name.isprintable() and name else "?"
 
 
 def merge_sets(values: Iterable[bytes]) -> set[str]:

@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     )
     from kvclient.stats import ClientStats as ClientStats
     from kvclient.values import Entry as Entry
+    from kvclient.values import Incremented as Incremented
     from kvclient.values import PutResult as PutResult
     from kvproto.columns import Level as Level
     from kvproto.columns import Receipt as Receipt
@@ -139,6 +140,7 @@ _HOMES = {
     "Client": "kvclient.blocking",
     "ClientStats": "kvclient.stats",
     "Entry": "kvclient.values",
+    "Incremented": "kvclient.values",
     "PutResult": "kvclient.values",
     "Level": "kvproto.columns",
     "Receipt": "kvproto.columns",

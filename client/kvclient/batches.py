@@ -15,7 +15,7 @@ from typing import Any
 from kvclient.bulk import BulkPiece
 from kvclient.decoding import decode_entries, decode_results
 from kvclient.errors import KvError
-from kvclient.operations import Single, Write, deadline_error
+from kvclient.operations import Change, Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.shapes import Shape
 from kvproto.columns import GroupReply, Kind, OperationGroup
@@ -226,11 +226,19 @@ def _singles_group(shape: Shape, operations: Sequence[Any], ids: RequestIds) -> 
     if shape.writes:
         writes: Sequence[Write] = operations
         token = shape.contexts.token
-        contexts = [token(write.key) if write.context is None else write.context for write in writes]
+        if shape.tells_context:
+            contexts = [token(write.key) if write.context is None else write.context for write in writes]
+        else:
+            contexts = [write.context or b"" for write in writes]
         group.contexts = contexts if any(contexts) else ()
         if shape.kind is Kind.PUT:
             group.values = [write.value for write in writes]
             group.ttls_ms = [write.ttl_ms for write in writes] if shape.has_ttl else ()
+        elif shape.kind is not Kind.DELETE:
+            changes: Sequence[Change] = operations
+            fields = [change.field for change in changes]
+            _add_columns(group, [change.value for change in changes], fields, [change.amount for change in changes])
+            group.ttls_ms = [change.ttl_ms for change in changes] if shape.has_ttl else ()
         group.request_ids = _issue(writes, ids)
     return group
 
@@ -247,11 +255,21 @@ def _bulk_group(shape: Shape, pieces: Sequence[BulkPiece]) -> OperationGroup:
     group = _empty_group(shape, [piece.call.keys[index] for piece in pieces for index in piece.indices])
     if shape.writes:
         token = shape.contexts.token
-        contexts = [token(key) for key in group.keys]
+        given = [piece.call.context for piece in pieces for _ in piece.indices]
+        if shape.tells_context:
+            contexts = [token(key) if own is None else own for key, own in zip(group.keys, given, strict=True)]
+        else:
+            contexts = [own or b"" for own in given]
         group.contexts = contexts if any(contexts) else ()
         if shape.kind is Kind.PUT:
             group.values = [piece.call.values[index] for piece in pieces for index in piece.indices]
             group.ttls_ms = [piece.call.ttl_ms for piece in pieces for _ in piece.indices] if shape.has_ttl else ()
+        elif shape.kind is not Kind.DELETE:
+            at = [(piece.call, index) for piece in pieces for index in piece.indices]
+            values = [call.values[index] if call.values else b"" for call, index in at]
+            fields = [call.fields[index] if call.fields else b"" for call, index in at]
+            _add_columns(group, values, fields, [call.amounts[index] if call.amounts else 0 for call, index in at])
+            group.ttls_ms = [call.ttl_ms for call, _ in at] if shape.has_ttl else ()
         group.request_ids = b"".join([piece.call.request_ids[index] for piece in pieces for index in piece.indices])
     return group
 
@@ -265,8 +283,18 @@ def _empty_group(shape: Shape, keys: Sequence[bytes]) -> OperationGroup:
         r=shape.r,
         w=shape.w,
         explain=shape.explain,
-        attempt=shape.attempt,
+        attempt=shape.attempt_told,
     )
+
+
+def _add_columns(group: OperationGroup, values: Sequence[bytes], fields: Sequence[bytes], amounts: Sequence[int]) -> None:
+    """What a group on counters, sets or maps has beside its keys."""
+    if group.kind is Kind.INCREMENT:
+        group.amounts = amounts
+    elif group.kind is not Kind.DISCARD:
+        group.values = values
+    if any(fields):
+        group.fields = fields
 
 
 def _timeouts(members: Sequence[Single | BulkPiece], deadlines: Sequence[float], earliest_s: float, now_s: float) -> Sequence[int]:

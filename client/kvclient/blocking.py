@@ -64,6 +64,18 @@ class Namespace:
     get_many = _operation(AsyncNamespace.get_many)
     put_many = _operation(AsyncNamespace.put_many)
     delete_many = _operation(AsyncNamespace.delete_many)
+    increment = _operation(AsyncNamespace.increment)
+    decrement = _operation(AsyncNamespace.decrement)
+    increment_many = _operation(AsyncNamespace.increment_many)
+    count = _operation(AsyncNamespace.count)
+    add = _operation(AsyncNamespace.add)
+    remove = _operation(AsyncNamespace.remove)
+    members = _operation(AsyncNamespace.members)
+    contains = _operation(AsyncNamespace.contains)
+    put_field = _operation(AsyncNamespace.put_field)
+    put_fields = _operation(AsyncNamespace.put_fields)
+    get_field = _operation(AsyncNamespace.get_field)
+    delete_field = _operation(AsyncNamespace.delete_field)
 
     @property
     def timeout_s(self) -> float:

@@ -23,12 +23,16 @@ PIECES_OUT_MAX = 12
 
 
 class BulkCall:
-    """The keys of one call and what became of each. `indices` everywhere are positions in `keys`."""
+    """The keys of one call and what became of each. `indices` everywhere are positions in `keys`. `context` None: what this client
+    remembers of each key."""
 
     __slots__ = (
         "_open",
+        "amounts",
+        "context",
         "deadline_s",
         "errors",
+        "fields",
         "future",
         "histories",
         "keys",
@@ -50,7 +54,13 @@ class BulkCall:
         future: Future[None],
         values: Sequence[bytes] = (),
         ttl_ms: int = 0,
+        fields: Sequence[bytes] = (),
+        amounts: Sequence[int] = (),
+        context: bytes | None = None,
     ) -> None:
+        self.fields = fields
+        self.amounts = amounts
+        self.context = context
         self.shape = shape
         self.keys = keys
         self.values = values

@@ -13,6 +13,7 @@ from kvclient.contexts import KNOWS_NOTHING
 from kvclient.errors import BadRequest
 
 TIMEOUT_S_MAX = 86_400.0
+AMOUNT_MAX = (1 << 63) - 1
 TTL_S_MAX = 3_200_000_000.0
 """A hundred years, as in the nodes' configuration."""
 
@@ -61,6 +62,37 @@ def value_bytes(value: object) -> bytes:
     raise BadRequest(
         f"a value is bytes, not {_kind(value)}: {way or 'encode it'}{' makes it that' if way else ''}", subject="value"
     )
+
+
+def element_bytes(element: object) -> bytes:
+    """An element of a set as it is sent, like a key."""
+    return _name_bytes(element, "element", "an")
+
+
+def field_bytes(field: object) -> bytes:
+    """The name of a map's field as it is sent, like a key; never empty."""
+    name = _name_bytes(field, "field", "a")
+    if not name:
+        raise BadRequest("a field has a name of at least one byte", subject="field")
+    return name
+
+
+def amount(by: object) -> int:
+    """What is added to a counter: a whole number of at most 63 bits and a sign."""
+    if not isinstance(by, int) or isinstance(by, bool):
+        raise BadRequest(f"a counter grows by a whole number, not {_kind(by)}", subject="by")
+    if not -AMOUNT_MAX <= by <= AMOUNT_MAX:
+        raise BadRequest(f"{by} is more than a counter holds: at most 63 bits and a sign", subject="by")
+    return by
+
+
+def _name_bytes(given: object, what: str, article: str) -> bytes:
+    if not isinstance(given, str | bytes):
+        raise BadRequest(f"{article} {what} is str or bytes, not {_kind(given)}", subject=what)
+    try:
+        return given.encode() if isinstance(given, str) else bytes(given)
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"the {what} {given!r} is no text: {error.reason}; give it as bytes", subject=what) from None
 
 
 def seconds(timeout_s: object, *, subject: str = "timeout_s") -> float:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from kvclient.contexts import NamespaceContexts
 from kvclient.errors import KvError
-from kvclient.values import Entry, PutResult
+from kvclient.values import Entry, Incremented, PutResult, TypedEntry
 from kvproto.columns import VERSION_BYTES, GroupReply, Receipt, ScanPage
 
 NO_RECEIPT = Receipt()
@@ -25,6 +25,8 @@ def decode_entries(keys: Sequence[bytes], reply: GroupReply | ScanPage) -> list[
     receipt = reply.receipt or NO_RECEIPT
     if len(contexts) != count:
         raise _mismatch("contexts", count, len(contexts))
+    if reply.kinds:
+        return _decode_cells(keys, reply, values, contexts, receipt)
     if not reply.counts and not reply.expires_ms:
         if len(values) != count or len(versions) != count * VERSION_BYTES:
             raise _mismatch("values", count, len(values))
@@ -62,6 +64,41 @@ def _decode_siblings(
     return entries
 
 
+def _decode_cells(
+    keys: Sequence[bytes], reply: GroupReply | ScanPage, values: list[bytes], contexts: Sequence[bytes], receipt: Receipt
+) -> list[Entry]:
+    """Counters, sets and maps: each key with its cells."""
+    counts, kinds, fields = list(reply.counts) or [1] * len(keys), reply.kinds, list(reply.fields)
+    total = sum(counts)
+    if len(counts) != len(keys) or len(reply.versions) != total * VERSION_BYTES:
+        raise _mismatch("versions", total, len(reply.versions) // VERSION_BYTES)
+    if len(kinds) != total or len(fields) not in (0, total) or len(values) not in (0, total):
+        raise _mismatch("cells", total, len(kinds))
+    expiries = list(reply.expires_ms) or [0] * total
+    values, fields = values or [b""] * total, fields or [b""] * total
+    if len(expiries) != total:
+        raise _mismatch("expires_ms", total, len(expiries))
+    entries: list[Entry] = []
+    first = 0
+    for key, count, context in zip(keys, counts, contexts, strict=True):
+        cells = slice(first, first + count)
+        entries.append(
+            TypedEntry(
+                key,
+                tuple(values[cells]) if count else None,
+                reply.versions,
+                first * VERSION_BYTES,
+                context,
+                tuple(expiries[cells]),
+                receipt,
+                kinds[cells],
+                tuple(fields[cells]),
+            )
+        )
+        first += count
+    return entries
+
+
 def decode_results(keys: Sequence[bytes], reply: GroupReply, memory: NamespaceContexts) -> list[PutResult]:
     """One `PutResult` a key; each acknowledged context is remembered."""
     count = len(keys)
@@ -71,7 +108,17 @@ def decode_results(keys: Sequence[bytes], reply: GroupReply, memory: NamespaceCo
     receipt = reply.receipt or NO_RECEIPT
     if len(versions) != count * VERSION_BYTES or len(contexts) != count or len(siblings) != count:
         raise _mismatch("versions", count, len(versions) // VERSION_BYTES)
+    if reply.values and len(reply.values) != count:
+        raise _mismatch("values", count, len(reply.values))
     remember = memory.remember
+    if reply.values:
+        for key, context in zip(keys, contexts, strict=True):
+            remember(key, context)
+        rows = zip(keys, contexts, reply.values, strict=True)
+        return [
+            Incremented(key, versions, position * VERSION_BYTES, context, 1, receipt, int(digits))
+            for position, (key, context, digits) in enumerate(rows)
+        ]
     results = []
     at = 0
     for key, context, held in zip(keys, contexts, siblings, strict=True):

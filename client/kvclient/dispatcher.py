@@ -30,7 +30,7 @@ from kvclient.errors import (
 from kvclient.hedging import Hedging
 from kvclient.membership import Membership
 from kvclient.node_link import Flight, NodeLink
-from kvclient.operations import Single, Write, deadline_error
+from kvclient.operations import Change, History, Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.retry import Failure, RetryBudget, decide_delay_s
 from kvclient.scanning import scan
@@ -38,7 +38,7 @@ from kvclient.shapes import Shape
 from kvclient.slow_nodes import SlowNodes
 from kvclient.stats import ClientStats
 from kvclient.values import Entry
-from kvproto.columns import ClusterInfo, ScanQuery
+from kvproto.columns import ClusterInfo, Kind, ScanQuery
 
 SWEEP_INTERVAL_S = 0.025
 
@@ -90,6 +90,28 @@ class Dispatcher:
             self._arm()
         return future
 
+    def change(
+        self,
+        shape: Shape,
+        key: bytes,
+        value: bytes,
+        timeout_s: float,
+        context: bytes | None,
+        ttl_ms: int,
+        *,
+        field: bytes,
+        amount: int,
+    ) -> asyncio.Future[Any]:
+        """Queues a write to a counter, a set or a field of a map; as `write`."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
+        deadline_s, future = self._loop.time() + timeout_s, self._create_future()
+        operation = Change(shape, key, deadline_s, future, value=value, context=context, ttl_ms=ttl_ms, field=field, amount=amount)
+        self._membership.router.choose(key).submit(operation)
+        if self._sweeping is None:
+            self._arm()
+        return future
+
     # Many keys at once.
 
     def start_bulk(self, call: BulkCall) -> None:
@@ -133,8 +155,7 @@ class Dispatcher:
         by_link: dict[NodeLink, list[int]] = {}
         choose = self._membership.router.choose if shape.writes else self._membership.router.choose_read
         for index in indices:
-            history = call.histories.get(index)
-            by_link.setdefault(choose(call.keys[index], history.avoid if history else None), []).append(index)
+            by_link.setdefault(choose(call.keys[index], self._avoided(shape, call.histories.get(index))), []).append(index)
         for link, chosen in by_link.items():
             if shape.writes:
                 self._issue(call, chosen)
@@ -226,7 +247,7 @@ class Dispatcher:
         operation.note(error, link)
         if isinstance(operation, Write) and request_id and self._is_stale(failure):
             operation.request_id = b""
-        operation.shape = operation.shape.retried()
+        operation.shape = operation.shape.retried(is_unknown=failure.maybe_applied)
         self.stats.retries += 1
         self._after(delay_s, self._resubmit, operation)
 
@@ -239,7 +260,7 @@ class Dispatcher:
         history = operation.history
         router = self._membership.router
         choose = router.choose if operation.shape.writes else router.choose_read
-        link = choose(operation.key, history.avoid if history else None)
+        link = choose(operation.key, self._avoided(operation.shape, history))
         try:
             link.submit(operation)
         except Overloaded as error:
@@ -266,7 +287,15 @@ class Dispatcher:
                 if request_id and self._is_stale(failure):
                     call.request_ids[index] = b""
             self.stats.retries += len(chosen)
-            self._after(delay_s, self._place, call, piece.shape.retried(), chosen)
+            self._after(delay_s, self._place, call, piece.shape.retried(is_unknown=failure.maybe_applied), chosen)
+
+    @staticmethod
+    def _avoided(shape: Shape, history: History | None) -> object:
+        """The link that the next attempt avoids: the one that failed last. But of an increment that may have been counted nobody
+        knows more than who was asked to count it (safety rule 8)."""
+        if history is None or (shape.attempt_told and shape.kind is Kind.INCREMENT):
+            return None
+        return history.avoid
 
     def _failure(self, shape: Shape, deadline_s: float, error: KvError, maybe_before: bool, request_id: bytes) -> Failure:
         return Failure(

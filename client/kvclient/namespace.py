@@ -26,6 +26,7 @@ from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest, BatchError, TooLarge
 from kvclient.shapes import Shape
 from kvclient.target import parse_level
+from kvclient.typed import AsyncTypes
 from kvclient.values import Entry, PutResult
 from kvproto.columns import Kind, Level, ScanQuery
 
@@ -36,7 +37,7 @@ Key = str | bytes
 KeyT = TypeVar("KeyT", str, bytes)
 
 
-class AsyncNamespace:
+class AsyncNamespace(AsyncTypes):
     """One namespace of a client. Light; does no I/O until asked for something.
 
     `level` and `timeout_s` are what its calls use unless they say otherwise.

@@ -98,6 +98,30 @@ class Write(Single):
         self.request_id = b""
 
 
+class Change(Write):
+    """A write to a counter, a set or a field of a map."""
+
+    __slots__ = ("amount", "field")
+
+    def __init__(
+        self,
+        shape: Shape,
+        key: bytes,
+        deadline_s: float,
+        future: Future[Any],
+        *,
+        value: bytes,
+        context: bytes | None,
+        ttl_ms: int,
+        field: bytes,
+        amount: int,
+    ) -> None:
+        super().__init__(shape, key, deadline_s, future, value=value, context=context, ttl_ms=ttl_ms)
+        self.field = field
+        self.amount = amount
+        self.size_bytes += len(field)
+
+
 def deadline_error(last: KvError | None, *, was_sent: bool, may_have_applied: bool = False) -> DeadlineExceeded:
     """The deadline passed; `last` is what the attempt before met, if there was one."""
     said = "sent, but not answered in time" if was_sent else "not sent in time"

@@ -9,20 +9,27 @@ from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest
 from kvproto.columns import Kind, Level
 
+_TAKE_NOTHING = frozenset((Kind.INCREMENT, Kind.ADD, Kind.ASSIGN))
+"""Writes that take nobody else's away: what their author has seen makes no difference."""
+
 
 class Shape:
     """One set of options.
 
     `is_hedge` shapes belong to reads that are asked a second time while the first question is open; they are never retried.
     `is_bulk` shapes belong to pieces of *_many calls, whose groups are built differently. `has_ttl` keeps puts that name a time
-    to live apart from those that leave it to the namespace, since a column is whole or absent.
+    to live apart from those that leave it to the namespace, since a column is whole or absent. `attempt_told` is what nodes are
+    told: of increments only attempts count that may have been executed, because no node executes one again after such a one.
+    `tells_context`: without a context of the caller's own, what this client was acknowledged goes with the write.
     """
 
     __slots__ = (
         "_bulk",
         "_hedge",
         "_next",
+        "_next_unknown",
         "attempt",
+        "attempt_told",
         "contexts",
         "explain",
         "has_ttl",
@@ -32,6 +39,7 @@ class Shape:
         "level",
         "namespace",
         "r",
+        "tells_context",
         "w",
         "writes",
     )
@@ -58,18 +66,25 @@ class Shape:
         self.w = quorum if self.writes else 0
         self.explain = explain
         self.has_ttl = has_ttl
-        self.attempt = 0
+        self.attempt = self.attempt_told = 0
+        self.tells_context = kind not in _TAKE_NOTHING
         self.is_bulk = False
         self.is_hedge = False
         self._next: Shape | None = None
+        self._next_unknown: Shape | None = None
         self._hedge: Shape | None = None
         self._bulk: Shape | None = None
 
-    def retried(self) -> Shape:
-        """The same options for one attempt more."""
-        if self._next is None:
-            self._next = self._copy(attempt=self.attempt + 1, is_bulk=self.is_bulk)
-        return self._next
+    def retried(self, *, is_unknown: bool = False) -> Shape:
+        """The same options for one attempt more. `is_unknown`: an attempt so far may have been executed."""
+        if self.kind is Kind.INCREMENT and not is_unknown:
+            if self._next is None:
+                self._next = self._copy(attempt=self.attempt + 1, is_bulk=self.is_bulk)
+                self._next.attempt_told = self.attempt_told
+            return self._next
+        if self._next_unknown is None:
+            self._next_unknown = self._copy(attempt=self.attempt + 1, is_bulk=self.is_bulk)
+        return self._next_unknown
 
     def hedged(self) -> Shape:
         """The same options for a read that is asked once more while the first question is open."""
@@ -88,4 +103,5 @@ class Shape:
         copy = Shape(self.kind, self.namespace, self.contexts, explain=self.explain, has_ttl=self.has_ttl)
         copy.level, copy.r, copy.w = self.level, self.r, self.w
         copy.attempt, copy.is_bulk = attempt, is_bulk
+        copy.attempt_told = attempt if attempt > self.attempt else self.attempt_told
         return copy

@@ -6,8 +6,8 @@ the reply's columns and decode when asked.
 
 from __future__ import annotations
 
-from kvclient.errors import SiblingsError
-from kvproto.columns import VERSION_BYTES, Receipt
+from kvclient.errors import SiblingsError, WrongMode
+from kvproto.columns import VERSION_BYTES, Cell, Receipt
 
 
 class Entry:
@@ -77,10 +77,134 @@ class Entry:
             expires_ms = min((one for one in expires_ms if one), default=0)
         return expires_ms / 1000 if expires_ms else None
 
+    @property
+    def number(self) -> int:
+        """What a counter holds; 0 when nothing was found. Raises `WrongMode` for a key that holds something else, as do `members`,
+        `registers`, `counters` and `sets`."""
+        self._refuse("counter")
+        return 0
+
+    @property
+    def members(self) -> frozenset[bytes]:
+        """What is in a set."""
+        self._refuse("set")
+        return frozenset()
+
+    @property
+    def registers(self) -> dict[bytes, bytes]:
+        """The fields of a map that hold values, by name."""
+        self._refuse("map")
+        return {}
+
+    @property
+    def counters(self) -> dict[bytes, int]:
+        """The fields of a map that are counters, by name. A field is known by name and kind: one name may be in all three."""
+        self._refuse("map")
+        return {}
+
+    @property
+    def sets(self) -> dict[bytes, frozenset[bytes]]:
+        """The fields of a map that are sets, by name."""
+        self._refuse("map")
+        return {}
+
+    @property
+    def policy(self) -> str:
+        """What the key holds, by the name of the policy: "counter", "set" or "map"; "" for plain values and what was not found."""
+        return ""
+
+    def _refuse(self, what: str) -> None:
+        """Raises unless there is nothing, which is as good as an empty one."""
+        if self._held is not None:
+            held = f"a {self.policy}" if self.policy else "a plain value"
+            raise WrongMode(f"{self.key!r} holds {held}, no {what}", subject=self.key.decode(errors="replace"))
+
     def __repr__(self) -> str:
         held = self._held
         what = "not found" if held is None else f"{len(held)} siblings" if isinstance(held, tuple) else f"{len(held)} bytes"
         return f"<Entry {self.key!r}: {what}>"
+
+
+class TypedEntry(Entry):
+    """What a read found under a policy that knows types: its cells, with the kind and field of each."""
+
+    __slots__ = ("_fields", "_kinds")
+
+    def __init__(
+        self,
+        key: bytes,
+        held: tuple[bytes, ...] | None,
+        versions: bytes,
+        at: int,
+        context: bytes,
+        expires_ms: tuple[int, ...],
+        receipt: Receipt,
+        kinds: bytes,
+        fields: tuple[bytes, ...],
+    ) -> None:
+        super().__init__(key, held, versions, at, context, expires_ms, receipt)
+        self._kinds = kinds
+        self._fields = fields
+
+    @property
+    def policy(self) -> str:
+        """What the key holds."""
+        if self._held is None:
+            return ""
+        if any(self._fields):
+            return "map"
+        return "counter" if self._kinds[0] == Cell.COUNTER else "set"
+
+    @property
+    def value(self) -> bytes | None:
+        """A counter's number as digits; None when nothing was found. Raises `WrongMode` for a set or a map, which are no value."""
+        policy = self.policy
+        if policy in ("set", "map"):
+            way = "members" if policy == "set" else "registers, .counters and .sets"
+            raise WrongMode(f"{self.key!r} holds a {policy}: read .{way}", subject=self.key.decode(errors="replace"))
+        return self.values[0] if policy else None
+
+    @property
+    def number(self) -> int:
+        """What the counter holds."""
+        if self.policy != "counter":
+            self._refuse("counter")
+            return 0
+        return int(self.values[0])
+
+    @property
+    def members(self) -> frozenset[bytes]:
+        """What is in the set."""
+        if self.policy != "set":
+            self._refuse("set")
+        return frozenset(self.values)
+
+    @property
+    def registers(self) -> dict[bytes, bytes]:
+        """The map's values, by field."""
+        return dict(self._cells(Cell.REGISTER))
+
+    @property
+    def counters(self) -> dict[bytes, int]:
+        """The map's counters, by field."""
+        return {field: int(value) for field, value in self._cells(Cell.COUNTER)}
+
+    @property
+    def sets(self) -> dict[bytes, frozenset[bytes]]:
+        """The map's sets, by field."""
+        found: dict[bytes, set[bytes]] = {}
+        for field, value in self._cells(Cell.ELEMENT):
+            found.setdefault(field, set()).add(value)
+        return {field: frozenset(elements) for field, elements in found.items()}
+
+    def _cells(self, kind: Cell) -> list[tuple[bytes, bytes]]:
+        if self.policy != "map":
+            self._refuse("map")
+        cells = zip(self._kinds, self._fields, self.values, strict=True)
+        return [(field, value) for which, field, value in cells if which == kind]
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.key!r}: {self.policy or 'not found'}>"
 
 
 class PutResult:
@@ -103,6 +227,19 @@ class PutResult:
 
     def __repr__(self) -> str:
         return f"<PutResult {self.key!r}: version {self.version}>"
+
+
+class Incremented(PutResult):
+    """What an acknowledged increment became. `value` is what the counter held then, as far as the node that counted knew."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, key: bytes, versions: bytes, at: int, context: bytes, siblings: int, receipt: Receipt, value: int) -> None:
+        super().__init__(key, versions, at, context, siblings, receipt)
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<Incremented {self.key!r}: {self.value}>"
 
 
 def _offsets(at: int, count: int) -> range:

@@ -61,7 +61,7 @@ def held_bytes(replies: list[GroupReply]) -> int:
 
 
 def _size_bytes(reply: GroupReply) -> int:
-    return sum(map(len, reply.values))
+    return sum(map(len, reply.values)) + (sum(map(len, reply.fields)) if reply.fields else 0)
 
 
 def _cut(reply: GroupReply, bytes_max: int) -> Iterator[GroupReply]:
@@ -93,6 +93,8 @@ def _piece(reply: GroupReply, first: int, end: int, first_value: int, end_value:
         contexts=reply.contexts[first:end],
         expires_ms=reply.expires_ms[first_value:end_value],
         receipt=reply.receipt,
+        kinds=reply.kinds[first_value:end_value],
+        fields=reply.fields[first_value:end_value],
     )
     size_bytes = _size_bytes(piece)
     if size_bytes <= ANSWER_BYTES_MAX:

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 
 from kvproto.columns import ClusterInfo, MemberInfo, NamespaceInfo
 from kvproto.errors import UnknownNamespace
+from kvstore.core.policies.operations import Policy
+from kvstore.core.policies.registry import POLICIES
 from kvstore.core.ring import Ring
 from kvstore.storage.layout import split_store_key, store_key_prefix
 
 
 @dataclass(slots=True, frozen=True)
 class Space:
-    """A namespace with the store-key prefix of each partition."""
+    """A namespace with the store-key prefix of each partition, and what becomes of concurrent writes in it."""
 
     info: NamespaceInfo
     prefixes: tuple[bytes, ...]
+    policy: Policy
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,13 +41,20 @@ class RingView:
 
     __slots__ = ("me", "owner_sets", "preference", "ring", "set_of_partition", "spaces", "zones")
 
-    def __init__(self, me: str, ring: Ring, namespaces: tuple[NamespaceInfo, ...]) -> None:
+    def __init__(
+        self, me: str, ring: Ring, namespaces: tuple[NamespaceInfo, ...], policies: Mapping[str, Policy] | None = None
+    ) -> None:
+        """`policies` by the name of the namespace; needed where its policy is a function, which no name stands for."""
         self.me = me
         self.ring = ring
         self.zones = {member.id: member.zone for member in ring.members}
         self.preference = tuple(ring.owners_of(partition) for partition in range(ring.partitions))
         self.spaces = {
-            info.name: Space(info, tuple(store_key_prefix(partition, info.id) for partition in range(ring.partitions)))
+            info.name: Space(
+                info,
+                tuple(store_key_prefix(partition, info.id) for partition in range(ring.partitions)),
+                (policies or {}).get(info.name) or POLICIES[info.policy],
+            )
             for info in namespaces
         }
         # A namespace with fewer replicas than the ring's takes the first n of the preference list; sets are kept for each n in use.

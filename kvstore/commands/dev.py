@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shlex
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -18,7 +19,9 @@ from kvstore.commands.local_cluster import Death, LocalCluster
 from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_file
 from kvstore.commands.outcomes import Exit, chosen_output, output_option, print_event, run_command
 from kvstore.commands.waiting import STOP_SIGNALS, done_before, set_at_end_of_stdin, stop_on_signals
-from kvstore.config.loading import PRESETS
+from kvstore.config.loading import NAME, PRESETS
+from kvstore.config.values import DEFAULT_NAMESPACE
+from kvstore.core.policies.registry import POLICIES
 from kvstore.runtime import system_random
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
@@ -39,6 +42,7 @@ class DevOptions:
     output: str
     stop_with_parent: bool = False
     tls: bool = False
+    policies: Mapping[str, str] = field(default_factory=dict)
 
 
 @click.group(
@@ -47,6 +51,7 @@ class DevOptions:
     examples="""
 kv dev   three nodes on 7400, 7410 and 7420
 kv dev --nodes 5 --data ./cluster   kept; comes up again as it was
+kv dev --policy hits=counter --policy tags=set   namespaces for counters and sets
 kv dev stop n2 --data ./cluster   from another terminal
 """,
 )
@@ -60,6 +65,9 @@ kv dev stop n2 --data ./cluster   from another terminal
     help="First port; 0 finds free ones.",
 )
 @click.option("--preset", type=click.Choice(PRESETS), help="Preset of the default namespace; pa-ec for a new cluster.")
+@click.option(
+    "--policy", "policies", multiple=True, metavar="NAME=POLICY", help=f"A namespace with this policy: {', '.join(POLICIES)}."
+)
 @click.option("--tls", is_flag=True, help="With TLS: certificates are made below DATA/tls, and needed by clients.")
 @click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies; else it is left down.")
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="Stop cleanly when standard input ends.")
@@ -71,6 +79,7 @@ def dev(
     nodes: int | None,
     base_port: int,
     preset: str | None,
+    policies: tuple[str, ...],
     tls: bool,
     restart_dead: bool,
     stop_with_parent: bool,
@@ -83,8 +92,16 @@ def dev(
     """
     if ctx.invoked_subcommand is not None:
         return
-    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output), stop_with_parent, tls)
+    chosen = dict(map(_policy, policies))
+    options = DevOptions(nodes, base_port, data, preset, restart_dead, chosen_output(output), stop_with_parent, tls, chosen)
     run_command(lambda: run_dev(options), output=options.output)
+
+
+def _policy(text: str) -> tuple[str, str]:
+    name, _, policy = text.partition("=")
+    if not NAME.fullmatch(name) or name == DEFAULT_NAMESPACE or policy not in POLICIES:
+        raise click.UsageError(f"--policy {text!r} is not NAME=POLICY: a name but default, and one of {', '.join(POLICIES)}")
+    return name, policy
 
 
 async def run_dev(options: DevOptions) -> Exit:
@@ -114,7 +131,14 @@ async def _plan(root: Path, options: DevOptions) -> LocalCluster:
         raise ClusterError(f"kv dev is running on {root} already (pid {kept.get('supervisor_pid')})", subject=str(root))
     rng = system_random()
     layout = plan_layout(
-        root, nodes=options.nodes, base_port=options.base_port, preset=options.preset, rng=rng, tls=options.tls, kept=kept
+        root,
+        nodes=options.nodes,
+        base_port=options.base_port,
+        preset=options.preset,
+        rng=rng,
+        tls=options.tls,
+        policies=options.policies,
+        kept=kept,
     )
 
     def on_death(death: Death) -> None:

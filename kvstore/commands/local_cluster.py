@@ -135,6 +135,7 @@ class LocalCluster:
             "cluster_id": self.layout.cluster_id,
             "preset": self.layout.preset,
             "tls": self.layout.tls,
+            "policies": dict(self.layout.policies),
             "supervisor_pid": os.getpid() if self.control else None,
             "control": str(self.control) if self.control else None,
             "nodes": [{**node.row(), "state": node.state.value} for node in self._nodes.values()],

@@ -10,13 +10,14 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvproto.errors import ClusterError, UserError
 from kvstore.commands.dev_certificates import FOLDER, DevCertificates
 from kvstore.commands.ports import HTTP_OFFSET, find_free_port_pairs
 from kvstore.config.addresses import PORT_MAX
+from kvstore.config.values import DEFAULT_NAMESPACE_ID
 
 CLUSTER_FILE = "cluster.json"
 FORMAT = 1
@@ -52,13 +53,15 @@ class NodePlace:
 
 @dataclass(frozen=True, slots=True)
 class ClusterLayout:
-    """A local cluster before it runs: the settings that are the same everywhere and a place for each node."""
+    """A local cluster before it runs: the settings that are the same everywhere and a place for each node. `policies`: its
+    namespaces beside `default`, in the order of their ids, with their conflict policies."""
 
     root: Path
     cluster_id: str
     preset: str
     nodes: tuple[NodePlace, ...]
     tls: bool = False
+    policies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def certificates(self) -> DevCertificates | None:
@@ -82,6 +85,7 @@ def plan_layout(
     preset: str | None,
     rng: random.Random,
     tls: bool = False,
+    policies: Mapping[str, str] | None = None,
     kept: Mapping[str, object] | None = None,
 ) -> ClusterLayout:
     """Places for n1, n2, …: gRPC on `base_port` + 10 each and http one above, or free ports when it is 0.
@@ -106,7 +110,10 @@ def plan_layout(
         for number, port in enumerate(_ports(count, base_port, rng), start=1)
     )
     cluster_id = str(kept.get("cluster_id") or f"dev-{rng.getrandbits(64):016x}")
-    return ClusterLayout(root, cluster_id, preset or str(kept.get("preset") or "pa-ec"), places, tls or bool(kept.get("tls")))
+    kept_policies = kept.get("policies")
+    chosen = {**(kept_policies if isinstance(kept_policies, dict) else {}), **(policies or {})}
+    preset = preset or str(kept.get("preset") or "pa-ec")
+    return ClusterLayout(root, cluster_id, preset, places, tls or bool(kept.get("tls")), chosen)
 
 
 def _ports(count: int, base_port: int, rng: random.Random) -> Sequence[int]:
@@ -140,6 +147,10 @@ def render_config(layout: ClusterLayout, place: NodePlace) -> str:
         "[cluster.namespaces.default]",
         f"preset = {_quoted(layout.preset)}",
     ]
+    for number, (name, policy) in enumerate(layout.policies.items(), start=DEFAULT_NAMESPACE_ID + 1):
+        # Stated ids: a namespace that is added later must not shift those of the others.
+        head = f"[cluster.namespaces.{_quoted(name)}]"
+        lines += ["", head, f"id = {number}", f"preset = {_quoted(layout.preset)}", f"policy = {_quoted(policy)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ def check_node(config: NodeConfig, problems: Problems) -> None:
     _check_limits(config, problems)
     for namespace in config.cluster.namespaces.values():
         _check_quorums(namespace, config, problems)
+        _check_policy(namespace, problems)
 
 
 def _check_addresses(config: NodeConfig, problems: Problems) -> None:
@@ -112,3 +113,15 @@ def _check_quorums(namespace: NamespaceConfig, config: NodeConfig, problems: Pro
                 f"cluster.namespaces.{namespace.name}.{letter}",
                 f"{count}, but a key has {n} replicas (n = {namespace.n}, nodes = {nodes})",
             )
+
+
+def _check_policy(namespace: NamespaceConfig, problems: Problems) -> None:
+    key = f"cluster.namespaces.{namespace.name}"
+    module, colon, name = namespace.merge.partition(":")
+    if namespace.policy == "merge" and not (module and colon and name.isidentifier()):
+        problems.add(f"{key}.merge", f'policy merge needs a function, as "package.module:name", not {namespace.merge!r}')
+    for setting in ("merge", "samples"):
+        if namespace.policy != "merge" and getattr(namespace, setting):
+            problems.add(f"{key}.{setting}", f'only policy = "merge" has one; policy is {namespace.policy!r}')
+    if namespace.policy == "counter" and namespace.ttl_s is not None:
+        problems.add(f"{key}.ttl_s", "a counter does not expire: leave it away")

@@ -36,8 +36,7 @@ MODES = ("eventual",)
 MODES_PLANNED = ("linearizable",)
 PRESETS = ("pa-el", "pa-ec")
 PRESETS_PLANNED = ("pc-ec", "pc-el")
-POLICIES = ("siblings",)
-POLICIES_PLANNED = ("lww", "counter", "set", "map")
+POLICIES = ("siblings", "lww", "counter", "set", "map", "merge")
 STORAGES = ("disk",)
 STORAGES_PLANNED = ("memory",)
 DURABILITIES = ("fsync",)
@@ -222,7 +221,9 @@ def _read_namespace(table: Table, default: NamespaceConfig) -> NamespaceConfig:
         r=table.integer_or_none("r", minimum=1, maximum=REPLICAS_MAX),
         w=table.integer_or_none("w", minimum=1, maximum=REPLICAS_MAX),
         ttl_s=table.number_or_none("ttl_s", minimum=0.001, maximum=3.2e9),
-        policy=table.choice("policy", default.policy, available=POLICIES, planned=POLICIES_PLANNED),
+        policy=table.choice("policy", default.policy, available=POLICIES),
+        merge=table.text("merge"),
+        samples=table.texts("samples"),
         storage=table.choice("storage", default.storage, available=STORAGES, planned=STORAGES_PLANNED),
         durability=table.choice("durability", default.durability, available=DURABILITIES, planned=DURABILITIES_PLANNED),
         quota_operations_per_s=table.integer("quota_operations_per_s", default.quota_operations_per_s, minimum=0, maximum=1 << 40),

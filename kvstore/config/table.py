@@ -20,6 +20,7 @@ KINDS: Mapping[type, str] = {
     float: "a number",
     bool: "true or false",
     dict: "a table",
+    list: "a list",
 }
 
 
@@ -78,6 +79,14 @@ class Table:
         if required and not value and (name not in self._values or self._values[name] == ""):
             self.problem(name, "required, and not set")
         return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings, empty when it is not set."""
+        value = self._typed(name, list, [])
+        if not all(isinstance(one, str) for one in value):
+            self.problem(name, "must be a list of texts in quotes")
+            return ()
+        return tuple(value)
 
     def flag(self, name: str, default: bool) -> bool:
         """A boolean."""

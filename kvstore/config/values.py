@@ -26,7 +26,8 @@ JsonValue = str | int | float | bool | None | dict[str, "JsonValue"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceConfig:
-    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. A quota is what all
+    """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. `merge`: with that
+    policy, the function as `package.module:name`, and `samples`, the values that its laws are tried on (text). A quota is what all
     clients together may use of it a second, 0: as much as there is; each node grants an equal part."""
 
     id: int = DEFAULT_NAMESPACE_ID
@@ -38,6 +39,8 @@ class NamespaceConfig:
     w: int | None = None
     ttl_s: float | None = None
     policy: str = "siblings"
+    merge: str = ""
+    samples: tuple[str, ...] = ()
     storage: str = "disk"
     durability: str = "fsync"
     quota_operations_per_s: int = 0

@@ -15,6 +15,7 @@ from xxhash import xxh3_64_intdigest
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
+from kvstore.coordinator.operations import VALUED, check_fields, check_kind
 
 
 class Story(Protocol):
@@ -28,6 +29,9 @@ TTL_MS_MAX = 3_200_000_000_000
 """A hundred years, as in the configuration. An expiry is stored in 64 bits."""
 
 
+TYPED = frozenset(Kind) - {Kind.GET, Kind.PUT, Kind.DELETE}
+"""Kinds of operations on counters, sets and maps."""
+
 SLOPPY_PRESETS = frozenset(("pa-el", "pa-ec"))
 
 
@@ -38,6 +42,11 @@ class Limits:
     key_bytes_max: int = 4096
     value_bytes_max: int = 1024 * 1024
     siblings_max: int = 100
+
+    @property
+    def typed_bytes_max(self) -> int:
+        """Of a counter, set or map with everything that is remembered of it; it travels as a whole with every write."""
+        return 4 * self.value_bytes_max
 
 
 @dataclass(slots=True)
@@ -117,8 +126,12 @@ def plan(view: RingView, index: int, group: OperationGroup, limits: Limits) -> t
     """The group's sub-batches, and the replies to what is refused at once. Never raises: a group refused whole is one reply."""
     try:
         space = view.space(group.namespace)
+        if group.kind is not Kind.GET:
+            check_kind(space.info, group.kind, (other.info for other in view.spaces.values()))
         need = needed(space.info, group)
         _check_columns(group)
+        if group.fields or group.kind in TYPED:
+            check_fields(space.info, group)
     except KvError as error:
         return [], [GroupReply(index, error=error)]
     keys = group.keys
@@ -169,7 +182,8 @@ def _check_columns(group: OperationGroup) -> None:
     if not count:
         raise BadRequest("a group without keys")
     columns = [
-        ("values", len(group.values), (count,) if group.kind is Kind.PUT else (0,)),
+        ("values", len(group.values), (count,) if group.kind in VALUED else (0,)),
+        ("amounts", len(group.amounts), (count,) if group.kind is Kind.INCREMENT else (0,)),
         ("contexts", len(group.contexts), (0, count)),
         ("request_ids", len(group.request_ids), (0, count * REQUEST_ID_BYTES)),
         ("ttls_ms", len(group.ttls_ms), (0, 1, count)),
@@ -218,5 +232,14 @@ def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
                     limit=limits.value_bytes_max,
                     actual=len(value),
                     subject="value",
+                )
+    if group.fields and max(map(len, group.fields)) > limits.key_bytes_max:
+        for position, name in enumerate(group.fields):
+            if len(name) > limits.key_bytes_max:
+                refused[position] = TooLarge(
+                    f"the field's name has {len(name)} bytes, at most {limits.key_bytes_max} are allowed",
+                    limit=limits.key_bytes_max,
+                    actual=len(name),
+                    subject="field",
                 )
     return refused

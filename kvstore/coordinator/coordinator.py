@@ -297,7 +297,8 @@ class Coordinator:
                 unknown = unknown or failure.may_have_applied
                 if unknown and not reading and not group.request_ids:
                     break  # without a request id a second attempt could be a second write
-                group.attempt += 1
+                if failure.may_have_applied or group.kind is not Kind.INCREMENT:
+                    group.attempt += 1  # of an increment it says that it may have been executed
                 continue
             for reply in replies:
                 told = positions if reply.positions is None else [positions[at] for at in reply.positions]
@@ -349,4 +350,6 @@ def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
         w=group.w,
         explain=group.explain,
         attempt=group.attempt,
+        fields=take(group.fields),  # type: ignore[arg-type]
+        amounts=take(group.amounts),  # type: ignore[arg-type]
     )

@@ -14,7 +14,7 @@ from kvproto.columns import GroupReply
 from kvproto.errors import DeadlineExceeded, KvError, NotOwner
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import SubBatch, part_of
-from kvstore.coordinator.entries import Columns
+from kvstore.coordinator.entries import columns_for
 from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.read_round import ReadRound
@@ -189,7 +189,7 @@ class GetCoordinator:
                 emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), count)
                 continue
             now_ms = self._clock.now_ms()
-            columns = Columns()
+            columns = columns_for(sub.space.policy)
             for position in range(tally.size) if positions is None else positions:
                 columns.add(round_.merged(position), now_ms)
             reply = columns.reply(sub.group_index, sub.original(positions))
@@ -200,7 +200,7 @@ class GetCoordinator:
                 acknowledged,
                 now_ms=now_ms,
                 durable=self._durable,
-                explanation=round_.notes,
+                explanation=[*round_.notes, *columns.failures] if columns.failures else round_.notes,
                 hedged=round_.hedged,
                 degraded=tally.need < sub.need,
                 hinted=acknowledged != list(answered),

@@ -16,6 +16,8 @@ from xxhash import xxh3_64_intdigest
 from kvproto.columns import REQUEST_ID_BYTES, Kind
 from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
 from kvstore.coordinator.batch import Limits, SubBatch
+from kvstore.coordinator.operations import operations_of
+from kvstore.coordinator.policy_minting import PolicyMint, PolicyMinted, PutAside, Renamed
 from kvstore.core.hlc import HybridClock
 from kvstore.core.record import (
     Minted,
@@ -37,10 +39,21 @@ from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.store import Store
 
 SIBLING_OVERHEAD_BYTES = 160
+PLAIN_POLICIES = frozenset(("siblings", "merge"))
+"""Their writes are puts and deletes of versions.py; the others say themselves what a write makes of a record."""
+
+EXPIRING = frozenset((Kind.PUT, Kind.ADD, Kind.ASSIGN))
+"""Kinds of operations for which the namespace's time to live holds."""
+
 GROWN_BYTES_MAX = 32 * 1024 * 1024
 """Of records with siblings that one batch may mint: a write of a few bytes beside large siblings is as large as they are."""
 
 T = TypeVar("T")
+
+
+def _item_of(store_key: bytes, base: bytes | None) -> int:
+    """`items_of`, for one: a batch of large bases is not held for it."""
+    return 0 if base is None else xxh3_64_intdigest(base, xxh3_64_intdigest(store_key))
 
 
 class MintedColumns:
@@ -49,7 +62,8 @@ class MintedColumns:
     `pairs`: those that are new here; `before`: the items (core/merkle) of what they were built on, where there are trees. `counts`:
     siblings held afterwards. `unseen`: positions whose contexts name writes that have
     to be fetched first. `caught_up`: what the others hold was merged first, and contexts that still name more are taken as they
-    are.
+    are. `values`: of increments, what their counters hold then, in
+    digits.
     """
 
     __slots__ = (
@@ -65,6 +79,7 @@ class MintedColumns:
         "records",
         "refused",
         "unseen",
+        "values",
     )
 
     def __init__(self, keys: list[bytes], positions: Sequence[int], dots: list[bytes], *, caught_up: bool) -> None:
@@ -78,6 +93,7 @@ class MintedColumns:
         self.before: list[int] = []
         self.contexts: list[bytes] = []
         self.counts: Sequence[int] = ()
+        self.values: Sequence[bytes] = ()
         self.refused: list[tuple[int, KvError]] = []
         self.unseen: list[int] = []
 
@@ -125,10 +141,16 @@ class Minter:
 
     def mint(self, sub: SubBatch, wanted: Sequence[int], *, caught_up: bool = False) -> MintedColumns:
         """Mints and stages the writes at the positions `wanted` of `sub`. Raises `KvError` if none of them was minted."""
+        if self._store.is_rebuilding and not caught_up and len(sub.owners.nodes) > 1:
+            # What we hold may be less than what we acknowledged: the others say first what these writes are to replace.
+            out = MintedColumns([], [], [], caught_up=False)
+            out.unseen = list(wanted)
+            return out
         size_bytes = sum(map(len, sub.group.values)) + SIBLING_OVERHEAD_BYTES * len(wanted)
         self._store.admit(len(wanted), size_bytes)
         first = self._ledger.reserve(len(wanted))
-        return self._mint(sub, wanted, first, caught_up)
+        by_policy = sub.space.info.policy not in PLAIN_POLICIES
+        return (self._mint_by_policy if by_policy else self._mint)(sub, wanted, first, caught_up)
 
     def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
         """The loop over a batch: nothing in it but what each write needs. The unusual ones leave it for the general path."""
@@ -145,17 +167,11 @@ class Minter:
         actor = self._ledger.actor
         dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
         out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
-        if store.is_rebuilding and not caught_up and len(sub.owners.nodes) > 1:
-            # What we hold may be less than what we acknowledged: the others say first what these writes are to replace.
-            out.unseen = list(wanted)
-            out.settle([None] * len(keys), {})
-            return out
         lost: list[int] = []
         durable = store.durable_in_turn(keys, lost)
         pending, stage, retries_max = store.pending.get, store.stage, self._retry_ids_max
         records: list[bytes | None] = []
-        pairs, before = out.pairs, out.before
-        tracked, hashed = store.forest is not None, xxh3_64_intdigest
+        pairs, before, tracked = out.pairs, out.before, store.forest is not None
         unusual: dict[int, Minted] = {}
         rows = zip(keys, dots, ids, durable, values, tokens, self._expiries(sub, at, now_ms))  # noqa: B905 - some repeat for ever
         for store_key, dot, request_id, held, value, token, expires_ms in rows:
@@ -182,10 +198,71 @@ class Minter:
             stage(store_key, record)
             records.append(record)
             pairs.append((store_key, record))
-            if tracked:  # items_of, for one; a batch of large bases is not held for it
-                before.append(0 if base is None else hashed(base, hashed(store_key)))
+            if tracked:
+                before.append(_item_of(store_key, base))
         out.settle(records, unusual)
         return out
+
+    def _mint_by_policy(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
+        """As `_mint`, where the namespace's policy says what a record becomes (policy_minting.py)."""
+        group, store = sub.group, self._store
+        now_ms = self._clock.now_ms()
+        at = [sub.at()[position] for position in wanted]
+        keys = [sub.store_keys[position] for position in wanted]
+        ids = _request_ids(group.request_ids or self._own_ids(now_ms, len(group.keys)), at)
+        tokens: Iterable[bytes] = _taken(group.contexts, at) if group.contexts else repeat(b"")
+        actor = self._ledger.actor
+        dots = [actor + count.to_bytes(8, "big") for count in range(counter, counter + len(keys))]
+        out = MintedColumns(keys, wanted, dots, caught_up=caught_up)
+        lost: list[int] = []
+        durable = store.durable_in_turn(keys, lost)
+        mint = PolicyMint(
+            sub.space.policy,
+            attempt=group.attempt,
+            hlc=self._hlc.stamp(now_ms),
+            cutoff_ms=max(0, now_ms - self._retry_window_ms),
+            retries_max=self._retry_ids_max,
+            bytes_max=self._limits.typed_bytes_max,
+            caught_up=caught_up,
+        ).mint
+        records: list[bytes | None] = []
+        minted: dict[int, PolicyMinted] = {}
+        rows = zip(keys, dots, ids, durable, tokens, self._expiries(sub, at, now_ms), operations_of(group, at))  # noqa: B905 - as above
+        for index, (store_key, dot, request_id, held, token, expires_ms, operation) in enumerate(rows):
+            try:
+                base = store.pending.get(store_key) or held
+                if base is None and index in lost:
+                    store.latest(store_key)  # raises `RecordLost`
+                if out.grown_bytes > GROWN_BYTES_MAX:
+                    raise _too_much_at_once()
+                one = mint(base, dot, request_id, expires_ms, token, operation)
+            except PutAside:
+                out.unseen.append(wanted[index])
+            except (KvError, Renamed, ValueError) as error:
+                out.refused.append((wanted[index], self._refusal(error)))
+            else:
+                minted[index] = one
+                records.append(one.record)
+                if one.fresh:
+                    out.grown_bytes += len(one.record)
+                    store.stage(store_key, one.record)
+                    out.pairs.append((store_key, one.record))
+                    if store.forest is not None:
+                        out.before.append(_item_of(store_key, base))
+                continue
+            records.append(None)
+        out.settle(records, dict(minted))
+        if group.kind is Kind.INCREMENT:
+            out.values = [b"%d" % one.total for one in minted.values()]
+        return out
+
+    def _refusal(self, error: Exception) -> KvError:
+        if isinstance(error, KvError):
+            return error
+        if isinstance(error, Renamed):
+            self._ledger.begin_epoch()
+            return _renamed()
+        return BadRequest(str(error), subject="context")
 
     def _mint_unusual(
         self,
@@ -245,7 +322,7 @@ class Minter:
         ttls = sub.group.ttls_ms
         if len(ttls) > 1:
             return [now_ms + ttls[index] if ttls[index] else 0 for index in at]
-        ttl_ms = ttls[0] if ttls else sub.space.info.ttl_ms if sub.group.kind is Kind.PUT else 0
+        ttl_ms = ttls[0] if ttls else sub.space.info.ttl_ms if sub.group.kind in EXPIRING else 0
         return repeat(now_ms + ttl_ms if ttl_ms else 0)
 
     def _own_ids(self, now_ms: int, count: int) -> bytes:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from kvproto.columns import GroupReply
 from kvproto.errors import KvError, NotOwner, RecordLost
 from kvstore.coordinator.batch import SubBatch
-from kvstore.coordinator.minting import MintedColumns, Minter, names_more
+from kvstore.coordinator.minting import PLAIN_POLICIES, MintedColumns, Minter, names_more
 from kvstore.coordinator.outcomes import Emit, nobody_holds, not_met, out_of_reach, receipt
 from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
 from kvstore.coordinator.seats import Seats
@@ -213,8 +213,9 @@ class PutCoordinator:
             error = not_met(sub, tally, at, timed_out=False, applied=True)
             emit(GroupReply(sub.group_index, positions=self._original(sub, minted, positions), error=error), count)
             return
-        dots, contexts, counts = minted.dots, minted.contexts, minted.counts
+        dots, contexts, counts, values = minted.dots, minted.contexts, minted.counts, minted.values
         if positions is not None:
+            values = [values[at] for at in positions] if values else ()
             dots = [dots[at] for at in positions]
             contexts = [contexts[at] for at in positions]
             counts = [counts[at] for at in positions]
@@ -237,6 +238,7 @@ class PutCoordinator:
             versions=b"".join(dots),
             contexts=contexts,
             receipt=told,
+            values=values,
         )
         emit(reply, count)
 
@@ -289,7 +291,7 @@ class PutCoordinator:
         wanted, later = wanted[:end], wanted[end:]
         for position, context in zip(wanted, contexts, strict=False):
             gone = self._unseen_here(sub.store_keys[position], context)
-            if gone:
+            if gone and sub.space.info.policy in PLAIN_POLICIES:  # the others refuse what they cannot see
                 tokens[original[position]] = _without(context, gone)
         # A group of its own: the client's may be sent again, and other sub-batches read it.
         again = replace(sub, group=replace(sub.group, contexts=tokens))

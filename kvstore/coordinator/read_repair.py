@@ -15,8 +15,9 @@ from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.seats import Seats
+from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
-from kvstore.core.record import EMPTY_RECORD, merge_records
+from kvstore.core.record import EMPTY_RECORD
 from kvstore.storage.store import Store
 from kvstore.transport.peers import StoreChunk
 
@@ -56,7 +57,7 @@ class ReadRepair:
             merged = held[position]
             for record in differing.values():
                 if record is not None:
-                    merged = record if merged is None else merge_records(merged, record)
+                    merged = record if merged is None else join_records(sub.space.policy, merged, record)
             store_key = sub.store_keys[position]
             if position in lost:
                 # Every other home replica vouches for what it holds, be it nothing; where there is no other, nobody does.

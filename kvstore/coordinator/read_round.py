@@ -9,8 +9,9 @@ from kvstore.coordinator.allowance import Allowance
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.replicas import LocalAnswer
 from kvstore.coordinator.seats import Seats
+from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
-from kvstore.core.record import merge_records, verify
+from kvstore.core.record import verify
 from kvstore.transport.peers import FetchChunk
 
 
@@ -118,5 +119,5 @@ class ReadRound:
         record = self.records[position]
         for other in self.others.get(position, {}).values():
             if other is not None:
-                record = other if record is None else merge_records(record, other)
+                record = other if record is None else join_records(self.sub.space.policy, record, other)
         return record

@@ -17,10 +17,11 @@ from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
-from kvstore.coordinator.entries import Columns
+from kvstore.coordinator.entries import columns_for
 from kvstore.coordinator.outcomes import receipt
 from kvstore.core.page import Page
-from kvstore.core.record import merge_records, verify
+from kvstore.core.policies.registry import join_records
+from kvstore.core.record import verify
 from kvstore.runtime import Clock
 from kvstore.storage.replica import Replica
 from kvstore.transport.peers import PeerTransport
@@ -80,7 +81,7 @@ class ScanCoordinator:
                 if horizon is not None and key > horizon:
                     break
                 held = merged.get(key)
-                merged[key] = record if held is None else merge_records(held, record)
+                merged[key] = record if held is None else join_records(space.policy, held, record)
         if horizon is not None:
             merged.setdefault(horizon, b"")
         keys = sorted(merged)
@@ -160,7 +161,7 @@ class ScanCoordinator:
     ) -> tuple[ScanPage, int]:
         """The live keys among the merged ones, at most `left` if the query has a limit."""
         now_ms = self._clock.now_ms()
-        columns = Columns()
+        columns = columns_for(space.policy)
         shown: list[bytes] = []
         for key, record in zip(keys, records, strict=True):
             if not record:
@@ -186,7 +187,9 @@ class ScanCoordinator:
             versions=b"".join(columns.versions),
             contexts=columns.contexts,
             expires_ms=columns.expires_ms if columns.expiring else (),
-            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable, degraded=degraded),
+            receipt=receipt(sub, answered, now_ms=now_ms, durable=self._durable, degraded=degraded, explanation=columns.failures),
+            kinds=bytes(columns.kinds),
+            fields=columns.fields,
         )
         return page, len(shown)
 

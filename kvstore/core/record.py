@@ -208,6 +208,15 @@ def read_single(record: bytes, now_ms: int) -> tuple[bytes | None, bytes, bytes,
     return record[at + _SIBLING_BYTES :], dot, token, expires_ms
 
 
+def usual_sibling(record: bytes) -> tuple[int, bytes | None] | None:
+    """(hlc, value) of a record with one vector row and one sibling, value None for a tombstone; None for any other record."""
+    if record[5:10] != _USUAL:
+        return None
+    at = 37 + _RETRY_BYTES * record[10]
+    _, _, hlc, _, flags, _ = _SIBLING.unpack_from(record, at)
+    return hlc, None if flags & _TOMBSTONE else record[at + _SIBLING_BYTES :]
+
+
 def read_siblings(record: bytes, now_ms: int) -> tuple[list[Sibling], bytes]:
     """The live siblings (neither tombstones nor expired), each write once, and the context token of the whole record."""
     decoded = decode(record)

@@ -199,8 +199,9 @@ class World(Faults):
         """Installs the newest ring on a node that runs."""
         if self.ring is not None:
             local = self.local(name)
-            spaces = local.ring.view.spaces.values()
-            local.ring.view = RingView(name, self.ring, tuple(space.info for space in spaces))
+            spaces = local.ring.view.spaces
+            policies = {of: space.policy for of, space in spaces.items()}
+            local.ring.view = RingView(name, self.ring, tuple(space.info for space in spaces.values()), policies)
 
     async def wait_linked(self, timeout_s: float = LINKED_S_MAX) -> None:
         """Returns once every running node has a link to every other one that runs. Raises `TimeoutError`."""

@@ -24,6 +24,9 @@ _QUARANTINED = SYSTEM_PREFIX + b"q"
 
 _PREFIX = Struct(">HI")
 
+NAMESPACE_AT = slice(2, PREFIX_BYTES)
+"""Where a store key has the id of its namespace."""
+
 Range = tuple[bytes, bytes]
 """start <= key < end."""
 

@@ -14,10 +14,12 @@ from itertools import chain
 from kvproto.errors import KvError, RecordLost, StorageError
 from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
 from kvstore.core.merkle.tree import items_of
+from kvstore.core.policies.operations import Policy
+from kvstore.core.policies.registry import join_records
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import prefix_successor, quarantine_key
+from kvstore.storage.layout import NAMESPACE_AT, prefix_successor, quarantine_key
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
@@ -39,8 +41,11 @@ class Store:
         cache_bytes_max: int,
         on_quarantine: Callable[[bytes], None] = lambda store_key: None,
         forest: Forest | None = None,
+        joins: Mapping[bytes, Policy] | None = None,
     ) -> None:
-        """`forest`: the hash trees of its records, if anybody compares them; they change with each commit that completes."""
+        """`forest`: the hash trees of its records, if anybody compares them; they change with each commit that completes. `joins`:
+        by the four bytes of a namespace's id in a store key, the policies whose join is not the usual merge."""
+        self._joins = joins or {}
         self.forest = forest
         self.is_rebuilding = False
         """Whether records of this node are lost, nobody knows which: what is held or not held here is then no vote."""
@@ -240,7 +245,8 @@ class Store:
         Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
         durable. `intact`: a checksum over all of the records was verified, so that each need not be. `beside` as in `commit`.
         """
-        if intact and len(set(store_keys)) == len(store_keys):
+        usual = not self._joins or self._joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])
+        if intact and usual and len(set(store_keys)) == len(store_keys):
             before: list[int] | None = None if self.forest is None else []
             pairs = self._overwritten(store_keys, records, before)
             if pairs is not None:
@@ -288,7 +294,7 @@ class Store:
                 continue
             try:
                 held = self.latest(store_key)
-                merged = record if held is None else merge_records(held, record)
+                merged = record if held is None else self._join(store_key, held, record)
             except (RecordLost, DamagedRecord):
                 refused.append(position)
                 continue
@@ -313,7 +319,7 @@ class Store:
         except RecordLost:
             held = None
         if held is not None:
-            record = merge_records(held, record)
+            record = self._join(store_key, held, record)
         self.stage(store_key, record)
         self.commit([(store_key, record)], done, before=items_of([store_key], [held]))
 
@@ -335,6 +341,10 @@ class Store:
             whole = [(store_key, record) for store_key, record in records if record is not None]
             if len(whole) == len(records):  # else a record is damaged, and nobody has noticed yet
                 self.forest.check(prefix, whole)
+
+    def _join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
+        policy = self._joins.get(store_key[NAMESPACE_AT])
+        return merge_records(held, new) if policy is None else join_records(policy, held, new)
 
     def _load(self, store_key: bytes) -> bytes | None:
         self.misses += 1

@@ -74,7 +74,7 @@ class RequestMeter:
         meter.ok += count
         if reply.receipt is not None:
             self.acknowledged[kind].add(len(reply.receipt.acknowledged), count)
-        if kind is Kind.GET:
+        if kind is Kind.GET and not reply.kinds:  # the elements of a set are no siblings
             if not reply.counts:
                 self.siblings.add(1, count)
             else:

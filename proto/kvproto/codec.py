@@ -69,6 +69,8 @@ def encode_batch(
                 w=group.w,
                 explain=group.explain,
                 attempt=group.attempt,
+                fields=group.fields,
+                amounts=group.amounts,
             )
             for group in groups
         ],
@@ -92,6 +94,8 @@ def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
             w=group.w,
             explain=group.explain,
             attempt=group.attempt,
+            fields=group.fields,
+            amounts=group.amounts,
         )
         for group in message.groups
     ]
@@ -189,6 +193,8 @@ def encode_replies(
                 expires_ms=reply.expires_ms,
                 receipt=None if reply.receipt is None else encode_receipt(reply.receipt),
                 error=None if reply.error is None else encode_error(reply.error, trace_id),
+                kinds=reply.kinds,
+                fields=reply.fields,
             )
         )
     return message
@@ -207,6 +213,8 @@ def decode_replies(message: key_value_pb2.BatchReply) -> list[GroupReply]:
             expires_ms=reply.expires_ms,
             receipt=decode_receipt(reply.receipt) if reply.HasField("receipt") else None,
             error=decode_error(reply.error) if reply.HasField("error") else None,
+            kinds=reply.kinds,
+            fields=reply.fields,
         )
         for reply in message.replies
     ]
@@ -259,6 +267,8 @@ def encode_page(page: ScanPage, trace_id: bytes = b"") -> key_value_pb2.ScanRepl
         expires_ms=page.expires_ms,
         receipt=None if page.receipt is None else encode_receipt(page.receipt),
         error=None if page.error is None else encode_error(page.error, trace_id),
+        kinds=page.kinds,
+        fields=page.fields,
     )
 
 
@@ -273,6 +283,8 @@ def decode_page(message: key_value_pb2.ScanReply) -> ScanPage:
         expires_ms=message.expires_ms,
         receipt=decode_receipt(message.receipt) if message.HasField("receipt") else None,
         error=decode_error(message.error) if message.HasField("error") else None,
+        kinds=message.kinds,
+        fields=message.fields,
     )
 
 

@@ -23,6 +23,19 @@ class Kind(IntEnum):
     GET = 1
     PUT = 2
     DELETE = 3
+    INCREMENT = 90
+    ADD = 91
+    REMOVE = 92
+    ASSIGN = 93
+    DISCARD = 94
+
+
+class Cell(IntEnum):
+    """What one value of a key with a policy is; the numbers are those of `kvstore.core.policies.operations.Kind`."""
+
+    REGISTER = 1
+    COUNTER = 2
+    ELEMENT = 3
 
 
 class Level(IntEnum):
@@ -52,6 +65,8 @@ class OperationGroup:
     w: int = 0
     explain: bool = False
     attempt: int = 0
+    fields: Sequence[bytes] = ()
+    amounts: Sequence[int] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -87,6 +102,8 @@ class GroupReply:
     expires_ms: Sequence[int] = ()
     receipt: Receipt | None = None
     error: KvError | None = None
+    kinds: bytes = b""
+    fields: Sequence[bytes] = ()
 
 
 @dataclass(slots=True)
@@ -117,6 +134,8 @@ class ScanPage:
     expires_ms: Sequence[int] = ()
     receipt: Receipt | None = None
     error: KvError | None = None
+    kinds: bytes = b""
+    fields: Sequence[bytes] = ()
 
 
 @dataclass(slots=True, frozen=True)

@@ -21,6 +21,7 @@ class FakeEntry:
     context: bytes
     expires_at: float | None = None
     receipt: Receipt = RECEIPT
+    policy: str = ""
 
     @property
     def found(self) -> bool:

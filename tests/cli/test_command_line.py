@@ -246,7 +246,7 @@ def test_tables_keep_whole_rows_in_narrow_terminals(kv: Kv, monkeypatch: pytest.
     assert max(map(len, kv("get", "--help").text.splitlines())) < 80
 
 
-@pytest.mark.parametrize("name", ["cas", "incr", "lock", "namespace"])
+@pytest.mark.parametrize("name", ["cas", "lock", "namespace"])
 def test_a_command_that_no_node_can_serve_yet_says_what_it_needs(kv: Kv, name: str) -> None:
     refused = kv(name, "a", "b", "-o", "json")
     assert (refused.code, refused.error["code"], refused.error["subject"]) == (2, "WRONG_MODE", name)

@@ -116,3 +116,18 @@ def test_a_cluster_without_tls_has_no_certificates(tmp_path: Path) -> None:
     planned.write_configs()
     assert planned.certificates is None and not (tmp_path / "tls").exists()
     assert load_config(planned.nodes[0].config).tls is None
+
+
+def test_namespaces_with_policies_are_kept_and_more_may_come(tmp_path: Path) -> None:
+    first = plan_layout(tmp_path, nodes=1, base_port=7400, preset=None, rng=random.Random(1), policies={"tags": "set"})
+    kept: dict[str, object] = {"policies": dict(first.policies), "nodes": [{}]}
+    again = plan_layout(
+        tmp_path, nodes=1, base_port=7400, preset=None, rng=random.Random(1), policies={"hits": "counter"}, kept=kept
+    )
+    again.write_configs()
+    spaces = load_config(again.nodes[0].config).cluster.namespaces
+    assert {name: (space.id, space.policy) for name, space in spaces.items()} == {
+        "default": (1, "siblings"),
+        "tags": (2, "set"),
+        "hits": (3, "counter"),
+    }

@@ -24,26 +24,25 @@ SETTINGS = ClusterConfig(
     partitions=16,
     namespaces={"default": NamespaceConfig(), USERS: NamespaceConfig(id=2, name=USERS)},
 )
-EMBEDDED = "embedded::memory:contract"
+EMBEDDED = "embedded::memory:contract?namespaces=users"
 
 
 class Backend:
     """Makes clients of one store; `pass_time` lets what lives for so many seconds expire."""
 
-    def __init__(self, make: Callable[..., AnyClient], pass_time: Callable[[float], Awaitable[None]], *, has_users: bool) -> None:
+    def __init__(self, make: Callable[..., AnyClient], pass_time: Callable[[float], Awaitable[None]]) -> None:
         self.client = make
         self.pass_time = pass_time
-        self.has_users = has_users
 
 
 class NodesThread:
     """Three real nodes on a loop of their own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, settings: ClusterConfig = SETTINGS) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
-        self.nodes = Nodes(root, ("n1", "n2", "n3"), settings=SETTINGS)
+        self.nodes = Nodes(root, ("n1", "n2", "n3"), settings=settings)
         self.run(self.nodes.start())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -89,10 +88,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
             store.clock.advance(seconds)
 
         make = kind(lambda **o: FakeAsyncClient(store=store, **o), lambda **o: FakeClient(store=store, **o))
-        return Backend(make, advance, has_users=True)
+        return Backend(make, advance)
     url = request.getfixturevalue("embedded") if what == "embedded" else _seeds(request.getfixturevalue("nodes"))
     make = kind(lambda **o: kvclient.open_async(url, **o), lambda **o: kvclient.open(url, **o))
-    return Backend(make, asyncio.sleep, has_users=what == "nodes")
+    return Backend(make, asyncio.sleep)
 
 
 def _seeds(running: NodesThread) -> str:
@@ -152,8 +151,6 @@ async def test_many_keys_at_once(backend: Backend, key: str) -> None:
 
 
 async def test_namespaces_are_apart(backend: Backend, key: str) -> None:
-    if not backend.has_users:
-        pytest.skip("an embedded store has one namespace")
     async with backend.client() as client:
         users = client.namespace(USERS)
         await users.put(key, b"there")

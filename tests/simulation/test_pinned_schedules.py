@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from kvchaos.simulation.bugs import BUGS
-from kvchaos.simulation.generate import generate
 from kvchaos.simulation.report import explain
 from kvchaos.simulation.run import run
+from kvchaos.simulation.scenarios import SCENARIOS
 from kvchaos.simulation.schedule import from_json
 from kvchaos.simulation.timeline import LINES_MAX
 
@@ -44,7 +44,7 @@ def test_every_bug_has_its_schedule() -> None:
 @pytest.mark.parametrize("bug", sorted(file.stem for file in FILES if file.parent.name == "planted"))
 def test_a_planted_bug_is_found_by_ordinary_seeds_and_shrunk_to_a_short_timeline(bug: str) -> None:
     for seed in range(SEEDS_MAX):
-        schedule = generate(seed)
+        schedule = SCENARIOS[BUGS[bug].scenario](seed)
         found = run(schedule, bug=bug)
         if not found.is_ok:
             report = explain(schedule, found.violations[0].promise, bug=bug)

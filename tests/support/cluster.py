@@ -276,6 +276,7 @@ class Answer:
                 told.expires_ms = [next(expiries) for _ in range(told.count)] if reply.expires_ms else []
             else:
                 told.versions = [next(versions)]
+                told.values = [next(values)] if reply.values else []  # of increments
 
     async def complete(self) -> Answer:
         """Waits for the last part."""

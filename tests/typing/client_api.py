@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_type
 
 import kvclient
-from kvclient import AsyncClient, BatchError, Client, ClientStats, Entry, KvError, Level, PutResult, Receipt
+from kvclient import AsyncClient, BatchError, Client, ClientStats, Entry, Incremented, KvError, Level, PutResult, Receipt
 from kvclient.blocking import Namespace
 from kvclient.namespace import AsyncNamespace
 from kvclient.testing import FakeAsyncClient, FakeClient
@@ -47,11 +47,44 @@ async def check_async() -> None:
     assert_type(kvclient.open_async("embedded:/path"), AsyncClient)
 
 
+async def check_types() -> None:
+    """Counters, sets and maps."""
+    async with AsyncClient("127.0.0.1:7400") as client:
+        space = client.namespace("hits")
+        done = await space.increment("k", 5, field="f", level="quorum", timeout_s=1)
+        assert_type(done, Incremented)
+        assert_type(done.value, int)
+        assert_type(done.version, str)
+        assert_type(await space.decrement(b"k"), Incremented)
+        assert_type(await space.increment_many({"a": 1}), dict[str, Incremented])
+        assert_type(await space.increment_many({b"a": 1}), dict[bytes, Incremented])
+        assert_type(await space.count("k", field=b"f"), int)
+        assert_type(await space.add("k", "a", b"b", ttl_s=5), PutResult)
+        assert_type(await space.remove("k", "a", context=b""), PutResult)
+        assert_type(await space.members("k"), frozenset[bytes])
+        assert_type(await space.contains("k", "a"), bool)
+        assert_type(await space.put_field("k", "f", b"v"), PutResult)
+        assert_type(await space.put_fields("k", {"f": b"v"}), dict[str, PutResult])
+        assert_type(await space.get_field("k", "f"), bytes | None)
+        assert_type(await space.delete_field("k", "f"), PutResult)
+        entry = await space.get("k")
+        assert_type(entry.policy, str)
+        assert_type(entry.number, int)
+        assert_type(entry.members, frozenset[bytes])
+        assert_type(entry.registers, dict[bytes, bytes])
+        assert_type(entry.counters, dict[bytes, int])
+        assert_type(entry.sets, dict[bytes, frozenset[bytes]])
+    assert_type(FakeClient(namespaces={"hits": "counter"}), FakeClient)
+
+
 def check_blocking() -> None:
     """The blocking client."""
     with Client("127.0.0.1:7400") as client:
         assert_type(client, Client)
         assert_type(client.get("k"), Entry)
+        assert_type(client.increment("k"), Incremented)
+        assert_type(client.members("k"), frozenset[bytes])
+        assert_type(client.get_field("k", "f"), bytes | None)
         assert_type(client.namespace("users").put("k", b"v"), PutResult)
         assert_type(client.put("k", b"v", ttl_s=60, context=b"", level="one", w=0, timeout_s=1, explain=True), PutResult)
         assert_type(client.delete("k"), PutResult)

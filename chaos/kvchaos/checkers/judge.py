@@ -15,6 +15,7 @@ from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
 from kvchaos.checkers.siblings import UNREAD, check_siblings
 from kvchaos.checkers.strict import check_strict
+from kvchaos.checkers.typed import check_counted, check_elements, check_latest
 from kvchaos.checkers.violations import Violation
 from kvchaos.history import NEMESIS, Event, History, calls_of
 
@@ -25,6 +26,9 @@ PROMISES = {
     "answers": "what an answer had seen stays seen: needs that no copy was taken away",
     "strict": "strict quorum reads are regular: needs that no copy was taken away",
     "accumulated": "sets and counters keep every acknowledged addition",
+    "counted": "increments of a counter are counted once",
+    "elements": "additions to a set win over removals that have not seen them",
+    "latest": "a write of lww is not buried under one that it was written over",
     "receipts": "receipts tell the truth",
     "executions": "dots are minted once, and a write that is remembered is not executed again",
     "convergence": "the cluster comes to rest within its bound",
@@ -56,6 +60,9 @@ def judge(history: History) -> list[Violation]:
         "answers": lambda: check_answers(stories),
         "strict": lambda: check_strict(stories, n),
         "accumulated": lambda: check_accumulated(stories),
+        "counted": lambda: check_counted(calls),
+        "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
+        "latest": lambda: check_latest(stories) if header.get("policy") == "lww" else [],
         "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
         "executions": lambda: check_executions(events),
         "convergence": lambda: check_convergence(events),

@@ -38,7 +38,7 @@ def check_receipts(
             continue
         named = list(call.fact("acknowledged"))
         level = str(call.invoke.facts.get("level", "preset"))
-        needed = needed_at(level, n, preset, reads=call.f == "read")
+        needed = needed_at(level, n, preset, reads=call.f in ("read", "view"))
         degraded = bool(call.fact("degraded"))
         enough = 0 < len(set(named)) < needed if degraded else len(set(named)) >= needed
         if not enough or call.fact("needed") != needed or (level != "preset" and (degraded or call.fact("hinted"))):

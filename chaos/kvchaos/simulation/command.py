@@ -120,7 +120,9 @@ def scenarios(context: click.Context) -> None:
 @click.option("--from", "first", metavar="S", type=click.IntRange(0), default=0, help="The first seed (default 0).")
 @click.option("--seed", metavar="S", type=click.IntRange(0), help="Replay one seed and tell what happened.")
 @click.option("--minutes", metavar="M", type=click.FloatRange(0, min_open=True), help="New seeds until the time is over.")
-@click.option("--scenario", metavar="NAME", default="swarm", help="Where schedules are drawn from: kv sim scenarios.")
+@click.option(
+    "--scenario", metavar="NAME", help="Where schedules are drawn from (default swarm, with a bug its own): kv sim scenarios."
+)
 @click.option("--bug", metavar="NAME", help="Plant a bug that must be found: kv sim bugs.")
 @click.option("--schedule", "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replay it.")
 @click.option("--save", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Where a shrunk schedule goes.")
@@ -132,7 +134,7 @@ def run_command(
     first: int,
     seed: int | None,
     minutes: float | None,
-    scenario: str,
+    scenario: str | None,
     bug: str | None,
     file: Path | None,
     save: Path | None,
@@ -143,9 +145,10 @@ def run_command(
     from kvchaos.simulation.scenarios import SCENARIOS
 
     _exclude(seeds=seeds, seed=seed, minutes=minutes, schedule=file)
-    _known("scenario", scenario, SCENARIOS)
     if bug is not None:
         _known("bug", bug, BUGS)
+    scenario = scenario or (BUGS[bug].scenario if bug is not None else "swarm")
+    _known("scenario", scenario, SCENARIOS)
     search = Search(scenario, bug, save, full)
     with Printer(Options.of(context).output) as printer:
         if file is not None:

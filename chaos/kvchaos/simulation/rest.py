@@ -12,7 +12,8 @@ from typing import Any
 from kvchaos.history import Recorder
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
-from kvchaos.simulation.schedule import Schedule
+from kvchaos.simulation.schedule import TYPED, Schedule
+from kvchaos.typed_performer import TypedPerformer
 from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, Level, OperationGroup
@@ -113,7 +114,13 @@ class Rest:
 
     async def _read_all(self) -> None:
         client = self._world.client(PROBE)
-        performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
+        performer: Performer | TypedPerformer
+        if self._schedule.policy in TYPED:
+            performer = TypedPerformer(
+                client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True, in_map=self._schedule.policy == "map"
+            )
+        else:
+            performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
         for number, key in enumerate(self._schedule.keys):
             await performer.perform(Operation(0, 0, "get", key, f"final{number}", level="all"))
 

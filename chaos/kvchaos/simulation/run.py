@@ -18,9 +18,10 @@ from kvchaos.simulation.members import agree, note_incarnations
 from kvchaos.simulation.nemesis import Nemesis
 from kvchaos.simulation.patch import Patch
 from kvchaos.simulation.rest import Rest
-from kvchaos.simulation.schedule import Schedule
+from kvchaos.simulation.schedule import TYPED, Schedule
 from kvchaos.simulation.stopwatch import Stopwatch
 from kvchaos.simulation.watch import Watch
+from kvchaos.typed_performer import TypedPerformer
 from kvstore import __version__
 from kvstore.config import ClusterConfig, MembershipConfig, NamespaceConfig, NodeLimits
 from kvstore.simulation.connection import LinkSettings, NetworkSettings
@@ -79,7 +80,7 @@ def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False
 
 def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
     """The world of a schedule, before anything has happened."""
-    space = NamespaceConfig(n=schedule.n, r=schedule.r, w=schedule.w)
+    space = NamespaceConfig(n=schedule.n, r=schedule.r, w=schedule.w, policy=schedule.policy)
     cluster = ClusterConfig(
         id="sim",
         partitions=PARTITIONS,
@@ -108,12 +109,14 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "seed": schedule.seed,
         "scenario": schedule.scenario,
         "preset": "eventual",
+        "policy": schedule.policy,
         "levels": {"n": schedule.copies, "r": schedule.r, "w": schedule.w},
         "n": schedule.copies,
         "r": schedule.r,
         "w": schedule.w,
         "loss": schedule.loss,
         "promises": list(schedule.promises),
+        "calm": not schedule.faults and not schedule.loss,
         "versions": {"kvstore": __version__},
     }
 
@@ -148,12 +151,18 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
     work = []
     for process, operations in sorted(of_process.items()):
         at = process % len(clients)
-        performer = Performer(clients[at], recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
+        performer: Performer | TypedPerformer
+        if schedule.policy in TYPED:
+            performer = TypedPerformer(
+                clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"
+            )
+        else:
+            performer = Performer(clients[at], recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
         work.append(world.spawn(schedule.client_ids[at], _perform(world, performer, operations, began_s)))
     return work
 
 
-async def _perform(world: World, performer: Performer, operations: list[Operation], began_s: float) -> None:
+async def _perform(world: World, performer: Performer | TypedPerformer, operations: list[Operation], began_s: float) -> None:
     for operation in operations:
         await world.sleep(max(0.0, began_s + operation.at_ms / 1000 - world.now_s))
         await performer.perform(operation)

@@ -19,13 +19,20 @@ SCENARIOS: dict[str, Scenario] = {"swarm": generate}
 DESCRIPTIONS = {"swarm": "Each seed draws which kinds of faults and operations exist at all, then how many and when."}
 
 
+KEPT_BY_SIBLINGS = frozenset({"siblings", "reads", "strict", "accumulated"})
+"""Promises that lww does not give: it loses concurrent writes, by name."""
+
+
 def scenario(name: str) -> Callable[[Scenario], Scenario]:
     """Registers a scenario."""
 
     def register(draw: Scenario) -> Scenario:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
-            return replace(schedule, scenario=name, promises=promises_for(schedule.faults))
+            promised = promises_for(schedule.faults)
+            if schedule.policy == "lww":
+                promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
+            return replace(schedule, scenario=name, promises=promised)
 
         SCENARIOS[name] = named
         DESCRIPTIONS[name] = (draw.__doc__ or "").strip()
@@ -124,3 +131,45 @@ def flood(seed: int) -> Schedule:
     )
     ordered = tuple(sorted(operations, key=lambda one: one.at_ms))
     return replace(base, operations=ordered, faults=draw_faults(rng, base, ["pause", "stall", "slow"], share=0.5))
+
+
+@scenario("counters")
+def counters(seed: int) -> Schedule:
+    """Counters, while answers are lost, links cut and nodes killed: what was acknowledged is counted, and nothing twice."""
+    return _typed(seed, "counters", "counter", {"count": 4, "get": 1}, ["c0", "c1"])
+
+
+@scenario("sets")
+def sets(seed: int) -> Schedule:
+    """Sets that several clients add to and remove from: additions win over removals that have not seen them."""
+    return _typed(seed, "sets", "set", {"insert": 3, "take": 2, "get": 1}, ["s0", "s1", "s2"])
+
+
+@scenario("maps")
+def maps(seed: int) -> Schedule:
+    """Maps of a counter and a set each, under the same faults: each field keeps what its kind promises."""
+    return _typed(seed, "maps", "map", {"count": 3, "insert": 2, "take": 1, "get": 1}, ["m0", "m1"])
+
+
+@scenario("last-writer")
+def last_writer(seed: int) -> Schedule:
+    """Keys whose last writer wins, under wrong clocks and cuts: no write is buried under one that it was written over."""
+    rng, base = Random(f"{seed}/last-writer"), replace(generate(seed), nodes=3, n=3, r=2, w=2, policy="lww")
+    kept = tuple(one for one in base.operations if one.f in ("put", "get", "delete"))
+    operations = tuple(replace(one, context="none", level="preset") for one in kept)
+    return replace(base, operations=operations, faults=draw_faults(rng, base, [*HARMLESS, "skew"], share=0.5))
+
+
+HARMLESS = ("cut", "partition", "isolate", "stall", "mute", "reset", "crash", "pause", "slow_disk")
+"""Faults that take no copies away."""
+
+
+def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[str]) -> Schedule:
+    rng, swarm = Random(f"{seed}/{name}"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, policy=policy, timeout_ms=rng.choice([1000, 2500]))
+    drawn = rng.choices(list(kinds), list(kinds.values()), k=len(swarm.operations))
+    operations = tuple(
+        replace(one, f=f, key=rng.choice(keys), context="none", level="preset")
+        for one, f in zip(swarm.operations, drawn, strict=True)
+    )
+    return replace(base, operations=operations, faults=draw_faults(rng, base, HARMLESS, share=0.5))

@@ -37,6 +37,9 @@ FAULTS = {
 }
 """Kind of fault: its arguments, and what happens until `for_ms` later."""
 
+TYPED = frozenset({"counter", "set", "map"})
+"""Policies whose keys are read as numbers and elements, not as values."""
+
 LOSES_COPIES = frozenset({"wipe", "rollback", "flip"})
 """Kinds after which a node no longer has all that it acknowledged."""
 
@@ -55,7 +58,7 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss; `timing` is the failure detectors'."""
+    after a loss; `timing` is the failure detectors', `policy` that of the only namespace."""
 
     seed: int
     scenario: str = "swarm"
@@ -63,6 +66,7 @@ class Schedule:
     n: int = 3
     r: int = 2
     w: int = 2
+    policy: str = "siblings"
     clients: int = 2
     timeout_ms: int = 1000
     duration_ms: int = 5000

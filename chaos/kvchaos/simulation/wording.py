@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvchaos.history import WRITES, Call, Event
+from kvchaos.history import CHANGES, WRITES, Call, Event
 from kvchaos.simulation.names import Names
 
 _LINKS = (("source", "target", " → "), ("left", "right", " ↔ "))
@@ -17,6 +17,8 @@ def asked(call: Call) -> str:
     if call.f in WRITES and "write" in facts:
         knew = ", ".join((*facts.get("knew", ()), *facts.get("meant", ())))
         said += f" {call.write} " + ("over whatever is there" if call.overwrites else f"knowing {knew or 'nothing'}")
+    if call.f in CHANGES:
+        said += f" {call.invoke.value}"
     level = facts.get("level", "preset")
     return said if level == "preset" else f"{said} at level {level}"
 
@@ -28,11 +30,17 @@ def told(call: Call, names: Names) -> str:
         return "never told anything"
     took = f"after {(end.time_ns - call.began_ns) / 1e6:.1f} ms"
     if end.type != "ok":
-        outcome = "may have been applied" if end.type == "info" else "certainly not applied" if call.f in WRITES else "not read"
+        outcome = (
+            "may have been applied" if end.type == "info" else "certainly not applied" if call.f in WRITES | CHANGES else "not read"
+        )
         return f"{outcome}, {took}: {end.facts.get('error', '')}"
     by = "+".join(end.facts.get("acknowledged", ()))
     if call.f in WRITES:
         return f"acknowledged by {by} as {names.version(end.facts.get('version', ''))}, {took}"
+    if call.f in CHANGES:
+        return f"acknowledged by {by}, {took}"
+    if call.f == "view":
+        return f"found {end.value['n']} and {'+'.join(end.value['s']) or 'no elements'} on {by}, {took}"
     found = ", ".join(call.siblings) or "nothing"
     return f"found {found} on {by}, {took}; has seen {names.context(end.facts.get('context', ''))}"
 

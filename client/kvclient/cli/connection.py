@@ -41,6 +41,30 @@ class Entry(Protocol):
         """Every sibling's version, 40 hex digits."""
 
     @property
+    def policy(self) -> str:
+        """What the key holds: counter, set or map; empty for plain values."""
+
+    @property
+    def number(self) -> int:
+        """A counter's."""
+
+    @property
+    def members(self) -> frozenset[bytes]:
+        """A set's."""
+
+    @property
+    def registers(self) -> Mapping[bytes, bytes]:
+        """A map's fields that hold values."""
+
+    @property
+    def counters(self) -> Mapping[bytes, int]:
+        """A map's fields that are counters."""
+
+    @property
+    def sets(self) -> Mapping[bytes, frozenset[bytes]]:
+        """A map's fields that are sets."""
+
+    @property
     def context(self) -> bytes:
         """Supersedes every sibling that was read."""
 
@@ -81,6 +105,14 @@ class Written(Protocol):
         """How many values the key holds now."""
 
 
+class Counted(Written, Protocol):
+    """What an increment came to."""
+
+    @property
+    def value(self) -> int:
+        """What the counter holds."""
+
+
 class Namespace(Protocol):
     """The operations of one namespace; options are keyword arguments (`level`, `r`, `w`, `timeout_s`, `explain`, …).
 
@@ -104,6 +136,30 @@ class Namespace(Protocol):
 
     async def delete_many(self, keys: Iterable[bytes], *args: Any, **options: Any) -> Mapping[bytes, Written]:
         """Deletes many keys at once."""
+
+    async def increment(self, key: bytes, *args: Any, **options: Any) -> Counted:
+        """Adds to a counter."""
+
+    async def add(self, key: bytes, *args: Any, **options: Any) -> Written:
+        """Adds to a set."""
+
+    async def remove(self, key: bytes, *args: Any, **options: Any) -> Written:
+        """Removes from a set."""
+
+    async def members(self, key: bytes, *args: Any, **options: Any) -> frozenset[bytes]:
+        """What is in a set."""
+
+    async def contains(self, key: bytes, element: bytes, *args: Any, **options: Any) -> bool:
+        """Whether something is in a set."""
+
+    async def put_field(self, key: bytes, field: bytes, value: bytes, *args: Any, **options: Any) -> Written:
+        """Stores a field of a map."""
+
+    async def get_field(self, key: bytes, field: bytes, *args: Any, **options: Any) -> bytes | None:
+        """Reads a field of a map."""
+
+    async def delete_field(self, key: bytes, field: bytes, *args: Any, **options: Any) -> Written:
+        """Deletes a field of a map."""
 
     def scan(self, *args: Any, **options: Any) -> AsyncIterator[ScannedEntry]:
         """Yields keys in order."""

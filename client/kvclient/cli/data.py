@@ -15,7 +15,7 @@ from kvclient.cli.exit_codes import ExitCode, exit_code_of, gravest
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import ErrorPrinter, Printer, note, print_receipt_notes, printable
-from kvclient.cli.rows import entry_row, written_row
+from kvclient.cli.rows import entry_row, typed_lines, written_row
 from kvproto.errors import BadRequest, KvError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def put(
     async def work(client: Client) -> int:
         namespace = client.namespace(options.namespace)
         written = await namespace.put(to_bytes(key), data, **arguments)
-        _print_written(options.output, "stored", to_bytes(key), written)
+        print_written(options.output, "stored", to_bytes(key), written)
         return ExitCode.DONE
 
     return connection.run(options, work)
@@ -135,7 +135,7 @@ def delete(ctx: click.Context, keys: tuple[str, ...], context: str | None, w: in
         namespace = client.namespace(options.namespace)
         if len(wanted) == 1:
             written = await namespace.delete(wanted[0], **options.call(context=known, w=w))
-            _print_written(options.output, "deleted", wanted[0], written)
+            print_written(options.output, "deleted", wanted[0], written)
             return ExitCode.DONE
         from kvclient.errors import BatchError
 
@@ -145,7 +145,7 @@ def delete(ctx: click.Context, keys: tuple[str, ...], context: str | None, w: in
             results, errors = error.results, error.errors
         for key in wanted:
             if key in results:
-                _print_written(options.output, "deleted", key, results[key])
+                print_written(options.output, "deleted", key, results[key])
         return _print_errors(options.output, errors)
 
     return connection.run(options, work)
@@ -171,12 +171,14 @@ def _print_errors(output: Output, errors: Mapping[bytes, KvError]) -> ExitCode:
 
 
 def _print_entry(printer: Printer, key: bytes, entry: Entry, *, alone: bool) -> ExitCode:
-    siblings = len(entry.values) > 1
+    siblings = len(entry.values) > 1 and not entry.policy
     if printer.output is Output.JSON:
         printer.json(entry_row(key, entry))
     else:
         print_receipt_notes(entry.receipt)
-        if siblings:
+        if entry.policy:
+            _print_typed(printer, key, entry, alone=alone)
+        elif siblings:
             _print_siblings(printer, key, entry)
         elif alone:
             _print_alone(printer, key, entry)
@@ -185,6 +187,16 @@ def _print_entry(printer: Printer, key: bytes, entry: Entry, *, alone: bool) -> 
     if not entry.found:
         return ExitCode.NOT_FOUND
     return ExitCode.CONDITION if siblings else ExitCode.DONE
+
+
+def _print_typed(printer: Printer, key: bytes, entry: Entry, *, alone: bool) -> None:
+    """A counter's number, a set's members one a line, a map's fields as field=value; with several keys each line names its key."""
+    begin = b"" if alone else (printable(key).encode("utf-8", "surrogateescape") + b"\t")
+    for line in typed_lines(entry):
+        if printer.output is not Output.RAW and (printer.terminal or not alone):
+            printer.line(f"{begin.decode('utf-8', 'surrogateescape')}{printable(line)}")
+        else:
+            printer.raw(begin + line + b"\n")
 
 
 def _print_alone(printer: Printer, key: bytes, entry: Entry) -> None:
@@ -217,7 +229,8 @@ def _print_siblings(printer: Printer, key: bytes, entry: Entry) -> None:
     note(f"resolve them with: kv put {shlex.quote(name)} VALUE --context {context}")
 
 
-def _print_written(output: Output, verb: str, key: bytes, written: Written) -> None:
+def print_written(output: Output, verb: str, key: bytes, written: Written, *, names_key: bool = True) -> None:
+    """Prints that `key` was written; `names_key`: behind the verb, which says it else."""
     with Printer(output) as printer:
         if output is Output.JSON:
             printer.json(written_row(key, written))
@@ -228,6 +241,7 @@ def _print_written(output: Output, verb: str, key: bytes, written: Written) -> N
             return
         receipt = written.receipt
         kept = "on disk" if receipt.durable else "in memory"
-        printer.line(f"{verb} {printable(key)} ({len(receipt.acknowledged)} of {receipt.n} replicas, {kept})")
+        what = f"{verb} {printable(key)}" if names_key else verb
+        printer.line(f"{what} ({len(receipt.acknowledged)} of {receipt.n} replicas, {kept})")
     if written.siblings > 1:
         note(f"{printable(key)} now has {written.siblings} siblings: see kv get {shlex.quote(printable(key))}")

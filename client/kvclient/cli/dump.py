@@ -22,7 +22,7 @@ from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvclient.cli.progress_bar import progress_bar
 from kvclient.cli.progress_file import ProgressFile
-from kvclient.cli.transfer_rows import decode_row, encode_row, row_of
+from kvclient.cli.transfer_rows import decode_key, line_of
 from kvproto.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ async def _dump_to_stdout(options: Options, entries: AsyncIterator[ScannedEntry]
     with Printer(options.output) as printer, progress_bar("dumping", total=None) as advance:
         keys = 0
         async for entry in entries:
-            printer.line(encode_row(row_of(entry)))
+            printer.line(line_of(entry))
             keys += 1
             if keys % ADVANCE_EVERY_KEYS == 0:
                 advance(0, keys)
@@ -87,7 +87,7 @@ async def _dump_to_file(target: Path, job: str, scan: Callable[[bytes], AsyncIte
         note(f"continuing behind line {lines:,} of {partial}")
     with partial.open("ab") as stream, progress_bar("dumping", total=None) as advance:
         async for entry in scan(last_key):
-            stream.write(encode_row(row_of(entry)).encode() + b"\n")
+            stream.write(line_of(entry).encode() + b"\n")
             lines += 1
             if lines % ADVANCE_EVERY_KEYS == 0:
                 advance(0, lines)
@@ -107,7 +107,7 @@ def _cut_to_whole_lines(partial: Path) -> tuple[int, bytes]:
             if line.endswith(b"\n"):
                 lines, whole_bytes, last = lines + 1, whole_bytes + len(line), line
         stream.truncate(whole_bytes)
-    return lines, decode_row(last).key if lines else b""
+    return lines, decode_key(last) if lines else b""
 
 
 def _print_summary(output: Output, keys: int, target: str) -> None:

@@ -12,7 +12,7 @@ from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, printable
-from kvclient.cli.rows import entry_row
+from kvclient.cli.rows import entry_row, typed_lines
 
 if TYPE_CHECKING:
     from kvclient.cli.connection import Client, ScannedEntry
@@ -54,7 +54,7 @@ def _print_row(printer: Printer, entry: ScannedEntry) -> None:
     if printer.output is Output.JSON:
         printer.json(entry_row(entry.key, entry))
         return
-    for value in entry.values:
+    for value in typed_lines(entry) if entry.policy else entry.values:
         if printer.output is Output.RAW:
             printer.raw(value + b"\n")
         else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvclient.cli.output import text_or_base64, to_json
+from kvclient.cli.rows import typed_row
 from kvproto.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -39,8 +40,15 @@ class Row:
         return len(self.values) == 1 and self.expires_at is None
 
 
+def line_of(entry: ScannedEntry) -> str:
+    """The line of one scanned key, without its end: a row, or what a counter, set or map holds."""
+    if entry.policy:
+        return to_json({**text_or_base64("key", entry.key), **typed_row(entry)})
+    return encode_row(row_of(entry))
+
+
 def row_of(entry: ScannedEntry) -> Row:
-    """The row of one scanned key."""
+    """The row of one scanned key with plain values."""
     return Row(entry.key, tuple(entry.values), entry.expires_at)
 
 
@@ -58,16 +66,28 @@ def encode_row(row: Row) -> str:
 
 def decode_row(line: bytes) -> Row:
     """The row a line holds; names it does not know are ignored. Raises `BadRequest` saying what is wrong with it."""
+    fields = _fields(line)
+    if not {"number", "members", "fields"}.isdisjoint(fields):
+        raise BadRequest("a counter, set or map: kv dump writes them, kv load cannot store them (an increment is not repeatable)")
+    expires_at = fields.get("expires_at")
+    if expires_at is not None and (isinstance(expires_at, bool) or not isinstance(expires_at, int | float)):
+        raise BadRequest('"expires_at" is not a number')
+    return Row(_bytes(fields, "key"), _values(fields), expires_at)
+
+
+def decode_key(line: bytes) -> bytes:
+    """The key of a line, whatever it holds."""
+    return _bytes(_fields(line), "key")
+
+
+def _fields(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except ValueError as error:
         raise BadRequest(f"not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise BadRequest("not a JSON object")
-    expires_at = fields.get("expires_at")
-    if expires_at is not None and (isinstance(expires_at, bool) or not isinstance(expires_at, int | float)):
-        raise BadRequest('"expires_at" is not a number')
-    return Row(_bytes(fields, "key"), _values(fields), expires_at)
+    return fields
 
 
 def _values(fields: Mapping[str, Any]) -> tuple[bytes, ...]:

@@ -28,6 +28,15 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "put": ("kvclient.cli.data:put", "Store a value under a key."),
     "get": ("kvclient.cli.data:get", "Print the value of one or more keys."),
     "del": ("kvclient.cli.data:delete", "Delete one or more keys."),
+    "incr": ("kvclient.cli.typed:incr", "Add to a counter and print what it holds."),
+    "decr": ("kvclient.cli.typed:decr", "Take from a counter and print what it holds."),
+    "sadd": ("kvclient.cli.typed:sadd", "Add members to a set."),
+    "srem": ("kvclient.cli.typed:srem", "Remove members from a set."),
+    "smembers": ("kvclient.cli.typed:smembers", "Print the members of a set, one a line."),
+    "sismember": ("kvclient.cli.typed:sismember", "Tell whether something is in a set."),
+    "hset": ("kvclient.cli.typed:hset", "Store a value in a field of a map."),
+    "hget": ("kvclient.cli.typed:hget", "Print the value of a field of a map."),
+    "hdel": ("kvclient.cli.typed:hdel", "Delete a field of a map."),
     "scan": ("kvclient.cli.scan:scan", "List keys and values in key order."),
     "load": ("kvclient.cli.load:load", "Store every line of a JSON Lines file; resumable."),
     "dump": ("kvclient.cli.dump:dump", "Write a namespace as JSON Lines; resumable."),
@@ -42,6 +51,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 # How `kv --help` groups them. Commands that other distributions of this project add have their place here too.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Commands for data": ("put", "get", "del", "scan", "load", "dump", "shell"),
+    "Commands for counters, sets and maps": ("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel"),
     "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
     "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
@@ -51,7 +61,7 @@ OTHERS = "Commands of installed packages"
 # Commands of the interface that need what no node has yet: better said than answered with the nearest name.
 _LINEARIZABLE = "a linearizable namespace, and nodes of this version have eventual ones only"
 _AT_RUN_TIME = "namespaces that are made at run time; those of this version are configured: [cluster.namespaces.NAME] in node.toml"
-NEEDED = {"cas": _LINEARIZABLE, "incr": _LINEARIZABLE, "lock": _LINEARIZABLE, "namespace": _AT_RUN_TIME}
+NEEDED = {"cas": _LINEARIZABLE, "lock": _LINEARIZABLE, "namespace": _AT_RUN_TIME}
 
 EXAMPLES = """
 kv put alice 'hello'   kv get alice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from random import Random
 
@@ -13,9 +13,9 @@ from kvclient.errors import KvError, NodeUnreachable
 from kvclient.membership import Membership
 from kvclient.testing.clock import FakeClock
 from kvclient.testing.faults import Faults, FaultyDispatcher
-from kvclient.testing.store import FakeStore
+from kvclient.testing.store import FakeStore, Namespaces
 from kvclient.transport import OnReply, Ring, Transport
-from kvproto.columns import ClusterInfo, Level, NamespaceInfo, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, Level, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 
 SEED = 2007
 
@@ -88,13 +88,14 @@ class Controls:
 class FakeAsyncClient(AsyncClient, Controls):
     """An `AsyncClient` of a cluster in memory.
 
-    `namespaces` are those beside `default`. Clients that are given the same `store` see the same data.
+    `namespaces` are those beside `default`, with their policies as in `FakeStore`. Clients that are given the same `store` see the
+    same data.
     """
 
     def __init__(
         self,
         *,
-        namespaces: Iterable[str | NamespaceInfo] = (),
+        namespaces: Namespaces = (),
         store: FakeStore | None = None,
         level: Level | str | None = None,
         timeout_s: float | None = None,
@@ -134,7 +135,7 @@ class FakeClient(Client, Controls):
     def __init__(
         self,
         *,
-        namespaces: Iterable[str | NamespaceInfo] = (),
+        namespaces: Namespaces = (),
         store: FakeStore | None = None,
         level: Level | str | None = None,
         timeout_s: float | None = None,

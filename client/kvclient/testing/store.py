@@ -8,13 +8,15 @@ Groups come in as columns and replies go out as columns, as at a node. Several c
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from threading import Lock
 
 from kvclient.errors import BadRequest, KvError, TooLarge, UnknownNamespace
 from kvclient.testing.clock import FakeClock
 from kvclient.testing.contexts import Seen, decode_seen
+from kvclient.testing.typed import TYPED, FakeCell, Id, TypedRecord, change, check_operation
 from kvproto.columns import (
     REQUEST_ID_BYTES,
     ClusterInfo,
@@ -37,6 +39,11 @@ VALUE_BYTES_MAX = 1024 * 1024
 SIBLINGS_MAX = 100
 RETRY_WINDOW_MS = 10_000
 RETRY_IDS_MAX = 10_000
+POLICIES = ("siblings", "lww", "merge", *TYPED)
+
+Namespaces = Iterable[str | NamespaceInfo] | Mapping[str, str]
+"""Names, names with their policies, or whole descriptions."""
+
 _ACTOR = b"fake-store\x00\x00"
 
 
@@ -65,19 +72,31 @@ class _Written:
     dot: int
     context: bytes
     siblings: int
+    total: int = 0
 
 
 class FakeStore:
-    """What the nodes n1, n2, … hold. `namespaces` are the names beside `default`, or whole descriptions of them."""
+    """What the nodes n1, n2, … hold. `namespaces` are the names beside `default`, each with its policy where there is one
+    (`{"hits": "counter"}`), or whole descriptions of them. `merges`: the functions of those with policy merge."""
 
-    def __init__(self, *, namespaces: Iterable[str | NamespaceInfo] = (), nodes: int = 3, clock: FakeClock | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        namespaces: Namespaces = (),
+        nodes: int = 3,
+        clock: FakeClock | None = None,
+        merges: Mapping[str, Callable[[bytes, bytes], bytes]] | None = None,
+    ) -> None:
         if nodes < 1:
             raise BadRequest(f"a cluster has at least one node, not {nodes}", subject="nodes")
         self.clock = clock or FakeClock()
         self.nodes = tuple(f"n{number + 1}" for number in range(nodes))
         self._spaces: dict[str, NamespaceInfo] = {}
+        policies = namespaces if isinstance(namespaces, Mapping) else {}
         for name in ("default", *namespaces):
-            self._add(name)
+            self._add(name, policies.get(name, "siblings") if isinstance(name, str) else "siblings")
+        self._merges = dict(merges or {})
+        self._typed: dict[tuple[str, bytes], TypedRecord] = {}
         self._records: dict[tuple[str, bytes], _Record] = {}
         self._done: dict[bytes, _Written] = {}
         self._newest = 0
@@ -90,10 +109,14 @@ class FakeStore:
             self._clients += 1
             return self._clients
 
-    def _add(self, given: str | NamespaceInfo) -> None:
+    def _add(self, given: str | NamespaceInfo, policy: str) -> None:
         n = min(3, len(self.nodes))
         number = len(self._spaces) + 1
-        info = NamespaceInfo(number, given, "eventual", "pa-ec", n, 3, n // 2 + 1, n // 2 + 1) if isinstance(given, str) else given
+        info = given
+        if isinstance(info, str):
+            info = NamespaceInfo(number, info, "eventual", "pa-ec", n, 3, n // 2 + 1, n // 2 + 1, policy=policy)
+        if info.policy not in POLICIES:
+            raise BadRequest(f"{info.policy!r} is no policy: {', '.join(POLICIES)}", subject="policy")
         self._spaces[info.name] = info
 
     def describe(self, node: str) -> ClusterInfo:
@@ -123,24 +146,32 @@ class FakeStore:
         now_ms = self.clock.now_ms()
         with self._lock:
             keys = sum(any(one.is_live(now_ms) for one in record.siblings) for record in self._records.values())
+            keys += sum(bool(record.live(now_ms)) for record in self._typed.values())
         return NodeStatus(node, f"{node}:7400", "", "alive", ring_epoch=1, keys=keys, version="fake")
 
     def execute(self, index: int, group: OperationGroup, node: str) -> list[GroupReply]:
         """The replies to one group, the `index`-th of its batch, sent to `node`: one for what is done, one for each refusal."""
         try:
             receipt = self._receipt(group.namespace, group.kind, group.level, group.r or group.w, node)
+            check_operation(self._spaces[group.namespace], group)
         except KvError as error:
             return [GroupReply(index, error=error)]
         refused: list[GroupReply] = []
         done: list[int] = []
         reply = GroupReply(index, receipt=receipt)
+        typed = self._spaces[group.namespace].policy in TYPED
         entries: list[list[_Sibling]] = []
+        cells: list[list[tuple[Id, FakeCell]]] = []
         written: list[_Written] = []
         contexts: list[bytes] = []
         with self._lock:
             for at in range(len(group.keys)):
                 try:
-                    if group.kind is Kind.GET:
+                    if group.kind is Kind.GET and typed:
+                        found, context = self._read_typed(group.namespace, group.keys[at])
+                        cells.append(found)
+                        contexts.append(context)
+                    elif group.kind is Kind.GET:
                         live, context = self._read(group.namespace, group.keys[at])
                         entries.append(live)
                         contexts.append(context)
@@ -152,9 +183,13 @@ class FakeStore:
         if not done:
             return refused
         reply.positions = None if not refused else done
-        if group.kind is Kind.GET:
+        if group.kind is Kind.GET and typed:
+            _fill_typed(reply, cells, contexts)
+        elif group.kind is Kind.GET:
             _fill(reply, entries, contexts)
         else:
+            if group.kind is Kind.INCREMENT:
+                reply.values = [b"%d" % one.total for one in written]
             reply.versions = b"".join(_version(one.dot) for one in written)
             reply.contexts = [one.context for one in written]
             reply.counts = [one.siblings for one in written]
@@ -166,6 +201,8 @@ class FakeStore:
             receipt = self._receipt(query.namespace, Kind.GET, query.level, query.r, node)
         except KvError as error:
             return [ScanPage(error=error)]
+        if self._spaces[query.namespace].policy in TYPED:
+            return self._scan_typed(query, receipt)
         found = []
         with self._lock:
             for key in self._keys(query):
@@ -181,8 +218,20 @@ class FakeStore:
             pages.append(page)
         return pages
 
+    def _scan_typed(self, query: ScanQuery, receipt: Receipt) -> list[ScanPage]:
+        pages = []
+        with self._lock:
+            rows = [(key, *self._read_typed(query.namespace, key)) for key in self._keys(query)]
+        rows = [row for row in rows if row[1]][: query.limit or None]
+        for first in range(0, len(rows), PAGE_KEYS):
+            some = rows[first : first + PAGE_KEYS]
+            page = ScanPage(keys=[key for key, _, _ in some], receipt=receipt)
+            _fill_typed(page, [cells for _, cells, _ in some], [context for _, _, context in some])
+            pages.append(page)
+        return pages
+
     def _keys(self, query: ScanQuery) -> list[bytes]:
-        keys = sorted(key for namespace, key in self._records if namespace == query.namespace)
+        keys = sorted(key for namespace, key in (*self._records, *self._typed) if namespace == query.namespace)
         keys = keys[bisect_left(keys, max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")) :]
         return [key for key in keys if key.startswith(query.prefix) and (not query.end or key < query.end)]
 
@@ -218,13 +267,27 @@ class FakeStore:
         if record is None:
             return [], b""
         now_ms = self.clock.now_ms()
-        return [one for one in record.siblings if one.is_live(now_ms)], Seen(record.upto).encode()
+        live = [one for one in record.siblings if one.is_live(now_ms)]
+        merge = self._merges.get(namespace)
+        if merge is not None and len(live) > 1:
+            value = reduce(merge, [one.value or b"" for one in live])
+            live = [_Sibling(live[0].dot, value, min((one.expires_ms for one in live if one.expires_ms), default=0))]
+        return live, Seen(record.upto).encode()
+
+    def _read_typed(self, namespace: str, key: bytes) -> tuple[list[tuple[Id, FakeCell]], bytes]:
+        record = self._typed.get((namespace, key))
+        return ([], b"") if record is None else (record.live(self.clock.now_ms()), Seen(record.upto).encode())
 
     def _write(self, group: OperationGroup, at: int) -> _Written:
         key, request_id = group.keys[at], group.request_ids[at * REQUEST_ID_BYTES : (at + 1) * REQUEST_ID_BYTES]
         if request_id in self._done:
             return self._done[request_id]
         seen = decode_seen(group.contexts[at] if group.contexts else b"", self._newest)
+        policy = self._spaces[group.namespace].policy
+        if policy in TYPED:
+            return self._remember(request_id, self._change(group, at, seen))
+        if policy == "lww":
+            seen = Seen(overwrite=True)
         record = self._records.get((group.namespace, key), _Record())
         kept = [one for one in record.siblings if not seen.covers(one.dot)]
         if len(kept) >= SIBLINGS_MAX:
@@ -240,7 +303,15 @@ class FakeStore:
         kept.append(_Sibling(dot, value, self._expiry(group, at)))
         self._records[group.namespace, key] = _Record(max(record.upto, dot), kept)
         context = Seen(max(record.upto, dot)) if len(kept) == 1 else replace(seen, dots=frozenset((dot,)), overwrite=False)
-        written = _Written(dot, context.encode(), len(kept))
+        return self._remember(request_id, _Written(dot, context.encode(), len(kept)))
+
+    def _change(self, group: OperationGroup, at: int, seen: Seen) -> _Written:
+        record = self._typed.setdefault((group.namespace, group.keys[at]), TypedRecord())
+        self._newest = dot = self._newest + 1
+        total = change(record, group, at, seen, dot, self._expiry(group, at))
+        return _Written(dot, Seen(dot).encode(), 1, total)
+
+    def _remember(self, request_id: bytes, written: _Written) -> _Written:
         if request_id:
             self._done[request_id] = written
             if len(self._done) > RETRY_IDS_MAX:
@@ -248,7 +319,7 @@ class FakeStore:
         return written
 
     def _expiry(self, group: OperationGroup, at: int) -> int:
-        if group.kind is not Kind.PUT:
+        if group.kind not in (Kind.PUT, Kind.ADD, Kind.ASSIGN):
             return 0
         ttls: Sequence[int] = group.ttls_ms
         ttl_ms = ttls[at if len(ttls) > 1 else 0] if ttls else self._spaces[group.namespace].ttl_ms
@@ -263,6 +334,18 @@ def _fill(reply: GroupReply | ScanPage, entries: Sequence[list[_Sibling]], conte
     reply.versions = b"".join(_version(one.dot) for one in siblings)
     reply.expires_ms = [one.expires_ms for one in siblings]
     reply.contexts = contexts
+
+
+def _fill_typed(reply: GroupReply | ScanPage, entries: Sequence[list[tuple[Id, FakeCell]]], contexts: list[bytes]) -> None:
+    """The columns of what was read of counters, sets or maps."""
+    cells = [pair for found in entries for pair in found]
+    reply.counts = [len(found) for found in entries]
+    reply.values = [cell.value for _, cell in cells]
+    reply.versions = b"".join(_version(cell.dot) for _, cell in cells)
+    reply.expires_ms = [cell.expires_ms for _, cell in cells]
+    reply.contexts = contexts
+    reply.kinds = bytes(known[1] for known, _ in cells)
+    reply.fields = [known[0] for known, _ in cells]
 
 
 def _version(dot: int) -> bytes:

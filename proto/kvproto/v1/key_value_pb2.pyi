@@ -13,6 +13,11 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_GET: _ClassVar[Kind]
     KIND_PUT: _ClassVar[Kind]
     KIND_DELETE: _ClassVar[Kind]
+    KIND_INCREMENT: _ClassVar[Kind]
+    KIND_ADD: _ClassVar[Kind]
+    KIND_REMOVE: _ClassVar[Kind]
+    KIND_ASSIGN: _ClassVar[Kind]
+    KIND_DISCARD: _ClassVar[Kind]
 
 class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,6 +56,11 @@ KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
 KIND_DELETE: Kind
+KIND_INCREMENT: Kind
+KIND_ADD: Kind
+KIND_REMOVE: Kind
+KIND_ASSIGN: Kind
+KIND_DISCARD: Kind
 LEVEL_UNSPECIFIED: Level
 LEVEL_ONE: Level
 LEVEL_QUORUM: Level
@@ -101,7 +111,7 @@ class BatchRequest(_message.Message):
     def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ..., sent_ms: _Optional[int] = ...) -> None: ...
 
 class OperationGroup(_message.Message):
-    __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt")
+    __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt", "fields", "amounts")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +125,8 @@ class OperationGroup(_message.Message):
     W_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    AMOUNTS_FIELD_NUMBER: _ClassVar[int]
     kind: Kind
     namespace: str
     keys: _containers.RepeatedScalarFieldContainer[bytes]
@@ -128,7 +140,9 @@ class OperationGroup(_message.Message):
     w: int
     explain: bool
     attempt: int
-    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ...) -> None: ...
+    fields: _containers.RepeatedScalarFieldContainer[bytes]
+    amounts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ..., fields: _Optional[_Iterable[bytes]] = ..., amounts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class BatchReply(_message.Message):
     __slots__ = ("batch_id", "replies", "last", "ring_epoch")
@@ -143,7 +157,7 @@ class BatchReply(_message.Message):
     def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ...) -> None: ...
 
 class GroupReply(_message.Message):
-    __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error")
+    __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +167,8 @@ class GroupReply(_message.Message):
     EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     group: int
     positions: _containers.RepeatedScalarFieldContainer[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
@@ -162,7 +178,9 @@ class GroupReply(_message.Message):
     expires_ms: _containers.RepeatedScalarFieldContainer[int]
     receipt: Receipt
     error: Error
-    def __init__(self, group: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    kinds: bytes
+    fields: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, group: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., kinds: _Optional[bytes] = ..., fields: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("level", "needed", "n", "n_asked", "acknowledged", "zones", "durable", "degraded", "hinted", "hedged", "ring_epoch", "coordinator", "server_time_ms", "explanation")
@@ -257,7 +275,7 @@ class ScanRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[bytes] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., after: _Optional[bytes] = ..., limit: _Optional[int] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., keys_only: bool = ..., trace_id: _Optional[bytes] = ...) -> None: ...
 
 class ScanReply(_message.Message):
-    __slots__ = ("keys", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error")
+    __slots__ = ("keys", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")
     KEYS_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
@@ -266,6 +284,8 @@ class ScanReply(_message.Message):
     EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedScalarFieldContainer[bytes]
     counts: _containers.RepeatedScalarFieldContainer[int]
     values: _containers.RepeatedScalarFieldContainer[bytes]
@@ -274,4 +294,6 @@ class ScanReply(_message.Message):
     expires_ms: _containers.RepeatedScalarFieldContainer[int]
     receipt: Receipt
     error: Error
-    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    kinds: bytes
+    fields: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., kinds: _Optional[bytes] = ..., fields: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -6,7 +6,7 @@ with `bug`; say in a sentence what the store then does wrong.
 
 from __future__ import annotations
 
-from kvchaos.simulation.bugs import answers, dots, durability, found, hints, membership, retries, trees
+from kvchaos.simulation.bugs import answers, dots, durability, found, hints, membership, policies, retries, trees
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
-__all__ = ["BUGS", "answers", "dots", "durability", "found", "hints", "membership", "planted", "retries", "trees"]
+__all__ = ["BUGS", "answers", "dots", "durability", "found", "hints", "membership", "planted", "policies", "retries", "trees"]

@@ -8,8 +8,9 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.coordinator import minting, read_repair, read_round
+from kvstore.coordinator import minting
 from kvstore.coordinator.replicas import Replicas
+from kvstore.core.policies import registry
 from kvstore.core.record import DamagedRecord, decode, encode, encode_context, merge_records
 from kvstore.core.versions import ACTOR_BYTES, Context, Record
 from kvstore.storage import store
@@ -77,7 +78,7 @@ def keep_newest(patch: Patch) -> None:
         newest = max(record.siblings, key=lambda sibling: (sibling.hlc, sibling.dot))
         return encode(replace(record, siblings=(newest,)))
 
-    for module in (store, read_round, read_repair):
+    for module in (store, registry):
         patch.set(module, "merge_records", merge)
 
 

@@ -11,21 +11,22 @@ from kvchaos.simulation.patch import Patch
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """`sentence`: what goes wrong. `plant` patches."""
+    """`sentence`: what goes wrong. `plant` patches. `scenario`: whose seeds show it."""
 
     name: str
     sentence: str
     plant: Callable[[Patch], None]
+    scenario: str = "swarm"
 
 
 BUGS: dict[str, Bug] = {}
 
 
-def bug(name: str, sentence: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def bug(name: str, sentence: str, *, scenario: str = "swarm") -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Registers the function that plants the bug `name`."""
 
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        BUGS[name] = Bug(name, sentence, plant)
+        BUGS[name] = Bug(name, sentence, plant, scenario)
         return plant
 
     return register
