@@ -85,9 +85,11 @@ class BatchAnswer:
 class RoundAnswer:
     """What one round has told; if it breaks, the rest of its operations are answered all the same."""
 
-    __slots__ = ("_answer", "_left", "_slow", "_sub", "_told")
+    __slots__ = ("_answer", "_left", "_slow", "_sub", "_told", "may_have_applied")
 
     def __init__(self, answer: BatchAnswer, sub: SubBatch, slow: SlowLog) -> None:
+        self.may_have_applied = False
+        """Somebody was asked to write and has not said what came of it: from now on no error is a definite one."""
         self._answer = answer
         self._sub = sub
         self._slow = slow
@@ -96,6 +98,8 @@ class RoundAnswer:
 
     def emit(self, reply: GroupReply, count: int) -> None:
         """`reply` answers `count` operations of the round."""
+        if self.may_have_applied and reply.error is not None:
+            reply.error.may_have_applied = True
         self._told.append(reply.positions)
         self._left -= count
         self._answer.emit(reply, count)
@@ -261,16 +265,21 @@ class Coordinator:
                 told.emit(GroupReply(sub.group_index, positions=sub.original(None), error=late), len(sub.store_keys))
             elif not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops)
-            elif sub.group.kind is Kind.TOUCH:
-                await self._touches.run(sub, deadline_s, told.emit)
-            elif reading:
-                await self._gets.run(sub, deadline_s, told.emit, allowance)
             else:
-                await self._puts.run(sub, deadline_s, told.emit)
+                await self._coordinate(sub, deadline_s, told, allowance)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it
             facts = {"trace": sub.trace.hex(), "operation": sub.group.kind.name.lower(), "operations": len(sub.store_keys)}
             self._slow.logs.tell("exception", "round_failed", **facts)
             told.break_off(KvError(f"an internal error of {self._me}: {error!r}", may_have_applied=not reading))
+
+    async def _coordinate(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, allowance: Allowance = UNLIMITED) -> None:
+        """Runs one round here, as a home replica or in the place of one."""
+        if sub.group.kind is Kind.GET:
+            await self._gets.run(sub, deadline_s, answer.emit, allowance)
+        elif sub.group.kind is Kind.TOUCH:
+            await self._touches.run(sub, deadline_s, answer.emit)
+        else:
+            await self._puts.run(sub, deadline_s, answer.emit)
 
     async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int) -> None:
         """Has a home replica coordinate, the first reachable one of the preference list; the next if it was certainly not asked."""
@@ -282,7 +291,7 @@ class Coordinator:
             return
         positions = list(sub.at())
         group = _subset(sub.group, positions)
-        reading, unknown = group.kind is Kind.GET, False
+        reading = group.kind is Kind.GET
         if self._meter is not None:
             self._meter.forwarded += count
         preferred = sub.view.preference[sub.partitions[0]][: sub.space.info.n]
@@ -299,8 +308,8 @@ class Coordinator:
                 replies = await self._peers.forward(node, group, left_s, sub.trace)
             except KvError as failure:
                 error = failure
-                unknown = unknown or failure.may_have_applied
-                if unknown and not reading and not group.request_ids:
+                answer.may_have_applied = not reading and (answer.may_have_applied or failure.may_have_applied)
+                if answer.may_have_applied and not group.request_ids:
                     break  # without a request id a second attempt could be a second write
                 if failure.may_have_applied or group.kind is not Kind.INCREMENT:
                     group.attempt += 1  # of an increment it says that it may have been executed
@@ -308,18 +317,15 @@ class Coordinator:
             for reply in replies:
                 told = positions if reply.positions is None else [positions[at] for at in reply.positions]
                 reply.group, reply.positions = sub.group_index, told
-                if unknown and not reading and reply.error is not None:
-                    # This owner refused it; one that was asked before may have applied it all the same.
-                    reply.error.may_have_applied = True
                 answer.emit(reply, len(told))
             return
-        if sub.sloppy and (reading or not unknown or group.request_ids):
+        if sub.sloppy and (not answer.may_have_applied or group.request_ids):
             # No home replica answers: we take the place of one. A write that one of them may have applied keeps its request id.
-            if unknown:
+            if answer.may_have_applied:
                 sub = replace(sub, group=replace(sub.group, attempt=sub.group.attempt + 1))
-            await (self._gets if reading else self._puts).run(sub, deadline_s, answer.emit)
+            await self._coordinate(sub, deadline_s, answer)
             return
-        error.may_have_applied = unknown and not reading  # whoever was asked before the last one counts too
+        error.may_have_applied = False
         answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)
 
     def _reluctance(self, node: str) -> int:

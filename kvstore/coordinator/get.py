@@ -187,7 +187,8 @@ class GetCoordinator:
                     continue
             count = tally.size if positions is None else len(positions)
             if outcome is Outcome.UNREACHABLE:
-                error: KvError = not_met(sub, tally, positions[0] if positions else 0, timed_out=False, applied=False)
+                at, away = positions[0] if positions else 0, round_.rebuilding
+                error: KvError = not_met(sub, tally, at, timed_out=False, applied=False, rebuilding=away)
                 emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), count)
                 continue
             now_ms = self._clock.now_ms()

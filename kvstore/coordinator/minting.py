@@ -211,6 +211,7 @@ class Minter:
     def _mint(self, sub: SubBatch, wanted: Sequence[int], counter: int, caught_up: bool) -> MintedColumns:
         """The loop over a batch: nothing in it but what each write needs. The unusual ones leave it for the general path."""
         group, store = sub.group, self._store
+        assert group.kind in (Kind.PUT, Kind.DELETE), "nothing else is minted as a whole value"
         now_ms = self._clock.now_ms()
         hlc = self._hlc.stamp(now_ms)
         cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from kvproto.columns import GroupReply, Kind, Receipt
 from kvproto.errors import DeadlineExceeded, KvError, Overloaded, QuorumUnreachable
@@ -58,18 +58,24 @@ def out_of_reach(sub: SubBatch, unreachable: Sequence[str]) -> QuorumUnreachable
     )
 
 
-def not_met(sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, applied: bool) -> KvError:
-    """Why the level was not reached: too few can still answer, or too little time. `applied`: our own replica may hold the
-    write."""
+def not_met(
+    sub: SubBatch, tally: Tally, position: int, *, timed_out: bool, applied: bool, rebuilding: Collection[str] = ()
+) -> KvError:
+    """Why the level was not reached: too few can still answer, or too little time. `applied`: our own replica may hold the write;
+    `rebuilding`: home replicas that answer, and do not count."""
     received, contacted = tally.received(position), len(tally.targets)
     what = "answer" if sub.group.kind is Kind.GET else "acknowledge"
     if timed_out:
         text = f"{received} of the {sub.need} replicas needed did {what} before the deadline ({contacted} were asked)"
         cls: type[KvError] = DeadlineExceeded
     else:
-        gone = ", ".join(tally.failed) or "a replica refused"
+        gone = ", ".join([node for node in tally.failed if node not in rebuilding]) or "none"
+        if not tally.failed:
+            gone = "a replica refused"
         able = received + len(tally.waiting)
         text = f"{able} of the {sub.need} replicas needed can {what} ({contacted} were asked; unreachable: {gone})"
+        if rebuilding:
+            text += f"; {', '.join(sorted(rebuilding))} may have lost records, and counts again once the others have been heard"
         cls = QuorumUnreachable
     return cls(text, needed=sub.need, received=received, contacted=contacted, may_have_applied=applied)
 

@@ -30,6 +30,7 @@ class ReadRound:
         "me",
         "notes",
         "others",
+        "rebuilding",
         "records",
         "seats",
         "sub",
@@ -51,6 +52,7 @@ class ReadRound:
         self.held_bytes = 0
         self.cut_at: int | None = None  # somebody has answered only what comes before
         self.unread: list[int] = []
+        self.rebuilding: set[str] = set()  # homes that have answered and do not count
         self.sub = sub
         self.tally = tally
         self.seats = seats
@@ -95,6 +97,7 @@ class ReadRound:
 
     def abstain(self, home: str) -> None:
         """`home` has lost records and does not know which: it does not count, as one that cannot be reached does not."""
+        self.rebuilding.add(home)
         self.tally.fail(home)
         if self.sub.sloppy:
             self.tally.settle_for_less()

@@ -82,7 +82,7 @@ def test_what_would_be_unfair_is_not_tried() -> None:
     [
         ({}, True),
         ({"w": 1}, False),
-        ({"promises": ("siblings", "strict")}, False),
+        ({"promises": ("siblings", "strict")}, True),
         ({"faults": (Fault(1, "wipe", {"node": "n1"}), Fault(2, "flip", {"node": "n2"}))}, False),
         ({"faults": (), "w": 1, "promises": ("strict",)}, True),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from kvproto.columns import Kind, Level, OperationGroup
 from kvproto.errors import QuorumUnreachable, RecordLost, RetryWindowPassed
+from kvstore.config import ClusterConfig
 from tests.support.cluster import ALL, LONG, Cluster, Told
 from tests.support.engines import RottingEngine
 from tests.support.waiting import until
@@ -128,3 +129,19 @@ async def test_many_keys_are_touched_some_at_a_time_and_each_is_answered_once(cl
     await cluster.run("n1", OperationGroup(Kind.PUT, "default", keys[::2], [b"v"] * 150, **LONG))
     answer = await cluster.run("n1", touches(*keys, ttl_ms=60_000, **LONG))
     assert [answer[at].count for at in range(300)] == [1, 0] * 150
+
+
+async def test_bug_a_touch_in_the_place_of_home_replicas_deleted_the_value() -> None:
+    """Whoever stands in for home replicas minted a touch like a write without a value."""
+    async with Cluster(5, settings=ClusterConfig(partitions=16)) as five:
+        homes = five.owners(b"k")
+        others = [node for node in five.ids if node not in homes]
+        await five.put(homes[0], b"k", b"v", ttls_ms=[60_000], **ALL)
+        for home in homes:
+            five.isolate(home)
+        nothing = await touch(five, others[0], b"k", ttl_ms=600_000)
+        assert nothing.error is None and nothing.count == 0
+        assert (await five.put(others[0], b"k", b"w", ttls_ms=[60_000])).error is None
+        assert (await touch(five, others[0], b"k", ttl_ms=600_000)).count == 1
+        found = await five.get(others[1], b"k")
+        assert found.value == b"w" and found.expires_ms == [five.clock.time_ms + 600_000]

@@ -13,7 +13,7 @@ from kvstore.core.merkle.tree import key_hash
 from kvstore.repair import answering
 from kvstore.repair.answering import Answering
 from kvstore.storage.layout import SYSTEM_PREFIX, store_key_prefix
-from tests.support.cluster import LONG, Cluster, puts
+from tests.support.cluster import ALL, LONG, Cluster, puts
 
 PREFIX = store_key_prefix(0, 1)
 
@@ -52,7 +52,7 @@ async def test_records_come_in_parts_that_follow_each_other(cluster: Cluster, mo
     monkeypatch.setattr(answering, "RECORDS_BYTES_MAX", 3000)
     local = cluster.members["n1"].local
     keys = [key for key in (b"key-%d" % at for at in range(400)) if local.view.ring.partition_of(key) == 0][:20]
-    await cluster.run("n1", puts(dict.fromkeys(keys, b"v" * 400), **LONG))
+    await cluster.run("n1", puts(dict.fromkeys(keys, b"v" * 400), **ALL, **LONG))
     prefix = local.view.space("default").prefixes[0]
     hashes = [key_hash(prefix + key) for key in keys[:15]]
     found: dict[bytes, bytes] = {}

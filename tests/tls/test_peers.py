@@ -123,7 +123,7 @@ async def test_a_clients_authority_below_that_of_the_nodes_makes_no_peers(nodes:
     await nodes.start("n1")
     client = below.client("someone", ca=nodes.pki.ca)
     async with AsyncClient(nodes.addresses["n1"], tls=client) as store:
-        await store.get("k", level="one")
+        await store.put("k", b"v", level="one")
     error = await said(nodes, client, "n2")
     assert error is not None and "names no node" in error.message
 
@@ -166,7 +166,7 @@ async def test_a_node_in_plain_text_beside_one_with_tls_serves_alone_and_says_wh
     assert all("speaks TLS" in str(reason) for reason in reasons("n1")), "n2 of n1"
     assert all("does not speak TLS" in str(reason) for reason in reasons("n2")), "n1 of n2"
     async with AsyncClient(nodes.addresses["n2"]) as client:
-        await client.get("k", level="one")
+        await client.put("k", b"v", level="one")
 
 
 def encrypted(key: Path) -> Path:

@@ -125,11 +125,11 @@ async def test_a_client_reconnects_with_its_renewed_certificate(nodes: SecureNod
     await nodes.start("n1")
     with pytest.raises(CertificateRefused):
         await AsyncClient(nodes.addresses["n1"], tls=nodes.client).connect()
-    reading = asyncio.create_task(client.get("k", level="one"))
+    writing = asyncio.create_task(client.put("k", b"w", level="one"))
     renewed = others.client("renewed")
     os.replace(renewed.key, nodes.client.key)  # type: ignore[arg-type]
     os.replace(renewed.cert, nodes.client.cert)  # type: ignore[arg-type]
-    assert (await reading).value == b"v"
+    assert (await writing).receipt.acknowledged == ("n1",)
     await client.close()
 
 

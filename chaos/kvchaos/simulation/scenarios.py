@@ -41,7 +41,7 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
             return replace(schedule, scenario=name, promises=promised)
 
         SCENARIOS[name] = named
-        DESCRIPTIONS[name] = (draw.__doc__ or "").strip()
+        DESCRIPTIONS[name] = " ".join((draw.__doc__ or "").split())
         return draw
 
     return register
