@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 
 from kvchaos.faults.nodes import Condition
-from kvchaos.faults.proxied_cluster import ProxiedCluster
+from kvchaos.faults.proxied_cluster import ProxiedCluster, Settings
 from kvclient import AsyncClient
 
 
 @asynccontextmanager
-async def proxied(root: Path, *, sites: tuple[str, ...] = ("clients",)) -> AsyncIterator[ProxiedCluster]:
+async def proxied(
+    root: Path, *, sites: tuple[str, ...] = ("clients",), namespaces: Settings | None = None
+) -> AsyncIterator[ProxiedCluster]:
     """A cluster; its processes find the packages where the tests do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        async with ProxiedCluster(root, sites=sites) as cluster:
+        async with ProxiedCluster(root, sites=sites, namespaces=namespaces) as cluster:
             yield cluster
 
 
