@@ -173,7 +173,9 @@ class LocalNode:
         self.lost_records: LostRecords | None = None
         if self.forest is not None:
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
-            self.lost_records = LostRecords(me=me, store=self.store, peers=peers, ring=self.ring, pace=pace)
+            self.lost_records = LostRecords(
+                me=me, store=self.store, peers=peers, ring=self.ring, freshness=self.freshness, pace=pace
+            )
             self.anti_entropy = AntiEntropy(
                 me=me,
                 forest=self.forest,
@@ -185,6 +187,7 @@ class LocalNode:
                 rebuilding=self.rebuilding,
                 answering=self.answering,
                 others=others,
+                freshness=self.freshness,
                 pace=pace,
                 is_busy=lambda: self.coordinator.in_flight > 0,
                 rng=random.Random(rng.getrandbits(64)),
