@@ -161,7 +161,7 @@ def test_an_answer_older_than_half_the_grace_is_not_taken_but_asked_for_again(la
         world.crash("n3")
         await fill(world, range(5))
         await world.restart("n3")
-        peers = compared(world, "n3")._peers = Delayed(compared(world, "n3")._peers, 3.0, late)  # type: ignore[assignment]
+        peers = compared(world, "n3")._peers = Delayed(compared(world, "n3")._peers, 3.0, late)
         world.cut("n3", "n2")
         await world.sleep(4.0)
         compared(world, "n3").repair("", 0)
@@ -181,7 +181,7 @@ def test_what_an_exchange_sends_is_as_old_as_its_reading() -> None:
         world.crash("n3")
         await fill(world, range(5))
         await world.restart("n3")
-        peers = compared(world, "n1")._peers = Delayed(compared(world, "n1")._peers, 0.0, 0)  # type: ignore[assignment]
+        peers = compared(world, "n1")._peers = Delayed(compared(world, "n1")._peers, 0.0, 0)
         asked_ms = world.local("n1").clock.now_ms()
         compared(world, "n1").repair("", 0)
         await within(world, 20.0, lambda: held(world, "n3") == 5)
