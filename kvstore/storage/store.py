@@ -310,6 +310,14 @@ class Store:
         else:
             done(None, refused)
 
+    def forget_all(self) -> None:
+        """There is no record any more: whoever deleted them all did it behind our back, while nobody else wrote."""
+        assert not self._pending, "somebody wrote"
+        self._cache.clear()
+        self._quarantined.clear()
+        if self.forest is not None:
+            self.forest.forget_all()
+
     def repair_lost(self, store_key: bytes, record: bytes, done: Done) -> None:
         """Replaces what was lost by `record`, the merge of what all other home replicas hold. It stays lost until that is
         durable."""
