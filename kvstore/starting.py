@@ -14,6 +14,9 @@ from kvstore.assembly import Assembly
 from kvstore.telemetry import log
 
 ASK_AGAIN_S = 0.5
+ALONE_S = 30.0
+"""One that was away for long by its own clock waits so long for a peer, and then believes its clock: whoever starts nodes one after
+the other waits for each."""
 LINKS_WAIT_S = 1.0
 """A node that starts waits so long at the most for the links to those that have answered it."""
 
@@ -35,7 +38,8 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     go_on()
     if local.absence.must_ask:
         log.warning("away_for_long", node=me, waits_for="a peer")
-    while local.absence.must_ask:
+    until_s = asyncio.get_running_loop().time() + ALONE_S
+    while local.absence.must_ask and asyncio.get_running_loop().time() < until_s:
         await asyncio.sleep(ASK_AGAIN_S)
         go_on()
         present = await leases.greet(local.ledger, None, is_damaged=lambda: True)

@@ -6,7 +6,8 @@ that was put back to an older copy. So it notes on its disk when it was alive, a
 lived beyond that (core/reaping.py, `is_absent`). One that was away for too long sets aside everything it has (set_aside.py) and
 gets from the others what they have.
 
-While its own clock says that it may be so nobody is answered, and it waits for the first peer that is there.
+While its own clock says that it may be so nobody is answered, and it waits for the first peer that is there; if none comes, its own
+clock has the last word.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Absence:
         self._rebuilding = rebuilding
         self._has_peers = has_peers
         self._is_settled = False
+        self._serves_since_ms = 0
         self._told: dict[str, tuple[int, int]] = {}
         self._marking: asyncio.Task[None] | None = None
 
@@ -69,12 +71,12 @@ class Absence:
         """When this node is known to have been alive, its wall time: a life that is too young to have reaped anything does not
         count. 0: nothing is known."""
         now_ms = self._clock.now_ms()
-        is_young = now_ms - self._mark.began_ms < 1000 * self._grace.wait_s
+        is_young = not self._is_settled or now_ms - self._serves_since_ms < 1000 * self._grace.wait_s
         return self._mark.last_ms if is_young else now_ms
 
     async def settle(self) -> None:
-        """Once those peers were asked that are there. If we were absent, everything that we had is set aside, durably. Raises
-        `ClusterError` if the peers' clocks say so and ours denies it, and `KvError` if it cannot be set aside."""
+        """Once those peers were asked that are there. If we were absent, or nobody can say, everything that we had is set aside,
+        durably. Raises `ClusterError` if the peers' clocks say so and ours denies it, and `KvError` if it cannot be set aside."""
         is_late = bool(self._mark.last_ms) and is_absent(self._mark.last_ms, list(self._told.values()), self._grace)
         if is_late and self._replica.closed is None:
             raise ClusterError(
@@ -82,7 +84,7 @@ class Absence:
                 " not: set the clocks right, then start it again",
                 subject=self._me,
             )
-        is_late = is_late or self._aside.is_moving
+        is_late = is_late or self._aside.is_moving or self.must_ask
         if is_late:
             # First: a crash after the move must not leave a node that has nothing and takes itself for whole.
             self._rebuilding.begin(ABSENT)
@@ -90,6 +92,7 @@ class Absence:
             log.warning("absent", node=self._me, last_alive_ms=self._mark.last_ms)
             await self._aside.move(self._mark)
         self._replica.closed, self._is_settled = None, True
+        self._serves_since_ms = self._clock.now_ms()
 
     def start(self) -> None:
         """From here on it is noted that we are alive, where there is anybody to be away from."""

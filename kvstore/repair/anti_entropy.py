@@ -158,6 +158,7 @@ class AntiEntropy:
             view = self._ring.view
             prefixes = shared_prefixes(view, self._me, peer, namespace)
             if not prefixes:
+                self._rebuilding.covered(peer, ())  # where no key has another copy there is nothing to wait for
                 return Outcome()
             is_rebuilding = bool(self._rebuilding.reason)
             exchange = ExchangeRound(

@@ -25,7 +25,7 @@ from kvstore.runtime import Clock
 from kvstore.storage.alive import AliveMark
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import SYSTEM_PREFIX, split_store_key, system_key, system_name_range
+from kvstore.storage.layout import PREFIX_BYTES, SYSTEM_PREFIX, split_store_key, system_key, system_name_range
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.telemetry import log
@@ -71,7 +71,9 @@ class SetAside:
         self.kept = int.from_bytes(engine.get(_COUNT_KEY) or b"", "big")
 
     async def move(self, mark: AliveMark) -> None:
-        """Puts every record out of reach. Nobody may write meanwhile. Raises `KvError`; the next start goes on with it then."""
+        """Puts every record out of reach, but those that nobody else is to keep: there is nobody to tell, or to ask. While nobody
+        writes. Raises `KvError`; the next start goes on with it then."""
+        ours_alone = self._ours_alone()
         self.is_moving = True
         await self._commit([(_MOVING_KEY, b"")])
         snapshot = self._replica.snapshot(b"", SYSTEM_PREFIX)
@@ -79,14 +81,29 @@ class SetAside:
         while not is_over:
             rows = await self._replica.read_some(snapshot, ROWS_AT_ONCE, ROWS_BYTES)
             is_over = rows.is_over
-            pairs = [(system_key(_NAME + key), record) for key, record in zip(rows.store_keys, rows.records, strict=True)]
+            going = [
+                (key, record)
+                for key, record in zip(rows.store_keys, rows.records, strict=True)
+                if key[:PREFIX_BYTES] not in ours_alone
+            ]
             # What is damaged goes: the others are asked for everything.
-            await self._commit(pairs, [*rows.store_keys, *rows.damaged])
+            damaged = [key for key in rows.damaged if key[:PREFIX_BYTES] not in ours_alone]
+            pairs = [(system_key(_NAME + key), record) for key, record in going]
+            await self._commit(pairs, [*(key for key, _ in going), *damaged])
             moved += len(pairs)
-        self._store.forget_all()
+        self._store.forget_all(but=ours_alone)
         # Now the disk is as one of a node that is alive and has nothing.
         await self._commit([mark.row()], [_MOVING_KEY])
         log.warning("records_moved_aside", node=self._me, records=moved)
+
+    def _ours_alone(self) -> frozenset[bytes]:
+        view = self._ring.view
+        return frozenset(
+            prefix
+            for space in view.spaces.values()
+            for prefix, owners in zip(space.prefixes, view.preference, strict=True)
+            if list(owners[: space.info.n]) == [self._me]
+        )
 
     def start(self) -> None:
         """Begins to judge what lies aside, if anything does, as soon as the node is whole."""

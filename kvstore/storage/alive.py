@@ -23,7 +23,6 @@ class AliveMark:
         self._committer = committer
         self._clock = clock
         self.last_ms = int.from_bytes(engine.get(ALIVE_KEY) or b"", "big")
-        self.began_ms = clock.now_ms()
 
     def row(self) -> tuple[bytes, bytes]:
         """Says that we are alive."""

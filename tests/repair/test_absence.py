@@ -4,6 +4,7 @@ has is left to the operator (consistency, section 5)."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -205,6 +206,42 @@ def test_it_waits_for_a_peer_and_answers_nobody_until_then() -> None:
         assert world.local("n3").rebuilding.reason == "absent"
 
     World(7, cluster=SOON, limits=LIMITS).run(scenario)
+
+
+def test_alone_it_believes_its_own_clock_in_the_end() -> None:
+    """Whoever starts one node after the other would wait for ever. The first sets aside, the others have it all."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(10))
+        for node in list(world.running):
+            await world.stop(node)
+        await world.sleep(AWAY_S)
+        for node in ("n3", "n1", "n2"):
+            await world.restart(node, linked=False)
+        assert [world.local(node).rebuilding.reason for node in ("n1", "n2", "n3")] == ["", "", "absent"]
+        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason and aside(world, "n3") == 0)
+        assert held(world, "n3") == 10
+        assert rows(world, "n3") == []
+
+    World(10, cluster=SOON, limits=LIMITS).run(scenario)
+
+
+def test_what_nobody_else_is_to_keep_stays_where_it_is() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(40))
+        before = held(world, "n3")
+        assert 0 < before < 40
+        await world.stop("n3")
+        await world.sleep(AWAY_S)
+        await world.restart("n3", linked=False)
+        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        assert held(world, "n3") == before
+        assert rows(world, "n3") == []
+
+    alone = replace(SOON, namespaces={"default": NamespaceConfig(n=1, r=1, w=1)})
+    World(11, cluster=alone, limits=LIMITS).run(scenario)
 
 
 def test_writes_while_it_is_rebuilt_are_not_set_aside() -> None:
