@@ -134,7 +134,9 @@ class AntiEntropy:
 
     def _is_due(self, peer: str, now_s: float) -> bool:
         if self._rebuilding.reason:
-            return now_s >= min(self._due_s.get(peer, 0.0), now_s + SOON_S)
+            if self._due_s.get(peer, 0.0) > now_s + 2 * SOON_S:  # from before it was known that anything is lost
+                self._due_s[peer] = now_s + self._jitter(SOON_S)
+            return now_s >= self._due_s.get(peer, 0.0)
         due_s = self._due_s.get(peer)
         if due_s is None or now_s < due_s or self._answering.is_asked:
             return False

@@ -45,6 +45,10 @@ class Rebuilding:
         self._ledger = ledger
         self._ring = ring
         self._covered: defaultdict[bytes, set[str]] = defaultdict(set)
+        self._missed: dict[bytes, int] = {}
+        """Actors, with their leases, under which it stored what it has not. Those of `_made_good` were made good since: a peer that
+        comes later and remembers one of them says nothing new."""
+        self._made_good: dict[bytes, int] = {}
         self._noted: asyncio.Future[None] | None = None
         self.reason = (engine.get(REBUILDING_KEY) or b"").decode()
         self.ended = 0
@@ -59,7 +63,9 @@ class Rebuilding:
         """A peer remembers that this node has been `actor`, with counters leased up to `lease`; b"": it remembers nothing, which is
         an answer where it was `asked`."""
         if actor and not self._ledger.has_been(actor, lease):
-            self.begin(LOST)
+            if lease > self._made_good.get(actor, -1):
+                self._missed[actor] = max(lease, self._missed.get(actor, 0))
+                self.begin(LOST)
         elif asked and self.reason == UNHEARD:
             self._end()
 
@@ -94,6 +100,7 @@ class Rebuilding:
             self._covered[prefix].add(peer)
         if not self.open_prefixes():
             self.ended += 1
+            self._made_good.update(self._missed)
             self._end()
 
     def _end(self) -> None:

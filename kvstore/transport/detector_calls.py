@@ -42,6 +42,7 @@ class DetectorCalls:
         self._security = security
         self._timeout_s = timeout_s
         self._channels: dict[str, Any] = {}
+        self._methods: dict[str, Any] = {}
         self._versions: dict[str, int] = {}
         self._calls: dict[str, set[asyncio.Task[None]]] = {node: set() for node in addresses}
         self._number = 0
@@ -94,9 +95,9 @@ class DetectorCalls:
         """Whether it was answered."""
         self.sent += 1
         request = encode_detector(self._cluster_id, self._me, message)
-        stub = peer_pb2_grpc.PeerStub(await self._channel(node))
+        gossip = await self._gossip(node)
         try:
-            reply: peer_pb2.DetectorReply = await stub.Gossip(request, timeout=self._timeout_s)
+            reply: peer_pb2.DetectorReply = await gossip(request, timeout=self._timeout_s)
         except grpc.aio.AioRpcError:
             self.lost += 1
             return False
@@ -109,14 +110,15 @@ class DetectorCalls:
             if message is not None and wire.sender == node and wire.cluster_id == self._cluster_id:
                 self.heard(node, message)
 
-    async def _channel(self, node: str) -> Any:
-        """The connection to `node`. One that was made with other certificates than are in use now is replaced, but only between
-        calls: what stands goes on."""
+    async def _gossip(self, node: str) -> Any:
+        """The method over the connection to `node`, which is made once. One that was made with other certificates than are in use
+        now is replaced, but only between calls: what stands goes on."""
         version = self._security.version()
         channel = self._channels.get(node)
         if channel is None or (version != self._versions[node] and len(self._calls[node]) <= 1):
             self._versions[node] = version
             self._channels[node] = self._open_channel(self._addresses[node])
+            self._methods[node] = peer_pb2_grpc.PeerStub(self._channels[node]).Gossip
             if channel is not None:
                 await channel.close(None)
-        return self._channels[node]
+        return self._methods[node]

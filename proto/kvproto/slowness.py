@@ -115,6 +115,9 @@ class SlowPeers:
         `slow_max` is what quorums can do without, n - max(r, w) for the smallest replica set: no more are slow at a time, those
         that are already before others, then the slowest.
         """
+        floor = log(self.tolerance.floor_ms)
+        if all(not row.slow and row.log_ms <= floor and row.otherwise_since_ms == NEVER for row in self._peers.values()):
+            return []  # as nearly always: this is asked ten times a second
         known = [peer for peer, row in self._peers.items() if now_ms - row.sampled_ms < self.tolerance.stale_after_ms]
         wanted = [peer for peer, row in self._peers.items() if self._is_wanted_slow(peer, row, known, now_ms)]
         wanted.sort(key=lambda peer: (not self._peers[peer].slow, -self._peers[peer].log_ms, peer))

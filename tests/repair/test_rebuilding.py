@@ -177,3 +177,24 @@ def test_a_scan_does_not_count_it() -> None:
         assert len(entries) == 30
 
     World(9, cluster=STRICT, limits=SLOW).run(scenario)
+
+
+def test_bug_a_node_that_heard_of_its_loss_again_waited_for_peers_that_were_not_due() -> None:
+    """1. A node is rebuilt. 2. A peer that was away remembers the same life of it: that is made good. 3. It remembers another one:
+    that takes another exchange with everybody, also where replicas are compared only after a loss."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        before = world.local("n3").ledger.actor
+        await wiped(world, "n3")
+        rebuilding = world.local("n3").rebuilding
+        await within(world, 20.0, lambda: not rebuilding.reason)
+        rebuilding.heard(before, 1)
+        assert not rebuilding.reason
+        await world.sleep(5.0)
+        rebuilding.heard(b"another life", 1)
+        assert rebuilding.reason == "lost"
+        await within(world, 20.0, lambda: not rebuilding.reason)
+
+    World(5, cluster=STRICT, limits=SLOW).run(scenario)

@@ -53,6 +53,7 @@ class Watch:
             self._actors[name], self._latest[name] = set(), {}
 
             def write_watched(puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
+                self._latest[name].update(dict.fromkeys(deletes, Record()))  # they come first; what a stand-in has handed over goes
                 for store_key, data in puts:
                     if store_key == ACTOR_KEY:
                         self._actors[name].add(data[:ACTOR_BYTES])
