@@ -109,6 +109,7 @@ class Assembly:
             on_remembered=on_answered,
             noted=noted,
             remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
+            on_lived=lambda node, now_ms, lived_ms: local.absence.heard(node, now_ms, lived_ms),  # noqa: PLW0108 - likewise
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -125,6 +126,7 @@ class Assembly:
             telemetry=telemetry,
             clean_state=directory.clean_state,
             opinions=opinions,
+            keep=directory.append,
         )
         self.local = local
         timing = TIMINGS[config.membership.timing]
@@ -184,6 +186,7 @@ class Assembly:
                 detector=detection.receive,
                 on_greeted=peers.greeted_by,
                 on_remembered=on_remembered,
+                lived=lambda: (seams.clock.now_ms(), local.absence.lived_ms),
                 security=seams.security,
             ),
             AdminService(lambda: local.describe(advertised), self._status, local.compare_now),

@@ -34,6 +34,7 @@ from kvstore.core.policies.plain import LWW
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.repair.absence import Absence
 from kvstore.repair.answering import Answering
 from kvstore.repair.anti_entropy import AntiEntropy
 from kvstore.repair.hinted_handoff import HintedHandoff
@@ -42,8 +43,10 @@ from kvstore.repair.pace import Pace
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
 from kvstore.repair.rebuilding import Rebuilding
+from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
+from kvstore.storage.alive import AliveMark
 from kvstore.storage.commit import Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger, load_past
@@ -107,8 +110,10 @@ class LocalNode:
         telemetry: Telemetry | None = None,
         clean_state: bytes | None = None,
         opinions: Opinions | None = None,
+        keep: Keep = lambda name, data: None,
     ) -> None:
-        """`clean_state`: what the last clean stop of this directory left, if nothing was opened since."""
+        """`clean_state`: what the last clean stop of this directory left, if nothing was opened since. `keep`: where what this node
+        sets aside goes; needed where there are peers."""
         cluster, me = config.cluster, config.node_id
         telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
         self.config = config
@@ -168,12 +173,36 @@ class LocalNode:
         )
         self.answering = Answering(self.forest, self.replica)
         self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
+        self.alive = AliveMark(engine, self.committer, clock)
+        self.aside = SetAside(
+            me=me,
+            engine=engine,
+            committer=self.committer,
+            store=self.store,
+            replica=self.replica,
+            ring=self.ring,
+            clock=clock,
+            pace=pace,
+            keep=keep,
+        )
+        self.absence = Absence(
+            me=me,
+            mark=self.alive,
+            aside=self.aside,
+            replica=self.replica,
+            rebuilding=self.rebuilding,
+            grace=grace,
+            clock=clock,
+            has_peers=bool(others),
+        )
         self.trees: TreeKeeper | None = None
         self.anti_entropy: AntiEntropy | None = None
         self.lost_records: LostRecords | None = None
         if self.forest is not None:
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
-            self.lost_records = LostRecords(me=me, store=self.store, peers=peers, ring=self.ring, pace=pace)
+            self.lost_records = LostRecords(
+                me=me, store=self.store, peers=peers, ring=self.ring, freshness=self.freshness, pace=pace
+            )
             self.anti_entropy = AntiEntropy(
                 me=me,
                 forest=self.forest,
@@ -185,6 +214,7 @@ class LocalNode:
                 rebuilding=self.rebuilding,
                 answering=self.answering,
                 others=others,
+                freshness=self.freshness,
                 pace=pace,
                 is_busy=lambda: self.coordinator.in_flight > 0,
                 rng=random.Random(rng.getrandbits(64)),
@@ -274,6 +304,7 @@ class LocalNode:
             uptime_s=uptime_s,
             divergent_partitions=divergent,
             rebuilding=self.rebuilding.reason,
+            set_aside=self.aside.kept,
             trees_unknown=0 if self.forest is None else self.forest.unknown_count,
             differences=0 if compared is None else compared.differences,
             repaired=0 if compared is None else compared.repaired,
@@ -282,6 +313,8 @@ class LocalNode:
 
     def compare_now(self, namespace: str, follow: int) -> RepairProgress:
         """Compares with every peer now, and tells how far that is (`AntiEntropy.repair`)."""
+        if self.replica.closed is not None:
+            raise self.replica.closed
         if self.anti_entropy is None:
             return RepairProgress(node_id=self.config.node_id, number=1, over=True)
         return self.anti_entropy.repair(namespace, follow)
@@ -290,6 +323,8 @@ class LocalNode:
         """Begins what goes on beside the work of clients: hints, sweeps, trees, exchanges."""
         self.handoff.start()
         self.reaper.start()
+        self.absence.start()
+        self.aside.start()
         for job in (self.trees, self.anti_entropy, self.lost_records):
             if job is not None:
                 job.start()
@@ -309,6 +344,8 @@ class LocalNode:
         self.coordinator.stop()
         self.handoff.stop()
         self.reaper.stop()
+        self.absence.stop()
+        self.aside.stop()
         for job in (self.trees, self.anti_entropy, self.lost_records):
             if job is not None:
                 job.stop()
@@ -317,6 +354,7 @@ class LocalNode:
         state = None if self.committer.failure is not None else pack_state(self.ledger)
         try:
             if state is not None and self.forest is not None:
+                self.absence.note_end()
                 store_forest(self.engine, self.forest, state)
         except StorageError:
             state = None  # everything accepted is durable, but the next start has to find out what

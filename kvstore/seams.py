@@ -38,6 +38,9 @@ class Directory(Protocol):
     def subdirectory(self, name: str) -> Path:
         """A place in it for one engine."""
 
+    def append(self, name: str, data: bytes) -> None:
+        """Adds to a file in it, durably. Raises `StorageError`."""
+
     def close(self, clean_state: bytes | None = None) -> None:
         """Lets go of it, with the marker of a clean stop if a state is given."""
 

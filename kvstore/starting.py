@@ -1,16 +1,22 @@
 """A node's start, step by step: it listens, greets its peers, leases, is remembered, dials, and only then serves and hands over.
 
 The order is the safety of it (safety rule 2): nothing is minted before the peers were asked what they remember of this node, nor
-before they were told what it has leased now.
+before they were told what it has leased now. One that was away for long waits for a peer to say how long (repair/absence.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from kvproto.errors import AvailabilityError
 from kvstore.assembly import Assembly
+from kvstore.telemetry import log
 
+ASK_AGAIN_S = 0.5
+ALONE_S = 30.0
+"""One that was away for long by its own clock waits so long for a peer, and then believes its clock: whoever starts nodes one after
+the other waits for each."""
 LINKS_WAIT_S = 1.0
 """A node that starts waits so long at the most for the links to those that have answered it."""
 
@@ -24,10 +30,20 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
     local.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
+    local.absence.suspect()
     await parts.start_http()
     await server.start()
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
+    go_on()
+    if local.absence.must_ask:
+        log.warning("away_for_long", node=me, waits_for="a peer")
+    until_s = asyncio.get_running_loop().time() + ALONE_S
+    while local.absence.must_ask and asyncio.get_running_loop().time() < until_s:
+        await asyncio.sleep(ASK_AGAIN_S)
+        go_on()
+        present = await leases.greet(local.ledger, None, is_damaged=lambda: True)
+    await local.absence.settle()
     await local.ledger.leased()
     # What the peers remember is replaced by what they are told next: what follows from it has to outlive us before.
     await local.rebuilding.noted()

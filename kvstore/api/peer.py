@@ -55,11 +55,13 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         detector: Callable[[str, Message], list[Message]] = lambda sender, message: [],
         on_greeted: Callable[[str], None] = lambda node: None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
+        lived: Callable[[], tuple[int, int]] = lambda: (0, 0),
         security: Security | None = None,
     ) -> None:
         """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
         who was admitted, `on_remembered` what it remembers of our leases: before it works with us, also where we cannot reach
-        it."""
+        it. `lived` gives the wall time, and until when we are known to have been alive (repair/absence.py)."""
+        self._lived = lived
         self._on_remembered = on_remembered
         self._detector = detector
         self._security = security or PlainText()
@@ -113,6 +115,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         else:
             if remembered is not None:
                 reply.remembered_actor, reply.remembered_lease = remembered
+            reply.now_ms, reply.lived_ms = self._lived()
             if request.node_id != me.node_id:
                 self._on_remembered(request.remembered_actor, request.remembered_lease)
                 self._on_greeted(request.node_id)
@@ -267,6 +270,9 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         )
 
     def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
+        """Why nobody, or nobody who goes by that ring, is answered; None if they are."""
+        if self._replica.closed is not None:
+            return self._replica.closed
         ring = self._ring.view.ring
         if (epoch, ring_hash) == (ring.epoch, ring.hash):
             return None

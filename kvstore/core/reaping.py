@@ -51,6 +51,17 @@ class Grace:
         """At the first look; with the wait, the grace."""
         return self.grace_s * 3 / 8
 
+    @property
+    def marks_s(self) -> float:
+        """At most so long between two notes on the disk of when a node was alive: a sixteenth of it, and no more than a minute."""
+        return min(60.0, self.grace_s / 16)
+
+    @property
+    def absent_s(self) -> float:
+        """Whoever was away for less has missed no reaping, be its disk an older copy: what is reaped without it was looked at by it
+        `wait_s` before. Less what clocks differ by, and what lies between two notes of when a node was alive."""
+        return self.grace_s * 7 / 16
+
 
 class ReapingPlan:
     """One node's evidence about the tombstones that it is to reap: at most `count_max` keys; the rest waits for a later pass. Times
@@ -110,6 +121,17 @@ def agreed_by_all(found: Sequence[Found], members: Sequence[str], against: Mappi
         return []
     objected = {position for member in members for position in against[member]}
     return [one for position, one in enumerate(found) if position not in objected]
+
+
+def is_absent(mark_ms: int, told: Sequence[tuple[int, int]], grace: Grace) -> bool:
+    """Whether tombstones may have been reaped since `mark_ms`, when the last note on this disk was made that its node was alive.
+    `told` by peers: their time, and until when each is known to have been alive long enough to have reaped anything. A cluster that
+    was stopped as a whole has reaped nothing. A clock that is ahead of the median counts no further than that."""
+    if not told:
+        return False
+    clocks = sorted(now_ms for now_ms, _ in told)
+    now_ms = clocks[(len(clocks) - 1) // 2]
+    return max(min(lived_ms, now_ms) for _, lived_ms in told) - mark_ms >= 1000 * grace.absent_s
 
 
 def agreed_now_ms(mine_ms: int, others_ms: Sequence[int], members: int) -> int | None:

@@ -22,6 +22,7 @@ from kvstore.repair.answering import Answering
 from kvstore.repair.exchange_round import ExchangeRound, Outcome
 from kvstore.repair.pace import Pace
 from kvstore.repair.rebuilding import Rebuilding, shared_prefixes
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import split_store_key
 from kvstore.storage.replica import Replica
@@ -74,6 +75,7 @@ class AntiEntropy:
         rebuilding: Rebuilding,
         answering: Answering,
         others: Sequence[str],
+        freshness: Freshness,
         pace: Pace,
         is_busy: Callable[[], bool],
         rng: random.Random,
@@ -89,6 +91,7 @@ class AntiEntropy:
         self._rebuilding = rebuilding
         self._answering = answering
         self._others = sorted(others)
+        self._freshness = freshness
         self._pace = pace
         self._is_busy = is_busy
         self._rng = rng
@@ -157,6 +160,7 @@ class AntiEntropy:
             view = self._ring.view
             prefixes = shared_prefixes(view, self._me, peer, namespace)
             if not prefixes:
+                self._rebuilding.covered(peer, ())  # where no key has another copy there is nothing to wait for
                 return Outcome()
             is_rebuilding = bool(self._rebuilding.reason)
             exchange = ExchangeRound(
@@ -167,6 +171,7 @@ class AntiEntropy:
                 replica=self._replica,
                 peers=self._peers,
                 ring_hash=lambda: view.ring.hash,
+                freshness=self._freshness,
                 pace=self._pace,
                 is_busy=self._is_busy,
                 rng=self._rng,

@@ -2,7 +2,8 @@
 
 The side that begins asks, and repairs in both directions: it takes what the peer holds and sends what the peer lacks, by the merge
 of every other write. What it holds in memory is bounded: at `ROWS_MAX` differing keys it stops looking, repairs those, and says
-that there is `more`. Repairs are whole records, so each can be lost, repeated or late without harm (ADR 1).
+that there is `more`. Repairs are whole records, so each can be lost, repeated or late without harm (ADR 1), as long as what they
+were superseded by is remembered: a record that was read too long ago is not sent, and not taken, but read again (safety rule 9).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kvstore.core.merkle.forest import Forest
 from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, Nodes, Question, Records, Reply, Roots
 from kvstore.repair.answering import list_leaves
 from kvstore.repair.pace import Pace
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.transport.peers import PeerTransport, StoreChunk
@@ -31,6 +33,8 @@ BATCH_BYTES_MAX = 128 * 1024
 REST_S_MAX = 0.1
 ASK_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 5.0
+ASKS_MAX = 3
+"""For the same records, while each answer comes too late to be taken."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class ExchangeRound:
         replica: Replica,
         peers: PeerTransport,
         ring_hash: Callable[[], int],
+        freshness: Freshness,
         pace: Pace,
         is_busy: Callable[[], bool],
         rng: random.Random,
@@ -87,6 +92,7 @@ class ExchangeRound:
         self._replica = replica
         self._peers = peers
         self._ring_hash = ring_hash
+        self._freshness = freshness
         self._pace = pace
         self._is_busy = is_busy
         self._rested_s = asyncio.get_running_loop().time()
@@ -190,8 +196,7 @@ class ExchangeRound:
             start = b""
             hashes = theirs[first : first + HASHES_MAX]
             while True:
-                held = await self._ask(Records(prefix, hashes, start))
-                assert isinstance(held, Held)
+                held = await self._fetch(Records(prefix, hashes, start))
                 taken, differing = await self._take(prefix, held)
                 is_whole = is_whole and taken
                 send += differing
@@ -203,6 +208,20 @@ class ExchangeRound:
             send = []
         await self._send_all(send)
         return is_whole
+
+    async def _fetch(self, question: Records) -> Held:
+        """What the peer holds, and held no longer ago than what may be taken. Raises the `KvError` that says how late it was if it
+        always is: we stood still, or it did."""
+        late: KvError | None = None
+        for _ in range(ASKS_MAX):
+            asked_ms = self._freshness.now_ms()
+            held = await self._ask(question)
+            assert isinstance(held, Held)
+            late = self._freshness.why_late(asked_ms, len(held.records))
+            if late is None:
+                return held
+        assert late is not None
+        raise late
 
     async def _take(self, prefix: bytes, held: Held) -> tuple[bool, list[bytes]]:
         """Merges what the peer holds into our own: whether all of it is durable here, and the keys of which we know more."""
@@ -239,8 +258,9 @@ class ExchangeRound:
     async def _send_all(self, store_keys: Sequence[bytes]) -> None:
         keys: list[bytes] = []
         records: list[bytes] = []
-        size_bytes = 0
+        size_bytes = since_ms = 0
         for store_key in store_keys:
+            read_ms = self._freshness.now_ms()
             try:
                 record = self._store.durable(store_key)
             except RecordLost:
@@ -248,15 +268,17 @@ class ExchangeRound:
             if record is None:
                 continue
             if keys and (len(keys) >= BATCH_COUNT_MAX or size_bytes + len(record) > BATCH_BYTES_MAX):
-                await self._send(keys, records, size_bytes)
+                await self._send(keys, records, size_bytes, since_ms)
                 keys, records, size_bytes = [], [], 0
+            if not keys:
+                since_ms = read_ms
             keys.append(store_key)
             records.append(record)
             size_bytes += len(store_key) + len(record)
         if keys:
-            await self._send(keys, records, size_bytes)
+            await self._send(keys, records, size_bytes, since_ms)
 
-    async def _send(self, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int) -> None:
+    async def _send(self, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int, since_ms: int) -> None:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[StoreChunk] = loop.create_future()
 
@@ -264,7 +286,8 @@ class ExchangeRound:
             if not answered.done():
                 answered.set_result(chunk)
 
-        self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, loop.time() + SEND_TIMEOUT_S, take, self._ring_hash()))
+        deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring_hash()
+        self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, deadline_s, take, ring_hash, since_ms=since_ms))
         chunk = await answered
         if chunk.error is not None:
             raise chunk.error

@@ -13,6 +13,7 @@ from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, verify
 from kvstore.repair.pace import Pace
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.layout import split_store_key
 from kvstore.storage.store import Store
 from kvstore.telemetry import log
@@ -26,11 +27,12 @@ FETCH_TIMEOUT_S = 5.0
 class LostRecords:
     """One node's, from `start` to `stop`; `repaired` counts keys."""
 
-    def __init__(self, *, me: str, store: Store, peers: PeerTransport, ring: RingHolder, pace: Pace) -> None:
+    def __init__(self, *, me: str, store: Store, peers: PeerTransport, ring: RingHolder, freshness: Freshness, pace: Pace) -> None:
         self._me = me
         self._store = store
         self._peers = peers
         self._ring = ring
+        self._freshness = freshness
         self._pace = pace
         self._task: asyncio.Task[None] | None = None
         self.repaired = 0
@@ -59,6 +61,7 @@ class LostRecords:
         others = self._others(store_key)
         if not others or not all(map(self._peers.reachable, others)):
             return False
+        asked_ms = self._freshness.now_ms()
         answers = await asyncio.gather(*(self._fetch(node, store_key) for node in others))
         merged: bytes | None = None
         for answer in answers:
@@ -68,6 +71,8 @@ class LostRecords:
                 if not verify(record):
                     return False
                 merged = record if merged is None else self._store.join(store_key, merged, record)
+        if self._freshness.why_late(asked_ms, 1) is not None:
+            return False  # we stood still meanwhile (safety rule 9): the next look asks again
         if store_key not in self._store.lost_keys:
             return False  # somebody was quicker
         return await self._write(store_key, merged or EMPTY_RECORD)

@@ -29,6 +29,8 @@ from kvstore.telemetry import log
 REBUILDING_KEY = system_key(b"rebuilding")
 LOST = "lost"
 """What it held is gone, in part or in whole."""
+ABSENT = "absent"
+"""It was away for so long that what it held is set aside (absence.py)."""
 UNHEARD = "unheard"
 """Its directory is new, and no peer has said yet whether it had another one before."""
 

@@ -56,6 +56,7 @@ class SimDisk:
         self._memory = MemoryEngine(crashable=True)
         self._identity: tuple[str, str] | None = None
         self._clean_state: bytes | None = None
+        self.files: dict[str, bytes] = {}
         self._holder: Process | None = None
         self._failures: deque[tuple[str, bool]] = deque()
 
@@ -101,6 +102,7 @@ class SimDisk:
         self._memory = MemoryEngine(crashable=True)
         self._identity = self._clean_state = self._holder = None
         self.unreadable.clear()
+        self.files.clear()
 
     def fail_next_write(self, error: str = "EIO", *, applied: bool | None = None) -> None:
         """The next write raises; `applied` says whether its batch is on the disk all the same (None: drawn). An engine that failed
@@ -199,6 +201,10 @@ class SimDirectory:
     def subdirectory(self, name: str) -> Path:
         """A place in it."""
         return self.path / name
+
+    def append(self, name: str, data: bytes) -> None:
+        """See storage/directory.py."""
+        self._disk.files[name] = self._disk.files.get(name, b"") + data
 
     def close(self, clean_state: bytes | None = None) -> None:
         """See storage/directory.py."""

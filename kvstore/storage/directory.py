@@ -2,6 +2,7 @@
 
     kvstore.json    identity: format, cluster, node         clean-shutdown.json    only between a clean stop and the next start
     kvstore.lock    held by the process that has it open    data/ hints/           the engines' own (assembly.py)
+    set-aside/      what only a node held that was away for too long (repair/set_aside.py)
 
 A directory is refused with one sentence, before anything in it is changed. What must survive a power failure is written to a
 temporary file, synced, renamed, and the directory synced.
@@ -87,6 +88,20 @@ class DataDirectory:
         except OSError as error:
             raise _failure(self.path, error) from error
         return self.path / name
+
+    def append(self, name: str, data: bytes) -> None:
+        """Adds to a file in it, which is made with its directory if it is not there; durable when this returns. Raises
+        `StorageError`."""
+        path = self.path / name
+        try:
+            _make_durably(path.parent)
+            with open(path, "ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_directory(path.parent)
+        except OSError as error:
+            raise _failure(self.path, error) from error
 
     def close(self, clean_state: bytes | None = None) -> None:
         """Lets go of the directory; idempotent. With `clean_state` it first leaves the clean-shutdown marker, durably.

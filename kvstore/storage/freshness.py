@@ -17,6 +17,10 @@ class Freshness:
         self._late_ms = int(grace.late_s * 1000)
         self.refused = 0
 
+    def now_ms(self) -> int:
+        """When something is read, or asked for; what `why_late` is told of it later."""
+        return self._clock.now_ms()
+
     def why_late(self, since_ms: int, count: int) -> KvError | None:
         """Why `count` records that were read at `since_ms`, wall time of whoever read them, are not taken; None if they are."""
         age_ms = self._clock.now_ms() - since_ms

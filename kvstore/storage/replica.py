@@ -66,6 +66,8 @@ class Replica:
         self._end = store_key_prefix(partitions, 0) if partitions <= PARTITION_MAX else SYSTEM_PREFIX
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
         self._counting: asyncio.Future[int] | None = None
+        self.closed: KvError | None = None
+        """Why no peer is answered, while that is so: this node does not know yet whether what it holds is of use."""
         self.expired = 0
         """Records and keys whose deadline had passed when they came (api/peer.py)."""
 

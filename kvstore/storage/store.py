@@ -8,7 +8,7 @@ found" nor a vote for it (safety rule 5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from kvproto.errors import KvError, RecordLost, StorageError
@@ -309,6 +309,16 @@ class Store:
             self.commit(pairs, lambda error: done(error, refused), beside, before=before)
         else:
             done(None, refused)
+
+    def forget_all(self, *, but: Collection[bytes]) -> None:
+        """There is no record any more, except perhaps under the prefixes `but`: they were deleted behind our back, while nobody
+        wrote."""
+        assert not self._pending, "somebody wrote"
+        self._cache.clear()
+        self._quarantined.clear()
+        if self.forest is not None:
+            self.forest.forget_all()
+            self.forest.mark_unknown(but)
 
     def repair_lost(self, store_key: bytes, record: bytes, done: Done) -> None:
         """Replaces what was lost by `record`, the merge of what all other home replicas hold. It stays lost until that is

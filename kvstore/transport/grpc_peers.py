@@ -44,7 +44,8 @@ class GrpcPeers:
     the counters of one link; `on_round_trip` is told of each batch, `on_down` of a link that broke; in `advertised` stands what
     peers that were greeted say of where clients reach them. When `security` has other certificates than before, a link that is
     down is dialled with a new channel; one that stands goes on. `on_remembered` is told what each peer remembers of our leases,
-    before that peer is told of newer ones: not before `noted` returns. `remembered` is what we remember of theirs."""
+    before that peer is told of newer ones: not before `noted` returns. `remembered` is what we remember of theirs; `on_lived` is
+    told the wall time at each peer that answers, and until when it has lived."""
 
     def __init__(
         self,
@@ -63,7 +64,9 @@ class GrpcPeers:
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         noted: Callable[[], Awaitable[None]] = _at_once,
         remembered: Callable[[str], tuple[bytes, int] | None] = lambda node: None,
+        on_lived: Callable[[str, int, int], None] = lambda node, now_ms, lived_ms: None,
     ) -> None:
+        self._on_lived = on_lived
         self._on_remembered = on_remembered
         self._noted = noted
         self._remembered = remembered
@@ -235,6 +238,7 @@ class GrpcPeers:
         if reply.advertise:
             self._advertised[node] = reply.advertise
         self._heard.add(node)
+        self._on_lived(node, reply.now_ms, reply.lived_ms)
         self._on_remembered(reply.remembered_actor, reply.remembered_lease)
         return reply
 

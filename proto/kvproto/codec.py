@@ -302,7 +302,7 @@ _CLUSTER = (
 _STATUS = (
     ("node_id", "address", "zone", "state", "ring_epoch", "keys", "version", "hints_pending", "hints_dropped", "oldest_hint_s")
     + ("divergent_partitions", "quarantined", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
-    + ("rebuilding", "trees_unknown", "differences", "repaired", "incarnation", "health")
+    + ("rebuilding", "trees_unknown", "differences", "repaired", "incarnation", "health", "set_aside")
 )  # fmt: skip
 _ROUND = ("namespace", "peer", "age_s", "differences")
 _PROGRESS = (

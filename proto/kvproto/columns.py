@@ -267,4 +267,6 @@ class NodeStatus:
     rounds: tuple[RepairRound, ...] = field(default=())
     incarnation: int = 0
     health: int = 0
+    set_aside: int = 0
+    """Records that it alone held when it came back after a long absence; they are in files in its data directory."""
     opinions: tuple[PeerOpinion, ...] = field(default=())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from kvstore.config import NodeLimits
+from kvstore.config import ClusterConfig, NodeLimits
+from kvstore.core.merkle.questions import Question, Records, Reply
 from kvstore.repair import exchange_round
 from kvstore.simulation.world import World
+from kvstore.transport.peers import StoreChunk
 from tests.repair.simulated import LIMITS, QUIET, agree, compared, fill, held, within
 
 
@@ -119,3 +124,68 @@ def test_a_crash_in_the_middle_of_an_exchange_costs_only_time() -> None:
         assert held(world, "n3") == 200
 
     World(7, limits=LIMITS).run(scenario)
+
+
+class Delayed:
+    """A node's peers, of which some answers come `late_s` later than they could, and what is stored there is noted."""
+
+    def __init__(self, peers: Any, late_s: float, count: int) -> None:
+        self.peers = peers
+        self.late_s = late_s
+        self.count = count
+        self.asked = 0
+        self.sent: list[StoreChunk] = []
+
+    async def compare(self, node: str, question: Question, timeout_s: float, *, urgent: bool = False) -> Reply:
+        reply: Reply = await self.peers.compare(node, question, timeout_s, urgent=urgent)
+        if isinstance(question, Records):
+            self.asked += 1
+            if self.asked <= self.count:
+                await asyncio.sleep(self.late_s)
+        return reply
+
+    def store(self, chunk: StoreChunk) -> None:
+        self.sent.append(chunk)
+        self.peers.store(chunk)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.peers, name)
+
+
+@pytest.mark.parametrize(("late", "asked", "differing"), [(1, 2, 0), (3, 3, 5)], ids=["once", "always"])
+def test_an_answer_older_than_half_the_grace_is_not_taken_but_asked_for_again(late: int, asked: int, differing: int) -> None:
+    """safety rule 9. What it tells of may have been deleted since, and the tombstone reaped."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.crash("n3")
+        await fill(world, range(5))
+        await world.restart("n3")
+        peers = compared(world, "n3")._peers = Delayed(compared(world, "n3")._peers, 3.0, late)
+        world.cut("n3", "n2")
+        await world.sleep(4.0)
+        compared(world, "n3").repair("", 0)
+        await within(world, 20.0, lambda: compared(world, "n3").repair("", 1).over)
+        assert peers.asked == asked
+        assert world.local("n3").freshness.refused == 5 * late
+        assert held(world, "n3") == 5 - differing
+
+    World(11, cluster=ClusterConfig(id="sim", partitions=1, tombstone_grace_s=4.0, retry_window_s=2.0), limits=QUIET).run(scenario)
+
+
+def test_what_an_exchange_sends_is_as_old_as_its_reading() -> None:
+    """safety rule 9. Not as young as the message: that may wait for its turn on the link."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.crash("n3")
+        await fill(world, range(5))
+        await world.restart("n3")
+        peers = compared(world, "n1")._peers = Delayed(compared(world, "n1")._peers, 0.0, 0)
+        asked_ms = world.local("n1").clock.now_ms()
+        compared(world, "n1").repair("", 0)
+        await within(world, 20.0, lambda: held(world, "n3") == 5)
+        assert peers.sent
+        assert all(asked_ms < chunk.since_ms <= world.local("n1").clock.now_ms() for chunk in peers.sent)
+
+    World(12, limits=QUIET).run(scenario)

@@ -191,7 +191,7 @@ def test_bug_a_node_that_heard_of_its_loss_again_waited_for_peers_that_were_not_
         rebuilding = world.local("n3").rebuilding
         await within(world, 20.0, lambda: not rebuilding.reason)
         rebuilding.heard(before, 1)
-        assert not world.local("n3").rebuilding.reason
+        assert not world.local("n3").rebuilding.reason, "it knows of that loss"
         await world.sleep(5.0)
         rebuilding.heard(b"another life", 1)
         assert rebuilding.reason == "lost"

@@ -184,6 +184,28 @@ def _reaping_faults(rng: Random, base: Schedule, first_ms: int) -> list[Fault]:
     return [fault for chosen in rng.sample(drawn, rng.choice([1, 1, 2])) for fault in chosen]
 
 
+@scenario("long-absence")
+def long_absence(seed: int) -> Schedule:
+    """A node comes back with a disk of before the deletes, whose tombstones are reaped by then: what it has must reach nobody."""
+    rng, swarm = Random(f"{seed}/long-absence"), generate(seed)
+    base = replace(swarm, nodes=rng.choice([3, 3, 4]), n=3, r=2, w=2, policy="siblings", duration_ms=14_000, retry_window_ms=1000)
+    base = replace(base, grace_ms=2000, clients=2, timeout_ms=1000, delay_ms=0.2, jitter_ms=5.0, loss=0.0, write_ms=0.1)
+    base = replace(base, disk_jitter_ms=0.4, repair_interval_s=rng.choice([0.0, 1.0]))
+    rows = [(500 + rng.randrange(500), "put") for _ in range(rng.randint(2, 6))]
+    rows += [(2200 + rng.randrange(500), "delete") for _ in range(rng.randint(2, 6))]
+    rows += [(9000 + rng.randrange(4000), rng.choice(["get", "put", "delete"])) for _ in range(rng.randint(0, 6))]
+    keys = rng.randint(1, 3)
+    operations = tuple(
+        Operation(rng.randrange(4), at_ms, f, f"r{number % keys}", f"w{number}", rng.choice(["none", "read"]))
+        for number, (at_ms, f) in enumerate(sorted(rows), 1)
+    )
+    at_ms, node = 8000 + rng.randrange(1000), rng.choice(base.node_ids)
+    faults = [Fault(at_ms, "rollback", {"node": node, "back_ms": at_ms - 1800}, rng.choice([100, 1500]))]
+    if rng.random() < 0.3:  # and once more while it comes back
+        faults.append(Fault(at_ms + 1500 + rng.randrange(200), "power", {"nodes": [node]}, 100))
+    return replace(base, operations=operations, faults=tuple(faults))
+
+
 @scenario("flood")
 def flood(seed: int) -> Schedule:
     """Most operations come within three seconds, on slow disks: what is refused or late must be told as what it is."""

@@ -36,7 +36,7 @@ STATUS_FIELDS = (
     "quarantined",
     "version",
 )
-REPAIR_FIELDS = ("rebuilding", "trees_unknown", "differences", "repaired")
+REPAIR_FIELDS = ("rebuilding", "trees_unknown", "differences", "repaired", "set_aside")
 OPINION_FIELDS = ("state", "incarnation", "since_s", "flaps", "latency_ms")
 
 

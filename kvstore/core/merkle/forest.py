@@ -113,6 +113,11 @@ class Forest:
             self._trees.pop(prefix, None)
             self._rebuilds.pop(prefix, None)
 
+    def forget_all(self) -> None:
+        """There is no record any more."""
+        for held in (self._trees, self._rebuilds, self._unknown):
+            held.clear()
+
     def begin_rebuild(self, prefix: bytes) -> None:
         """From now on updates count for the rebuild; what was committed before is added from the snapshot."""
         held = self._trees.get(prefix)

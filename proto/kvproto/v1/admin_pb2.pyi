@@ -114,7 +114,7 @@ class PeerOpinion(_message.Message):
     def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., incarnation: _Optional[int] = ..., since_s: _Optional[float] = ..., flaps: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "rebuilding", "trees_unknown", "differences", "repaired", "rounds", "incarnation", "health", "opinions")
+    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "rebuilding", "trees_unknown", "differences", "repaired", "set_aside", "rounds", "incarnation", "health", "opinions")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class StatusReply(_message.Message):
     TREES_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     REPAIRED_FIELD_NUMBER: _ClassVar[int]
+    SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
@@ -163,11 +164,12 @@ class StatusReply(_message.Message):
     trees_unknown: int
     differences: int
     repaired: int
+    set_aside: int
     rounds: _containers.RepeatedCompositeFieldContainer[RepairRound]
     incarnation: int
     health: int
     opinions: _containers.RepeatedCompositeFieldContainer[PeerOpinion]
-    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., rebuilding: _Optional[str] = ..., trees_unknown: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[RepairRound, _Mapping]]] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ...) -> None: ...
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., rebuilding: _Optional[str] = ..., trees_unknown: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., set_aside: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[RepairRound, _Mapping]]] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ...) -> None: ...
 
 class RepairRound(_message.Message):
     __slots__ = ("namespace", "peer", "age_s", "differences")

@@ -78,7 +78,7 @@ class HelloRequest(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error", "advertise")
+    __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error", "advertise", "now_ms", "lived_ms")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,8 @@ class HelloReply(_message.Message):
     REMEMBERED_LEASE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    LIVED_MS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     incarnation: int
     protocol: int
@@ -99,7 +101,9 @@ class HelloReply(_message.Message):
     remembered_lease: int
     error: _key_value_pb2.Error
     advertise: str
-    def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ...) -> None: ...
+    now_ms: int
+    lived_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ..., now_ms: _Optional[int] = ..., lived_ms: _Optional[int] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
     __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms")

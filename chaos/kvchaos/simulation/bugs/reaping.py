@@ -10,7 +10,7 @@ from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvproto.errors import RecordLost
 from kvstore.core.reaping import Found, Grace
-from kvstore.repair import reaping
+from kvstore.repair import absence, reaping
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
 from kvstore.storage.freshness import Freshness
@@ -72,6 +72,12 @@ class _AllReachable:
 def take_late_messages(patch: Patch) -> None:
     """What was on its way for longer than the grace comes back."""
     patch.set(Freshness, "why_late", lambda self, since_ms, count: None)
+
+
+@bug("absent-node-pushes", "a node whose disk is older than the grace gives the others what it has (consistency, section 5)")
+def believe_any_disk(patch: Patch) -> None:
+    """What was deleted, and its tombstone reaped, is back."""
+    patch.set(absence, "is_absent", lambda mark_ms, told, grace: False)
 
 
 @bug("expiry-drops-record", "what has expired is dropped, where it should become a tombstone (safety rule 10)")
