@@ -15,7 +15,7 @@ from kvstore.telemetry import log
 
 ASK_AGAIN_S = 0.5
 ALONE_S = 30.0
-"""One that was away for long by its own clock waits so long for a peer, and then believes its clock: whoever starts nodes one after
+"""One that was away for long by its own clock waits so long for a peer, and then serves what it has: whoever starts nodes one after
 the other waits for each."""
 LINKS_WAIT_S = 1.0
 """A node that starts waits so long at the most for the links to those that have answered it."""

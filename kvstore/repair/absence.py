@@ -6,8 +6,9 @@ that was put back to an older copy. So it notes on its disk when it was alive, a
 lived beyond that (core/reaping.py, `is_absent`). One that was away for too long sets aside everything it has (set_aside.py) and
 gets from the others what they have.
 
-While its own clock says that it may be so nobody is answered, and it waits for the first peer that is there; if none comes, its own
-clock has the last word.
+While its own clock says that it may be so nobody is answered, and it waits for the first peer that is there. If none comes it
+serves what it has: it may be the only one whose disk is left, and while it was merely away nothing was reaped. What that risks is a
+delete that comes back from a disk that was put back to a copy older than the grace and started alone.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Absence:
         return self._mark.last_ms if is_young else now_ms
 
     async def settle(self) -> None:
-        """Once those peers were asked that are there. If we were absent, or nobody can say, everything that we had is set aside,
+        """Once those peers were asked that are there. If they say that we were absent, everything that we had is set aside,
         durably. Raises `ClusterError` if the peers' clocks say so and ours denies it, and `KvError` if it cannot be set aside."""
         is_late = bool(self._mark.last_ms) and is_absent(self._mark.last_ms, list(self._told.values()), self._grace)
         if is_late and self._replica.closed is None:
@@ -84,7 +85,9 @@ class Absence:
                 " not: set the clocks right, then start it again",
                 subject=self._me,
             )
-        is_late = is_late or self._aside.is_moving or self.must_ask
+        if self.must_ask:
+            log.warning("nobody_to_ask", node=self._me, last_alive_ms=self._mark.last_ms)
+        is_late = is_late or self._aside.is_moving
         if is_late:
             # First: a crash after the move must not leave a node that has nothing and takes itself for whole.
             self._rebuilding.begin(ABSENT)

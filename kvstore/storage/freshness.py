@@ -27,9 +27,10 @@ class Freshness:
         if abs(age_ms) <= self._late_ms:  # from the future: nobody knows how old it is
             return None
         self.refused += count
+        when = f"{age_ms / 1000:.1f} s ago" if age_ms >= 0 else f"{-age_ms / 1000:.1f} s from now, by its clock"
         return AvailabilityError(
-            f"{self._me} takes no record read {age_ms / 1000:.1f} s ago, at most {self._late_ms / 1000:g} s: read it again",
+            f"{self._me} takes no record read {when}, at most {self._late_ms / 1000:g} s: read it again",
             limit=self._late_ms,
-            actual=age_ms,
+            actual=abs(age_ms),
             subject=self._me,
         )

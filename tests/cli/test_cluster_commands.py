@@ -28,7 +28,7 @@ FIELDS = [
     "quarantined",
     "version",
 ]
-REPAIR_FIELDS = ["rebuilding", "trees_unknown", "differences", "repaired", "rounds"]
+REPAIR_FIELDS = ["rebuilding", "trees_unknown", "differences", "repaired", "set_aside", "rounds"]
 
 
 def test_status_as_json_has_the_promised_fields_in_order(kv: Kv) -> None:

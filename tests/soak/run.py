@@ -81,6 +81,7 @@ async def soak(
     *,
     seconds: float,
     restart_every_s: float = RESTART_EVERY_S,
+    restarts_min: int = 0,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
@@ -95,9 +96,9 @@ async def soak(
         begun_s = loop.time()
         others = plane.node_ids[1:]
         try:
-            while (left_s := begun_s + seconds - loop.time()) > 0:
-                await asyncio.sleep(min(restart_every_s, left_s))
-                if left_s > restart_every_s:
+            while (left_s := begun_s + seconds - loop.time()) > 0 or report.restarts < restarts_min:
+                await asyncio.sleep(restart_every_s if left_s <= 0 else min(restart_every_s, left_s))
+                if left_s > restart_every_s or left_s <= 0:
                     await plane.restart(others[report.restarts % len(others)])
                     report.restarts += 1
                 minutes = (loop.time() - begun_s) / 60
