@@ -264,7 +264,7 @@ class Coordinator:
                 late = DeadlineExceeded("the deadline had passed when its turn came: it was not executed", subject=self._me)
                 told.emit(GroupReply(sub.group_index, positions=sub.original(None), error=late), len(sub.store_keys))
             elif not sub.owners.includes_me:
-                await self._forward(sub, deadline_s, told, hops)
+                await self._forward(sub, deadline_s, told, hops, allowance)
             else:
                 await self._coordinate(sub, deadline_s, told, allowance)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting for it
@@ -272,7 +272,7 @@ class Coordinator:
             self._slow.logs.tell("exception", "round_failed", **facts)
             told.break_off(KvError(f"an internal error of {self._me}: {error!r}", may_have_applied=not reading))
 
-    async def _coordinate(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, allowance: Allowance = UNLIMITED) -> None:
+    async def _coordinate(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, allowance: Allowance) -> None:
         """Runs one round here, as a home replica or in the place of one."""
         if sub.group.kind is Kind.GET:
             await self._gets.run(sub, deadline_s, answer.emit, allowance)
@@ -281,7 +281,7 @@ class Coordinator:
         else:
             await self._puts.run(sub, deadline_s, answer.emit)
 
-    async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int) -> None:
+    async def _forward(self, sub: SubBatch, deadline_s: float, answer: RoundAnswer, hops: int, allowance: Allowance) -> None:
         """Has a home replica coordinate, the first reachable one of the preference list; the next if it was certainly not asked."""
         count = len(sub.store_keys)
         owners = sub.owners.nodes
@@ -323,7 +323,7 @@ class Coordinator:
             # No home replica answers: we take the place of one. A write that one of them may have applied keeps its request id.
             if answer.may_have_applied:
                 sub = replace(sub, group=replace(sub.group, attempt=sub.group.attempt + 1))
-            await self._coordinate(sub, deadline_s, answer)
+            await self._coordinate(sub, deadline_s, answer, allowance)
             return
         error.may_have_applied = False
         answer.emit(GroupReply(sub.group_index, positions=positions, error=error), count)

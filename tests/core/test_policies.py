@@ -37,7 +37,7 @@ from kvstore.core.policies.plain import LWW, SIBLINGS
 from kvstore.core.policies.retrying import Verdict, decide_increment
 from kvstore.core.policies.typed import COUNTER, MAP, SET
 from kvstore.core.record import decode, encode, read_single
-from kvstore.core.versions import EMPTY, HORIZON, NO_REQUEST, OVERWRITE, Context, Record, Sibling, make_dot
+from kvstore.core.versions import EMPTY, HORIZON, NO_REQUEST, OVERWRITE, Context, Record, Sibling, expire, make_dot, touch
 
 A, B, C = (bytes((0, 0, 0, at)) + bytes(7) + b"\x01" for at in range(3))
 
@@ -83,6 +83,18 @@ def test_lww_a_write_after_a_fast_clocks_write_is_not_buried_under_it() -> None:
     fast = did(LWW, EMPTY, Put(b"fast"), A, 1, hlc=1_000_000)
     after = did(LWW, fast, Put(b"after"), B, 1, hlc=10)
     assert values(LWW, after) == values(LWW, LWW.join(fast, after)) == [b"after"]
+
+
+def test_lww_two_states_of_one_write_meet_in_the_later_one() -> None:
+    """A touch, and expiry, leave the dot and the stamp as they are: neither order may bring back what was before."""
+    put = did(LWW, EMPTY, Put(b"v"), A, 1, hlc=10, expires_ms=1_000)
+    touched, ended = touch(put, 500, 5_000), expire(put, 2_000)
+    for one, other in ((put, touched), (put, ended), (ended, touched)):
+        assert LWW.join(one, other) == LWW.join(other, one) == other
+    before = did(LWW, EMPTY, Put(b"w"), B, 1, hlc=5)
+    assert (
+        LWW.join(LWW.join(before, put), touched).siblings == LWW.join(touched, LWW.join(put, before)).siblings == touched.siblings
+    )
 
 
 def test_lww_two_replicas_that_chose_differently_before_a_third_write_lose_nothing_to_each_other() -> None:

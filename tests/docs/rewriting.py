@@ -16,6 +16,7 @@ SIZES = (
     (r"--seeds [\d_]+", "--seeds 1"),
     (r"(kv bench run\b[^|;]*?) --seconds [\d.]+", r"\1 --seconds 0.2"),
     (r"(kv bench run\b)", r"\1 --keys 100 --warm-up 0.1"),
+    (r"(kvchaos\.recovery) (--seed \d+)$", r"\1 \2 --fault kill --victims 1"),  # the others: integration/test_recovery.py
 )
 
 
