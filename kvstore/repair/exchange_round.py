@@ -19,6 +19,7 @@ from kvstore.core.merkle.forest import Forest
 from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, Nodes, Question, Records, Reply, Roots
 from kvstore.repair.answering import list_leaves
 from kvstore.repair.pace import Pace
+from kvstore.repair.told import Told
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
@@ -230,18 +231,12 @@ class ExchangeRound:
             return True, []
         keys, records = [key for key, _ in rows], [record for _, record in rows]
         self._store.admit(len(keys), sum(map(len, records)))
-        merged: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-
-        def done(error: KvError | None, refused: list[int]) -> None:
-            if merged.done():
-                return
-            if error is None:
-                merged.set_result(refused)
-            else:
-                merged.set_exception(error)
-
-        self._store.merge(keys, records, done)
-        refused = set(await merged)
+        told = Told[tuple[KvError | None, list[int]]]()
+        self._store.merge(keys, records, lambda error, refused: told.take((error, refused)))
+        error, positions = await told.answer
+        if error is not None:
+            raise error
+        refused = set(positions)
         more: list[bytes] = []
         for position, (key, record) in enumerate(rows):
             if position in refused:
@@ -279,16 +274,10 @@ class ExchangeRound:
             await self._send(keys, records, size_bytes, since_ms)
 
     async def _send(self, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int, since_ms: int) -> None:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[StoreChunk] = loop.create_future()
-
-        def take(chunk: StoreChunk) -> None:
-            if not answered.done():
-                answered.set_result(chunk)
-
+        loop, told = asyncio.get_running_loop(), Told[StoreChunk]()
         deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring_hash()
-        self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, deadline_s, take, ring_hash, since_ms=since_ms))
-        chunk = await answered
+        self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, deadline_s, told.take, ring_hash, since_ms=since_ms))
+        chunk = await told.answer
         if chunk.error is not None:
             raise chunk.error
         self.outcome.repaired += len(keys) - len(chunk.refused)

@@ -18,6 +18,7 @@ from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import names_actor
 from kvstore.repair.pace import Pace
+from kvstore.repair.told import Told
 from kvstore.runtime import Clock
 from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.hints import HintTable
@@ -144,17 +145,11 @@ class HintedHandoff:
         return not self._store.is_pending(store_key)
 
     async def _send(self, target: str, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int) -> StoreChunk:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[StoreChunk] = loop.create_future()
-
-        def take(chunk: StoreChunk) -> None:
-            if not answered.done():
-                answered.set_result(chunk)
-
+        loop, told = asyncio.get_running_loop(), Told[StoreChunk]()
         deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring.view.ring.hash
         since_ms = self._clock.now_ms()  # they were read just now; a batch that comes to nothing is read again (safety rule 9)
-        self._peers.store(StoreChunk(target, keys, records, size_bytes, deadline_s, take, ring_hash, since_ms=since_ms))
-        return await answered
+        self._peers.store(StoreChunk(target, keys, records, size_bytes, deadline_s, told.take, ring_hash, since_ms=since_ms))
+        return await told.answer
 
     def _settle(self, target: str, sent: dict[bytes, bytes], delivered: Sequence[tuple[bytes, int]]) -> None:
         """The target has got these: their hints go, and with the last of them the copies that we only kept for others."""

@@ -13,6 +13,7 @@ from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, verify
 from kvstore.repair.pace import Pace
+from kvstore.repair.told import Told
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.layout import split_store_key
 from kvstore.storage.store import Store
@@ -87,28 +88,17 @@ class LostRecords:
         return []
 
     async def _fetch(self, node: str, store_key: bytes) -> FetchChunk:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[FetchChunk] = loop.create_future()
-
-        def take(chunk: FetchChunk) -> None:
-            if not answered.done():
-                answered.set_result(chunk)
-
+        loop, told = asyncio.get_running_loop(), Told[FetchChunk]()
         deadline_s, ring_hash = loop.time() + FETCH_TIMEOUT_S, self._ring.view.ring.hash
         size_bytes = len(store_key) + DIGEST_BYTES
-        self._peers.fetch(FetchChunk(node, [store_key], bytes(DIGEST_BYTES), size_bytes, deadline_s, take, ring_hash))
-        return await answered
+        self._peers.fetch(FetchChunk(node, [store_key], bytes(DIGEST_BYTES), size_bytes, deadline_s, told.take, ring_hash))
+        return await told.answer
 
     async def _write(self, store_key: bytes, record: bytes) -> bool:
-        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def done(error: KvError | None) -> None:
-            if not written.done():
-                written.set_result(error is None)
-
+        told = Told[KvError | None]()
         try:
             self._store.admit(1, len(record))
         except KvError:
             return False
-        self._store.repair_lost(store_key, record, done)
-        return await written
+        self._store.repair_lost(store_key, record, told.take)
+        return await told.answer is None

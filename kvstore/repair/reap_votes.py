@@ -7,12 +7,12 @@ somebody the key. What is not durable yet counts: no answer rests on what may st
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from kvproto.errors import BadRequest, KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import DIGEST_BYTES, digest
+from kvstore.repair.told import Told
 from kvstore.runtime import Clock
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
@@ -79,32 +79,20 @@ class ReapVotes:
         held = [(key, record) for key in keys if (record := self._store.durable(key)) is not None]
         self._store.admit(len(held) + len(partitions), sum([len(key) for key, _ in held]))
         stamped = self._write(self._stamps.note(partitions, stamp, reaped=True))
-        gone = _Told()
+        gone = Told[KvError | None]()
         self._store.discard(held, (), gone.take)
         await self._durable(stamped, gone)
         self.reaped += len(held)
 
-    def _write(self, pairs: list[tuple[bytes, bytes]]) -> _Told:
+    def _write(self, pairs: list[tuple[bytes, bytes]]) -> Told[KvError | None]:
         self._store.admit(len(pairs), sum([len(key) + len(value) for key, value in pairs]))
-        told = _Told()
+        told = Told[KvError | None]()
         self._store.commit([], told.take, pairs, before=[])
         return told
 
     @staticmethod
-    async def _durable(*commits: _Told) -> None:
+    async def _durable(*commits: Told[KvError | None]) -> None:
         for told in commits:
             error = await told.answer
             if error is not None:
                 raise error
-
-
-class _Told:
-    """A commit that is waited for; who waits may go away meanwhile."""
-
-    def __init__(self) -> None:
-        self.answer: asyncio.Future[KvError | None] = asyncio.get_running_loop().create_future()
-
-    def take(self, error: KvError | None) -> None:
-        """It is durable, or failed."""
-        if not self.answer.done():
-            self.answer.set_result(error)

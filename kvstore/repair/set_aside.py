@@ -21,6 +21,7 @@ from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import DamagedRecord, deleted_ms
 from kvstore.repair.pace import Pace
+from kvstore.repair.told import Told
 from kvstore.runtime import Clock
 from kvstore.storage.alive import AliveMark
 from kvstore.storage.commit import Commit, Committer
@@ -171,13 +172,8 @@ class SetAside:
     async def _commit(self, pairs: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = ()) -> None:
         size_bytes = sum(len(key) + len(value) for key, value in pairs) + sum(map(len, deletes))
         self._committer.admit(len(pairs) + len(deletes), size_bytes)
-        done: asyncio.Future[KvError | None] = asyncio.get_running_loop().create_future()
-
-        def told(error: KvError | None) -> None:
-            if not done.done():
-                done.set_result(error)
-
-        self._committer.submit(Commit(pairs, size_bytes, told, deletes))
-        error = await done
+        told = Told[KvError | None]()
+        self._committer.submit(Commit(pairs, size_bytes, told.take, deletes))
+        error = await told.answer
         if error is not None:
             raise error
