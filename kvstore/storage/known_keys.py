@@ -59,11 +59,6 @@ class KnownKeys:
         self.filters = [] if complete else [_Everything()]
 
     @property
-    def size_bytes(self) -> int:
-        """What the filters take."""
-        return sum([layer.size_in_bits // 8 for layer in self._layers])
-
-    @property
     def complete(self) -> bool:
         """Whether any key can be told to be absent."""
         return not (self.filters and isinstance(self.filters[0], _Everything))
@@ -84,10 +79,6 @@ class KnownKeys:
         with self._lock:
             if not self.complete and not self.is_full:
                 del self.filters[0]
-
-    def may_hold(self, key: bytes) -> bool:
-        """Whether `key` may be in the database."""
-        return any(key in one for one in self.filters)
 
     def _made_room(self) -> bool:
         """False: there are too many keys, and from now on any may be there."""
