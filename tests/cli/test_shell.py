@@ -6,11 +6,16 @@ import asyncio
 import json
 import signal
 import socket
+import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from kvclient.cli import session as session_module
 from kvclient.cli.options import Options
 from kvclient.cli.session import Session
 from kvclient.cli.words import escaped, last_word_start, quoted
@@ -192,3 +197,38 @@ def test_ctrl_c_that_another_thread_was_given_ends_a_command_too(store: FakeClie
 
     with Session() as session, pytest.raises(KeyboardInterrupt):
         session.run(Options(), forever)
+
+
+WAITING = {session_module.__file__: {"wait", "_wait"}, threading.__file__: {"wait", "__enter__", "__exit__", "_release_save"}}
+"""The functions that a wait goes through, or went through."""
+
+
+@pytest.mark.parametrize("at", range(1, 25))
+def test_bug_ctrl_c_in_the_middle_of_a_wait_broke_the_lock_it_waits_with(store: FakeClient, at: int) -> None:
+    """The interrupt comes at the first, second, … line that the wait goes through."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_name not in WAITING.get(frame.f_code.co_filename, ()):
+            return None
+        lines += event == "line"
+        if lines == at:
+            lines += 1
+            raise KeyboardInterrupt
+        return trace
+
+    async def brief(client: object) -> int:
+        await asyncio.sleep(0.02)
+        return 0
+
+    with Session() as session:
+        session.run(Options(), brief)
+        sys.settrace(trace)
+        try:
+            with suppress(KeyboardInterrupt):
+                session.run(Options(), brief)
+        finally:
+            sys.settrace(None)
+        assert session.run(Options(), brief) == 0
+    assert lines, "there was a wait"

@@ -85,12 +85,12 @@ class Session:
             return self._clients[wanted]
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        ended, tasks = threading.Event(), list[asyncio.Task[T]]()
+        ended, tasks = _End(), list[asyncio.Task[T]]()
 
         def on_end(task: asyncio.Task[T]) -> None:
             if not task.cancelled():
                 task.exception()  # looked at, also where Ctrl-C leaves nobody to tell
-            ended.set()
+            ended.tell()
 
         def begin() -> None:
             tasks.append(self._loop.create_task(work))
@@ -101,14 +101,29 @@ class Session:
 
         self._loop.call_soon_threadsafe(begin)
         try:
-            _wait(ended)
+            ended.wait()
         except KeyboardInterrupt:
             self._loop.call_soon_threadsafe(cancel)
-            _wait(ended)
+            ended.wait()
             raise
         return tasks[0].result()
 
 
-def _wait(ended: threading.Event) -> None:
-    while not ended.wait(SIGNAL_CHECK_S):
-        pass
+class _End:
+    """The end of one piece of work, for a wait that Ctrl-C may interrupt anywhere, and that then begins again. `threading.Event` is
+    no such thing: interrupted between two steps of its condition it raises that a lock is not locked."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def tell(self) -> None:
+        """It is over."""
+        self._is_over = True
+        self._wake.release()
+
+    def wait(self) -> None:
+        """Returns when it is; the lock only wakes, so that nothing is lost with one that was taken and not looked at any more."""
+        while not self._is_over:
+            self._wake.acquire(timeout=SIGNAL_CHECK_S)
