@@ -22,9 +22,9 @@ def count(path: Path) -> None:
     path.write_text(str(int(path.read_text()) + 1 if path.exists() else 1))
 
 
-def stop_at_end_of_stdin(stopped: threading.Event) -> None:
+def stop_at_end_of_stdin(stop: int) -> None:
     sys.stdin.buffer.read()
-    stopped.set()
+    os.write(stop, b"!")
 
 
 def main() -> int:
@@ -34,17 +34,20 @@ def main() -> int:
     if (config.data / "refuse").exists():
         print("kv: the disk is on holiday", file=sys.stderr)
         return 2
-    stopped = threading.Event()
+    # A pipe that the system's handler writes to, not a `threading.Event`: setting one hangs when the signal comes while this thread
+    # has the event's lock, and a signal that comes to the other thread, as it may just after SIGCONT, does not wake this one.
+    stopped, stop = os.pipe()
+    os.set_blocking(stop, False)
+    signal.set_wakeup_fd(stop)
     if (config.data / "deaf").exists():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        signal.signal(signal.SIGTERM, lambda *_: None)
     with socket.create_server(split_address(config.listen)):
         count(config.data / "starts")
         print(json.dumps({"event": "ready", "id": config.node_id, "pid": os.getpid()}), flush=True)
-        threading.Thread(target=stop_at_end_of_stdin, args=(stopped,), daemon=True).start()
-        while not stopped.wait(60):
-            pass
+        threading.Thread(target=stop_at_end_of_stdin, args=(stop,), daemon=True).start()
+        os.read(stopped, 1)
     count(config.data / "clean-stops")
     return 0
 
