@@ -363,4 +363,8 @@ def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
         attempt=group.attempt,
         fields=take(group.fields),  # type: ignore[arg-type]
         amounts=take(group.amounts),  # type: ignore[arg-type]
+        conditions=take(group.conditions),  # type: ignore[arg-type]
+        seen=take(group.seen),  # type: ignore[arg-type]
+        bound_ms=group.bound_ms,
+        sloppy=group.sloppy,
     )
