@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from kvclient.dial.advice import Advice, advise
@@ -52,4 +53,4 @@ def _staleness(advice: Advice) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    pass
+    sys.stdout.write("\n".join(table()) + "\n")
