@@ -2,8 +2,8 @@
 
 A write travels W to each replica and its acknowledgement A back; a read's question R and answer S likewise. The node that
 coordinates is a replica itself, at no distance. A read that begins t after the acknowledgement is stale if none of the r replicas
-whose answers came first had the write when the question arrived. Not in the model: read repair, anti-entropy and hints (it is pessimistic), and
-failures (it is optimistic). With r + w > n it is never stale.
+whose answers came first had the write when the question arrived. Not in the model: read repair, anti-entropy and hints (it is
+pessimistic), and failures (it is optimistic). With r + w > n no read is stale.
 """
 
 from __future__ import annotations
