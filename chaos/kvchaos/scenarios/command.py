@@ -38,6 +38,7 @@ MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("u
 kv chaos list
 kv chaos run F1
 kv chaos run --all --out results
+kv chaos pacelc
 """,
 )
 def chaos() -> None:
@@ -111,6 +112,41 @@ def run_command(
         if out is not None:
             write_results(out, results)
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
+
+
+@chaos.command(
+    "pacelc",
+    cls=Examples,
+    short_help="Measure the PACELC table: every setting in a partition, and else.",
+    examples="kv chaos pacelc --out results",
+)
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json and the histories go."
+)
+@click.pass_context
+def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
+    """Measure what each setting does in a partition (P: available or consistent), and else (E: latency or consistency).
+
+    Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
+    """
+    from kvchaos.scenarios.pacelc import lines, measure, write
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="kv-pacelc-") as folder, _progress("pacelc") as say:
+        found = asyncio.run(measure(seed=seed, root=Path(folder), say=say))
+    with Printer(Options.of(context).output) as printer:
+        if found.split.failure:
+            note(f"kv: {found.split.failure}")
+        elif printer.output is Output.JSON:
+            printer.json(found.row())
+        else:
+            for line in lines(found.row()):
+                printer.line(line)
+    if out is not None:
+        write(out, found)
+    return _code(found.split)
 
 
 def _run(scenario: Scenario, columns: Sequence[Column], seed: int, say: Callable[[str, str], None]) -> Result:

@@ -46,6 +46,10 @@ class Load:
         """Every key that was used."""
         return sorted({event.key for event in self.recorder.history.events if event.key is not None})
 
+    def answered(self, site: str) -> int:
+        """Acknowledged operations of a site, of the kind of which there are fewer."""
+        return min(self.done[site, kind, "ok"] for kind in ("reads", "writes"))
+
     def start(self) -> None:
         """Lets them go."""
         self._tasks = [
