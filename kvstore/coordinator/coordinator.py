@@ -363,4 +363,5 @@ def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
         attempt=group.attempt,
         fields=take(group.fields),  # type: ignore[arg-type]
         amounts=take(group.amounts),  # type: ignore[arg-type]
+        ids_ahead_ms=group.ids_ahead_ms,
     )

@@ -51,7 +51,11 @@ class Level(IntEnum):
 
 @dataclass(slots=True)
 class OperationGroup:
-    """Operations of one kind, namespace and set of options; `timeouts_ms` is what was left of each deadline when it was sent."""
+    """Operations of one kind, namespace and set of options; `timeouts_ms` is what was left of each deadline when it was sent.
+
+    `ids_ahead_ms` does not travel: how far the clock that stamped the request ids is ahead of this process's event loop's clock;
+    None: not known.
+    """
 
     kind: Kind
     namespace: str
@@ -68,6 +72,7 @@ class OperationGroup:
     attempt: int = 0
     fields: Sequence[bytes] = ()
     amounts: Sequence[int] = ()
+    ids_ahead_ms: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
