@@ -73,8 +73,8 @@ def lost_answers(seed: int) -> Schedule:
 
 @scenario("late-attempts")
 def late_attempts(seed: int) -> Schedule:
-    """A node is cut off from the others, and what a client sends it hangs; others overwrite meanwhile what it is about. What arrives
-    then is too old to be executed, also where clocks are wrong by minutes."""
+    """A node is cut off from the others, and what a client sends it hangs; others overwrite meanwhile what it is about. What
+    arrives then is too old to be executed, also where clocks are wrong by minutes."""
     rng, swarm = Random(f"{seed}/late-attempts"), generate(seed)
     base = replace(swarm, nodes=3, n=3, r=2, w=2, clients=2, timeout_ms=15_000, duration_ms=16_000, retry_window_ms=1000)
     base = replace(base, delay_ms=0.2, jitter_ms=0.6, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4)
