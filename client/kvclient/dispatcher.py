@@ -16,6 +16,7 @@ from typing import Any
 
 from kvclient.batches import BulkPart, Part, SinglesPart
 from kvclient.bulk import PIECES_OUT_MAX, BulkCall, BulkPiece, cut
+from kvclient.conditions import has_consensus
 from kvclient.errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -31,7 +32,7 @@ from kvclient.errors import (
 from kvclient.hedging import Hedging
 from kvclient.membership import Membership
 from kvclient.node_link import Flight, NodeLink
-from kvclient.operations import Change, History, Single, Write, deadline_error
+from kvclient.operations import Change, Conditional, History, SessionRead, Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.retry import Failure, RetryBudget, decide_delay_s
 from kvclient.scanning import scan
@@ -78,6 +79,16 @@ class Dispatcher:
             self._arm()
         return operation.future
 
+    def read_seen(self, shape: Shape, key: bytes, timeout_s: float, seen: bytes) -> asyncio.Future[Any]:
+        """Queues a get of a session, which has `seen` so much of the key; as `read`."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
+        operation = SessionRead(shape, key, self._loop.time() + timeout_s, self._create_future(), seen)
+        self._membership.router.choose_read(key).submit(operation)
+        if self._sweeping is None:
+            self._arm()
+        return operation.future
+
     def write(
         self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int
     ) -> asyncio.Future[Any]:
@@ -100,14 +111,20 @@ class Dispatcher:
         context: bytes | None,
         ttl_ms: int,
         *,
-        field: bytes,
-        amount: int,
+        field: bytes = b"",
+        amount: int = 0,
+        condition: bytes = b"",
     ) -> asyncio.Future[Any]:
-        """Queues a write to a counter, a set or a field of a map; as `write`."""
+        """Queues a write to a counter, a set or a field of a map, or any write that has a condition; as `write`."""
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)
         deadline_s, future = self._loop.time() + timeout_s, self._create_future()
-        operation = Change(shape, key, deadline_s, future, value=value, context=context, ttl_ms=ttl_ms, field=field, amount=amount)
+        columns: dict[str, Any] = {"value": value, "context": context, "ttl_ms": ttl_ms, "field": field, "amount": amount}
+        operation: Change
+        if condition:
+            operation = Conditional(shape, key, deadline_s, future, condition=condition, **columns)
+        else:
+            operation = Change(shape, key, deadline_s, future, **columns)
         self._membership.router.choose(key).submit(operation)
         if self._sweeping is None:
             self._arm()
@@ -290,11 +307,12 @@ class Dispatcher:
             self.stats.retries += len(chosen)
             self._after(delay_s, self._place, call, piece.shape.retried(is_unknown=failure.maybe_applied), chosen)
 
-    @staticmethod
-    def _avoided(shape: Shape, history: History | None) -> object:
+    def _avoided(self, shape: Shape, history: History | None) -> object:
         """The link that the next attempt avoids: the one that failed last. But of an increment that may have been counted nobody
-        knows more than who was asked to count it (safety rule 8)."""
-        if history is None or (shape.attempt_told and shape.kind is Kind.INCREMENT):
+        knows more than who was asked to count it (safety rule 8); where there is consensus everybody does."""
+        if history is None:
+            return None
+        if shape.attempt_told and shape.kind is Kind.INCREMENT and not has_consensus(self._membership.router.info, shape.namespace):
             return None
         return history.avoid
 

@@ -25,14 +25,23 @@ from kvproto.columns import (
     RepairRound,
     ScanPage,
     ScanQuery,
+    Sloppy,
 )
 from kvproto.errors import KvError, error_class
 from kvproto.v1 import admin_pb2, key_value_pb2
 
+_LEVELS = {int(level): level for level in Level}
+_SLOPPY = {int(sloppy): sloppy for sloppy in Sloppy}
+
 
 def _level(value: int) -> Level:
     """A level off the wire; one this version does not know is the preset's."""
-    return Level(value) if 0 <= value <= Level.EXPLICIT else Level.PRESET
+    return _LEVELS.get(value, Level.PRESET)
+
+
+def _sloppy(value: int) -> Sloppy:
+    """Likewise."""
+    return _SLOPPY.get(value, Sloppy.UNSPECIFIED)
 
 
 def encode_batch(
@@ -73,6 +82,10 @@ def encode_batch(
                 attempt=group.attempt,
                 fields=group.fields,
                 amounts=group.amounts,
+                conditions=group.conditions,
+                seen=group.seen,
+                bound_ms=group.bound_ms,
+                sloppy=int(group.sloppy),  # type: ignore[arg-type]
             )
             for group in groups
         ],
@@ -100,6 +113,10 @@ def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
             attempt=group.attempt,
             fields=group.fields,
             amounts=group.amounts,
+            conditions=group.conditions,
+            seen=group.seen,
+            bound_ms=group.bound_ms,
+            sloppy=_sloppy(group.sloppy),
             ids_ahead_ms=ahead_ms,
         )
         for group in message.groups
@@ -242,6 +259,8 @@ def encode_scan(query: ScanQuery, *, cluster_id: str = "", ring_epoch: int = 0, 
         ring_epoch=ring_epoch,
         keys_only=query.keys_only,
         trace_id=trace_id,
+        bound_ms=query.bound_ms,
+        sloppy=int(query.sloppy),  # type: ignore[arg-type]
     )
 
 
@@ -258,6 +277,8 @@ def decode_scan(message: key_value_pb2.ScanRequest) -> ScanQuery:
         r=message.r,
         timeout_ms=message.timeout_ms or 5000,
         keys_only=message.keys_only,
+        bound_ms=message.bound_ms,
+        sloppy=_sloppy(message.sloppy),
     )
 
 

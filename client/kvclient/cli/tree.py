@@ -45,6 +45,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "status": ("kvclient.cli.cluster:status", "One row a node: state, epoch, hints, divergence."),
     "repair": ("kvclient.cli.repair:repair", "Compare replicas now, and repair what differs."),
     "ring": ("kvclient.cli.cluster:ring", "Who owns what: shares of the ring, owners of a key."),
+    "dial": ("kvclient.cli.dial:dial", "What a consistency setting promises, survives and costs."),
     "bench": ("kvclient.cli.bench:bench", "Measure the cluster under load."),
     "completion": ("kvclient.cli.completion:completion", "Print the script that completes kv in a shell."),
 }
@@ -54,7 +55,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Commands for data": ("put", "get", "del", "touch", "scan", "load", "dump", "shell"),
     "Commands for counters, sets and maps": ("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel"),
     "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
-    "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),
+    "Commands that measure and test": ("dial", "bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
 }
 OTHERS = "Commands of installed packages"
