@@ -66,6 +66,8 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUOTA_EXCEEDED: _ClassVar[ErrorCode]
     CONDITION_FAILED: _ClassVar[ErrorCode]
     BEHIND_SESSION: _ClassVar[ErrorCode]
+    NAMESPACE_EXISTS: _ClassVar[ErrorCode]
+    NAMESPACE_CONFIGURED: _ClassVar[ErrorCode]
 KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
@@ -114,6 +116,8 @@ NOT_ALLOWED: ErrorCode
 QUOTA_EXCEEDED: ErrorCode
 CONDITION_FAILED: ErrorCode
 BEHIND_SESSION: ErrorCode
+NAMESPACE_EXISTS: ErrorCode
+NAMESPACE_CONFIGURED: ErrorCode
 
 class BatchRequest(_message.Message):
     __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms", "receiver_ms")
