@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
-from kvstore.config.loading import NAME, NAME_RULE
+from kvstore.core.catalog.settings import NAME, NAME_RULE
 from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, NamespaceConfig
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page

@@ -182,6 +182,11 @@ class Replica:
         """The records from `start` to before `end` as of now. Raises `StorageError`."""
         return self._engine.scan(start, end)
 
+    async def keys_under(self, prefix: bytes, count_max: int, bytes_max: int) -> list[bytes]:
+        """Some store keys under `prefix` in order, whatever they hold, read off the loop: as many as `count_max`, or as their
+        records take `bytes_max`. Raises `StorageError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._scans, self._keys_under, prefix, count_max, bytes_max)
+
     async def count_keys(self) -> int:
         """How many keys of users are held, tombstones included; reads them all, off the loop. Whoever asks while somebody counts
         gets the same answer: a count must not be a way to keep scans waiting."""
@@ -198,6 +203,16 @@ class Replica:
         self._counting = None
         if not counting.cancelled():
             counting.exception()  # whoever asked may be gone: nobody else looks at it
+
+    def _keys_under(self, prefix: bytes, count_max: int, bytes_max: int) -> list[bytes]:
+        found: list[bytes] = []
+        size_bytes = 0
+        for store_key, record in self._engine.scan(prefix, prefix_successor(prefix)):
+            found.append(store_key)
+            size_bytes += len(store_key) + len(record)
+            if len(found) >= count_max or size_bytes >= bytes_max:
+                break
+        return found
 
     def _count_keys(self) -> int:
         return sum(1 for partition in range(self._partitions) for _ in self._engine.scan(*partition_range(partition)))

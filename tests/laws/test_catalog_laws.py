@@ -132,8 +132,10 @@ def test_what_is_taken_can_be_served_and_its_quorums_are_within_the_replicas_the
     assert settings.is_understood and 1 <= r <= min(settings.n, nodes) and 1 <= w <= min(settings.n, nodes)
 
 
-@given(st.binary(max_size=60) | st.recursive(st.integers() | st.text() | st.none(), st.lists).map(lambda x: json.dumps(x).encode()))
+_json = st.sampled_from([None, 1, "x", [], [1], {}, {"format": 1}, {"format": 1, "revision": 1, "next_id": 5, "namespaces": [1]}])
+
+
+@given(st.binary(min_size=1, max_size=20) | _json.map(lambda value: json.dumps(value).encode()))
 def test_bytes_that_are_no_catalog_are_refused_by_type(data: bytes) -> None:
-    if data:
-        with pytest.raises(UnreadableCatalog):
-            decode_catalog(data)
+    with pytest.raises(UnreadableCatalog):
+        decode_catalog(data)
