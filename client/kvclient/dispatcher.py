@@ -24,6 +24,7 @@ from kvclient.errors import (
     KvError,
     NotOwner,
     Overloaded,
+    RetryWindowPassed,
     UserError,
     WrongEpoch,
     WrongLoop,
@@ -261,7 +262,7 @@ class Dispatcher:
         if delay_s is None:
             operation.fail(_final(failure))
             return
-        operation.note(error, link)
+        operation.note(error, _to_avoid(link, error))
         if isinstance(operation, Write) and request_id and self._is_stale(failure):
             operation.request_id = b""
         operation.shape = operation.shape.retried(is_unknown=failure.maybe_applied)
@@ -300,7 +301,7 @@ class Dispatcher:
                 call.fail(chosen, _final(failure))
                 continue
             for index in chosen:
-                call.history(index).note(error, link)
+                call.history(index).note(error, _to_avoid(link, error))
                 if request_id and self._is_stale(failure):
                     call.request_ids[index] = b""
             self.stats.retries += len(chosen)
@@ -332,8 +333,11 @@ class Dispatcher:
         return decide_delay_s(failure, self._budget, self._rng, retry_window_ms=window_ms)
 
     def _is_stale(self, failure: Failure) -> bool:
-        """Certainly not applied, and its id soon too old to be accepted: the next attempt is a new write."""
-        return not failure.maybe_applied and failure.id_age_ms * 2 > self._membership.router.info.retry_window_ms
+        """Certainly not applied, and its id was, or is soon, too old to be accepted: the next attempt is a new write."""
+        if failure.maybe_applied:
+            return False
+        is_refused = isinstance(failure.error, RetryWindowPassed)
+        return is_refused or failure.id_age_ms * 2 > self._membership.router.info.retry_window_ms
 
     # Time.
 
@@ -384,6 +388,11 @@ def elsewhere(pid: int) -> UserError:
         "an AsyncClient belongs to the event loop it was first used on, and this is another: make one for each loop, "
         "or use Client, which threads may share"
     )
+
+
+def _to_avoid(link: NodeLink, error: KvError) -> NodeLink | None:
+    """The link that the next attempt should not take; one that has just told us its clock is as good as any."""
+    return None if isinstance(error, RetryWindowPassed) else link
 
 
 def _final(failure: Failure) -> KvError:

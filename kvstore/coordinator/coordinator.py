@@ -367,4 +367,5 @@ def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
         seen=take(group.seen),  # type: ignore[arg-type]
         bound_ms=group.bound_ms,
         sloppy=group.sloppy,
+        ids_ahead_ms=group.ids_ahead_ms,
     )

@@ -1,4 +1,4 @@
-"""The PACELC table, measured on real nodes through real Toxiproxy: each setting stands in its quadrant, by ratios that distance makes."""
+"""The PACELC table, measured through real Toxiproxy: each setting stands in its quadrant, by ratios that distance makes."""
 
 from __future__ import annotations
 
