@@ -1,4 +1,4 @@
-"""`kv chaos`: faults on real clusters through real Toxiproxy, every promise checked, one verdict a setting.
+"""`kv chaos list`, `run` and `pacelc`: faults on real clusters, every promise checked, one verdict a setting.
 
 Results go to stdout, progress to stderr. Ends with 8 when a promise was broken, and with 9 when a fault was not seen to take or too
 little happened to judge by.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvclient.cli.exit_codes import ExitCode
-from kvclient.cli.help_pages import ExampleGroup, Examples
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, console, note
 from kvclient.cli.suggestions import require_known
@@ -31,25 +31,7 @@ if TYPE_CHECKING:
 MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
 
 
-@click.group(
-    cls=ExampleGroup,
-    short_help="Faults on real clusters, every promise checked.",
-    examples="""
-kv chaos list
-kv chaos run F1
-kv chaos run --all --out results
-kv chaos pacelc
-""",
-)
-def chaos() -> None:
-    """Put real clusters under real faults, and check every promise of every consistency setting.
-
-    Each scenario starts a cluster of its own on this machine, every link of it through a Toxiproxy, and ends it. Nothing that runs
-    already is touched.
-    """
-
-
-@chaos.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
+@click.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
 @click.pass_context
 def list_command(context: click.Context) -> int:
     """List the scenarios with what each setting promises while the fault lasts: on the side of n1, and on the other."""
@@ -69,7 +51,7 @@ def list_command(context: click.Context) -> int:
     return ExitCode.DONE
 
 
-@chaos.command(
+@click.command(
     "run",
     cls=Examples,
     short_help="Run scenarios and print a verdict for each setting.",
@@ -114,7 +96,7 @@ def run_command(
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
 
 
-@chaos.command(
+@click.command(
     "pacelc",
     cls=Examples,
     short_help="Measure the PACELC table: every setting in a partition, and else.",

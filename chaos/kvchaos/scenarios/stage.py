@@ -7,7 +7,7 @@ and never a pass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,13 @@ async def run(
 
 @asynccontextmanager
 async def open_stage(
-    root: Path, columns: Sequence[Column], *, nodes: int, seed: str, say: Say
+    root: Path,
+    columns: Sequence[Column],
+    *,
+    nodes: int,
+    seed: str,
+    say: Say,
+    settings: Mapping[str, str | int | float] | None = None,
 ) -> AsyncIterator[tuple[ProxiedCluster, dict[str, AsyncClient], list[Load]]]:
     """A cluster below `root`, a client at each site, and a load for each column that has not begun yet."""
     loop = asyncio.get_running_loop()
@@ -87,7 +93,14 @@ async def open_stage(
     async with AsyncExitStack() as stack:
         say("start", f"{nodes} nodes behind {nodes * (nodes + 1)} proxies")
         cluster = await stack.enter_async_context(
-            ProxiedCluster(root, nodes=nodes, sites=SITES, namespaces=namespaces(tuple(columns)), recorder=Recorder(now_ns))
+            ProxiedCluster(
+                root,
+                nodes=nodes,
+                sites=SITES,
+                namespaces=namespaces(tuple(columns)),
+                cluster=dict(settings or {}),
+                recorder=Recorder(now_ns),
+            )
         )
         clients = {
             site: await stack.enter_async_context(
@@ -103,7 +116,9 @@ async def open_stage(
 
 async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Column], say: Say, result: Result) -> None:
     loop = asyncio.get_running_loop()
-    async with open_stage(root, columns, nodes=scenario.nodes, seed=f"{seed}/{scenario.id}", say=say) as (cluster, clients, loads):
+    seeded = f"{seed}/{scenario.id}"
+    async with open_stage(root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster) as stage:
+        cluster, clients, loads = stage
         for load in loads:
             load.start()
         say("warm", "clients write and read")
@@ -120,6 +135,7 @@ async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Colu
             )
 
         await until(loads, lasted)
+        await asyncio.sleep(max(0.0, scenario.hold_s - (loop.time() - began_ns / 1e9)))
         ended_ns = int(loop.time() * 1e9)
         say("heal", "")
         await scenario.lift(cluster)
