@@ -17,11 +17,13 @@ from kvclient.bridge import Bridge
 from kvclient.conditional import Key
 from kvclient.levels import LevelLike
 from kvclient.namespace import AsyncNamespace
+from kvclient.session_tokens import KEYS_MAX
 from kvclient.stats import ClientStats
 from kvclient.values import Entry
 
 if TYPE_CHECKING:
     from kvclient.blocking_locks import Lock
+    from kvclient.sessions import AsyncSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,6 +138,14 @@ class Namespace:
         while taken := self._bridge.call(chunk()):
             yield from taken
 
+    def session(self, token: str | None = None, *, keys_max: int = KEYS_MAX) -> Session:
+        """This namespace for one who does one thing after the other: reads see its own writes, and never less than was read before.
+
+        `token` goes on where another session, perhaps in another process, left off. Of at most `keys_max` keys it knows what was
+        seen; others are read at quorum (linearizable) then. Costs availability: what was seen may be out of reach, `BehindSession`.
+        """
+        return Session(self._inner.session(token, keys_max=keys_max), self._client, self._bridge)
+
     def lock(self, name: Key, *, lease_s: float = 10.0, timeout_s: float | None = None) -> Lock:
         """The lock `name`, to be taken with `with`; see `AsyncNamespace.lock`. The lease is renewed in the background."""
         from kvclient.blocking_locks import Lock
@@ -144,6 +154,19 @@ class Namespace:
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name!r}>"
+
+
+class Session(Namespace):
+    """`AsyncSession`, blocking."""
+
+    def __init__(self, inner: AsyncSession, client: AsyncClient, bridge: Bridge) -> None:
+        super().__init__(inner, client, bridge)
+        self._session = inner
+
+    @property
+    def token(self) -> str:
+        """What it has seen so far, as text; see `AsyncSession.token`."""
+        return self._session.token
 
 
 class Admin:

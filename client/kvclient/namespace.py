@@ -26,6 +26,7 @@ from kvclient.conditions import condition_of
 from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest, BatchError, TooLarge
 from kvclient.levels import OF_READS, Choice, LevelLike, choose
+from kvclient.session_tokens import KEYS_MAX, Memory, decode_memory
 from kvclient.shapes import Shape
 from kvclient.typed import AsyncTypes
 from kvclient.values import Entry, PutResult
@@ -33,6 +34,7 @@ from kvproto.columns import Kind, ScanQuery
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
+    from kvclient.sessions import AsyncSession
 
 KeyT = TypeVar("KeyT", str, bytes)
 
@@ -50,7 +52,7 @@ class AsyncNamespace(AsyncTypes):
         self._contexts = contexts
         self._choice = choice
         self._write_choice = choice.for_writes()
-        self._shapes: dict[tuple[Kind, Choice, int, bool, bool, bool, bool], Shape] = {}
+        self._shapes: dict[tuple[Kind, Choice, int, bool, bool, bool], Shape] = {}
         self._get = self._shape(Kind.GET, None, 0, explain=False)
         self._put = self._shape(Kind.PUT, None, 0, explain=False)
         self._put_ttl = self._shape(Kind.PUT, None, 0, explain=False, has_ttl=True)
@@ -71,6 +73,19 @@ class AsyncNamespace(AsyncTypes):
         chosen = choose(level, bound_ms, sloppy, self._choice)
         patience_s = self.timeout_s if timeout_s is None else seconds(timeout_s)
         return AsyncNamespace(self._client, self.name, self._contexts, chosen, patience_s)
+
+    def session(self, token: str | None = None, *, keys_max: int = KEYS_MAX) -> AsyncSession:
+        """This namespace for one who does one thing after the other: reads see its own writes, and never less than was read before.
+
+        `token` goes on where another session, perhaps in another process, left off. Of at most `keys_max` keys it knows what was
+        seen; others are read at quorum (linearizable) then. Costs availability: what was seen may be out of reach, `BehindSession`.
+        """
+        from kvclient.sessions import AsyncSession
+
+        if keys_max < 1:
+            raise BadRequest(f"a session remembers at least one key, not {keys_max}", subject="keys_max")
+        memory = Memory(self.name, keys_max) if token is None else decode_memory(token, self.name, keys_max)
+        return AsyncSession(self, memory)
 
     async def get(
         self,
@@ -329,7 +344,6 @@ class AsyncNamespace(AsyncTypes):
             ttl_ms=ttl_ms,
             deadline_s=deadline_s,
             future=loop.create_future(),
-            seen=self._seen_of(encoded) if shape.tells_seen else (),
         )
         dispatcher.start_bulk(call)
         await call.future
@@ -337,10 +351,6 @@ class AsyncNamespace(AsyncTypes):
             errors = {keys[index]: call.errors[index] for index in sorted(call.errors)}
             raise BatchError({key: result for key, result in zip(keys, call.results, strict=True) if key not in errors}, errors)
         return dict(zip(keys, call.results, strict=True))
-
-    def _seen_of(self, keys: list[bytes]) -> list[bytes]:
-        """What was seen of each key: only sessions know."""
-        return [b""] * len(keys)
 
     def _shape(
         self,
@@ -353,12 +363,11 @@ class AsyncNamespace(AsyncTypes):
         bound_ms: int | None = None,
         sloppy: bool | None = None,
         is_conditional: bool = False,
-        tells_seen: bool = False,
     ) -> Shape:
         reads = kind is Kind.GET
         default = self._choice if reads else self._write_choice
         choice = choose(level, bound_ms, sloppy, Choice(sloppy=default.sloppy) if replicas else default)
-        options = (kind, choice, replicas, explain, has_ttl, is_conditional, tells_seen)
+        options = (kind, choice, replicas, explain, has_ttl, is_conditional)
         shape = self._shapes.get(options)
         if shape is None:
             if choice.level in OF_READS and not reads:
@@ -374,7 +383,6 @@ class AsyncNamespace(AsyncTypes):
                 explain=explain,
                 has_ttl=has_ttl,
                 is_conditional=is_conditional,
-                tells_seen=tells_seen,
             )
         return shape
 

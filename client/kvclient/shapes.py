@@ -61,7 +61,6 @@ class Shape:
         explain: bool = False,
         has_ttl: bool = False,
         is_conditional: bool = False,
-        tells_seen: bool = False,
     ) -> None:
         level = choice.level
         if quorum and level not in (Level.PRESET, Level.EXPLICIT):
@@ -78,7 +77,7 @@ class Shape:
         self.explain = explain
         self.has_ttl = has_ttl
         self.is_conditional = is_conditional
-        self.tells_seen = tells_seen
+        self.tells_seen = False
         self.attempt = self.attempt_told = 0
         self.tells_context = kind not in _TAKE_NOTHING
         self.is_bulk = False
@@ -111,6 +110,12 @@ class Shape:
         if self._bulk is None:
             self._bulk = self._copy(attempt=self.attempt, is_bulk=True)
         return self._bulk
+
+    def for_session(self) -> Shape:
+        """A copy of its own, which a session may change before it is used; a read tells what was seen."""
+        copy = self._copy(attempt=self.attempt, is_bulk=self.is_bulk)
+        copy.tells_seen = not self.writes
+        return copy
 
     def _copy(self, *, attempt: int, is_bulk: bool) -> Shape:
         copy = Shape(self.kind, self.namespace, self.contexts, explain=self.explain, has_ttl=self.has_ttl)

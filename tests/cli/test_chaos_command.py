@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kvchaos.scenarios import stage
+from kvchaos.scenarios import pacelc, stage
 from kvchaos.scenarios.catalogue import SCENARIOS
 from kvchaos.scenarios.columns import COLUMNS, Column
-from kvchaos.scenarios.scenario import Scenario
+from kvchaos.scenarios.figures import Figures
+from kvchaos.scenarios.pacelc import Pacelc
+from kvchaos.scenarios.scenario import FAR, NEAR, Scenario
 from kvchaos.scenarios.stage import ColumnResult, Result, merged
 from kvchaos.scenarios.verdict import Verdict
 from tests.cli.conftest import Kv
@@ -73,6 +75,41 @@ def test_all_is_every_scenario(kv: Kv, told: dict[str, Verdict]) -> None:
     rows = kv("chaos", "run", "--all", "-o", "json").rows
     assert [row["scenario"] for row in rows] == list(SCENARIOS)
     assert set(rows[0]["columns"]) == {column.name for column in COLUMNS}
+
+
+def test_the_pacelc_table_is_made_of_its_json(
+    kv: Kv, told: dict[str, Verdict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sides = {site: {"reads": Figures(ok=3, ok_ms=[1.0]), "writes": Figures(refused=1, refused_ms=[5.0])} for site in (NEAR, FAR)}
+    split = Result("F1", 7, [ColumnResult("pa-ec", sides, 0.5, Verdict("pa-ec"), merged({"seed": 7}))], converged_s=0.5)
+
+    async def measure(*, seed: int, root: Path, say: stage.Say) -> Pacelc:
+        return Pacelc(seed, split, {"pa-ec": {"reads": Figures(ok_ms=[88.0]), "writes": Figures(ok_ms=[120.0])}})
+
+    monkeypatch.setattr(pacelc, "measure", measure)
+    (row,) = kv("chaos", "pacelc", "--seed", "7", "--out", str(tmp_path), "-o", "json").rows
+    written = json.loads((tmp_path / "pacelc.json").read_text())
+    assert {**written, "histories": []} == row and written["histories"] == ["F1-pa-ec.jsonl"]
+    assert row["presets"]["pa-ec"]["p50_rtt"] == {"read": 1.1, "write": 1.5}
+    assert row["presets"]["pa-ec"]["minority"] == {"ok": 3, "refused": 1, "unknown": 0}
+    line = kv("chaos", "pacelc", "--seed", "7").text.splitlines()[1]
+    assert line.split() == [
+        "pa-ec",
+        "75%",
+        "served",
+        "75%",
+        "served",
+        "5",
+        "ms",
+        "1.10",
+        "RTT",
+        "1.50",
+        "RTT",
+        "50%",
+        "0",
+        "0.5",
+        "s",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -323,10 +323,12 @@ async def until_async(condition: Callable[[], Any]) -> None:
 
 
 async def test_a_level_of_the_other_mode_is_an_error_and_no_downgrade(client: AnyClient, orders: Space, key: str) -> None:
-    for options in ({"level": "one"}, {"level": "quorum"}, {"level": "atomic"}, {"r": 2}, {"sloppy": True}):
+    eventual: list[dict[str, Any]] = [{"level": "one"}, {"level": "quorum"}, {"level": "atomic"}, {"r": 2}, {"sloppy": True}]
+    for options in eventual:
         with pytest.raises(WrongMode, match="linearizable"):
             await orders.get(key, **options)
-    for options in ({"level": "linearizable"}, {"level": "timeline"}, {"level": "bounded", "bound_ms": 50}, {"bound_ms": 50}):
+    fresh: list[dict[str, Any]] = [{"level": "linearizable"}, {"level": "timeline"}, {"level": "bounded", "bound_ms": 50}]
+    for options in [*fresh, {"bound_ms": 50}]:
         with pytest.raises(WrongMode, match="eventual"):
             await client.get(key, **options)
     with pytest.raises(BadRequest, match="is of reads"):

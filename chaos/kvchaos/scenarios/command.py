@@ -1,4 +1,4 @@
-"""`kv chaos`: faults on real clusters through real Toxiproxy, every promise checked, one verdict a setting.
+"""`kv chaos list`, `run` and `pacelc`: faults on real clusters, every promise checked, one verdict a setting.
 
 Results go to stdout, progress to stderr. Ends with 8 when a promise was broken, and with 9 when a fault was not seen to take or too
 little happened to judge by.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvclient.cli.exit_codes import ExitCode
-from kvclient.cli.help_pages import ExampleGroup, Examples
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, console, note
 from kvclient.cli.suggestions import require_known
@@ -31,24 +31,7 @@ if TYPE_CHECKING:
 MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
 
 
-@click.group(
-    cls=ExampleGroup,
-    short_help="Faults on real clusters, every promise checked.",
-    examples="""
-kv chaos list
-kv chaos run F1
-kv chaos run --all --out results
-""",
-)
-def chaos() -> None:
-    """Put real clusters under real faults, and check every promise of every consistency setting.
-
-    Each scenario starts a cluster of its own on this machine, every link of it through a Toxiproxy, and ends it. Nothing that runs
-    already is touched.
-    """
-
-
-@chaos.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
+@click.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
 @click.pass_context
 def list_command(context: click.Context) -> int:
     """List the scenarios with what each setting promises while the fault lasts: on the side of n1, and on the other."""
@@ -68,7 +51,7 @@ def list_command(context: click.Context) -> int:
     return ExitCode.DONE
 
 
-@chaos.command(
+@click.command(
     "run",
     cls=Examples,
     short_help="Run scenarios and print a verdict for each setting.",
@@ -111,6 +94,41 @@ def run_command(
         if out is not None:
             write_results(out, results)
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
+
+
+@click.command(
+    "pacelc",
+    cls=Examples,
+    short_help="Measure the PACELC table: every setting in a partition, and else.",
+    examples="kv chaos pacelc --out results",
+)
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json and the histories go."
+)
+@click.pass_context
+def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
+    """Measure what each setting does in a partition (P: available or consistent), and else (E: latency or consistency).
+
+    Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
+    """
+    from kvchaos.scenarios.pacelc import lines, measure, write
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="kv-pacelc-") as folder, _progress("pacelc") as say:
+        found = asyncio.run(measure(seed=seed, root=Path(folder), say=say))
+    with Printer(Options.of(context).output) as printer:
+        if found.split.failure:
+            note(f"kv: {found.split.failure}")
+        elif printer.output is Output.JSON:
+            printer.json(found.row())
+        else:
+            for line in lines(found.row()):
+                printer.line(line)
+    if out is not None:
+        write(out, found)
+    return _code(found.split)
 
 
 def _run(scenario: Scenario, columns: Sequence[Column], seed: int, say: Callable[[str, str], None]) -> Result:

@@ -21,6 +21,8 @@ KEYS = 6
 OPERATIONS_A_KEY = 24
 """Of one process; then it goes on with the next generation of keys."""
 PACE_S = 0.02
+MIX = (40, 50, 10)
+"""Of puts, gets and deletes."""
 TIMEOUT_MS = 2_000
 
 
@@ -45,6 +47,10 @@ class Load:
     def keys(self) -> list[str]:
         """Every key that was used."""
         return sorted({event.key for event in self.recorder.history.events if event.key is not None})
+
+    def answered(self, site: str) -> int:
+        """Acknowledged operations of a site, of the kind of which there are fewer."""
+        return min(self.done[site, kind, "ok"] for kind in ("reads", "writes"))
 
     def start(self) -> None:
         """Lets them go."""
@@ -90,12 +96,12 @@ class Load:
             generation = done // (OPERATIONS_A_KEY * self._keys)
             key = f"{self.column.name}/{generation}/{rng.randrange(self._keys)}"
             self._serial += 1
-            f = rng.choice(("put", "get"))
+            f = rng.choices(("put", "get", "delete"), MIX)[0]
             context = rng.choice(("none", "read"))
             seen, mine = len(self.recorder.history.events), performer.process
             await performer.perform(Operation(process, 0, f, key, f"w{self._serial}", context=context, level=self.column.level))
             done += 1
             for event in self.recorder.history.events[seen:]:
                 if event.type != "invoke" and event.process == mine:
-                    self.done[site, "writes" if f == "put" else "reads", event.type] += 1
+                    self.done[site, "reads" if f == "get" else "writes", event.type] += 1
             await asyncio.sleep(rng.uniform(0.5, 1.5) * PACE_S)

@@ -7,8 +7,8 @@ and never a pass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,17 +74,32 @@ async def run(
     return result
 
 
-async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Column], say: Say, result: Result) -> None:
+@asynccontextmanager
+async def open_stage(
+    root: Path,
+    columns: Sequence[Column],
+    *,
+    nodes: int,
+    seed: str,
+    say: Say,
+    settings: Mapping[str, str | int | float] | None = None,
+) -> AsyncIterator[tuple[ProxiedCluster, dict[str, AsyncClient], list[Load]]]:
+    """A cluster below `root`, a client at each site, and a load for each column that has not begun yet."""
     loop = asyncio.get_running_loop()
 
     def now_ns() -> int:
         return int(loop.time() * 1e9)
 
     async with AsyncExitStack() as stack:
-        say("start", f"{scenario.nodes} nodes behind {scenario.nodes * (scenario.nodes + 1)} proxies")
+        say("start", f"{nodes} nodes behind {nodes * (nodes + 1)} proxies")
         cluster = await stack.enter_async_context(
             ProxiedCluster(
-                root, nodes=scenario.nodes, sites=SITES, namespaces=namespaces(tuple(columns)), recorder=Recorder(now_ns)
+                root,
+                nodes=nodes,
+                sites=SITES,
+                namespaces=namespaces(tuple(columns)),
+                cluster=dict(settings or {}),
+                recorder=Recorder(now_ns),
             )
         )
         clients = {
@@ -93,15 +108,24 @@ async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Colu
             )
             for site in SITES
         }
-        loads = [Load(column, clients, Recorder(now_ns), seed=f"{seed}/{scenario.id}") for column in columns]
+        loads = [Load(column, clients, Recorder(now_ns), seed=seed) for column in columns]
         for load in loads:
             stack.push_async_callback(load.abort)
+        yield cluster, clients, loads
+
+
+async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Column], say: Say, result: Result) -> None:
+    loop = asyncio.get_running_loop()
+    seeded = f"{seed}/{scenario.id}"
+    async with open_stage(root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster) as stage:
+        cluster, clients, loads = stage
+        for load in loads:
             load.start()
         say("warm", "clients write and read")
-        await _until(loads, lambda load, site: min(load.done[site, kind, "ok"] for kind in ("reads", "writes")) >= WARM_MIN)
+        await until(loads, lambda load, site: load.answered(site) >= WARM_MIN)
         say("fault", scenario.title)
         await scenario.inject(cluster)
-        began_ns = now_ns()
+        began_ns = int(loop.time() * 1e9)
         before = [dict(load.done) for load in loads]
 
         def lasted(load: Load, site: str) -> bool:
@@ -110,8 +134,9 @@ async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Colu
                 _told(load.done, site, kind) - _told(start, site, kind) > scenario.during_min + 1 for kind in ("reads", "writes")
             )
 
-        await _until(loads, lasted)
-        ended_ns = now_ns()
+        await until(loads, lasted)
+        await asyncio.sleep(max(0.0, scenario.hold_s - (loop.time() - began_ns / 1e9)))
+        ended_ns = int(loop.time() * 1e9)
         say("heal", "")
         await scenario.lift(cluster)
         for load in loads:
@@ -136,7 +161,7 @@ def _told(done: object, site: str, kind: str) -> int:
     return sum(done.get((site, kind, outcome), 0) for outcome in ("ok", "fail", "info"))
 
 
-async def _until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> None:
+async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> None:
     """Until `enough` of every column and side, or the time is over."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + PHASE_S_MAX

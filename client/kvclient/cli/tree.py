@@ -29,6 +29,8 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "get": ("kvclient.cli.data:get", "Print the value of one or more keys."),
     "del": ("kvclient.cli.data:delete", "Delete one or more keys."),
     "touch": ("kvclient.cli.data:touch", "Give a key another time to live."),
+    "cas": ("kvclient.cli.conditional:cas", "Store a value if the key holds another one."),
+    "lock": ("kvclient.cli.conditional:lock", "Run a command while holding a lock."),
     "incr": ("kvclient.cli.typed:incr", "Add to a counter and print what it holds."),
     "decr": ("kvclient.cli.typed:decr", "Take from a counter and print what it holds."),
     "sadd": ("kvclient.cli.typed:sadd", "Add members to a set."),
@@ -52,7 +54,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 
 # How `kv --help` groups them. Commands that other distributions of this project add have their place here too.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Commands for data": ("put", "get", "del", "touch", "scan", "load", "dump", "shell"),
+    "Commands for data": ("put", "get", "del", "touch", "cas", "lock", "scan", "load", "dump", "shell"),
     "Commands for counters, sets and maps": ("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel"),
     "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
     "Commands that measure and test": ("dial", "bench", "sim", "chaos", "pacelc"),
@@ -61,9 +63,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 OTHERS = "Commands of installed packages"
 
 # Commands of the interface that need what no node has yet: better said than answered with the nearest name.
-_LINEARIZABLE = "a linearizable namespace, and nodes of this version have eventual ones only"
 _AT_RUN_TIME = "namespaces that are made at run time; those of this version are configured: [cluster.namespaces.NAME] in node.toml"
-NEEDED = {"cas": _LINEARIZABLE, "lock": _LINEARIZABLE, "namespace": _AT_RUN_TIME}
+NEEDED = {"namespace": _AT_RUN_TIME}
 
 EXAMPLES = """
 kv put alice 'hello'   kv get alice

@@ -142,7 +142,18 @@ class FaultyDispatcher(Dispatcher):
             call.fail(everything, error)
             return
         done: Future[None] = get_running_loop().create_future()
-        unheard = BulkCall(call.shape, call.keys, values=call.values, ttl_ms=call.ttl_ms, deadline_s=call.deadline_s, future=done)
+        unheard = BulkCall(
+            call.shape,
+            call.keys,
+            values=call.values,
+            ttl_ms=call.ttl_ms,
+            deadline_s=call.deadline_s,
+            future=done,
+            fields=call.fields,
+            amounts=call.amounts,
+            context=call.context,
+            seen=call.seen,
+        )
         super().start_bulk(unheard)
         done.add_done_callback(lambda _: call.fail(everything, error))
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from threading import Lock
 
-from kvclient.errors import BadRequest, KvError, TooLarge, UnknownNamespace
+from kvclient.errors import BadRequest, BehindSession, KvError, TooLarge, UnknownNamespace
 from kvclient.testing.clock import FakeClock
-from kvclient.testing.contexts import Seen, decode_seen
+from kvclient.testing.contexts import ACTOR, Seen, decode_seen
 from kvclient.testing.registers import LINEARIZABLE, Registers, check_dial
 from kvclient.testing.typed import TYPED, FakeCell, Id, TypedRecord, change, check_operation
 from kvproto.columns import (
@@ -46,8 +46,6 @@ MODES = {LINEARIZABLE: "pc-ec", "pc-ec": "pc-ec", "pc-el": "pc-el"}
 
 Namespaces = Iterable[str | NamespaceInfo] | Mapping[str, str]
 """Names, names with their policies, presets or modes, or whole descriptions."""
-
-_ACTOR = b"fake-store\x00\x00"
 
 
 @dataclass(slots=True)
@@ -185,6 +183,7 @@ class FakeStore:
                         cells.append(found)
                         contexts.append(context)
                     elif group.kind is Kind.GET:
+                        self._check_seen(group, at)
                         live, context = self._read(group.namespace, group.keys[at])
                         entries.append(live)
                         contexts.append(context)
@@ -297,6 +296,14 @@ class FakeStore:
             live = [_Sibling(live[0].dot, value, min((one.expires_ms for one in live if one.expires_ms), default=0))]
         return live, Seen(record.upto).encode()
 
+    def _check_seen(self, group: OperationGroup, at: int) -> None:
+        """A session that has seen more than was ever written here is ahead of everybody."""
+        seen = group.seen[at] if group.seen else b""
+        try:
+            decode_seen(seen, self._newest)
+        except BadRequest:
+            raise BehindSession("no replica has what the session has seen of the key", subject=group.namespace) from None
+
     def _read_typed(self, namespace: str, key: bytes) -> tuple[list[tuple[Id, FakeCell]], bytes]:
         record = self._typed.get((namespace, key))
         return ([], b"") if record is None else (record.live(self.clock.now_ms()), Seen(record.upto).encode())
@@ -381,4 +388,4 @@ def _fill_typed(reply: GroupReply | ScanPage, entries: Sequence[list[tuple[Id, F
 
 
 def _version(dot: int) -> bytes:
-    return _ACTOR + dot.to_bytes(8, "big")
+    return ACTOR + dot.to_bytes(8, "big")
