@@ -15,6 +15,7 @@ from xxhash import xxh3_64_intdigest
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
+from kvstore.coordinator.dial import check_dial
 from kvstore.coordinator.operations import VALUED, check_fields, check_kind
 
 
@@ -128,8 +129,9 @@ def plan(view: RingView, index: int, group: OperationGroup, limits: Limits) -> t
         space = view.space(group.namespace)
         if group.kind is not Kind.GET:
             check_kind(space.info, group.kind, (other.info for other in view.spaces.values()))
-        need = needed(space.info, group)
         _check_columns(group)
+        check_dial(space.info, group, (other.info for other in view.spaces.values()))
+        need = needed(space.info, group)
         if group.fields or group.kind in TYPED:
             check_fields(space.info, group)
     except KvError as error:
@@ -188,6 +190,8 @@ def _check_columns(group: OperationGroup) -> None:
         ("request_ids", len(group.request_ids), (0, count * REQUEST_ID_BYTES)),
         ("ttls_ms", len(group.ttls_ms), (0, 1, count)),
         ("timeouts_ms", len(group.timeouts_ms), (0, 1, count)),
+        ("conditions", len(group.conditions), (0,) if group.kind is Kind.GET else (0, count)),
+        ("seen", len(group.seen), (0, count) if group.kind is Kind.GET else (0,)),
     ]
     for name, length, allowed in columns:
         if length not in allowed:

@@ -363,4 +363,9 @@ def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
         attempt=group.attempt,
         fields=take(group.fields),  # type: ignore[arg-type]
         amounts=take(group.amounts),  # type: ignore[arg-type]
+        conditions=take(group.conditions),  # type: ignore[arg-type]
+        seen=take(group.seen),  # type: ignore[arg-type]
+        bound_ms=group.bound_ms,
+        sloppy=group.sloppy,
+        ids_ahead_ms=group.ids_ahead_ms,
     )

@@ -17,6 +17,7 @@ from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
+from kvstore.coordinator.dial import check_level
 from kvstore.coordinator.entries import columns_for
 from kvstore.coordinator.outcomes import receipt
 from kvstore.core.page import Page
@@ -56,6 +57,7 @@ class ScanCoordinator:
             try:
                 view = self._ring.view
                 space = view.space(query.namespace)
+                check_level(space.info, query.level, query.sloppy, query.bound_ms)
                 keys, records, done, answered = await self._merged_page(view, space, query, position, end)
             except KvError as error:
                 yield ScanPage(error=error)

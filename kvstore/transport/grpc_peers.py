@@ -15,6 +15,7 @@ from kvproto.codec import decode_error, decode_replies, decode_status, encode_ba
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, TlsError
 from kvproto.outbox import Outbox
+from kvproto.steady import FarClock
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
@@ -87,6 +88,7 @@ class GrpcPeers:
             node: PeerLink(node, clock=clock, ring_of=ring_of, meter=meter(), timer=timer, on_round_trip=on_round_trip)
             for node in addresses
         }
+        self._far = {node: FarClock() for node in addresses}
         self._tasks: list[asyncio.Task[None]] = []
         self._greeted_by = {node: asyncio.Event() for node in addresses}
         self._opened = asyncio.Event()
@@ -157,9 +159,21 @@ class GrpcPeers:
     async def forward(self, node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
         """Has `node` coordinate `group`."""
         epoch, _ = self._ring_of()
-        request = encode_batch(1, [group], cluster_id=self._identity.cluster.id, ring_epoch=epoch, hops=1, trace_id=trace)
+        now_s, far, ahead_ms = asyncio.get_running_loop().time, self._far[node], group.ids_ahead_ms
+        request = encode_batch(
+            1,
+            [group],
+            cluster_id=self._identity.cluster.id,
+            ring_epoch=epoch,
+            hops=1,
+            trace_id=trace,
+            sent_ms=0 if ahead_ms is None else max(0, int(now_s() * 1000) + ahead_ms),
+            receiver_ms=far.at_least_ms(now_s()),
+        )
         stub = key_value_pb2_grpc.KeyValueStub(self._channels[node])
-        return decode_replies(await self._call(node, stub.Batch(request, timeout=max(0.001, timeout_s))))
+        reply = await self._call(node, stub.Batch(request, timeout=max(0.001, timeout_s)))
+        far.heard(reply.now_ms, now_s())
+        return decode_replies(reply)
 
     async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
         """What `node` says to the end of tombstones."""
@@ -272,6 +286,7 @@ class GrpcPeers:
                     await self.hello(node)
                     await self._noted()
                 await self.hello(node)
+                self._far[node] = FarClock()  # a machine that was started anew begins to count anew
                 await self._run_stream(node, link)
             except AvailabilityError:
                 pass

@@ -48,7 +48,7 @@ def bash(command: Path) -> Callable[..., list[str]]:
 
 def test_bash_completes_commands_and_options(bash: Callable[..., list[str]]) -> None:
     assert bash("kv st") == ["status"]
-    assert set(bash("kv d")) == {"decr", "del", "dump", "dev", "demo"}
+    assert set(bash("kv d")) == {"decr", "del", "dump", "dev", "demo", "dial"}
     assert bash("kv put k --tt") == ["--ttl"]
     assert bash("kv get --level ") == ["one", "quorum", "all"]
     assert bash("kv dev re") == ["restart", "resume"]

@@ -71,6 +71,33 @@ def lost_answers(seed: int) -> Schedule:
     return replace(base, faults=draw_faults(rng, base, ["mute", "reset", "pause"], share=1.0))
 
 
+@scenario("late-attempts")
+def late_attempts(seed: int) -> Schedule:
+    """A node is cut off from the others, and what a client sends it hangs; others overwrite meanwhile what it is about. What
+    arrives then is too old to be executed, also where clocks are wrong by minutes."""
+    rng, swarm = Random(f"{seed}/late-attempts"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, clients=2, timeout_ms=15_000, duration_ms=16_000, retry_window_ms=1000)
+    base = replace(base, delay_ms=0.2, jitter_ms=0.6, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4)
+    faults = [
+        Fault(0, "skew", {"node": node, "ms": rng.choice([-600_000, -30_000, 30_000, 600_000])})
+        for node in sorted(rng.sample(base.node_ids, rng.choice([1, 2])))
+    ]
+    rows: list[tuple[int, int, str]] = []
+    for first_ms in (1000, 7000, 13_000):
+        node, hangs_ms = rng.choice(base.node_ids), rng.choice([1200, 2700, 2900, 3200])
+        others = [other for other in base.node_ids if other != node]
+        faults.append(Fault(first_ms, "stall", {"source": "c1", "target": node}, hangs_ms))
+        faults.append(Fault(first_ms, "partition", {"groups": [[node], others]}, hangs_ms + rng.choice([0, 5, 300])))
+        rows += [(first_ms - 300 + rng.randrange(200), 0, "put") for _ in range(3)]
+        rows += [(first_ms + rng.randrange(100), 0, "put") for _ in range(rng.randint(1, 4))]
+        rows += [(first_ms + 1100 + rng.randrange(1100), 1, rng.choice(["put", "delete", "get"])) for _ in range(rng.randint(2, 6))]
+    operations = tuple(
+        Operation(process, at_ms, f, f"r{rng.randrange(3)}", f"w{number}", "none" if process == 0 else "read", "quorum")
+        for number, (at_ms, process, f) in enumerate(sorted(rows), 1)
+    )
+    return replace(base, operations=operations, faults=tuple(faults))
+
+
 @scenario("power")
 def power(seed: int) -> Schedule:
     """The power fails everywhere, again and again, on slow disks."""

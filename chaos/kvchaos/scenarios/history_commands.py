@@ -1,7 +1,4 @@
-"""`kv chaos`: histories of runs, judged again and exported. What judges is imported when it is needed.
-
-Ends with 8 when a promise was broken, and with 9 when it cannot be told whether one was.
-"""
+"""`kv chaos export` and `check`: the history of a run, for other tools and judged again. Commands of the group in command.py."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer
 from kvproto.errors import BadRequest
@@ -22,12 +20,12 @@ if TYPE_CHECKING:
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group()
-def chaos() -> None:
-    """Judge and export what clients saw while a cluster was broken."""
-
-
-@chaos.command("export")
+@click.command(
+    "export",
+    cls=Examples,
+    short_help="A history for other tools' checkers.",
+    examples="kv chaos export history.jsonl --edn",
+)
 @click.argument("file", type=FILE)
 @click.option("--edn", "is_edn", is_flag=True, help="As EDN, for Jepsen's Knossos and Elle (the only format so far).")
 @click.option("--key", metavar="KEY", help="Only the calls on this key, with bare values, as Knossos reads them.")
@@ -47,14 +45,22 @@ def export(context: click.Context, file: Path, is_edn: bool, key: str | None) ->
     return ExitCode.DONE
 
 
-@chaos.command("check")
+@click.command(
+    "check",
+    cls=Examples,
+    short_help="Judge a history again.",
+    examples="""
+kv chaos check history.jsonl
+kv chaos check history.jsonl --promise linearizable
+""",
+)
 @click.argument("file", type=FILE)
 @click.option(
     "--promise", "promises", metavar="NAME", multiple=True, help="What to judge by (default: what the file's header says)."
 )
 @click.pass_context
 def check(context: click.Context, file: Path, promises: tuple[str, ...]) -> ExitCode:
-    """Judge the history FILE again."""
+    """Judge the history FILE again. Ends with 8 when a promise was broken, and with 9 when that cannot be told."""
     from kvchaos.checkers.judge import judge
     from kvchaos.checkers.linearizability.verdicts import UNDECIDED
 
