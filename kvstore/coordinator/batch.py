@@ -278,4 +278,5 @@ def subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
         seen=take(group.seen),  # type: ignore[arg-type]
         bound_ms=group.bound_ms,
         sloppy=group.sloppy,
+        ids_ahead_ms=group.ids_ahead_ms,
     )

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from kvproto.errors import AvailabilityError, KvError, RecordLost
-from kvstore.core.merkle.exchange import Answer, Exchange, Listing, Rows, persisting, plan_exchanges
+from kvproto.errors import KvError, RecordLost
+from kvstore.core.merkle.exchange import Listing, Rows, persisting
 from kvstore.core.merkle.forest import Forest
-from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, Nodes, Question, Records, Reply, Roots
+from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, Question, Records, Reply
+from kvstore.core.merkle.standing import Differing
 from kvstore.repair.answering import list_leaves
+from kvstore.repair.looking import Looking
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.storage.freshness import Freshness
@@ -88,7 +90,6 @@ class ExchangeRound:
     ) -> None:
         self._peer = peer
         self._prefixes = list(prefixes)
-        self._forest = forest
         self._store = store
         self._replica = replica
         self._peers = peers
@@ -101,32 +102,23 @@ class ExchangeRound:
         self._at_once = at_once
         self._urgent = urgent or at_once
         self._on_progress = on_progress
+        self._looking = Looking(peer, forest, ask=self._ask, rest=lambda: self._rest(0))
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
         """To the end. Raises the `KvError` that broke it off; what was repaired by then stays so."""
         out = self.outcome
-        theirs = await self._ask(Roots(self._prefixes))
-        assert isinstance(theirs, bytes)
-        try:
-            exchanges = plan_exchanges(self._forest, self._prefixes, theirs)
-        except ValueError as error:
-            raise AvailabilityError(f"{self._peer} answered something else: {error}", subject=self._peer) from error
-        unknown = self._unknown(theirs)
-        out.unknown = len(unknown)
-        out.differing = len(exchanges)
-        out.whole = set(self._prefixes) - unknown - set(exchanges)
-        out.compared = len(out.whole)
-        self._on_progress(out)
-        order = sorted(exchanges)
-        self._rng.shuffle(order)
         looks: dict[bytes, _Look] = {}
         rows = 0
-        for prefix in order:
-            look = await self._look(prefix, exchanges[prefix])
-            if look is None:  # its tree became unknown meanwhile
+        suspects = await self._looking.suspects(self._prefixes, self._rng, at_once=self._at_once)
+        out.differing, out.unknown = suspects.differing, suspects.unknown
+        self._are_equal(suspects.equal)
+        for prefix, at in suspects.at.items():
+            found = at if isinstance(at, Differing) else await self._looking.leaves(prefix, at)
+            if found is None:  # its tree became unknown meanwhile
                 out.unknown += 1
                 continue
+            look = await self._look(prefix, found)
             if self._at_once:
                 await self._finish(prefix, look, look.rows)
                 continue
@@ -145,37 +137,29 @@ class ExchangeRound:
             await self._finish(prefix, look, lasting)
         return out
 
-    def _unknown(self, theirs: bytes) -> set[bytes]:
-        known_there = theirs[::9]
-        return {
-            prefix
-            for prefix, depth in zip(self._prefixes, known_there, strict=True)
-            if depth == 0xFF or self._forest.tree(prefix) is None
-        }
+    def _are_equal(self, prefixes: Collection[bytes]) -> None:
+        """These were equal at one look at least: what the peer held when we began is here."""
+        self.outcome.whole.update(prefixes)
+        self.outcome.compared += len(prefixes)
+        self._on_progress(self.outcome)
 
     # --- looking
 
-    async def _look(self, prefix: bytes, exchange: Exchange) -> _Look | None:
-        while (ask := exchange.ask()) is not None:
-            reply = await self._ask(Nodes(prefix, ask))
-            if not isinstance(reply, Answer):
-                return None
-            try:
-                exchange.take(ask, reply)
-            except ValueError as error:
-                raise AvailabilityError(f"{self._peer} answered something else: {error}", subject=self._peer) from error
-        differing = exchange.differing
-        is_cut = len(differing) > LEAVES_MAX
+    async def _look(self, prefix: bytes, found: Differing) -> _Look:
+        is_cut = len(found.leaves) > LEAVES_MAX
         if is_cut:
             self.outcome.more = True
-        return await self._list(prefix, exchange.depth, differing[:LEAVES_MAX], is_cut=is_cut)
+        return await self._list(prefix, found.depth, found.leaves[:LEAVES_MAX], is_cut=is_cut)
 
     async def _list(self, prefix: bytes, depth: int, leaves: Sequence[int], *, is_cut: bool) -> _Look:
         listing = Listing(depth, leaves)
         theirs, _ = await asyncio.gather(self._ask(Leaves(prefix, depth, leaves)), list_leaves(self._replica, prefix, listing))
         assert isinstance(theirs, bytes)
         await self._rest(len(theirs))
-        return _Look(depth, leaves, listing.compare(theirs), listing, is_cut)
+        rows = listing.compare(theirs)
+        # A tree that is written to all the time has all of its keys in the leaves listed: what is alike need not wait in memory.
+        listing.keep(rows)
+        return _Look(depth, leaves, rows, listing, is_cut)
 
     # --- repairing
 

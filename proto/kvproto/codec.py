@@ -53,8 +53,9 @@ def encode_batch(
     hops: int = 0,
     trace_id: bytes = b"",
     sent_ms: int = 0,
+    receiver_ms: int = 0,
 ) -> key_value_pb2.BatchRequest:
-    """The message for `groups`. `sent_ms`: by a clock that never steps; 0: not said."""
+    """The message for `groups`. `sent_ms`: by the clock that stamps request ids; `receiver_ms`: by the receiver's; 0: not said."""
     return key_value_pb2.BatchRequest(
         batch_id=batch_id,
         protocol=PROTOCOL,
@@ -63,6 +64,7 @@ def encode_batch(
         hops=hops,
         trace_id=trace_id,
         sent_ms=sent_ms,
+        receiver_ms=receiver_ms,
         groups=[
             key_value_pb2.OperationGroup(
                 kind=int(group.kind),  # type: ignore[arg-type]
@@ -92,6 +94,8 @@ def encode_batch(
 
 def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
     """The groups of a request. Raises `ValueError` for a kind this version does not know."""
+    # Both of one moment: what lies between the two clocks, however long the message was on its way.
+    ahead_ms = message.sent_ms - message.receiver_ms if message.sent_ms and message.receiver_ms else None
     return [
         OperationGroup(
             kind=Kind(group.kind),
@@ -113,6 +117,7 @@ def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
             seen=group.seen,
             bound_ms=group.bound_ms,
             sloppy=_sloppy(group.sloppy),
+            ids_ahead_ms=ahead_ms,
         )
         for group in message.groups
     ]
@@ -194,10 +199,10 @@ def decode_receipt(message: key_value_pb2.Receipt) -> Receipt:
 
 
 def encode_replies(
-    batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int, trace_id: bytes = b""
+    batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int, trace_id: bytes = b"", now_ms: int = 0
 ) -> key_value_pb2.BatchReply:
-    """One part of the answer to the batch `trace_id`."""
-    message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch)
+    """One part of the answer to the batch `trace_id`. `now_ms`: by the node's clock that never steps."""
+    message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch, now_ms=now_ms)
     for reply in replies:
         message.replies.append(
             key_value_pb2.GroupReply(

@@ -70,7 +70,11 @@ class Sloppy(IntEnum):
 @dataclass(slots=True)
 class OperationGroup:
     """Operations of one kind, namespace and set of options; `timeouts_ms` is what was left of each deadline when it was sent.
-    `conditions` as in `kvproto.conditions`; `seen`: what a session has seen of each key; `bound_ms` goes with BOUNDED."""
+    `conditions` as in `kvproto.conditions`; `seen`: what a session has seen of each key; `bound_ms` goes with BOUNDED.
+
+    `ids_ahead_ms` does not travel: how far the clock that stamped the request ids is ahead of this process's event loop's clock;
+    None: not known.
+    """
 
     kind: Kind
     namespace: str
@@ -91,6 +95,7 @@ class OperationGroup:
     seen: Sequence[bytes] = ()
     bound_ms: int = 0
     sloppy: Sloppy = Sloppy.UNSPECIFIED
+    ids_ahead_ms: int | None = None
 
 
 @dataclass(slots=True, frozen=True)

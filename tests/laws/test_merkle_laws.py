@@ -8,9 +8,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.core.merkle.exchange import Exchange, Listing, answer, plan_exchanges, summarise
+from kvstore.core.merkle.exchange import Exchange, Listing, answer, summarise
 from kvstore.core.merkle.forest import Forest
-from kvstore.core.merkle.tree import DEPTH_MIN, HashTree, depth_for
+from kvstore.core.merkle.standing import Differing, at_both
+from kvstore.core.merkle.tree import DEPTH_MIN, HashTree, depth_for, key_hash
+from tests.support.merkle import exchanges_of
 
 PREFIX = b"\x00\x07\x00\x00\x00\x01"
 OTHER = b"\x00\x08\x00\x00\x00\x01"
@@ -20,6 +22,7 @@ State = dict[bytes, bytes]
 keys = st.binary(max_size=3).map(lambda key: PREFIX + key)
 states = st.dictionaries(keys, st.binary(max_size=4), max_size=40)
 depths = st.integers(0, 9)
+deep = st.integers(1, 9)  # of a tree without leaves below its root the root has said it all
 
 
 def tree_of(state: State, depth: int = DEPTH_MIN) -> HashTree:
@@ -140,4 +143,46 @@ def test_two_forests_exchange_where_their_summaries_differ(one: State, two: Stat
     left.apply([*one, OTHER], [None] * (len(one) + 1), [*one.values(), b"same"])
     right.apply([OTHER, *two], [None] * (len(two) + 1), [b"same", *two.values()])
     prefixes = [PREFIX, OTHER]
-    assert list(plan_exchanges(left, prefixes, summarise(right, prefixes))) == ([PREFIX] if one != two else [])
+    assert list(exchanges_of(left, prefixes, summarise(right, prefixes))) == ([PREFIX] if one != two else [])
+
+
+def looked(mine: HashTree, theirs: HashTree, before: Differing | None) -> Differing:
+    """One look at the leaves, or another at those of `before`."""
+    exchange = Exchange(mine, theirs.depth) if before is None else Exchange(mine, before.depth, before.leaves)
+    while (ask := exchange.ask()) is not None:
+        exchange.take(ask, answer(theirs, ask))
+    found = Differing(exchange.depth, exchange.differing)
+    return found if before is None else at_both(before, found)
+
+
+@given(lasting=states, looks=st.lists(st.tuples(states, states, deep, deep), min_size=1, max_size=4))
+def test_what_differs_at_every_look_is_among_the_leaves_and_a_leaf_that_was_once_equal_is_not(
+    lasting: State, looks: list[tuple[State, State, int, int]]
+) -> None:
+    """Whatever else is written on either side meanwhile, and however the trees are folded or grown."""
+    found: Differing | None = None
+    held: list[tuple[State, State]] = []
+    for number, (ours, others, depth, their_depth) in enumerate(looks):
+        mine = ours | lasting
+        theirs = {key: record for key, record in others.items() if key not in lasting}
+        theirs |= {key: record + b"%d" % number for at, (key, record) in enumerate(lasting.items()) if at % 2}
+        held.append((mine, theirs))
+        found = looked(tree_of(mine, depth), tree_of(theirs, their_depth), found)
+    assert found is not None
+    mask = (1 << found.depth) - 1
+    assert {key_hash(key) & mask for key in lasting} <= set(found.leaves)
+    for leaf in found.leaves:
+        for mine, theirs in held:
+            sides = [{key: one[key] for key in one if key_hash(key) & mask == leaf} for one in (mine, theirs)]
+            assert sides[0] != sides[1], "it was equal at this look"
+
+
+@given(mine=states, changes=states, depth=depths)
+def test_bug_an_exchange_kept_all_keys_of_the_leaves_that_it_had_listed(mine: State, changes: State, depth: int) -> None:
+    leaves = list(range(1 << depth))
+    ours, others = listed(mine, depth, leaves), listed(mine | changes, depth, leaves)
+    rows = ours.compare(others.packed())
+    keys = ours.keys_of(rows)
+    ours.keep(rows)
+    assert ours.keys_of(rows) == keys
+    assert len(ours.packed()) == 16 * len(set(map(key_hash, keys)))

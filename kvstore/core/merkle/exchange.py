@@ -22,7 +22,9 @@ NODES_MAX = 256
 """Nodes of one ask: at most 32 kB of answer."""
 
 _ROOT = Struct(">BQ")
-_UNKNOWN = 0xFF
+ROOT_BYTES = _ROOT.size
+UNKNOWN = 0xFF
+"""In the place of a depth: nobody knows this tree."""
 _ROW = Struct(">QQ")
 
 
@@ -31,20 +33,8 @@ def summarise(forest: Forest, prefixes: Sequence[bytes]) -> bytes:
     rows = []
     for prefix in prefixes:
         tree = forest.tree(prefix)
-        rows.append(_ROOT.pack(_UNKNOWN, 0) if tree is None else _ROOT.pack(tree.depth, tree.root))
+        rows.append(_ROOT.pack(UNKNOWN, 0) if tree is None else _ROOT.pack(tree.depth, tree.root))
     return b"".join(rows)
-
-
-def plan_exchanges(forest: Forest, prefixes: Sequence[bytes], theirs: bytes) -> dict[bytes, Exchange]:
-    """An exchange for each tree that differs and is known on both sides. Raises `ValueError` if `theirs` is no summary of these."""
-    if len(theirs) != _ROOT.size * len(prefixes):
-        raise ValueError(f"{len(theirs)} bytes are no summary of {len(prefixes)} trees")
-    exchanges = {}
-    for prefix, (depth, root) in zip(prefixes, _ROOT.iter_unpack(theirs), strict=True):
-        tree = forest.tree(prefix)
-        if tree is not None and depth != _UNKNOWN and tree.root != root:
-            exchanges[prefix] = Exchange(tree, depth)
-    return exchanges
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,17 +72,21 @@ class Exchange:
     """The side that began, for one tree: asks until it knows which leaves differ.
 
     It compares with the tree as it was at the beginning. What changes on either side meanwhile looks like a difference, or hides
-    one until the next exchange.
+    one until the next exchange. `among`: leaves at `their_depth`, the only ones that are asked about, and a few beside them.
     """
 
     __slots__ = ("_differing", "_mine", "_open", "depth")
 
-    def __init__(self, mine: HashTree, their_depth: int) -> None:
+    def __init__(self, mine: HashTree, their_depth: int, among: Iterable[int] | None = None) -> None:
         self._mine = mine.copy()
         self.depth = min(mine.depth, their_depth)
         self._differing: set[int] = set()
         self._open: list[tuple[int, list[int]]] = []  # depth, and nodes there that differ
-        self._note(0, [0])
+        if among is None:
+            self._note(0, [0])
+        else:
+            start = max(0, self.depth - LEVELS)
+            self._note(start, sorted({leaf & ((1 << start) - 1) for leaf in among}))
 
     def ask(self) -> Ask | None:
         """What to ask next; None: `differing` is complete."""
@@ -175,6 +169,11 @@ class Listing:
         keys = self._items.keys() | others.keys()
         rows = {key: (self._items.get(key, 0), others.get(key, 0)) for key in sorted(keys)}
         return {key: row for key, row in rows.items() if row[0] != row[1]}
+
+    def keep(self, rows: Collection[int]) -> None:
+        """Forgets all other keys: leaves hold many more than those that differ."""
+        self._items = {key: item for key, item in self._items.items() if key in rows}
+        self._keys = {key: store_keys for key, store_keys in self._keys.items() if key in rows}
 
     def keys_of(self, hashes: Iterable[int]) -> list[bytes]:
         """The store keys behind key hashes, as far as they are here: the records to send, or to be asked for by hash."""

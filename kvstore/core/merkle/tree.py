@@ -8,9 +8,9 @@ leaf is the XOR of the items of the keys whose hashes end in the leaf's number, 
   since XOR to the same leaf in any order. The snapshot must hold exactly the updates made before the rebuild began.
 - Folding halves gives the tree of one level less: trees of different depths compare at the lesser one. Inner nodes and the root are
   folded when they are asked for; an update costs nothing for them.
-- Leaves are 8 bytes. At 8 to 32 keys a leaf that is 0.25 to 1 byte a key, and about 300 bytes for a tree with few keys: 256
+- Leaves are 8 bytes. At 4 to 32 keys a leaf that is 0.25 to 2 bytes a key, and about 300 bytes for a tree with few keys: 256
 partitions
-  of a namespace of a million keys take 0.4 to 1.1 MB, 256 nearly empty ones 80 kB; one with no key at all takes nothing.
+  of a namespace of a million keys take 0.4 to 2.1 MB, 256 nearly empty ones 80 kB; one with no key at all takes nothing.
 
 Persistence: leaves are not written with each record. They change when the commit that changed the record completes, so they tell
 what is durable. A clean stop stores `dump`s, under the marker of that stop; an unclean one stores nothing, and the trees are
@@ -28,7 +28,7 @@ from xxhash import xxh3_64_intdigest
 
 DEPTH_MIN = 4
 DEPTH_MAX = 20
-KEYS_PER_LEAF = 8
+KEYS_PER_LEAF = 4
 KEYS_PER_LEAF_MAX = 32
 LEAF_BYTES = 8
 

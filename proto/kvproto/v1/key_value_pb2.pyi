@@ -116,7 +116,7 @@ CONDITION_FAILED: ErrorCode
 BEHIND_SESSION: ErrorCode
 
 class BatchRequest(_message.Message):
-    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms")
+    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms", "receiver_ms")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class BatchRequest(_message.Message):
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     SENT_MS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_MS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     protocol: int
     cluster_id: str
@@ -133,7 +134,8 @@ class BatchRequest(_message.Message):
     groups: _containers.RepeatedCompositeFieldContainer[OperationGroup]
     trace_id: bytes
     sent_ms: int
-    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ..., sent_ms: _Optional[int] = ...) -> None: ...
+    receiver_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ..., sent_ms: _Optional[int] = ..., receiver_ms: _Optional[int] = ...) -> None: ...
 
 class OperationGroup(_message.Message):
     __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt", "fields", "amounts", "conditions", "seen", "bound_ms", "sloppy")
@@ -178,16 +180,18 @@ class OperationGroup(_message.Message):
     def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ..., fields: _Optional[_Iterable[bytes]] = ..., amounts: _Optional[_Iterable[int]] = ..., conditions: _Optional[_Iterable[bytes]] = ..., seen: _Optional[_Iterable[bytes]] = ..., bound_ms: _Optional[int] = ..., sloppy: _Optional[_Union[Sloppy, str]] = ...) -> None: ...
 
 class BatchReply(_message.Message):
-    __slots__ = ("batch_id", "replies", "last", "ring_epoch")
+    __slots__ = ("batch_id", "replies", "last", "ring_epoch", "now_ms")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     replies: _containers.RepeatedCompositeFieldContainer[GroupReply]
     last: bool
     ring_epoch: int
-    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ...) -> None: ...
+    now_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ..., now_ms: _Optional[int] = ...) -> None: ...
 
 class GroupReply(_message.Message):
     __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")
