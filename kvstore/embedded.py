@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
+from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, LINEARIZABLE, NamespaceConfig
 from kvstore.core.catalog.settings import NAME, NAME_RULE
-from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, NamespaceConfig
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.core.policies.registry import POLICIES
@@ -28,12 +28,13 @@ from kvstore.event_loop import new_event_loop
 from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
 from kvstore.storage.directory import DataDirectory, open_directory
+from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
 from kvstore.storage.namespaces import remember_namespaces, remember_policies, remembered_namespaces
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 
 PREFIX = "embedded:"
 MEMORY_PREFIX = "embedded::memory:"
@@ -51,6 +52,10 @@ class NoPeers:
         raise AssertionError(chunk.node)
 
     def fetch(self, chunk: FetchChunk) -> None:
+        """Never asked: there is nobody."""
+        raise AssertionError(chunk.node)
+
+    def register(self, chunk: RegisterChunk) -> None:
         """Never asked: there is nobody."""
         raise AssertionError(chunk.node)
 
@@ -73,6 +78,10 @@ class NoPeers:
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
     async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        """Nobody to tell."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
         """Nobody to tell."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -139,6 +148,7 @@ class EmbeddedNode:
         durable = self._directory is not None
         try:
             namespaces = _namespaces(engine, self.declared)
+            load_catalog(engine, frozenset(namespaces))
         except BaseException:
             engine.close()
             if self._directory is not None:
@@ -153,6 +163,7 @@ class EmbeddedNode:
         )
         await local.ledger.leased()
         local.reaper.start()
+        local.namespaces.start()
         return local
 
     async def _stop(self) -> None:
@@ -219,22 +230,31 @@ def _declared(text: str) -> dict[str, str]:
         declared[name] = policy if colon else NamespaceConfig().policy
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r} is not a name for a namespace: {NAME_RULE}", subject="namespaces")
-        if declared[name] not in POLICIES:
-            raise BadRequest(f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}", subject="namespaces")
+        if declared[name] not in (*POLICIES, LINEARIZABLE):
+            raise BadRequest(
+                f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}, {LINEARIZABLE}",
+                subject="namespaces",
+            )
     return declared
 
 
 def _namespaces(engine: Engine, declared: Mapping[str, str]) -> dict[str, NamespaceConfig]:
     """What the store has had and what is declared, remembered. Raises `ClusterError` for a policy that it was not written under."""
     had = remembered_namespaces(engine)
-    known = {name: pair for name, pair in had.items() if pair[1] in POLICIES}
+    known = {name: pair for name, pair in had.items() if pair[1] in (*POLICIES, LINEARIZABLE)}
     known.setdefault(DEFAULT_NAMESPACE, (DEFAULT_NAMESPACE_ID, NamespaceConfig().policy))
     for name, policy in declared.items():
         number = known[name][0] if name in known else max(number for number, _ in (*had.values(), *known.values())) + 1
         known[name] = (number, policy)
     remember_namespaces(engine, {name: number for name, (number, _) in known.items()})
     remember_policies(engine, known, partitions=1)
-    return {name: NamespaceConfig(id=number, name=name, policy=policy) for name, (number, policy) in known.items()}
+    return {name: _namespace(number, name, policy) for name, (number, policy) in known.items()}
+
+
+def _namespace(number: int, name: str, policy: str) -> NamespaceConfig:
+    if policy == LINEARIZABLE:
+        return NamespaceConfig(id=number, name=name, mode=LINEARIZABLE, preset="pc-ec")
+    return NamespaceConfig(id=number, name=name, policy=policy)
 
 
 def _path_of(url: str) -> Path:

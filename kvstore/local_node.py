@@ -14,13 +14,14 @@ from kvproto.errors import StorageError
 from kvproto.link import LinkBounds
 from kvstore import __version__
 from kvstore.cluster.leases import pack_state
-from kvstore.cluster.view import RingHolder, RingView
+from kvstore.cluster.view import NO_CATALOG, RingHolder, RingView
 from kvstore.config import NodeConfig
 from kvstore.config.policies import load_policies
 from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.intake import make_intake
+from kvstore.coordinator.linearizable.half import LinearizableHalf
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.quotas import Quotas
@@ -30,11 +31,12 @@ from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
 from kvstore.core.doubts import Doubts
+from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.membership.opinions import Opinions
-from kvstore.core.policies.plain import LWW
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.local_namespaces import LocalNamespaces, joins_of
 from kvstore.repair.absence import Absence
 from kvstore.repair.answering import Answering
 from kvstore.repair.anti_entropy import AntiEntropy
@@ -44,16 +46,19 @@ from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
-from kvstore.repair.rebuilding import Rebuilding
+from kvstore.repair.rebuilding import LOST, UNHEARD, Rebuilding
 from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.alive import AliveMark
+from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.commit import Committer
+from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger, load_past
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
+from kvstore.storage.layout import NAMESPACE_AT
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.storage.tombstones import ReapStamps
@@ -69,8 +74,9 @@ COMMIT_BYTES_MAX = 1024 * 1024
 """Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
 
 
-def build_view(config: NodeConfig) -> RingView:
-    """The ring and namespaces that follow from the configuration alone; equal on every node whose cluster settings are."""
+def build_view(config: NodeConfig, catalog: Catalog = NO_CATALOG) -> RingView:
+    """The ring and namespaces that follow from the configuration alone, equal on every node whose cluster settings are; and those of
+    the `catalog`, made at run time."""
     addresses = {**config.peers, config.node_id: config.advertise}
     members = [Member(node, addresses[node], config.zone_of(node)) for node in config.nodes]
     cluster = config.cluster
@@ -88,10 +94,12 @@ def build_view(config: NodeConfig) -> RingView:
             w=space.write_quorum(nodes),
             ttl_ms=int((space.ttl_s or 0) * 1000),
             policy=space.policy,
+            quota_operations_per_s=space.quota_operations_per_s,
+            quota_bytes_per_s=space.quota_bytes_per_s,
         )
         for name, space in sorted(cluster.namespaces.items())
     )
-    return RingView(config.node_id, ring, namespaces, load_policies(cluster.namespaces))
+    return RingView(config.node_id, ring, namespaces, load_policies(cluster.namespaces), catalog)
 
 
 class LocalNode:
@@ -122,8 +130,7 @@ class LocalNode:
         self.telemetry = telemetry
         self.clock = clock
         self.engine = engine
-        self.view = build_view(config)
-        self.ring = RingHolder(self.view)
+        self.ring = RingHolder(build_view(config, load_catalog(engine, frozenset(cluster.namespaces))))
         queue = LinkBounds(batch_bytes_max=COMMIT_BYTES_MAX, queue_count_max=config.limits.in_flight_max * 4)
         self.committer = Committer(
             engine,
@@ -136,15 +143,21 @@ class LocalNode:
         )
         self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease, past=load_past(engine))
         others = [node for node in config.nodes if node != me]
-        prefixes = [prefix for space in self.view.spaces.values() for prefix in space.prefixes]
-        self.forest = load_forest(engine, clean_state, prefixes) if others else None
+        eventual = [space for space in self.view.spaces.values() if space.info.mode == "eventual"]
+        prefixes = [prefix for space in eventual for prefix in space.prefixes]
+        dropped = DroppedIds(self.view.catalog)
+
+        def has_no_tree(prefix: bytes) -> bool:
+            return prefix[NAMESPACE_AT] in self.view.linearizable or dropped.is_of(prefix)
+
+        self.forest = load_forest(engine, clean_state, prefixes, has_no_tree) if others else None
         self.store = Store(
             engine,
             self.committer,
             cache_bytes_max=config.limits.record_cache_bytes,
             on_quarantine=self._quarantined,
             forest=self.forest,
-            joins={space.info.id.to_bytes(4, "big"): LWW for space in self.view.spaces.values() if space.policy is LWW},
+            joins=joins_of(self.view),
         )
         self.hints = HintTable(
             clock,
@@ -153,7 +166,28 @@ class LocalNode:
             age_s_max=config.limits.hint_age_s_max,
         )
         self.hints.load(engine)
-        self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
+        self.opinions = opinions or Opinions()
+        self.linearizable = LinearizableHalf(
+            config,
+            engine,
+            self.committer,
+            ring=self.ring,
+            peers=peers,
+            opinions=self.opinions,
+            clock=clock,
+            rng=rng,
+            may_vote=lambda: self.rebuilding.reason not in (LOST, UNHEARD),
+            on_lost=self._register_lost,
+        )
+        self.replica = Replica(
+            self.store,
+            engine,
+            cluster.partitions,
+            self.hints,
+            clock=clock,
+            registers=self.linearizable.registers,
+            linearizable=self.view.linearizable,
+        )
         self.pace = pace = Pace(self._load)
         self.doubts = Doubts(others, peers.reachable)
         self.owing = Owing(me=me, others=others, hints=self.hints, peers=peers, doubts=self.doubts)
@@ -184,7 +218,9 @@ class LocalNode:
             timer=telemetry.timer,
         )
         self.answering = Answering(self.forest, self.replica)
-        self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
+        self.rebuilding = Rebuilding(
+            me, engine, self.store, self.committer, self.ledger, self.ring, self.linearizable.registers.lose
+        )
         self.alive = AliveMark(engine, self.committer, clock)
         self.aside = SetAside(
             me=me,
@@ -233,7 +269,6 @@ class LocalNode:
                 interval_s=config.limits.repair_interval_s,
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        self.opinions = opinions or Opinions()
         replicas = Replicas(me, peers, self.opinions)
         self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
         minter = Minter(
@@ -274,6 +309,7 @@ class LocalNode:
             scans=ScanCoordinator(
                 me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable, doubts=self.doubts
             ),
+            registers=self.linearizable.coordinator,
             peers=peers,
             opinions=self.opinions,
             limits=limits,
@@ -282,6 +318,30 @@ class LocalNode:
             slow=SlowLog(telemetry.slow_batch_s, telemetry.timer, telemetry.logs),
             meter=telemetry.requests,
         )
+
+        self.namespaces = LocalNamespaces(
+            me,
+            others,
+            engine=engine,
+            committer=self.committer,
+            ring=self.ring,
+            store=self.store,
+            replica=self.replica,
+            hints=self.hints,
+            linearizable=self.linearizable,
+            quotas=self.quotas,
+            coordinator=self.coordinator,
+            rebuilding=self.rebuilding,
+            peers=peers,
+            pace=pace,
+            clock=clock,
+            rng=rng,
+        )
+
+    @property
+    def view(self) -> RingView:
+        """What this node goes by now."""
+        return self.ring.view
 
     def describe(self, advertised: Mapping[str, str] | None = None) -> ClusterInfo:
         """What clients are told. `advertised`: where they reach the other nodes, by what those say; the rest is as in [peers]."""
@@ -310,7 +370,7 @@ class LocalNode:
             hints_pending=self.hints.count,
             hints_dropped=self.hints.dropped,
             oldest_hint_s=self.hints.oldest_s(),
-            quarantined=self.store.quarantined,
+            quarantined=self.store.quarantined + self.linearizable.registers.quarantined,
             peers=peers,
             commits=self.committer.commits,
             commit_records=self.committer.records,
@@ -318,7 +378,7 @@ class LocalNode:
             overloaded=self.coordinator.overloaded + self.intake.refused + self.intake.shed,
             uptime_s=uptime_s,
             divergent_partitions=divergent,
-            rebuilding=self.rebuilding.reason,
+            rebuilding=self.rebuilding.reason or ("registers lost" if self.linearizable.registers.is_lost else ""),
             set_aside=self.aside.kept,
             trees_unknown=0 if self.forest is None else self.forest.unknown_count,
             differences=0 if compared is None else compared.differences,
@@ -340,6 +400,7 @@ class LocalNode:
         self.reaper.start()
         self.absence.start()
         self.aside.start()
+        self.namespaces.start()
         for job in (self.trees, self.anti_entropy, self.lost_records):
             if job is not None:
                 job.start()
@@ -353,6 +414,8 @@ class LocalNode:
         self.ledger.check()
         self.hints.check()
         self.reaper.check()
+        self.linearizable.check()
+        self.namespaces.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
@@ -360,8 +423,10 @@ class LocalNode:
         self.handoff.stop()
         self.owing.stop()
         self.reaper.stop()
+        self.linearizable.stop()
         self.absence.stop()
         self.aside.stop()
+        self.namespaces.stop()
         for job in (self.trees, self.anti_entropy, self.lost_records):
             if job is not None:
                 job.stop()
@@ -381,6 +446,10 @@ class LocalNode:
     def _load(self) -> float:
         """How busy clients keep the node, from 0 to 1; for those who can wait."""
         return 1.0 if self.committer.is_behind else max(self.coordinator.in_flight / FULL_LOAD_OPERATIONS, self.intake.load)
+
+    def _register_lost(self, store_key: bytes) -> None:
+        count = self.linearizable.registers.quarantined
+        self.telemetry.logs.tell("error", "register_quarantined", key_hash=key_hash(store_key), count=count)
 
     def _quarantined(self, store_key: bytes) -> None:
         self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,11 +19,13 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
+from kvstore.core.catalog.encoding import CATALOG_BYTES_MAX
 from kvstore.core.membership.messages import Message
 from kvstore.core.transit import Transit
 from kvstore.repair.answering import Answering
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.storage.freshness import Freshness
+from kvstore.storage.register_desk import RegisterDesk
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
@@ -39,6 +43,20 @@ TRACES_TOLD_MAX = 8
 """Of a message's ids, so many are told when it was slow."""
 
 
+async def _nothing_newer(revision: int, data: bytes) -> tuple[int, bytes]:
+    return 0, b""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogDesk:
+    """What is known here of the namespaces made at run time: the `revision` gone by, and who takes in what others know
+    (cluster/catalog_spread.py)."""
+
+    revision: Callable[[], int] = lambda: 0
+    heard: Callable[[str, int], None] = lambda node, revision: None
+    receive: Callable[[int, bytes], Awaitable[tuple[int, bytes]]] = _nothing_newer
+
+
 class PeerService(peer_pb2_grpc.PeerServicer):
     """Decodes, hands to the replica, encodes. Every method is for nodes only, as far as certificates tell (`security`)."""
 
@@ -49,6 +67,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         doorkeeper: Doorkeeper,
         *,
         answering: Answering,
+        registers: RegisterDesk,
         telemetry: Telemetry,
         freshness: Freshness,
         reap_votes: ReapVotes,
@@ -57,6 +76,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         on_owing: Callable[[str, Sequence[int]], None] = lambda node, partitions: None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         lived: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        catalog: CatalogDesk | None = None,
         security: Security | None = None,
     ) -> None:
         """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
@@ -64,6 +84,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         leases: before it works with us, also where we cannot reach it. `lived` gives the wall time, and until when we are known to
         have been alive (repair/absence.py)."""
         self._lived = lived
+        self._catalog = catalog or CatalogDesk()
         self._on_remembered = on_remembered
         self._detector = detector
         self._security = security or PlainText()
@@ -74,6 +95,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._freshness = freshness
         self._reap_votes = reap_votes
         self._answering = answering
+        self._registers = registers
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
@@ -119,9 +141,11 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             if remembered is not None:
                 reply.remembered_actor, reply.remembered_lease = remembered
             reply.now_ms, reply.lived_ms = self._lived()
+            reply.catalog_revision = self._catalog.revision()
             if request.node_id != me.node_id:
                 self._on_remembered(request.remembered_actor, request.remembered_lease)
                 self._on_greeted(request.node_id)
+                self._catalog.heard(request.node_id, request.catalog_revision)
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
@@ -201,9 +225,30 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             refusal = WrongCluster(f"node {me.node_id} belongs to another cluster", subject=me.cluster.id)
         if refusal is not None:
             return peer_pb2.DetectorReply(error=encode_error(refusal))
+        self._catalog.heard(request.sender, request.catalog_revision)
         message = decode_detector(request)
         answers = [] if message is None else self._detector(request.sender, message)
-        return peer_pb2.DetectorReply(messages=[encode_detector(me.cluster.id, me.node_id, answer) for answer in answers])
+        revision = self._catalog.revision()
+        return peer_pb2.DetectorReply(
+            messages=[encode_detector(me.cluster.id, me.node_id, answer, revision) for answer in answers]
+        )
+
+    async def Catalog(self, request: peer_pb2.CatalogRequest, context: Any) -> peer_pb2.CatalogReply:
+        """The namespaces that the sender goes by, for those that are newer here."""
+        me = self._doorkeeper.me
+        refusal = self._security.why_not_peer(context, request.sender)
+        if refusal is None and request.cluster_id != me.cluster.id:
+            refusal = WrongCluster(f"node {me.node_id} belongs to another cluster", subject=me.cluster.id)
+        if refusal is None and len(request.catalog) > CATALOG_BYTES_MAX:
+            said = f"a list of namespaces of {len(request.catalog)} bytes"
+            refusal = TooLarge(said, limit=CATALOG_BYTES_MAX, actual=len(request.catalog), subject="catalog")
+        try:
+            if refusal is not None:
+                raise refusal
+            revision, newer = await self._catalog.receive(request.revision, request.catalog)
+        except KvError as error:
+            return peer_pb2.CatalogReply(error=encode_error(error))
+        return peer_pb2.CatalogReply(revision=revision, catalog=newer)
 
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
         transit, loop = Transit(), asyncio.get_running_loop()
@@ -222,7 +267,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     def _handle(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         batch_id = request.batch_id
-        stores, fetches = list(request.store_keys), list(request.fetch_keys)
+        stores, fetches, asks = list(request.store_keys), list(request.fetch_keys), list(request.register_asks)
         refusal = (
             self._stale(request.ring_epoch, request.ring_hash)
             or self._replica.why_misplaced(stores)
@@ -236,7 +281,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             outbox.send(
                 peer_pb2.PeerReply(
                     batch_id=batch_id,
-                    last=not stores,
+                    last=not stores and not asks,
                     fetched=not found.rest_from,
                     fetched_below=found.rest_from,
                     differing=found.differing,
@@ -249,15 +294,19 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         late = self._freshness.why_late(request.sent_ms, len(stores)) if stores else None
         if late is not None:
             outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(late)))
-        elif stores:
+            return
+        parts = _Parts(batch_id, outbox, bool(stores) + len(asks))
+        for position, ask in enumerate(asks):
+            self._registers.ask_bytes(ask, partial(parts.tell_register, position))
+        if stores:
             came_s = self._timer()
 
             def done(error: KvError | None, refused: Sequence[int]) -> None:
                 if error is not None:
-                    outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(error)))
+                    parts.break_off(error)
                 else:
                     elapsed_s = self._timer() - came_s
-                    outbox.send(encode_refusals(batch_id, refused, last=True, queue_ms=int(elapsed_s * 1000)))
+                    outbox.send(encode_refusals(batch_id, refused, last=parts.is_last(), queue_ms=int(elapsed_s * 1000)))
                     if elapsed_s >= self._slow_s:
                         self._tell_slow(request, elapsed_s)
 
@@ -267,7 +316,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     def _drop(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         """Nobody waits for any of it any more. A coordinator notes whom it could not tell what."""
-        self._replica.expired += len(request.store_keys) + len(request.fetch_keys)
+        self._replica.expired += len(request.store_keys) + len(request.fetch_keys) + len(request.register_asks)
         late = DeadlineExceeded("the deadline had passed when the message was read: it was not executed")
         outbox.send(peer_pb2.PeerReply(batch_id=request.batch_id, last=True, error=encode_error(late)))
 
@@ -294,3 +343,38 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             limit=ring.epoch,
             actual=epoch,
         )
+
+
+class _Parts:
+    """The parts of a reply that wait for the disk, in whatever order they come; the one that completes it says so."""
+
+    __slots__ = ("_batch_id", "_is_over", "_left", "_outbox")
+
+    def __init__(self, batch_id: int, outbox: Outbox[peer_pb2.PeerReply], left: int) -> None:
+        self._batch_id = batch_id
+        self._outbox = outbox
+        self._left = left
+        self._is_over = False
+
+    def is_last(self) -> bool:
+        """Counts one more; whether it is the last."""
+        self._left -= 1
+        return not self._left
+
+    def tell_register(self, position: int, error: KvError | None, reply: bytes) -> None:
+        """The acceptor has answered one question."""
+        if self._is_over:
+            return
+        if error is not None:
+            self.break_off(error)
+            return
+        message = peer_pb2.PeerReply(
+            batch_id=self._batch_id, last=self.is_last(), register_positions=[position], register_replies=[reply]
+        )
+        self._outbox.send(message, len(reply))
+
+    def break_off(self, error: KvError) -> None:
+        """The rest of the batch is answered with `error`: storage has failed, or takes no more."""
+        if not self._is_over:
+            self._is_over = True
+            self._outbox.send(peer_pb2.PeerReply(batch_id=self._batch_id, last=True, error=encode_error(error)))

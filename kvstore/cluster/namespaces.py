@@ -5,7 +5,6 @@ core/catalog decides, catalog_changes agrees, catalog_keeper makes durable and i
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 
 from kvproto.columns import NamespaceInfo, NamespaceWish
@@ -32,7 +31,6 @@ class Namespaces:
         committer: Committer,
         ring: RingHolder,
         install: Callable[[Catalog], None],
-        rng: random.Random,
     ) -> None:
         self._me = me
         self._ring = ring
@@ -43,7 +41,7 @@ class Namespaces:
             configured=lambda: ring.view.configured,
             committed=self.keeper.adopt,
         )
-        self.spread = CatalogSpread(me, others, peers, keeper=self.keeper, changes=self.changes, rng=rng)
+        self.spread = CatalogSpread(me, others, peers, keeper=self.keeper, changes=self.changes)
 
     async def create(self, wish: NamespaceWish, timeout_s: float) -> tuple[NamespaceInfo, int]:
         """The namespace, and the version in which it is live; returned when every node that answers soon goes by it. Raises as

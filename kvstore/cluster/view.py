@@ -62,6 +62,7 @@ class RingView:
         "_policies",
         "catalog",
         "inside",
+        "linearizable",
         "me",
         "owner_sets",
         "preference",
@@ -101,6 +102,8 @@ class RingView:
         made = [made_namespace(entry, nodes) for name, entry in sorted(catalog.live.items()) if name not in taken]
         self.spaces = {info.name: space_of(info) for info in (*namespaces, *filter(None, made))}
         self.inside = space_of(inside_namespace(ring.replicas, nodes))
+        self.linearizable = frozenset(space.info.id.to_bytes(4, "big") for space in self.all_spaces() if space.info.mode == LINEARIZABLE)
+        """Ids, as in store keys, of the namespaces whose keys are registers."""
         self._by_id = {space.info.id: space for space in self.all_spaces()}
         # A namespace with fewer replicas than the ring's takes the first n of the preference list; sets are kept for each n in use.
         self.owner_sets: dict[int, tuple[OwnerSet, ...]] = {}

@@ -1,4 +1,5 @@
-"""Erases what dropped namespaces have left on this node, in the background: records, what was damaged of them, hints for them.
+"""Erases what dropped namespaces have left on this node, in the background: records and registers, what was damaged of them,
+promises, hints.
 
 Nothing new comes in while it runs (`Store.go_by`), so one barrier behind the last commit and one pass over the disk are enough. The
 pass goes from prefix to prefix, so it costs what there is and not what there was. That all is gone is noted last: after a crash it
@@ -20,6 +21,7 @@ from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import quarantine_range, split_quarantine_key, store_key_prefix
+from kvstore.storage.registers import Registers
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.storage.trees import held_prefixes
@@ -41,6 +43,7 @@ class DroppedNamespaces:
         engine: Engine,
         store: Store,
         replica: Replica,
+        registers: Registers,
         hints: HintTable,
         ring: RingHolder,
         partitions: int,
@@ -50,6 +53,7 @@ class DroppedNamespaces:
         self._engine = engine
         self._store = store
         self._hints = hints
+        self._registers = registers
         self._replica = replica
         self._ring = ring
         self._partitions = partitions
@@ -96,9 +100,11 @@ class DroppedNamespaces:
         dropped = DroppedIds(catalog)
         await self._settled()
         self._store.forget_dropped()
+        promises = self._registers.forget_dropped()
         hints = self._hints.forget(dropped.is_of)
-        for at in range(0, len(hints), KEYS_AT_ONCE):
-            await self._delete([], hints[at : at + KEYS_AT_ONCE])
+        rows = promises + hints
+        for at in range(0, len(rows), KEYS_AT_ONCE):
+            await self._delete([], rows[at : at + KEYS_AT_ONCE])
         for partition in range(self._partitions):
             for prefix in self._prefixes(partition):
                 if dropped.is_of(prefix):
@@ -125,6 +131,7 @@ class DroppedNamespaces:
     async def _erase_all(self, prefix: bytes) -> None:
         while keys := await self._replica.keys_under(prefix, KEYS_AT_ONCE, BYTES_AT_ONCE):
             await self._delete(keys)
+            self._registers.forget(keys)
             self.erased += len(keys)
 
     async def _settled(self) -> None:

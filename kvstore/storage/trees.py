@@ -9,7 +9,7 @@ none, do not tell what is on the disk: they are unknown, and rebuilt (repair/tre
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 
 from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
@@ -23,14 +23,19 @@ _STATE = Struct(">H")
 _BATCH_BYTES = 4 << 20
 
 
-def load_forest(engine: Engine, clean_state: bytes | None, prefixes: Iterable[bytes]) -> Forest:
+def load_forest(
+    engine: Engine,
+    clean_state: bytes | None,
+    prefixes: Iterable[bytes],
+    has_none: Callable[[bytes], bool] = lambda prefix: False,
+) -> Forest:
     """The trees as a clean stop has left them. After any other end those of `prefixes`, all that are known of, and of whatever else
-    the directory holds are unknown, unless it holds no record at all. Raises `StorageError`."""
+    the directory holds are unknown, but for those that `has_none` of, unless it holds no record at all. Raises `StorageError`."""
     forest = Forest()
     stored = engine.get(SET_KEY)
     if clean_state is None or stored is None or not _is_of(stored, clean_state):
         if next(iter(engine.scan(b"", SYSTEM_PREFIX)), None) is not None:
-            forest.mark_unknown([*prefixes, *held_prefixes(engine)])
+            forest.mark_unknown([*prefixes, *(prefix for prefix in held_prefixes(engine) if not has_none(prefix))])
         return forest
     start = len(system_key(_NAME))
     for name, data in engine.scan(*system_name_range(_NAME)):

@@ -20,7 +20,7 @@ from kvproto.errors import AvailabilityError, KvError
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.key_value import KeyValueService
-from kvstore.api.peer import PeerService
+from kvstore.api.peer import CatalogDesk, PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
@@ -32,7 +32,7 @@ from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
@@ -140,6 +140,9 @@ class WirePeers:
     def fetch(self, chunk: FetchChunk) -> None:
         self.links[chunk.node].submit(chunk)
 
+    def register(self, chunk: RegisterChunk) -> None:
+        self.links[chunk.node].submit(chunk)
+
     async def page(
         self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
     ) -> Page:
@@ -196,6 +199,15 @@ class WirePeers:
         request = peer_pb2.OweRequest(node_id=self.me, partitions=sorted(partitions))
         await self.cluster.members[node].peer_service.Owe(peer_pb2.OweRequest.FromString(request.SerializeToString()), None)
         await self._travel(node, self.me)
+
+    async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
+        await self._travel(self.me, node)
+        request = peer_pb2.CatalogRequest(cluster_id=self.cluster.cluster_id, sender=self.me, revision=revision, catalog=data)
+        reply = await self.cluster.members[node].peer_service.Catalog(request, None)
+        await self._travel(node, self.me)
+        if reply.HasField("error"):
+            raise decode_error(reply.error)
+        return reply.revision, reply.catalog
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         return await self.cluster.members[node].local.status()
@@ -344,6 +356,7 @@ class Cluster:
         for member in self.members.values():
             if error is None:
                 member.local.store.check()
+                member.local.linearizable.check()
             await member.local.close()
         assert error is not None or not self.defects, self.defects
 
@@ -459,10 +472,14 @@ class Cluster:
             local.ring,
             doorkeeper,
             answering=local.answering,
+            registers=local.linearizable.desk,
             telemetry=local.telemetry,
             freshness=local.freshness,
             reap_votes=local.reap_votes,
             on_owing=local.owing.told,
+            catalog=CatalogDesk(
+                lambda: local.view.catalog.revision, local.namespaces.spread.heard, local.namespaces.spread.receive
+            ),
         )
         key_value_service = KeyValueService(
             local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs
