@@ -16,7 +16,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import (
+    ClusterInfo,
+    GroupReply,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, LINEARIZABLE, NamespaceConfig
@@ -318,6 +328,16 @@ class EmbeddedTransport:
         """There is nobody to compare with."""
         self._check()
         return self._node.local.compare_now(namespace, follow)
+
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        """Makes it, and remembers it with the store."""
+        self._check()
+        return (await self._there(self._node.local.namespaces.create(wish, timeout_s)))[0]
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        """Drops it, with everything in it."""
+        self._check()
+        return (await self._there(self._node.local.namespaces.drop(name, timeout_s)))[0]
 
     async def close(self) -> None:
         """Lets go of the store; the last one to do so ends it. Idempotent."""

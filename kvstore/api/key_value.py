@@ -283,8 +283,11 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         return self._encode(request.batch_id, replies, trace, last=True)
 
     def _encode(self, batch_id: int, replies: list[GroupReply], trace: bytes, *, last: bool) -> key_value_pb2.BatchReply:
-        epoch, now_ms = self._ring.view.ring.epoch, int(asyncio.get_running_loop().time() * 1000)
-        return encode_replies(batch_id, replies, last=last, ring_epoch=epoch, trace_id=trace, now_ms=now_ms)
+        view, now_ms = self._ring.view, int(asyncio.get_running_loop().time() * 1000)
+        reply = encode_replies(batch_id, replies, last=last, ring_epoch=view.ring.epoch, trace_id=trace, now_ms=now_ms)
+        if view.catalog.revision:
+            reply.catalog_revision = view.catalog.revision
+        return reply
 
     def _tell(self, refusal: KvError, trace: bytes) -> None:
         """A client that is wrong about what it talks to: told to the operator too, who may have set it up."""

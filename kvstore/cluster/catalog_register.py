@@ -48,7 +48,7 @@ class CoordinatedRegister:
             Kind.GET, CLUSTER_NAMESPACE, [REGISTER_KEY], timeouts_ms=(_ms(timeout_s),), level=Level.LINEARIZABLE
         )
         reply = await self._ask(group)
-        return (bytes(reply.versions[:VERSION_BYTES]), bytes(reply.values[0])) if sum(reply.counts) else (b"", b"")
+        return (bytes(reply.versions[:VERSION_BYTES]), bytes(reply.values[0])) if reply.values else (b"", b"")
 
     async def swap(self, version: bytes, value: bytes, timeout_s: float) -> None:
         """See `CatalogRegister.swap`."""

@@ -67,10 +67,12 @@ def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
     for name in ("GRPC_EXPERIMENTS", "GRPC_VERBOSITY"):
         monkeypatch.setenv(name, "")
 
-    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color") -> Outcome:
+    def run(
+        *arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color", typed: bool = False
+    ) -> Outcome:
         out, err = Stream(terminal=terminal), Stream(terminal=terminal)
         with monkeypatch.context() as patch:
-            patch.setattr("sys.stdin", Stream(stdin))
+            patch.setattr("sys.stdin", Stream(stdin, terminal=typed))
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", err)
             if terminal:
