@@ -37,8 +37,8 @@ from kvstore.core.policies.registry import POLICIES
 from kvstore.event_loop import new_event_loop
 from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
-from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.catalogs import load_catalog
+from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine

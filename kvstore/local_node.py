@@ -30,8 +30,8 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
-from kvstore.core.doubts import Doubts
 from kvstore.core.catalog.catalog import Catalog
+from kvstore.core.doubts import Doubts
 from kvstore.core.membership.opinions import Opinions
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvclient.checks import milliseconds_to_live, namespace_name, seconds
-from kvclient.errors import AvailabilityError, BadRequest, DeadlineExceeded, KvError, UnknownNamespace
+from kvclient.errors import AvailabilityError, BadRequest, KvError, NodeUnreachable, QuorumUnreachable, UnknownNamespace
 from kvclient.node_link import NodeLink
 from kvproto.columns import ClusterInfo, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
 
@@ -140,21 +140,26 @@ class AsyncAdmin:
         client, loop = self._client, asyncio.get_running_loop()
         deadline_s = loop.time() + (client.timeout_s if timeout_s is None else seconds(timeout_s))
         await client.connect(deadline_s - loop.time())
-        last: KvError = DeadlineExceeded("no time was left to ask")
+        refused: KvError | None = None
         for link in sorted(client.membership.all_links(), key=lambda link: not link.up):
             left_s = deadline_s - loop.time()
             if left_s <= 0:
                 break
             try:
-                made = await ask(link, left_s)
+                async with asyncio.timeout(min(left_s, STATUS_TIMEOUT_S)):
+                    await link.transport.describe()  # one that is not there was certainly not asked
+                made = await ask(link, deadline_s - loop.time())
+            except TimeoutError:
+                continue
             except AvailabilityError as error:
-                last = error
                 if error.may_have_applied:
-                    break
+                    raise
+                if not isinstance(refused, QuorumUnreachable):  # says more than that another one is down
+                    refused = error
                 continue
             await client.membership.refreshed()
             return made
-        raise last
+        raise refused or NodeUnreachable("no node has answered in time")
 
     async def _status_of(self, link: NodeLink, timeout_s: float) -> NodeStatus:
         try:

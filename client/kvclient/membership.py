@@ -182,8 +182,8 @@ class Membership:
             return None
 
     async def _refresh(self) -> None:
-        """Asks one node after the other until one knows a newer ring, or newer namespaces: the first to answer may be the one that is
-        behind."""
+        """Asks one node after the other until one knows a newer ring, or newer namespaces: the first to answer may be the one that
+        is behind."""
         before = self._ring.epoch, self._ring.catalog_revision
         try:
             for link in self._promising():

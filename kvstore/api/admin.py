@@ -10,7 +10,6 @@ from kvproto.columns import ClusterInfo, NamespaceInfo, NamespaceWish, NodeStatu
 from kvproto.errors import KvError
 from kvproto.v1 import admin_pb2, admin_pb2_grpc
 
-
 TIMEOUT_MS, TIMEOUT_MS_MAX = 5000, 60_000
 
 Made = tuple[NamespaceInfo, int]

@@ -43,7 +43,7 @@ TRACES_TOLD_MAX = 8
 """Of a message's ids, so many are told when it was slow."""
 
 
-async def _nothing_newer(revision: int, data: bytes) -> tuple[int, bytes]:
+async def _nothing_newer(_revision: int, _data: bytes) -> tuple[int, bytes]:
     return 0, b""
 
 
@@ -229,9 +229,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         message = decode_detector(request)
         answers = [] if message is None else self._detector(request.sender, message)
         revision = self._catalog.revision()
-        return peer_pb2.DetectorReply(
-            messages=[encode_detector(me.cluster.id, me.node_id, answer, revision) for answer in answers]
-        )
+        return peer_pb2.DetectorReply(messages=[encode_detector(me.cluster.id, me.node_id, answer, revision) for answer in answers])
 
     async def Catalog(self, request: peer_pb2.CatalogRequest, context: Any) -> peer_pb2.CatalogReply:
         """The namespaces that the sender goes by, for those that are newer here."""

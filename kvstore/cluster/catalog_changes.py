@@ -25,8 +25,8 @@ Committed = Callable[[Catalog], Awaitable[None]]
 
 
 class CatalogChanges:
-    """One node's. `size` gives (replicas that the ring keeps, its nodes), `configured` the names in node.toml; `committed` is told of
-    every version that was found or made, before the change is over."""
+    """One node's. `size` gives (replicas that the ring keeps, its nodes), `configured` the names in node.toml; `committed` is told
+    of every version that was found or made, before the change is over."""
 
     def __init__(
         self,

@@ -17,8 +17,8 @@ from kvstore.telemetry import log
 
 
 class CatalogKeeper:
-    """One node's. `current` is what it goes by, `data` the bytes of it; `conflicts` counts versions of one number that differ, which
-    there are none of."""
+    """One node's. `current` is what it goes by, `data` the bytes of it; `conflicts` counts versions of one number that differ:
+    there are none."""
 
     def __init__(self, me: str, committer: Committer, catalog: Catalog, install: Callable[[Catalog], None]) -> None:
         self._me = me

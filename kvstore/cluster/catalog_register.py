@@ -44,9 +44,7 @@ class CoordinatedRegister:
 
     async def read(self, timeout_s: float) -> tuple[bytes, bytes]:
         """See `CatalogRegister.read`."""
-        group = OperationGroup(
-            Kind.GET, CLUSTER_NAMESPACE, [REGISTER_KEY], timeouts_ms=(_ms(timeout_s),), level=Level.LINEARIZABLE
-        )
+        group = OperationGroup(Kind.GET, CLUSTER_NAMESPACE, [REGISTER_KEY], timeouts_ms=(_ms(timeout_s),), level=Level.LINEARIZABLE)
         reply = await self._ask(group)
         return (bytes(reply.versions[:VERSION_BYTES]), bytes(reply.values[0])) if reply.values else (b"", b"")
 

@@ -1,5 +1,5 @@
-"""How committed versions of the catalog reach every node: pushed by who made them, asked for by who hears of a newer one, looked for
-by who is asked for a name that it does not know, and now and then read from the register itself.
+"""How committed versions of the catalog reach every node: pushed by who made them, asked for by who hears of a newer one, looked
+for by who is asked for a name that it does not know, and now and then read from the register itself.
 
 The last is for a version that nobody spread, because whoever made it ended before. What failure detectors say to each other carries
 the number of the sender's version (transport/detector_calls.py), so a node that missed a push hears of it within their interval;
@@ -17,7 +17,6 @@ from xxhash import xxh3_64_intdigest
 from kvproto.errors import KvError
 from kvstore.cluster.catalog_changes import CatalogChanges
 from kvstore.cluster.catalog_keeper import CatalogKeeper
-from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.catalog.encoding import decode_catalog
 from kvstore.telemetry import log
 

@@ -1,7 +1,7 @@
 """What a node goes by: the ring of the current epoch with everything precomputed, and the namespaces.
 
-Immutable values inside one holder, swapped whole when the epoch or the namespaces change; coordinators take what they need at the start of a batch
-and never look again. Lookups are tuples by partition.
+Immutable values inside one holder, swapped whole when the epoch or the namespaces change; coordinators take what they need at the
+start of a batch and never look again. Lookups are tuples by partition.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.registry import POLICIES
 from kvstore.core.ring import Ring
 from kvstore.storage.layout import split_store_key, store_key_prefix
-
 
 NO_CATALOG = Catalog()
 
@@ -53,8 +52,8 @@ class Place(Enum):
 
 
 class RingView:
-    """One node's view of one ring epoch, and of one version of the namespaces. `spaces` are those of users, by name; `inside` is the
-    one in which nodes keep what they agree on, which no client is told of."""
+    """One node's view of one ring epoch, and of one version of the namespaces. `spaces` are those of users, by name; `inside` is
+    the one in which nodes keep what they agree on, which no client is told of."""
 
     __slots__ = (
         "_by_id",
@@ -102,7 +101,9 @@ class RingView:
         made = [made_namespace(entry, nodes) for name, entry in sorted(catalog.live.items()) if name not in taken]
         self.spaces = {info.name: space_of(info) for info in (*namespaces, *filter(None, made))}
         self.inside = space_of(inside_namespace(ring.replicas, nodes))
-        self.linearizable = frozenset(space.info.id.to_bytes(4, "big") for space in self.all_spaces() if space.info.mode == LINEARIZABLE)
+        self.linearizable = frozenset(
+            space.info.id.to_bytes(4, "big") for space in self.all_spaces() if space.info.mode == LINEARIZABLE
+        )
         """Ids, as in store keys, of the namespaces whose keys are registers."""
         self._by_id = {space.info.id: space for space in self.all_spaces()}
         # A namespace with fewer replicas than the ring's takes the first n of the preference list; sets are kept for each n in use.
@@ -203,7 +204,7 @@ class RingView:
 
 
 def made_namespace(entry: Entry, nodes: int) -> NamespaceInfo | None:
-    """A namespace made at run time, in a ring of `nodes` nodes; None for one of a newer version's kind, which is not served here."""
+    """A namespace made at run time, in a ring of `nodes` nodes; None for one of a newer version's kind, not served here."""
     settings = entry.settings
     if not settings.is_understood:
         return None

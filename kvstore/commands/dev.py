@@ -20,8 +20,8 @@ from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_f
 from kvstore.commands.outcomes import Exit, chosen_output, output_option, print_event, run_command
 from kvstore.commands.waiting import STOP_SIGNALS, done_before, set_at_end_of_stdin, stop_on_signals
 from kvstore.config.loading import PRESETS
-from kvstore.core.catalog.settings import NAME
 from kvstore.config.values import DEFAULT_NAMESPACE
+from kvstore.core.catalog.settings import NAME
 from kvstore.core.policies.registry import POLICIES
 from kvstore.runtime import system_random
 

@@ -149,7 +149,6 @@ class FakeAdmin:
             on_progress(row)
         return self.repairs
 
-
     async def namespaces(self, *args: Any, **options: Any) -> list[NamespaceInfo]:
         return sorted(self.cluster.namespaces, key=lambda space: space.name)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kvproto.codec import decode_replies, encode_batch, encode_error
+from kvproto.codec import decode_error, decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, KvError
 from kvproto.outbox import Outbox
@@ -202,7 +202,9 @@ class WirePeers:
 
     async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
         await self._travel(self.me, node)
-        request = peer_pb2.CatalogRequest(cluster_id=self.cluster.cluster_id, sender=self.me, revision=revision, catalog=data)
+        request = peer_pb2.CatalogRequest(
+            cluster_id=self.cluster.members[node].local.config.cluster.id, sender=self.me, revision=revision, catalog=data
+        )
         reply = await self.cluster.members[node].peer_service.Catalog(request, None)
         await self._travel(node, self.me)
         if reply.HasField("error"):

@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 PRESETS = ("pa-el", "pa-ec", "pc-ec", "pc-el")
 MODES = ("eventual", "linearizable")
 POLICIES = ("siblings", "lww", "counter", "set", "map")
-FIELDS = ("name", "id", "mode", "preset", "n", "n_asked", "r", "w", "ttl_s", "policy", "quota_operations_per_s", "quota_bytes_per_s")
+FIELDS = (
+    "name",
+    "id",
+    "mode",
+    "preset",
+    "n",
+    "n_asked",
+    "r",
+    "w",
+    "ttl_s",
+    "policy",
+    "quota_operations_per_s",
+    "quota_bytes_per_s",
+)
 
 
 @click.group(cls=SuggestingGroup, short_help="Make, list, show and drop namespaces.")
@@ -47,7 +60,9 @@ kv namespace create cache --ttl 3600 --quota-operations 5000
 @click.option("--n", "n", type=click.IntRange(1), metavar="N", help="Replicas of a key. [default: 3]")
 @click.option("--r", "r", type=click.IntRange(1), metavar="N", help="Replicas that a read waits for. [default: the preset's]")
 @click.option("--w", "w", type=click.IntRange(1), metavar="N", help="Replicas that a write waits for. [default: the preset's]")
-@click.option("--ttl", "ttl_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="How long keys live. [default: for ever]")
+@click.option(
+    "--ttl", "ttl_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="How long keys live. [default: for ever]"
+)
 @click.option("--policy", type=click.Choice(POLICIES), help="What becomes of concurrent writes. [default: siblings]")
 @click.option("--quota-operations", type=click.IntRange(1), metavar="N", help="Operations a second, of all clients together.")
 @click.option("--quota-bytes", type=click.IntRange(1), metavar="N", help="Bytes a second, of all clients together.")

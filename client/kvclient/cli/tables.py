@@ -91,7 +91,9 @@ def repair_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def namespaces_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints a row a namespace: what it gives, on how many replicas, and whose clients may use how much of it."""
     right = ("n", "r", "w", "ttl s", "operations/s", "bytes/s")
-    table = _table([*((name, "left") for name in ("namespace", "preset", "policy")), *((name, "right") for name in right), ("", "left")])
+    table = _table(
+        [*((name, "left") for name in ("namespace", "preset", "policy")), *((name, "right") for name in right), ("", "left")]
+    )
     for row in rows:
         figures = [row["n"], row["r"], row["w"], row["ttl_s"], row["quota_operations_per_s"], row["quota_bytes_per_s"]]
         shown = [f"{figure:,g}" if figure else "-" for figure in figures]

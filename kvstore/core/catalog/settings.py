@@ -110,7 +110,8 @@ def _mode_and_preset(wanted: NamespaceWish) -> tuple[str, str]:
     if MODE_OF_PRESET[preset] != mode:
         fitting = [name for name, of in MODE_OF_PRESET.items() if of == mode]
         raise WrongMode(
-            f"preset {preset!r} is of mode {MODE_OF_PRESET[preset]!r}, not of {mode!r}: say {' or '.join(fitting)}, or leave one away",
+            f"preset {preset!r} is of mode {MODE_OF_PRESET[preset]!r}, not of {mode!r}: "
+            f"say {' or '.join(fitting)}, or leave one away",
             subject="preset",
         )
     return mode, preset
@@ -120,7 +121,7 @@ def _check_policy(wanted: NamespaceWish, mode: str) -> None:
     policy = wanted.policy or POLICIES[0]
     if policy == "merge":
         raise BadRequest(
-            "a merge function is code, which nodes get with their configuration: say policy = \"merge\" in "
+            'a merge function is code, which nodes get with their configuration: say policy = "merge" in '
             f"[cluster.namespaces.{wanted.name}] of every node.toml",
             subject="policy",
         )
@@ -137,5 +138,7 @@ def _check_durable(wanted: NamespaceWish, mode: str) -> None:
         if value in ("", safe):
             continue
         if mode == LINEARIZABLE:  # safety rule 15
-            raise BadRequest(f"{what} {value!r}: what a linearizable namespace has promised must not be lost: {safe} only", subject=what)
+            raise BadRequest(
+                f"{what} {value!r}: what a linearizable namespace has promised must not be lost: {safe} only", subject=what
+            )
         raise BadRequest(f"{what} {value!r} is not available in this version; available: {safe}", subject=what)
