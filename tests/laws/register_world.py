@@ -442,8 +442,8 @@ PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
 
 
 FOCUS: dict[str, dict[str, object]] = {
-    "reap-at-majority": {"reaping": 0.4, "kinds": ["r", "w", "d", "d"], "retry_window_ms": 1, "keys": KEYS[:1], "cutting": 0.3},
-    "failed-condition-uncommitted": {"kinds": ["c", "c", "d", "r"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
+    "reap-at-majority": {"reaping": 0.4, "kinds": ["r", "w", "d", "d"], "retry_window_ms": 1},
+    "failed-condition-uncommitted": {"kinds": ["w", "c", "c", "r"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
     "answer-before-commit": {"kinds": ["r", "r", "w"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
 }
 """What a schedule is mostly about where a rule shows rarely."""
