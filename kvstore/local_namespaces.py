@@ -1,5 +1,5 @@
-"""What makes one node go by a version of the namespaces: the view that everybody takes, and what has to follow it at once. Wires, and
-decides nothing; cluster/namespaces.py says when.
+"""What makes one node go by a version of the namespaces: the view that everybody takes, and what has to follow it at once. Wires,
+and decides nothing; cluster/namespaces.py says when.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ class LocalNamespaces:
         view = self._ring.view
         self._store.go_by(view.catalog, joins_of(view))
         self._replica.linearizable = self._linearizable.desk.linearizable = view.linearizable
+        self._linearizable.desk.known_below = view.catalog.next_id
         self._linearizable.registers.go_by(view.catalog)
         for name in [name for name in self._quotas.of if name not in view.spaces]:
             self._quotas.install(name, None)

@@ -75,8 +75,8 @@ COMMIT_BYTES_MAX = 1024 * 1024
 
 
 def build_view(config: NodeConfig, catalog: Catalog = NO_CATALOG) -> RingView:
-    """The ring and namespaces that follow from the configuration alone, equal on every node whose cluster settings are; and those of
-    the `catalog`, made at run time."""
+    """The ring and namespaces that follow from the configuration alone, equal on every node whose cluster settings are; and those
+    of the `catalog`, made at run time."""
     addresses = {**config.peers, config.node_id: config.advertise}
     members = [Member(node, addresses[node], config.zone_of(node)) for node in config.nodes]
     cluster = config.cluster

@@ -33,8 +33,8 @@ RETRY_S = 1.0
 
 
 class DroppedNamespaces:
-    """One node's, from `start` to `stop`; `erased` counts records. `is_over`: nothing of a dropped namespace is left, as far as this
-    node has heard of it."""
+    """One node's, from `start` to `stop`; `erased` counts records. `is_over`: nothing of a dropped namespace is left, as far as
+    this node has heard of it."""
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ class RegisterDesk:
         self._partitions = partitions
         self.linearizable = linearizable
         """Replaced when the namespaces change."""
+        self.known_below = RUN_TIME_ID_MIN
+        """Ids of namespaces from here on are those that this node has not heard of. Replaced likewise."""
         self.look: Look | None = None
         """Has somebody look for namespaces that are not known yet, and calls back; None: there is nobody to ask."""
 
@@ -53,7 +55,7 @@ class RegisterDesk:
 
     def _may_be_new(self, ask: Ask) -> bool:
         """Whether it is about a namespace made at run time, of which the asker may have heard before us."""
-        return any(int.from_bytes(key[NAMESPACE_AT], "big") >= RUN_TIME_ID_MIN for key in ask.keys)
+        return any(int.from_bytes(key[NAMESPACE_AT], "big") >= self.known_below for key in ask.keys)
 
     def _why_misplaced(self, ask: Ask) -> KvError | None:
         keys = ask.keys
@@ -61,7 +63,7 @@ class RegisterDesk:
             return BadRequest("a question about nothing", subject="register_asks")
         lengths = list(map(len, keys))
         fit = max(lengths) == min(lengths) == GROUP_BYTES if ask.step in GROUP_STEPS else min(lengths) > GROUP_BYTES
-        if fit and self.linearizable.issuperset([key[NAMESPACE_AT] for key in keys]):
-            if int.from_bytes(max(keys)[:2], "big") < self._partitions:
-                return None
+        known = fit and self.linearizable.issuperset([key[NAMESPACE_AT] for key in keys])
+        if known and int.from_bytes(max(keys)[:2], "big") < self._partitions:
+            return None
         return BadRequest("a question to an acceptor about what is no register here", subject="register_asks")

@@ -46,8 +46,8 @@ class GrpcPeers:
     peers that were greeted say of where clients reach them. When `security` has other certificates than before, a link that is
     down is dialled with a new channel; one that stands goes on. `on_remembered` is told what each peer remembers of our leases,
     before that peer is told of newer ones: not before `noted` returns. `remembered` is what we remember of theirs; `on_lived` is
-    told the wall time at each peer that answers, and until when it has lived. `revision` is the version of the namespaces that we go
-    by; `on_revision` is told that of each peer that answers."""
+    told the wall time at each peer that answers, and until when it has lived. `revision` is the version of the namespaces that we
+    go by; `on_revision` is told that of each peer that answers."""
 
     def __init__(
         self,

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from kvproto.errors import DeadlineExceeded, KvError, NamespaceExists, QuorumUnreachable
-from tests.cli.conftest import Kv, Outcome
+from tests.cli.conftest import Kv
 from tests.cli.fake_store import FakeClient
-from tests.cli.test_with_a_real_store import kv_here as kv_here  # a fixture
-
-KvHere = Callable[..., Outcome]
 
 
 def test_what_was_asked_for_reaches_the_nodes_and_nothing_else(kv: Kv, store: FakeClient) -> None:
@@ -78,7 +72,7 @@ def test_on_a_terminal_the_name_is_typed_again(kv: Kv, store: FakeClient, typed:
     assert "for ever" in asked.stderr
 
 
-def test_an_embedded_store_has_them_too_and_remembers_them(kv_here: KvHere, tmp_path: Path) -> None:
+def test_an_embedded_store_has_them_too_and_remembers_them(kv_here: Kv) -> None:
     assert kv_here("namespace", "create", "orders", "--preset", "pc-ec").code == 0
     assert kv_here("-n", "orders", "put", "k", "1", "--if-absent").code == 0
     assert kv_here("-n", "orders", "put", "k", "2", "--if-absent").code == 4

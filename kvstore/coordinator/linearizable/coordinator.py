@@ -1,8 +1,8 @@
 """Where a batch on registers is proposed, and what it is told when it cannot be.
 
-By convention the first healthy home replica of a partition proposes for it, so that proposers do not pass each other; any other node
-hands its operations there. Safety never rests on that: a batch that was handed on is proposed where it arrives. Without a majority in
-reach nothing is begun; what was begun ends as soon as that is known, and says whether it may have been applied.
+By convention the first healthy home replica of a partition proposes for it, so that proposers do not pass each other; any other
+node hands its operations there. Safety never rests on that: a batch that was handed on is proposed where it arrives. Without a
+majority in reach nothing is begun; what was begun ends as soon as that is known, and says whether it may have been applied.
 """
 
 from __future__ import annotations
