@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,8 @@ class AsyncAdmin:
                 if not isinstance(refused, QuorumUnreachable):  # says more than that another one is down
                     refused = error
                 continue
-            await client.membership.refreshed()
+            with suppress(KvError):  # else it is learned with the next answer
+                await client.membership.describe_by(link, max(0.01, deadline_s - loop.time()))
             return made
         raise refused or NodeUnreachable("no node has answered in time")
 

@@ -132,6 +132,10 @@ class Membership:
                 last = error
         raise last
 
+    async def describe_by(self, link: NodeLink, timeout_s: float) -> ClusterInfo:
+        """The ring as the node of `link` knows it now. Raises its `KvError`."""
+        return await self._ask(link, timeout_s)
+
     async def close(self) -> None:
         """Closes every link; what they hold ends with `ClientClosed`."""
         self.closed = True

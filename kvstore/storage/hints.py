@@ -173,7 +173,7 @@ class HintTable:
         for target, hints in sorted(self._targets.items()):
             for store_key in [key for key in hints if is_gone(key)]:
                 hint = hints.pop(store_key)
-                self.count -= 1
+                self._uncount(store_key)
                 self.held_bytes -= hint.held_bytes
                 gone.append(_join(target, store_key))
         return gone

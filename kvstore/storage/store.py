@@ -234,6 +234,8 @@ class Store:
         that has changed stays. Whoever minted into one of them must not go on under the same actor epoch (safety rule 2)."""
         going: list[tuple[bytes, bytes]] = []
         for store_key, record in held:
+            if self._dropped.any and self._dropped.is_of(store_key):
+                continue  # erased by somebody else, who has forgotten its tree
             try:
                 if not self.is_pending(store_key) and self.durable(store_key) == record:
                     going.append((store_key, record))

@@ -31,6 +31,10 @@ OF_REGISTERS = ("membership", "resources", "linearizable")
 """What a linearizable namespace promises."""
 
 
+OF_NAMESPACES = ("membership", "resources", "namespaces")
+"""What is promised of namespaces made at run time, whatever is in them."""
+
+
 def scenario(name: str) -> Callable[[Scenario], Scenario]:
     """Registers a scenario."""
 
@@ -38,6 +42,8 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
             promised = OF_REGISTERS if schedule.has_registers else promises_for(schedule.faults)
+            if schedule.makes_namespaces:
+                promised = OF_NAMESPACES
             if schedule.policy == "lww":
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
             if schedule.grace_ms < GRACE_MS:
@@ -312,6 +318,23 @@ def registers(seed: int) -> Schedule:
         for one, f in zip(swarm.operations, drawn, strict=True)
     )
     faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe", "flip"]))
+    return replace(base, operations=operations, faults=faults)
+
+
+@scenario("namespaces")
+def namespaces(seed: int) -> Schedule:
+    """Namespaces are made, used, dropped and made again with other settings, on both sides of cuts and while nodes crash."""
+    rng, swarm = Random(f"{seed}/namespaces"), generate(seed)
+    nodes = rng.choice([3, 3, 3, 4, 5])
+    base = replace(swarm, nodes=nodes, n=3, r=2, w=2, policy="siblings", makes_namespaces=True, timeout_ms=rng.choice([1000, 2500]))
+    kinds = {"create": 3, "drop": rng.choice([1, 2]), "put": rng.choice([2, 4]), "get": 3}
+    drawn = rng.choices(list(kinds), list(kinds.values()), k=len(swarm.operations))
+    presets = rng.choice([["pa-ec", "pc-ec"], ["pa-el", "pa-ec"], ["pa-el", "pa-ec", "pc-ec"]])
+    operations = tuple(
+        replace(one, f=f, key=rng.choice(["a", "b"]), context="none", level=rng.choice(presets) if f == "create" else "preset")
+        for one, f in zip(swarm.operations, drawn, strict=True)
+    )
+    faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe"]))
     return replace(base, operations=operations, faults=faults)
 
 

@@ -6,7 +6,19 @@ with `bug`; say in a sentence what the store then does wrong.
 
 from __future__ import annotations
 
-from kvchaos.simulation.bugs import answers, dots, durability, found, hints, membership, policies, reaping, retries, trees
+from kvchaos.simulation.bugs import (
+    answers,
+    dots,
+    durability,
+    found,
+    hints,
+    membership,
+    namespaces,
+    policies,
+    reaping,
+    retries,
+    trees,
+)
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
 __all__ = [
@@ -17,6 +29,7 @@ __all__ = [
     "found",
     "hints",
     "membership",
+    "namespaces",
     "planted",
     "policies",
     "reaping",
