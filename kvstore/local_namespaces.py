@@ -88,10 +88,12 @@ class LocalNamespaces:
             partitions=ring.view.ring.partitions,
             pace=pace,
         )
-        register: CatalogRegister = CoordinatedRegister(
+        self.register: CatalogRegister = CoordinatedRegister(
             lambda groups, reply: coordinator.execute(groups, reply, inside=True), clock, rng
         )
-        self.catalog = Namespaces(me, others, register=register, peers=peers, committer=committer, ring=ring, install=self._install)
+        self.catalog = Namespaces(
+            me, others, register=self.register, peers=peers, committer=committer, ring=ring, install=self._install
+        )
         self.spread = self.catalog.spread
         self._follow()
         rebuilding.knows_all = lambda: not self.spread.is_behind

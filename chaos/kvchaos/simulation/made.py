@@ -7,7 +7,9 @@ from typing import Any
 from kvchaos.history import Recorder
 from kvchaos.namespace_performer import NamespacePerformer
 from kvchaos.simulation.rest import PROBE, READER
-from kvstore.core.catalog.encoding import encode_catalog
+from kvproto.errors import KvError
+from kvstore.core.catalog.catalog import Catalog
+from kvstore.core.catalog.encoding import decode_catalog
 from kvstore.simulation.world import World
 from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.layout import SYSTEM_PREFIX, split_store_key
@@ -16,19 +18,21 @@ from kvstore.storage.trees import held_prefixes
 BOUND_S = 120.0
 """A version that nobody spread is found when somebody reads the register of himself, which takes over a minute."""
 LOOK_S = 0.5
+ASK_TIMEOUT_S = 2.0
 
 
 async def agree_on_namespaces(world: World, recorder: Recorder) -> None:
     """Waits until every node goes by the same version and has erased what it names as dropped, at most `BOUND_S`; records what each
     goes by, and reads what is live once more."""
     began_s = world.now_s
-    while not _agreed(world) and world.now_s - began_s < BOUND_S:
+    committed = await _committed(world)
+    while not _agreed(world, committed) and world.now_s - began_s < BOUND_S:
         await world.sleep(LOOK_S)
+        committed = await _committed(world)
     for name in world.running:
-        catalog = world.local(name).view.catalog
-        live = {one: [entry.id, entry.settings.preset] for one, entry in sorted(catalog.live.items())}
-        value = {"revision": catalog.revision, "next_id": catalog.next_id, "live": live, "left": _left(world, name)}
+        value = {**_told(world.local(name).view.catalog), "left": _left(world, name)}
         recorder.note("world", "info", "catalog", value=value, node=name)
+    recorder.note("world", "info", "catalog", value={**_told(committed), "left": []}, node="the register")
     names = sorted(world.local(world.running[0]).view.catalog.live) if world.running else []
     performer = NamespacePerformer(world.client(PROBE), recorder, READER, numbers=1, timeout_ms=5000, final=True)
 
@@ -39,11 +43,25 @@ async def agree_on_namespaces(world: World, recorder: Recorder) -> None:
     await world.spawn(PROBE, read_all())
 
 
-def _agreed(world: World) -> bool:
+async def _committed(world: World) -> Catalog:
+    """What the register holds, without telling any node; the first version while nobody can tell."""
+    name = world.running[0]
+    register = world.local(name).namespaces.register
+    try:
+        _, value = await world.spawn(name, register.read(ASK_TIMEOUT_S))
+    except KvError:
+        return Catalog()
+    return decode_catalog(value)
+
+
+def _told(catalog: Catalog) -> dict[str, Any]:
+    live = {one: [entry.id, entry.settings.preset] for one, entry in sorted(catalog.live.items())}
+    return {"revision": catalog.revision, "next_id": catalog.next_id, "live": live}
+
+
+def _agreed(world: World, committed: Catalog) -> bool:
     locals_ = [world.local(name) for name in world.running]
-    return len({encode_catalog(local.view.catalog) for local in locals_}) == 1 and all(
-        local.namespaces.dropped.is_over for local in locals_
-    )
+    return all(local.view.catalog == committed and local.namespaces.dropped.is_over for local in locals_)
 
 
 def _left(world: World, name: str) -> list[str]:

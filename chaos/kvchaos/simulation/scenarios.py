@@ -338,6 +338,19 @@ def namespaces(seed: int) -> Schedule:
     return replace(base, operations=operations, faults=faults)
 
 
+@scenario("unspread")
+def unspread(seed: int) -> Schedule:
+    """A node that changes the namespaces dies about when that is committed: the others have to find out what nobody told them."""
+    rng, swarm = Random(f"{seed}/unspread"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, policy="siblings", makes_namespaces=True, timeout_ms=1000, loss=0.0)
+    faults, operations = [], []
+    for number, at_ms in enumerate((500, 2500), 1):
+        operations.append(Operation(0, at_ms, "create", rng.choice(["a", "b"]), f"w{number}", level="pa-ec"))
+        # Clients ask it first. It is off for longer than all that is asked takes.
+        faults.append(Fault(at_ms + rng.randrange(150), rng.choice(["crash", "power"]), {"nodes": ["n1"]}, 1500))
+    return replace(base, operations=tuple(operations), faults=tuple(faults))
+
+
 HARMLESS = ("cut", "partition", "isolate", "stall", "mute", "reset", "crash", "pause", "slow_disk")
 """Faults that take no copies away."""
 

@@ -58,7 +58,7 @@ def take_in_dropped(patch: Patch) -> None:
     patch.set(DroppedIds, "any", property(lambda self: False, lambda self, value: None))
 
 
-@bug("unspread-forgotten", "nobody reads the register to find a version that whoever made it has not spread", scenario="namespaces")
+@bug("unspread-forgotten", "nobody reads the register to find a version that whoever made it has not spread", scenario="unspread")
 def never_read_the_register(patch: Patch) -> None:
     """A node that ends between commit and spread takes the news with it."""
 
