@@ -57,7 +57,7 @@ class CatalogSpread:
         self._peers = peers
         self._keeper = keeper
         self._changes = changes
-        self._auditing: asyncio.Task[None] | None = None
+        self._auditing: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._next_look: asyncio.Task[None] | None = None
         self._looks: set[asyncio.Task[None]] = set()
@@ -69,7 +69,8 @@ class CatalogSpread:
     def start(self) -> None:
         """Begins to read the register now and then."""
         if self._others:
-            self._auditing = asyncio.get_running_loop().create_task(self._audit(), name=f"catalog@{self._me}")
+            own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me.encode()) / 2**64  # not all nodes at one moment
+            self._auditing = asyncio.get_running_loop().call_later(AUDIT_S * own_share, self._begin_audit)
 
     def stop(self) -> None:
         """Ends at once."""
@@ -132,15 +133,16 @@ class CatalogSpread:
         asked = [self._tell(node, self._keeper.current.revision, b"", LOOK_TIMEOUT_S) for node in up]
         await asyncio.gather(*asked, self._read(LOOK_TIMEOUT_S))
 
+    def _begin_audit(self) -> None:
+        self._auditing = asyncio.get_running_loop().create_task(self._audit(), name=f"catalog@{self._me}")
+
     async def _audit(self) -> None:
-        own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me.encode()) / 2**64  # not all nodes at one moment
-        while True:
-            await asyncio.sleep(AUDIT_S * own_share)
-            before = self._keeper.current.revision
-            await self._read(ASK_TIMEOUT_S)
-            if self._keeper.current.revision > before:
-                log.info("catalog_found", node=self._me, revision=self._keeper.current.revision)
-                await self.push()
+        before = self._keeper.current.revision
+        await self._read(ASK_TIMEOUT_S)
+        if self._keeper.current.revision > before:
+            log.info("catalog_found", node=self._me, revision=self._keeper.current.revision)
+            await self.push()
+        self.start()
 
     async def _read(self, timeout_s: float) -> None:
         try:
