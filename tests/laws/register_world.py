@@ -401,9 +401,7 @@ class ForgetsRequests(Proposer):
             states = list(states)
             if states[position]:
                 stamp, payload = states[position][:STAMP_BYTES], states[position][STAMP_BYTES:]
-                bare = payloads.encode(
-                    payloads.version(payload), payloads.value(payload), tombstone=payloads.is_tombstone(payload)
-                )
+                bare = payloads.encode(payloads.version(payload), payloads.value(payload), tombstone=payloads.is_tombstone(payload))
                 states[position] = stamp + bare
                 round_.states[node] = states
         super()._adopt(round_, position, acknowledged)

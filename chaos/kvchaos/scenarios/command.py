@@ -66,9 +66,16 @@ kv chaos run --all --seed 7 --out results
 @click.option("--preset", "presets", multiple=True, metavar="P", help="Only this column: a preset, or strict. May be repeated.")
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where histories and results.json go.")
+@click.option("--bug", metavar="NAME", help="Nodes with a planted bug, which must be found: kv sim bugs.")
 @click.pass_context
 def run_command(
-    context: click.Context, ids: Sequence[str], everything: bool, presets: Sequence[str], seed: int | None, out: Path | None
+    context: click.Context,
+    ids: Sequence[str],
+    everything: bool,
+    presets: Sequence[str],
+    seed: int | None,
+    out: Path | None,
+    bug: str | None,
 ) -> int:
     """Run the scenarios of these ids, one after the other, each on a cluster of its own.
 
@@ -79,12 +86,13 @@ def run_command(
 
     scenarios, columns = _chosen(ids, everything), _columns(presets)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    command = _planted(bug)
     note(f"seed {seed}")
     results = []
     with Printer(Options.of(context).output) as printer:
         for scenario in scenarios:
             with _progress(f"{scenario.id} {scenario.title}") as say:
-                result = _run(scenario, columns, seed, say)
+                result = _run(scenario, columns, seed, say, command)
             results.append(result)
             if printer.output is Output.JSON:
                 printer.json(summary(result))
@@ -131,11 +139,27 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
     return _code(found.split)
 
 
-def _run(scenario: Scenario, columns: Sequence[Column], seed: int, say: Callable[[str, str], None]) -> Result:
+def _planted(bug: str | None) -> Sequence[str] | None:
+    if bug is None:
+        return None
+    from kvchaos.simulation.bugs import BUGS
+    from kvchaos.simulation.planted_serve import planted_serve_command
+
+    require_known("bug", bug, sorted(BUGS))
+    return planted_serve_command(bug)
+
+
+def _run(
+    scenario: Scenario,
+    columns: Sequence[Column],
+    seed: int,
+    say: Callable[[str, str], None],
+    command: Sequence[str] | None,
+) -> Result:
     from kvchaos.scenarios.stage import run
 
     with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{scenario.id}-") as folder:
-        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say))
+        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, command=command))
 
 
 def _chosen(ids: Sequence[str], everything: bool) -> list[Scenario]:

@@ -36,6 +36,8 @@ class Load:
         self.site_of = dict(enumerate(self.sites))
         self.done: Counter[tuple[str, str, str]] = Counter()
         """How many operations were told what, by site, kind (reads, writes) and outcome (ok, fail, info)."""
+        self.told: Counter[tuple[str, str]] = Counter()
+        """The same without the outcome."""
         self._clients = clients
         self._seed = seed
         self._serial = 0
@@ -101,7 +103,9 @@ class Load:
             seen, mine = len(self.recorder.history.events), performer.process
             await performer.perform(Operation(process, 0, f, key, f"w{self._serial}", context=context, level=self.column.level))
             done += 1
+            kind = "reads" if f == "get" else "writes"
+            self.told[site, kind] += 1
             for event in self.recorder.history.events[seen:]:
                 if event.type != "invoke" and event.process == mine:
-                    self.done[site, "reads" if f == "get" else "writes", event.type] += 1
+                    self.done[site, kind, event.type] += 1
             await asyncio.sleep(rng.uniform(0.5, 1.5) * PACE_S)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kvchaos.checkers.judge import judge
 from kvchaos.faults.failures import InjectorFailure
+from kvchaos.faults.nodes import NodeDied
 from kvchaos.faults.proxied_cluster import ProxiedCluster
 from kvchaos.history import NEMESIS, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
@@ -28,6 +29,8 @@ from kvclient.cli.cluster import obstacles, wait_converged
 SITES = (NEAR, FAR)
 WARM_MIN = 15
 """Acknowledged operations of each kind, column and side before the fault."""
+AFTER_MIN = 10
+"""Operations of each kind, column and side once it is over."""
 PHASE_S_MAX = 45.0
 CONVERGED_S_MAX = 40.0
 LOOK_S = 0.05
@@ -61,16 +64,23 @@ class Result:
 
 
 async def run(
-    scenario: Scenario, *, seed: int, root: Path, columns: Sequence[Column] = COLUMNS, say: Say = lambda phase, text: None
+    scenario: Scenario,
+    *,
+    seed: int,
+    root: Path,
+    columns: Sequence[Column] = COLUMNS,
+    say: Say = lambda phase, text: None,
+    command: Sequence[str] | None = None,
 ) -> Result:
-    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result."""
+    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result. `command` starts a
+    node; by default `kv serve`."""
     result = Result(scenario.id, seed)
     try:
-        await _run(scenario, seed, root, columns, say, result)
+        await _run(scenario, seed, root, columns, say, command, result)
     except InjectorFailure as failure:
         result.failure = f"the fault did not take: {failure}"
-    except RestartFailed as failure:
-        result.failure, result.failure_breaks = f"a node did not start again: {failure}", True
+    except (NodeDied, RestartFailed) as failure:
+        result.failure, result.failure_breaks = str(failure), True
     return result
 
 
@@ -83,6 +93,7 @@ async def open_stage(
     seed: str,
     say: Say,
     settings: Mapping[str, str | int | float] | None = None,
+    command: Sequence[str] | None = None,
 ) -> AsyncIterator[tuple[ProxiedCluster, dict[str, AsyncClient], list[Load]]]:
     """A cluster below `root`, a client at each site, and a load for each column that has not begun yet."""
     loop = asyncio.get_running_loop()
@@ -99,6 +110,7 @@ async def open_stage(
                 sites=SITES,
                 namespaces=namespaces(tuple(columns)),
                 cluster=dict(settings or {}),
+                command=command,
                 recorder=Recorder(now_ns),
             )
         )
@@ -114,10 +126,20 @@ async def open_stage(
         yield cluster, clients, loads
 
 
-async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Column], say: Say, result: Result) -> None:
+async def _run(
+    scenario: Scenario,
+    seed: int,
+    root: Path,
+    columns: Sequence[Column],
+    say: Say,
+    command: Sequence[str] | None,
+    result: Result,
+) -> None:
     loop = asyncio.get_running_loop()
     seeded = f"{seed}/{scenario.id}"
-    async with open_stage(root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster) as stage:
+    async with open_stage(
+        root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster, command=command
+    ) as stage:
         cluster, clients, loads = stage
         for load in loads:
             load.start()
@@ -126,19 +148,12 @@ async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Colu
         say("fault", scenario.title)
         await scenario.inject(cluster)
         began_ns = int(loop.time() * 1e9)
-        before = [dict(load.done) for load in loads]
-
-        def lasted(load: Load, site: str) -> bool:
-            start = before[loads.index(load)]
-            return all(
-                _told(load.done, site, kind) - _told(start, site, kind) > scenario.during_min + 1 for kind in ("reads", "writes")
-            )
-
-        await until(loads, lasted)
+        await _go_on(loads, scenario.during_min)
         await asyncio.sleep(max(0.0, scenario.hold_s - (loop.time() - began_ns / 1e9)))
         ended_ns = int(loop.time() * 1e9)
         say("heal", "")
         await scenario.lift(cluster)
+        await _go_on(loads, AFTER_MIN)
         for load in loads:
             await load.stop()
         say("rest", "replicas agree")
@@ -156,9 +171,15 @@ async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Colu
         result.columns.append(told)
 
 
-def _told(done: object, site: str, kind: str) -> int:
-    assert isinstance(done, dict)
-    return sum(done.get((site, kind, outcome), 0) for outcome in ("ok", "fail", "info"))
+async def _go_on(loads: Sequence[Load], least: int) -> None:
+    """Until so many operations of each kind, column and side that begin from now on have ended, or the time is over."""
+    before = [dict(load.told) for load in loads]
+
+    def enough(load: Load, site: str) -> bool:
+        told = before[loads.index(load)]
+        return all(load.told[site, kind] - told.get((site, kind), 0) > least + 1 for kind in ("reads", "writes"))
+
+    await until(loads, enough)
 
 
 async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> None:
