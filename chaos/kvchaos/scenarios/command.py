@@ -105,6 +105,37 @@ def run_command(
 
 
 @click.command(
+    "split",
+    cls=Examples,
+    short_help="One split on one screen: what each preset does on each side.",
+    examples="kv chaos split",
+)
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.pass_context
+def split_command(context: click.Context, seed: int | None) -> int:
+    """Cut one running cluster in two, and show what each preset does on each side: before, during and after.
+
+    Every preset is a namespace of the same three nodes; the cut is made by Toxiproxy, and seen before anything is claimed.
+    """
+    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.columns import COLUMNS
+    from kvchaos.scenarios.results import summary
+    from kvchaos.scenarios.split_screen import lines
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    note(f"seed {seed}")
+    with _progress("split") as say:
+        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, None)
+    with Printer(Options.of(context).output) as printer:
+        if printer.output is Output.JSON:
+            printer.json(summary(result))
+        else:
+            for line in lines(result) if not result.failure else (result.failure,):
+                printer.line(line)
+    return _code(result)
+
+
+@click.command(
     "pacelc",
     cls=Examples,
     short_help="Measure the PACELC table: every setting in a partition, and else.",

@@ -42,13 +42,15 @@ Say = Callable[[str, str], None]
 
 @dataclass(slots=True)
 class ColumnResult:
-    """One column's share of a run."""
+    """One column's share of a run: what was answered before the fault, while it lasted, and once it was healed."""
 
     column: str
     during: Sides
     stale: float | None
     verdict: Verdict
     history: History
+    before: Sides = field(default_factory=dict)
+    after: Sides = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ async def open_stage(
     loop = asyncio.get_running_loop()
 
     def now_ns() -> int:
-        return int(loop.time() * 1e9)
+        return _now_ns(loop)
 
     async with AsyncExitStack() as stack:
         say("start", f"{nodes} nodes behind {nodes * (nodes + 1)} proxies")
@@ -146,13 +148,15 @@ async def _run(
         say("warm", "clients write and read")
         await until(loads, lambda load, site: load.answered(site) >= WARM_MIN)
         say("fault", scenario.title)
+        moments = [_now_ns(loop)]
         await scenario.inject(cluster)
-        began_ns = int(loop.time() * 1e9)
+        moments.append(_now_ns(loop))
         await _go_on(loads, scenario.during_min)
-        await asyncio.sleep(max(0.0, scenario.hold_s - (loop.time() - began_ns / 1e9)))
-        ended_ns = int(loop.time() * 1e9)
+        await asyncio.sleep(max(0.0, scenario.hold_s - (_now_ns(loop) - moments[-1]) / 1e9))
+        moments.append(_now_ns(loop))
         say("heal", "")
         await scenario.lift(cluster)
+        moments.append(_now_ns(loop))
         await _go_on(loads, AFTER_MIN)
         for load in loads:
             await load.stop()
@@ -165,10 +169,15 @@ async def _run(
     say("judge", "checkers")
     faults = cluster.recorder.history.events
     for load in loads:
-        told = _judged(scenario, load, faults, began_ns, ended_ns, seed)
+        told = _judged(scenario, load, faults, moments, seed)
         if not converged:
             told.verdict.broken.append(f"replicas did not agree within {CONVERGED_S_MAX:g} s: {'; '.join(obstacles(rows))}")
         result.columns.append(told)
+
+
+def _now_ns(loop: asyncio.AbstractEventLoop) -> int:
+    """The one clock of a run."""
+    return int(loop.time() * 1e9)
 
 
 async def _go_on(loads: Sequence[Load], least: int) -> None:
@@ -192,8 +201,10 @@ async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> N
         await asyncio.sleep(LOOK_S)
 
 
-def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], began_ns: int, ended_ns: int, seed: int) -> ColumnResult:
+def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Sequence[int], seed: int) -> ColumnResult:
+    """`moments`: when the fault began to be made and was seen, when healing began and was seen."""
     column = load.column
+    faulty_ns, began_ns, ended_ns, healed_ns = moments
     promises = [name for name in column.promises if not (scenario.takes_copies and name in ("reads", "answers", "strict"))]
     header = {
         "scenario": scenario.id,
@@ -207,7 +218,10 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], began_ns: i
     }
     history = merged(header, load.recorder.history.events, [event for event in faults if event.process == NEMESIS])
     calls = [call for call in calls_of(history.events) if not call.invoke.facts.get("final")]
-    during = [call for call in calls if began_ns <= call.began_ns and call.end is not None and call.end.time_ns <= ended_ns]
+    ended = [call for call in calls if call.end is not None]
+    during = [call for call in ended if began_ns <= call.began_ns and call.end is not None and call.end.time_ns <= ended_ns]
+    before = [call for call in ended if call.end is not None and call.end.time_ns < faulty_ns]
+    after = [call for call in ended if call.began_ns > healed_ns]
     verdict = Verdict(column.name)
     figures = figures_of(during, load.site_of, load.sites)
     judge_sides(scenario, column.name, figures, verdict)
@@ -218,7 +232,15 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], began_ns: i
     stale = stale_share(calls, during)
     if column.name in scenario.controls and not stale:
         verdict.lacking.append("no stale read was seen, which this fault makes: nothing shows that it was there")
-    return ColumnResult(column.name, figures, stale, verdict, history)
+    return ColumnResult(
+        column.name,
+        figures,
+        stale,
+        verdict,
+        history,
+        figures_of(before, load.site_of, load.sites),
+        figures_of(after, load.site_of, load.sites),
+    )
 
 
 def merged(header: dict[str, object], *streams: Sequence[Event]) -> History:
