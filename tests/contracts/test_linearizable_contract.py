@@ -32,7 +32,7 @@ from tests.support.waiting import until
 ORDERS = "orders"
 REAL = "pc-ec" in PRESETS
 BACKENDS = ["fake", "fake, blocking"] + ["embedded", "embedded, blocking", "nodes", "nodes, blocking"] * REAL
-EMBEDDED = f"embedded::memory:linearizable?namespaces={ORDERS}:pc-ec,hits:counter"
+EMBEDDED = f"embedded::memory:linearizable?namespaces={ORDERS}:linearizable,hits:counter"
 Space = Any
 
 
