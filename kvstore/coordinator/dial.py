@@ -47,7 +47,7 @@ def check_dial(info: NamespaceInfo, group: OperationGroup, others: Iterable[Name
 def check_level(info: NamespaceInfo, level: Level, sloppy: Sloppy, bound_ms: int) -> None:
     """The same of the level alone: all that a scan has."""
     able = LINEARIZABLE_LEVELS if info.mode == LINEARIZABLE else EVENTUAL_LEVELS - PLANNED
-    if level not in LINEARIZABLE_LEVELS | EVENTUAL_LEVELS - PLANNED:
+    if level in PLANNED and info.mode != LINEARIZABLE:
         raise BadRequest(f"level {_name(level)} is not available yet in this version; there are {_names(able)}", subject="level")
     if level not in able:
         raise WrongMode(
