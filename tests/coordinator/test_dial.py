@@ -69,6 +69,11 @@ def test_a_bound_goes_with_the_level_bounded_and_only_with_it() -> None:
     check_level(LOCKS, Level.BOUNDED, Sloppy.UNSPECIFIED, 5)
 
 
+def test_nobody_stands_in_where_there_is_consensus() -> None:
+    for sloppy in (Sloppy.YES, Sloppy.NO):
+        assert isinstance(refusal(LOCKS, gets(b"k", sloppy=sloppy)), WrongMode)
+
+
 def test_levels_that_only_reads_have_are_refused_for_writes() -> None:
     for level, bound_ms in ((Level.TIMELINE, 0), (Level.BOUNDED, 5)):
         assert isinstance(refusal(LOCKS, puts({b"k": b"v"}, level=level, bound_ms=bound_ms)), BadRequest)
