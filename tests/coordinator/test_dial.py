@@ -13,7 +13,7 @@ from kvproto.conditions import ABSENT
 from kvproto.errors import BadRequest, ConditionFailed, KvError, WrongMode
 from kvstore.coordinator.batch import Limits, plan
 from kvstore.coordinator.coordinator import BatchAnswer, RoundAnswer
-from kvstore.coordinator.dial import LINEARIZABLE, check_dial, check_level
+from kvstore.coordinator.dial import LINEARIZABLE, PLANNED, check_dial, check_level
 from tests.support.cluster import Cluster, gets, puts
 
 EVENTUAL = NamespaceInfo(1, "users", "eventual", "pa-ec", 3, 3, 2, 2)
@@ -39,10 +39,12 @@ def test_a_level_belongs_to_a_mode(level: Level) -> None:
     bound_ms = 10 if level is Level.BOUNDED else 0
     for info, levels in ((EVENTUAL, EVENTUAL_LEVELS), (LOCKS, LINEARIZABLE_LEVELS)):
         error = refusal(info, gets(b"k", level=level, bound_ms=bound_ms))
-        if level in levels and level not in (Level.ATOMIC, Level.ZONE_QUORUM):
+        if level in PLANNED and info is EVENTUAL:
+            assert isinstance(error, BadRequest) and "there are preset, one" in error.message
+        elif level in levels:
             assert error is None
-        elif level in LINEARIZABLE_LEVELS | EVENTUAL_LEVELS:
-            assert isinstance(error, WrongMode | BadRequest) and "there are preset, " in error.message
+        else:
+            assert isinstance(error, WrongMode) and "there are preset, " in error.message
 
 
 def test_every_level_is_of_some_mode() -> None:
@@ -65,6 +67,11 @@ def test_a_bound_goes_with_the_level_bounded_and_only_with_it() -> None:
         error = refusal(LOCKS, gets(b"k", level=level, bound_ms=bound_ms))
         assert isinstance(error, BadRequest) and error.subject == "bound_ms"
     check_level(LOCKS, Level.BOUNDED, Sloppy.UNSPECIFIED, 5)
+
+
+def test_nobody_stands_in_where_there_is_consensus() -> None:
+    for sloppy in (Sloppy.YES, Sloppy.NO):
+        assert isinstance(refusal(LOCKS, gets(b"k", sloppy=sloppy)), WrongMode)
 
 
 def test_levels_that_only_reads_have_are_refused_for_writes() -> None:
