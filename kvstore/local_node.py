@@ -88,6 +88,8 @@ def build_view(config: NodeConfig) -> RingView:
             w=space.write_quorum(nodes),
             ttl_ms=int((space.ttl_s or 0) * 1000),
             policy=space.policy,
+            r_is_exact=space.r is not None,
+            w_is_exact=space.w is not None,
         )
         for name, space in sorted(cluster.namespaces.items())
     )

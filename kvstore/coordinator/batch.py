@@ -12,7 +12,7 @@ from typing import Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
+from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup, Sloppy
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 from kvstore.coordinator.dial import check_dial
@@ -68,9 +68,14 @@ class SubBatch:
     story: Story | None = None
 
     @property
+    def degrades(self) -> bool:
+        """See `degrades`."""
+        return degrades(self.space.info, self.group)
+
+    @property
     def sloppy(self) -> bool:
         """See `is_sloppy`."""
-        return is_sloppy(self.space.info, self.group.level)
+        return is_sloppy(self.space.info, self.group)
 
     def original(self, positions: Sequence[int] | None) -> Sequence[int] | None:
         """Positions of this sub-batch as positions of its group."""
@@ -83,10 +88,17 @@ class SubBatch:
         return range(len(self.store_keys)) if self.positions is None else self.positions
 
 
-def is_sloppy(info: NamespaceInfo, level: Level) -> bool:
-    """Whether stand-ins may answer for home replicas that cannot be reached, and fewer nodes than were asked for may do. Only a
-    preset degrades: an explicit level, r or w is met or refused."""
-    return level is Level.PRESET and info.preset in SLOPPY_PRESETS
+def degrades(info: NamespaceInfo, group: OperationGroup) -> bool:
+    """Whether fewer nodes than were asked for will do. Only a preset degrades: a level, r or w that was given, with the request or
+    in the namespace's table, is met or refused, and so is a preset of which it is asked that it be not sloppy."""
+    if group.level is not Level.PRESET or info.preset not in SLOPPY_PRESETS or group.sloppy is Sloppy.NO:
+        return False
+    return not (info.r_is_exact if group.kind is Kind.GET else info.w_is_exact)
+
+
+def is_sloppy(info: NamespaceInfo, group: OperationGroup) -> bool:
+    """Whether stand-ins may answer for home replicas that cannot be reached: where it degrades, and where it is asked for."""
+    return group.sloppy is Sloppy.YES or degrades(info, group)
 
 
 def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:

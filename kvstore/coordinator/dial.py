@@ -40,8 +40,8 @@ def check_level(info: NamespaceInfo, level: Level, sloppy: Sloppy, bound_ms: int
             f"level {_name(level)} is none of namespace {info.name!r}, which is {info.mode}: there are {_names(able)}",
             subject=info.name,
         )
-    if sloppy is not Sloppy.UNSPECIFIED:
-        raise BadRequest("sloppy= is not available yet in this version: presets are sloppy, other levels are not", subject="sloppy")
+    if sloppy is not Sloppy.UNSPECIFIED and info.mode == LINEARIZABLE:
+        raise WrongMode(f"namespace {info.name!r} is linearizable: nobody stands in for a home replica there", subject=info.name)
     if (level is Level.BOUNDED) != (bound_ms > 0):
         raise BadRequest("level bounded goes with a bound of at least 1 ms, and only that level does", subject="bound_ms")
 

@@ -115,12 +115,12 @@ class GetCoordinator:
         if seats.absent:
             for home in seats.absent:
                 tally.fail(home)
-            if sub.sloppy:
+            if sub.degrades:
                 tally.settle_for_less()
         loop = asyncio.get_running_loop()
         round_ = ReadRound(sub, tally, seats, records, lost, me, allowance)
         round_.hold(size_bytes)
-        if self._doubts.any and sub.sloppy and sub.need > 1:
+        if self._doubts.any and sub.need > 1 and sub.degrades:
             # As of now: what was acknowledged before the read began is what it has to show.
             round_.is_in_doubt = self._doubts.about(sub.partitions)
         if is_rebuilding:

@@ -85,7 +85,7 @@ class PutCoordinator:
 
     def why_not(self, sub: SubBatch, seats: Seats) -> KvError | None:
         """Why nothing is written at all: too few can be reached, or we cannot hold more for others."""
-        if len(seats) < sub.need and not sub.sloppy:
+        if len(seats) < sub.need and not sub.degrades:
             return out_of_reach(sub, seats.absent)
         if not sub.owners.includes_me:
             if self._replicas.me not in seats.holders.values():
@@ -137,7 +137,7 @@ class PutCoordinator:
         if seats.absent:
             for home in seats.absent:
                 tally.fail(home)
-            if sub.sloppy:
+            if sub.degrades:
                 tally.settle_for_less()
         missed = list(seats.absent)
         asked_again: dict[str, int] = {}
@@ -160,7 +160,7 @@ class PutCoordinator:
             ):
                 tally.fail(home)
                 full = full or declined  # there are nodes enough, but they hold too much for others: that is no reason for less
-                if sub.sloppy and not full:
+                if sub.degrades and not full:
                     tally.settle_for_less()
             for outcome, positions in tally.settle():
                 if full and outcome is Outcome.UNREACHABLE:

@@ -77,7 +77,7 @@ class ReadRound:
         home = self.seats.home_of(answer.node)
         if answer.error is not None:
             self.tally.fail(home)
-            if self.sub.sloppy:
+            if self.sub.degrades:
                 self.tally.settle_for_less()
             return
         refused = list(answer.lost)
@@ -101,7 +101,7 @@ class ReadRound:
         """`home` has lost records and does not know which: it does not count, as one that cannot be reached does not."""
         self.rebuilding.add(home)
         self.tally.fail(home)
-        if self.sub.sloppy:
+        if self.sub.degrades:
             self.tally.settle_for_less()
 
     def substitute(self, node: str) -> str:
