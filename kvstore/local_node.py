@@ -271,6 +271,7 @@ class LocalNode:
                 durable=durable,
                 meter=telemetry.requests,
                 doubts=self.doubts,
+                freshness=self.freshness,
                 turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
             ),
             scans=ScanCoordinator(

@@ -68,6 +68,11 @@ class SubBatch:
     story: Story | None = None
 
     @property
+    def counting(self) -> tuple[str, ...]:
+        """The home replicas whose answers count: all of them, but for a quorum of our own zone."""
+        return in_zone(self.view, self.owners) if self.group.level is Level.ZONE_QUORUM else self.owners.nodes
+
+    @property
     def degrades(self) -> bool:
         """See `degrades`."""
         return degrades(self.space.info, self.group)
@@ -86,6 +91,12 @@ class SubBatch:
     def at(self) -> Sequence[int]:
         """The group positions of its operations, in order."""
         return range(len(self.store_keys)) if self.positions is None else self.positions
+
+
+def in_zone(view: RingView, owners: OwnerSet) -> tuple[str, ...]:
+    """Those of `owners` that are in the zone of this node."""
+    zone = view.zones.get(view.me, "")
+    return tuple([node for node in owners.nodes if view.zones.get(node, "") == zone])
 
 
 def degrades(info: NamespaceInfo, group: OperationGroup) -> bool:
@@ -113,13 +124,14 @@ def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:
 
 
 def needed(info: NamespaceInfo, group: OperationGroup) -> int:
-    """How many answers the group's level takes in this namespace. Raises `BadRequest` for r or w of 0 or above n."""
+    """How many answers the group's level takes in this namespace; of a zone's quorum, whose replicas are known with the key, at
+    least. Raises `BadRequest` for r or w of 0 or above n."""
     reading = group.kind is Kind.GET
     if group.level is Level.PRESET:
         return info.r if reading else info.w
-    if group.level is Level.ONE:
+    if group.level in (Level.ONE, Level.ZONE_QUORUM):
         return 1
-    if group.level is Level.QUORUM:
+    if group.level in (Level.QUORUM, Level.ATOMIC):
         return info.n // 2 + 1
     if group.level is Level.ALL:
         return info.n
@@ -163,8 +175,13 @@ def plan(view: RingView, index: int, group: OperationGroup, limits: Limits) -> t
     store_keys = [prefixes[partition] + key for partition, key in zip(partitions, keys, strict=True)]
     sets = view.owner_sets[space.info.n]
     if len(sets) == 1:
-        return [SubBatch(index, group, space, sets[0], positions, store_keys, need, view, partitions)], replies
-    return _by_owners(view, index, group, space, positions, partitions, store_keys, need), replies
+        subs = [SubBatch(index, group, space, sets[0], positions, store_keys, need, view, partitions)]
+    else:
+        subs = _by_owners(view, index, group, space, positions, partitions, store_keys, need)
+    if group.level is Level.ZONE_QUORUM:
+        for sub in subs:
+            sub.need = len(sub.counting) // 2 + 1
+    return subs, replies
 
 
 def _by_owners(

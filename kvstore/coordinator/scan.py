@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from xxhash import xxh3_64_intdigest
 
 from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
+from kvproto.errors import BadRequest, DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, degrades, needed
-from kvstore.coordinator.dial import check_level
+from kvstore.coordinator.dial import OF_HOMES, check_level
 from kvstore.coordinator.entries import columns_for
 from kvstore.coordinator.outcomes import receipt
 from kvstore.core.doubts import Doubts
@@ -62,6 +62,8 @@ class ScanCoordinator:
                 view = self._ring.view
                 space = view.space(query.namespace)
                 check_level(space.info, query.level, query.sloppy, query.bound_ms)
+                if query.level in OF_HOMES:
+                    raise BadRequest("a scan has no level atomic or zone_quorum: at quorum it asks a majority", subject="level")
                 is_in_doubt = self._doubts.any and self._doubts.everywhere()
                 keys, records, done, answered = await self._merged_page(view, space, query, position, end)
             except KvError as error:
