@@ -89,6 +89,8 @@ def build_view(config: NodeConfig) -> RingView:
             w=space.write_quorum(nodes),
             ttl_ms=int((space.ttl_s or 0) * 1000),
             policy=space.policy,
+            r_is_exact=space.r is not None,
+            w_is_exact=space.w is not None,
         )
         for name, space in sorted(cluster.namespaces.items())
     )
@@ -293,6 +295,7 @@ class LocalNode:
                 durable=durable,
                 meter=telemetry.requests,
                 doubts=self.doubts,
+                freshness=self.freshness,
                 turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
             ),
             scans=ScanCoordinator(

@@ -73,7 +73,7 @@ class ReadRepair:
             store_key = sub.store_keys[position]
             if position in lost:
                 # Every other home replica vouches for what it holds, be it nothing; where there is no other, nobody does.
-                if 0 < tally.received(position) == len(tally.targets) - 1 and not seats.stand_ins:
+                if 0 < tally.received(position) == len(sub.owners.nodes) - 1 and not seats.stand_ins:
                     record = merged or EMPTY_RECORD
                     self._count(1, len(record))
                     self._store.repair_lost(store_key, record, partial(self._done, count=1, size_bytes=len(record)))

@@ -11,7 +11,8 @@ from kvstore.coordinator.replicas import LocalAnswer
 from kvstore.coordinator.seats import Seats
 from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
-from kvstore.core.record import verify
+from kvstore.core.record import is_blind, unseen, verify
+from kvstore.core.versions import Context
 from kvstore.transport.peers import FetchChunk
 
 
@@ -21,6 +22,7 @@ class ReadRound:
     __slots__ = (
         "allowance",
         "asked",
+        "behind",
         "cut_at",
         "differed",
         "digests",
@@ -34,8 +36,10 @@ class ReadRound:
         "rebuilding",
         "records",
         "seats",
+        "seen",
         "sub",
         "tally",
+        "unconfirmed",
         "unread",
     )
 
@@ -66,6 +70,9 @@ class ReadRound:
         self.hedged = False
         self.is_in_doubt = False  # somebody may have acknowledged more than a quorum of others knows
         self.differed = bool(lost)
+        self.seen: dict[int, Context] = {}  # what sessions have seen of some positions, as far as that is not nothing
+        self.behind: set[int] = set()  # enough have answered, and what they hold is older than that
+        self.unconfirmed: list[int] = []  # of an atomic read: enough have answered, and it is not known that they hold the same
         self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
 
     def take(self, answer: LocalAnswer | FetchChunk | object, elapsed_s: float) -> None:
@@ -77,7 +84,7 @@ class ReadRound:
         home = self.seats.home_of(answer.node)
         if answer.error is not None:
             self.tally.fail(home)
-            if self.sub.sloppy:
+            if self.sub.degrades:
                 self.tally.settle_for_less()
             return
         refused = list(answer.lost)
@@ -101,7 +108,7 @@ class ReadRound:
         """`home` has lost records and does not know which: it does not count, as one that cannot be reached does not."""
         self.rebuilding.add(home)
         self.tally.fail(home)
-        if self.sub.sloppy:
+        if self.sub.degrades:
             self.tally.settle_for_less()
 
     def substitute(self, node: str) -> str:
@@ -112,6 +119,32 @@ class ReadRound:
         """So much was read, here or from others, and stays until the turn is over."""
         self.held_bytes += size_bytes
         self.allowance.charge(size_bytes)
+
+    def keep_behind(self, positions: Sequence[int]) -> list[int]:
+        """Those of `positions` that are as new as what their sessions have seen; the others are `behind` from now on."""
+        late = {position for position in positions if self.is_behind(position)}
+        self.behind |= late
+        return [position for position in positions if position not in late]
+
+    def is_behind(self, position: int) -> bool:
+        """Whether what was found is older than what its session has seen."""
+        context = self.seen.get(position)
+        if context is None:
+            return False
+        record = self.merged(position)
+        return is_blind(record, context) or bool(unseen(record, context))
+
+    def held_by(self, node: str, position: int) -> bytes | None:
+        """What `node`, which has answered, holds."""
+        held = self.records[position]
+        return held if node == self.me else self.others.get(position, {}).get(node, held)
+
+    def note(self, position: int, node: str, record: bytes) -> None:
+        """`node`, which may have been asked already, or not count, holds this."""
+        if record and verify(record):
+            self.hold(len(record))
+            self.others.setdefault(position, {})[node] = record
+            self.differed = True
 
     def put_aside(self, positions: Sequence[int]) -> list[int]:
         """Those of `positions` that nobody has been asked for in vain: the others are read again."""

@@ -90,7 +90,9 @@ def judge(history: History) -> list[Violation]:
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
         "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
         "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
-        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
+        "receipts": lambda: check_receipts(
+            calls, events, n=n, preset=preset, lossy=bool(header.get("loss")), exact=bool(header.get("exact"))
+        ),
         "executions": lambda: check_executions(events, window_ms=int(header.get("retry_window_ms", 0))),
         "convergence": lambda: check_convergence(events),
         "membership": lambda: check_membership(events),

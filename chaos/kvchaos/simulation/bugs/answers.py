@@ -7,8 +7,9 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
+from kvproto.columns import Level
 from kvstore.api.peer import PeerService
-from kvstore.coordinator import put
+from kvstore.coordinator import batch, put
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.replicas import Arrivals
 from kvstore.core.quorum import Tally
@@ -49,3 +50,9 @@ def forget_deadlines(patch: Patch) -> None:
 def skip_read_repair(patch: Patch) -> None:
     """Replicas do not converge."""
     patch.set(ReadRepair, "submit", lambda self, *args, **named: None)
+
+
+@bug("exact-degrades", "r and w that a namespace was given degrade as its preset does")
+def degrade_what_is_exact(patch: Patch) -> None:
+    """What was promised to be met or refused is answered with less."""
+    patch.set(batch, "degrades", lambda info, group: group.level is Level.PRESET)
