@@ -40,6 +40,19 @@ def dots_of(token: str) -> list[str]:
     return [token[at : at + _DOT_DIGITS] for at in range(6 + rows * _DOT_DIGITS, len(token), _DOT_DIGITS)]
 
 
+def reach_of(token: str) -> tuple[dict[str, int], frozenset[str]]:
+    """Actor to counter, and the single dots beyond, of a context token in hex; dots that follow on their actor's counter count
+    in."""
+    vector, beyond = vector_of(token), set[str]()
+    for dot in sorted(dots_of(token)):
+        actor, counter = dot[:_ACTOR_DIGITS], int(dot[_ACTOR_DIGITS:], 16)
+        if counter == vector.get(actor, 0) + 1:
+            vector[actor] = counter
+        elif counter > vector.get(actor, 0):
+            beyond.add(dot)
+    return vector, frozenset(beyond)
+
+
 def covers(vector: Mapping[str, int], version: str) -> bool:
     """Whether `vector` has seen the dot `version`."""
     return vector.get(version[:_ACTOR_DIGITS], 0) >= int(version[_ACTOR_DIGITS:] or "0", 16)

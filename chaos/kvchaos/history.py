@@ -36,6 +36,12 @@ FACTS = {
     "timeout_ms": "how long it may take",
     "ttl_ms": "of a write or touch: how long the value is to live",
     "error": "of a fail or info: what the client was told",
+    "found": "of a condition that did not hold: the value that was there",
+    "mismatch": "of a condition that did not hold: True, where it is not known what was there",
+    "result": "of an increment: what it came to",
+    "order": "of a write or read: the place of its value in the key's order of commits, greater for later ones",
+    "session": "whose promises a call is under, where that is not its process alone",
+    "lease_ms": "of an acquire: how long the lock may be held",
 }
 
 CHANGES = frozenset({"count", "insert", "take"})

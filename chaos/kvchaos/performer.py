@@ -96,6 +96,11 @@ class Performer:
         self._own: dict[str, tuple[str, bytes]] = {}  # key -> the last acknowledged write and its context
         self._counted: defaultdict[str, int] = defaultdict(int)
 
+    @property
+    def process(self) -> int:
+        """Its number in the history: another one after a call of unknown outcome."""
+        return self._process
+
     async def perform(self, operation: Operation) -> None:
         """Carries out one operation. Errors of the store are recorded and never raised."""
         if operation.f in ("get", "add", "increment"):

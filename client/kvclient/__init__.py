@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         BatchError as BatchError,
     )
     from kvclient.errors import (
+        BehindSession as BehindSession,
+    )
+    from kvclient.errors import (
         CertificateExpired as CertificateExpired,
     )
     from kvclient.errors import (
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
         ClusterError as ClusterError,
     )
     from kvclient.errors import (
+        ConditionFailed as ConditionFailed,
+    )
+    from kvclient.errors import (
         DeadlineExceeded as DeadlineExceeded,
     )
     from kvclient.errors import (
@@ -47,6 +53,9 @@ if TYPE_CHECKING:
     )
     from kvclient.errors import (
         KvError as KvError,
+    )
+    from kvclient.errors import (
+        LockNotAcquired as LockNotAcquired,
     )
     from kvclient.errors import (
         NodeUnreachable as NodeUnreachable,
@@ -126,6 +135,8 @@ if TYPE_CHECKING:
     from kvclient.errors import (
         WrongMode as WrongMode,
     )
+    from kvclient.levels import Bounded as Bounded
+    from kvclient.levels import bounded as bounded
     from kvclient.stats import ClientStats as ClientStats
     from kvclient.values import Entry as Entry
     from kvclient.values import Incremented as Incremented
@@ -137,6 +148,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncClient": "kvclient.async_client",
+    "Bounded": "kvclient.levels",
     "Client": "kvclient.blocking",
     "ClientStats": "kvclient.stats",
     "Entry": "kvclient.values",
@@ -145,13 +157,14 @@ _HOMES = {
     "Level": "kvproto.columns",
     "Receipt": "kvproto.columns",
     "Tls": "kvclient.credentials",
+    "bounded": "kvclient.levels",
 }
 _ERRORS = (
-    ("AvailabilityError", "BadRequest", "BatchError", "CertificateExpired", "CertificateRefused", "CertificateRequired")
-    + ("ClientClosed", "ClusterError", "DeadlineExceeded", "DuplicateNode", "ForkedClient", "KvError", "NodeUnreachable")
-    + ("NotAllowed", "NotOwner", "Overloaded", "QuorumUnreachable", "QuotaExceeded", "RecordLost", "RetryWindowPassed")
-    + ("SettingsMismatch", "ShuttingDown", "SiblingsError", "StorageError", "StoreInUse", "TlsError", "TlsNotSpoken")
-    + ("TlsRequired", "TooLarge")
+    ("AvailabilityError", "BadRequest", "BatchError", "BehindSession", "CertificateExpired", "CertificateRefused")
+    + ("CertificateRequired", "ClientClosed", "ClusterError", "ConditionFailed", "DeadlineExceeded", "DuplicateNode")
+    + ("ForkedClient", "KvError", "LockNotAcquired", "NodeUnreachable", "NotAllowed", "NotOwner", "Overloaded")
+    + ("QuorumUnreachable", "QuotaExceeded", "RecordLost", "RetryWindowPassed", "SettingsMismatch", "ShuttingDown")
+    + ("SiblingsError", "StorageError", "StoreInUse", "TlsError", "TlsNotSpoken", "TlsRequired", "TooLarge")
     + ("UnknownAuthority", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch")
     + ("WrongHostName", "WrongLoop", "WrongMode")
 )  # fmt: skip

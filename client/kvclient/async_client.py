@@ -22,13 +22,14 @@ from kvclient.contexts import ContextMemory
 from kvclient.credentials import Tls, TlsCredentials, dial_with
 from kvclient.dispatcher import Dispatcher, elsewhere
 from kvclient.errors import BadRequest, ClientClosed, NodeUnreachable
+from kvclient.levels import LevelLike, choose
 from kvclient.membership import Membership
 from kvclient.namespace import AsyncNamespace
 from kvclient.request_ids import RequestIds
 from kvclient.stats import ClientStats
-from kvclient.target import Target, parse_level, parse_target, redacted
+from kvclient.target import Target, parse_target, redacted
 from kvclient.transport import Dial, Transport, dial_grpc, open_embedded
-from kvproto.columns import ClusterInfo, Level
+from kvproto.columns import ClusterInfo
 from kvproto.link import LinkBounds
 
 TIMEOUT_S = 5.0
@@ -42,11 +43,11 @@ class AsyncClient(AsyncNamespace):
     Use it as `async with`, or call `close`; connects with the first operation.
 
     `target`: `host:port,host:port`, `kv://host:port/namespace?level=quorum&timeout=2`, `kvs://…` (TLS), `embedded:/path` or
-    `embedded::memory:NAME`. `level` and `timeout_s` hold for calls that say nothing else; `timeout_s` covers each call as a whole,
-    with retries and failover. `hedge`: a read whose answer is late is asked once more of another owner. `address_map` tells where
-    to reach a node (by id) when that is not the address it advertises. `bounds` is what may wait and be in flight for each node.
-    `tls` connects with certificates (True: trusting the public authorities). `dial`, `clock` and `rng` are seams for simulation
-    and tests.
+    `embedded::memory:NAME`. `level`, `sloppy` and `timeout_s` hold for calls that say nothing else; `timeout_s` covers each
+    call as a whole, with retries and failover. `hedge`: a read whose answer is late is asked once more of another owner.
+    `address_map` tells where to reach a node (by id) when that is not the address it advertises. `bounds` is what may wait and be
+    in flight for each node. `tls` connects with certificates (True: trusting the public authorities). `dial`, `clock` and `rng` are
+    seams for simulation and tests.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class AsyncClient(AsyncNamespace):
         target: str = "",
         *,
         timeout_s: float | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
+        sloppy: bool | None = None,
         address_map: Mapping[str, str] | None = None,
         bounds: LinkBounds | None = None,
         hedge: bool | None = None,
@@ -85,20 +87,30 @@ class AsyncClient(AsyncNamespace):
         self._closed = False
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
-        chosen = parse_level(level) if level is not None else parsed.level
+        chosen = choose(level, None, sloppy, parsed.choice)
         super().__init__(self, parsed.namespace, self._memory.namespace(parsed.namespace), chosen, patience_s)
         self._namespaces[parsed.namespace] = self
 
-    def namespace(self, name: str, *, level: Level | str | None = None, timeout_s: float | None = None) -> AsyncNamespace:
+    def namespace(
+        self,
+        name: str,
+        *,
+        level: LevelLike | None = None,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncNamespace:
         """The namespace `name`; no I/O, so an unknown one shows with the first operation.
 
-        `level` and `timeout_s` are defaults for its calls: a call's own come first, then these, then the client's.
+        The options are defaults for its calls: a call's own come first, then these, then the client's.
         """
         found = self._namespaces.get(name)
         if found is None:
             contexts = self._memory.namespace(namespace_name(name))
-            found = self._namespaces[name] = AsyncNamespace(self, name, contexts, self._level, self.timeout_s)
-        return found if level is None and timeout_s is None else found.with_options(level=level, timeout_s=timeout_s)
+            found = self._namespaces[name] = AsyncNamespace(self, name, contexts, self._choice, self.timeout_s)
+        if level is None and bound_ms is None and sloppy is None and timeout_s is None:
+            return found
+        return found.with_options(level=level, bound_ms=bound_ms, sloppy=sloppy, timeout_s=timeout_s)
 
     async def connect(self, timeout_s: float | None = None) -> Dispatcher:
         """Finds a node and learns the ring; every operation does so by itself, within its own timeout.

@@ -14,10 +14,11 @@ from typing import Any
 
 from kvclient.bulk import BulkPiece
 from kvclient.decoding import decode_entries, decode_results
-from kvclient.errors import KvError
-from kvclient.operations import Change, Single, Write, deadline_error
+from kvclient.errors import Code, ConditionFailed, KvError
+from kvclient.operations import Change, Conditional, SessionRead, Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.shapes import Shape
+from kvclient.values import Entry
 from kvproto.columns import GroupReply, Kind, OperationGroup
 
 _TIMEOUT_SPREAD = 0.05
@@ -50,7 +51,10 @@ class Part(ABC):
         if self.open_count == 0:  # said already
             return
         if reply.error is not None:
-            self.fail(self._take(positions), reply.error)
+            if reply.error.code is Code.CONDITION_FAILED:
+                self._fail_conditions(reply)
+            else:
+                self.fail(self._take(positions), reply.error)
             return
         if positions is None and self._answered is None:
             results = self._decode(self.group.keys, reply)
@@ -58,13 +62,28 @@ class Part(ABC):
             self._settle_all(results)
             return
         keys = self.group.keys
-        chosen = range(len(keys)) if positions is None else list(positions)  # some may have run out of time meanwhile
-        if any(at >= len(keys) for at in chosen):
-            raise KvError("a reply names positions its group does not have", limit=len(keys), actual=max(chosen))
+        chosen = self._chosen(reply)
         results = self._decode([keys[at] for at in chosen], reply)
         fresh = set(self._take(chosen))
         pairs = [(at, result) for at, result in zip(chosen, results, strict=True) if at in fresh]
         self._settle([at for at, _ in pairs], [result for _, result in pairs])
+
+    def _chosen(self, reply: GroupReply) -> Sequence[int]:
+        """What a reply is about; some of it may have run out of time meanwhile."""
+        count, positions = len(self.group.keys), reply.positions
+        chosen = range(count) if positions is None else list(positions)
+        if any(at >= count for at in chosen):
+            raise KvError("a reply names positions its group does not have", limit=count, actual=max(chosen))
+        return chosen
+
+    def _fail_conditions(self, reply: GroupReply) -> None:
+        """Each of these operations ends with an error of its own, which has what is there instead."""
+        keys, chosen = self.group.keys, self._chosen(reply)
+        entries = decode_entries([keys[at] for at in chosen], reply)
+        fresh = set(self._take(chosen))
+        for at, entry in zip(chosen, entries, strict=True):
+            if at in fresh and reply.error is not None:
+                self.fail([at], condition_failed(reply.error, entry))
 
     def fail(self, positions: Sequence[int], error: KvError) -> None:
         """These positions, taken before, ended with `error`."""
@@ -203,6 +222,11 @@ class BulkPart(Part):
             self.won += first
 
 
+def condition_failed(error: KvError, entry: Entry) -> ConditionFailed:
+    """A node's error as a caller gets it."""
+    return ConditionFailed(error.message, subject=error.subject, trace_id=error.trace_id).with_entry(entry)
+
+
 def form_batch(works: Sequence[Single | BulkPiece], now_s: float, ids: RequestIds, on_failed: OnFailed) -> list[Part]:
     """The parts of one batch, in the order of their first work. Works nobody waits for any more are left out."""
     by_shape: dict[Shape, list[Any]] = {}
@@ -243,6 +267,12 @@ def _singles_group(shape: Shape, operations: Sequence[Any], ids: RequestIds) -> 
             _add_columns(group, [change.value for change in changes], fields, [change.amount for change in changes])
         group.ttls_ms = [write.ttl_ms for write in writes] if shape.has_ttl else ()
         group.request_ids = _issue(writes, ids)
+        if shape.is_conditional:
+            conditional: Sequence[Conditional] = operations
+            group.conditions = [write.condition for write in conditional]
+    elif shape.tells_seen:
+        reads: Sequence[SessionRead] = operations
+        group.seen = [read.seen for read in reads]
     return group
 
 
@@ -273,6 +303,8 @@ def _bulk_group(shape: Shape, pieces: Sequence[BulkPiece]) -> OperationGroup:
             _add_columns(group, values, fields, [call.amounts[index] if call.amounts else 0 for call, index in at])
         group.ttls_ms = [call.ttl_ms for call, _ in at] if shape.has_ttl else ()
         group.request_ids = b"".join([piece.call.request_ids[index] for piece in pieces for index in piece.indices])
+    elif shape.tells_seen:
+        group.seen = [piece.call.seen[index] for piece in pieces for index in piece.indices]
     return group
 
 
@@ -286,6 +318,8 @@ def _empty_group(shape: Shape, keys: Sequence[bytes]) -> OperationGroup:
         w=shape.w,
         explain=shape.explain,
         attempt=shape.attempt_told,
+        bound_ms=shape.bound_ms,
+        sloppy=shape.sloppy,
     )
 
 

@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from kvclient.admin import AsyncAdmin
 from kvclient.async_client import AsyncClient
 from kvclient.bridge import Bridge
-from kvclient.namespace import AsyncNamespace, Key
+from kvclient.conditional import Key
+from kvclient.levels import LevelLike
+from kvclient.namespace import AsyncNamespace
+from kvclient.session_tokens import KEYS_MAX
 from kvclient.stats import ClientStats
 from kvclient.values import Entry
-from kvproto.columns import Level
+
+if TYPE_CHECKING:
+    from kvclient.blocking_locks import Lock
+    from kvclient.sessions import AsyncSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +68,7 @@ class Namespace:
     put = _operation(AsyncNamespace.put)
     delete = _operation(AsyncNamespace.delete)
     touch = _operation(AsyncNamespace.touch)
+    compare_and_set = _operation(AsyncNamespace.compare_and_set)
     get_many = _operation(AsyncNamespace.get_many)
     put_many = _operation(AsyncNamespace.put_many)
     delete_many = _operation(AsyncNamespace.delete_many)
@@ -83,9 +90,20 @@ class Namespace:
         """What a call may take that says nothing else."""
         return self._inner.timeout_s
 
-    def with_options(self, *, level: Level | str | None = None, timeout_s: float | None = None) -> Namespace:
-        """The same namespace with other defaults for its calls; what is not given stays as it is here. No I/O."""
-        return Namespace(self._inner.with_options(level=level, timeout_s=timeout_s), self._client, self._bridge)
+    def with_options(
+        self,
+        *,
+        level: LevelLike | None = None,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Namespace:
+        """The same namespace with other defaults for its calls; what is not given stays as it is here. No I/O.
+
+        Levels that only reads have (timeline, bounded) leave writes as they are.
+        """
+        inner = self._inner.with_options(level=level, bound_ms=bound_ms, sloppy=sloppy, timeout_s=timeout_s)
+        return Namespace(inner, self._client, self._bridge)
 
     def scan(
         self,
@@ -95,15 +113,19 @@ class Namespace:
         end: Key = b"",
         after: Key = b"",
         limit: int = 0,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         r: int = 0,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[Entry]:
         """The entries in key order: `start` inclusive, `end` and `after` exclusive, at most `limit` (0: all).
 
         `timeout_s` is for each page. Writes that run meanwhile may or may not be seen.
         """
-        entries = self._inner.scan(prefix, start=start, end=end, after=after, limit=limit, level=level, r=r, timeout_s=timeout_s)
+        ranged: dict[str, Any] = {"start": start, "end": end, "after": after}
+        options: dict[str, Any] = {"level": level, "r": r, "bound_ms": bound_ms, "sloppy": sloppy, "timeout_s": timeout_s}
+        entries = self._inner.scan(prefix, **ranged, limit=limit, **options)
 
         async def chunk() -> list[Entry]:
             taken: list[Entry] = []
@@ -116,8 +138,35 @@ class Namespace:
         while taken := self._bridge.call(chunk()):
             yield from taken
 
+    def session(self, token: str | None = None, *, keys_max: int = KEYS_MAX) -> Session:
+        """This namespace for one who does one thing after the other: reads see its own writes, and never less than was read before.
+
+        `token` goes on where another session, perhaps in another process, left off. Of at most `keys_max` keys it knows what was
+        seen; others are read at quorum (linearizable) then. Costs availability: what was seen may be out of reach, `BehindSession`.
+        """
+        return Session(self._inner.session(token, keys_max=keys_max), self._client, self._bridge)
+
+    def lock(self, name: Key, *, lease_s: float = 10.0, timeout_s: float | None = None) -> Lock:
+        """The lock `name`, to be taken with `with`; see `AsyncNamespace.lock`. The lease is renewed in the background."""
+        from kvclient.blocking_locks import Lock
+
+        return Lock(self._inner.lock(name, lease_s=lease_s, timeout_s=timeout_s), self._bridge)
+
     def __repr__(self) -> str:
         return f"<Namespace {self.name!r}>"
+
+
+class Session(Namespace):
+    """`AsyncSession`, blocking."""
+
+    def __init__(self, inner: AsyncSession, client: AsyncClient, bridge: Bridge) -> None:
+        super().__init__(inner, client, bridge)
+        self._session = inner
+
+    @property
+    def token(self) -> str:
+        """What it has seen so far, as text; see `AsyncSession.token`."""
+        return self._session.token
 
 
 class Admin:
@@ -146,9 +195,18 @@ class Client(Namespace):
         super().__init__(client, client, Bridge())
         self.admin = Admin(client.admin, self._bridge)
 
-    def namespace(self, name: str, *, level: Level | str | None = None, timeout_s: float | None = None) -> Namespace:
-        """The namespace `name`; no I/O. `level` and `timeout_s` are defaults for its calls."""
-        return Namespace(self._client.namespace(name, level=level, timeout_s=timeout_s), self._client, self._bridge)
+    def namespace(
+        self,
+        name: str,
+        *,
+        level: LevelLike | None = None,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Namespace:
+        """The namespace `name`; no I/O. The options are defaults for its calls."""
+        inner = self._client.namespace(name, level=level, bound_ms=bound_ms, sloppy=sloppy, timeout_s=timeout_s)
+        return Namespace(inner, self._client, self._bridge)
 
     @property
     def stats(self) -> ClientStats:

@@ -24,7 +24,7 @@ PIECES_OUT_MAX = 12
 
 class BulkCall:
     """The keys of one call and what became of each. `indices` everywhere are positions in `keys`. `context` None: what this client
-    remembers of each key."""
+    remembers of each key. `seen`: what a session has seen of each."""
 
     __slots__ = (
         "_open",
@@ -39,6 +39,7 @@ class BulkCall:
         "more",
         "request_ids",
         "results",
+        "seen",
         "shape",
         "ttl_ms",
         "values",
@@ -57,7 +58,9 @@ class BulkCall:
         fields: Sequence[bytes] = (),
         amounts: Sequence[int] = (),
         context: bytes | None = None,
+        seen: Sequence[bytes] = (),
     ) -> None:
+        self.seen = seen
         self.fields = fields
         self.amounts = amounts
         self.context = context

@@ -16,6 +16,7 @@ from typing import Any
 
 from kvclient.batches import BulkPart, Part, SinglesPart
 from kvclient.bulk import PIECES_OUT_MAX, BulkCall, BulkPiece, cut
+from kvclient.conditions import has_consensus
 from kvclient.errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -23,6 +24,7 @@ from kvclient.errors import (
     KvError,
     NotOwner,
     Overloaded,
+    RetryWindowPassed,
     UserError,
     WrongEpoch,
     WrongLoop,
@@ -30,7 +32,7 @@ from kvclient.errors import (
 from kvclient.hedging import Hedging
 from kvclient.membership import Membership
 from kvclient.node_link import Flight, NodeLink
-from kvclient.operations import Change, History, Single, Write, deadline_error
+from kvclient.operations import Change, Conditional, History, SessionRead, Single, Write, deadline_error
 from kvclient.request_ids import RequestIds
 from kvclient.retry import Failure, RetryBudget, decide_delay_s
 from kvclient.scanning import scan
@@ -77,6 +79,16 @@ class Dispatcher:
             self._arm()
         return operation.future
 
+    def read_seen(self, shape: Shape, key: bytes, timeout_s: float, seen: bytes) -> asyncio.Future[Any]:
+        """Queues a get of a session, which has `seen` so much of the key; as `read`."""
+        if _get_running_loop() is not self._loop:
+            raise elsewhere(self._pid)
+        operation = SessionRead(shape, key, self._loop.time() + timeout_s, self._create_future(), seen)
+        self._membership.router.choose_read(key).submit(operation)
+        if self._sweeping is None:
+            self._arm()
+        return operation.future
+
     def write(
         self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int
     ) -> asyncio.Future[Any]:
@@ -99,14 +111,20 @@ class Dispatcher:
         context: bytes | None,
         ttl_ms: int,
         *,
-        field: bytes,
-        amount: int,
+        field: bytes = b"",
+        amount: int = 0,
+        condition: bytes = b"",
     ) -> asyncio.Future[Any]:
-        """Queues a write to a counter, a set or a field of a map; as `write`."""
+        """Queues a write to a counter, a set or a field of a map, or any write that has a condition; as `write`."""
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)
         deadline_s, future = self._loop.time() + timeout_s, self._create_future()
-        operation = Change(shape, key, deadline_s, future, value=value, context=context, ttl_ms=ttl_ms, field=field, amount=amount)
+        columns: dict[str, Any] = {"value": value, "context": context, "ttl_ms": ttl_ms, "field": field, "amount": amount}
+        operation: Change
+        if condition:
+            operation = Conditional(shape, key, deadline_s, future, condition=condition, **columns)
+        else:
+            operation = Change(shape, key, deadline_s, future, **columns)
         self._membership.router.choose(key).submit(operation)
         if self._sweeping is None:
             self._arm()
@@ -244,7 +262,7 @@ class Dispatcher:
         if delay_s is None:
             operation.fail(_final(failure))
             return
-        operation.note(error, link)
+        operation.note(error, _to_avoid(link, error))
         if isinstance(operation, Write) and request_id and self._is_stale(failure):
             operation.request_id = b""
         operation.shape = operation.shape.retried(is_unknown=failure.maybe_applied)
@@ -283,17 +301,18 @@ class Dispatcher:
                 call.fail(chosen, _final(failure))
                 continue
             for index in chosen:
-                call.history(index).note(error, link)
+                call.history(index).note(error, _to_avoid(link, error))
                 if request_id and self._is_stale(failure):
                     call.request_ids[index] = b""
             self.stats.retries += len(chosen)
             self._after(delay_s, self._place, call, piece.shape.retried(is_unknown=failure.maybe_applied), chosen)
 
-    @staticmethod
-    def _avoided(shape: Shape, history: History | None) -> object:
+    def _avoided(self, shape: Shape, history: History | None) -> object:
         """The link that the next attempt avoids: the one that failed last. But of an increment that may have been counted nobody
-        knows more than who was asked to count it (safety rule 8)."""
-        if history is None or (shape.attempt_told and shape.kind is Kind.INCREMENT):
+        knows more than who was asked to count it (safety rule 8); where there is consensus everybody does."""
+        if history is None:
+            return None
+        if shape.attempt_told and shape.kind is Kind.INCREMENT and not has_consensus(self._membership.router.info, shape.namespace):
             return None
         return history.avoid
 
@@ -314,8 +333,11 @@ class Dispatcher:
         return decide_delay_s(failure, self._budget, self._rng, retry_window_ms=window_ms)
 
     def _is_stale(self, failure: Failure) -> bool:
-        """Certainly not applied, and its id soon too old to be accepted: the next attempt is a new write."""
-        return not failure.maybe_applied and failure.id_age_ms * 2 > self._membership.router.info.retry_window_ms
+        """Certainly not applied, and its id was, or is soon, too old to be accepted: the next attempt is a new write."""
+        if failure.maybe_applied:
+            return False
+        is_refused = isinstance(failure.error, RetryWindowPassed)
+        return is_refused or failure.id_age_ms * 2 > self._membership.router.info.retry_window_ms
 
     # Time.
 
@@ -366,6 +388,11 @@ def elsewhere(pid: int) -> UserError:
         "an AsyncClient belongs to the event loop it was first used on, and this is another: make one for each loop, "
         "or use Client, which threads may share"
     )
+
+
+def _to_avoid(link: NodeLink, error: KvError) -> NodeLink | None:
+    """The link that the next attempt should not take; one that has just told us its clock is as good as any."""
+    return None if isinstance(error, RetryWindowPassed) else link
 
 
 def _final(failure: Failure) -> KvError:

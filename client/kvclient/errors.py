@@ -6,11 +6,13 @@ Nothing here is decided by text: catch the class, or read `.code`, `.retryable` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kvproto import errors as wire
 from kvproto.errors import (
     AvailabilityError,
     BadRequest,
+    BehindSession,
     CertificateExpired,
     CertificateRefused,
     CertificateRequired,
@@ -48,16 +50,19 @@ __all__ = [
     "AvailabilityError",
     "BadRequest",
     "BatchError",
+    "BehindSession",
     "CertificateExpired",
     "CertificateRefused",
     "CertificateRequired",
     "ClientClosed",
     "ClusterError",
     "Code",
+    "ConditionFailed",
     "DeadlineExceeded",
     "DuplicateNode",
     "ForkedClient",
     "KvError",
+    "LockNotAcquired",
     "NodeUnreachable",
     "NotAllowed",
     "NotOwner",
@@ -86,6 +91,25 @@ __all__ = [
     "WrongMode",
     "copy_error",
 ]
+
+
+if TYPE_CHECKING:
+    from kvclient.values import Entry
+
+
+class ConditionFailed(wire.ConditionFailed):
+    """The condition of a write did not hold: nothing was applied, and it is certain. `entry` is what is there instead."""
+
+    entry: Entry
+
+    def with_entry(self, entry: Entry) -> ConditionFailed:
+        """This error, of the key that `entry` is about."""
+        self.entry = entry
+        return self
+
+
+class LockNotAcquired(AvailabilityError):
+    """Somebody else held the lock (`subject`) until the timeout."""
 
 
 class NodeUnreachable(AvailabilityError):
@@ -127,11 +151,14 @@ class BatchError(KvError):
 
 
 def copy_error(error: KvError, *, may_have_applied: bool) -> KvError:
-    """`error` once more, for one operation alone: an exception raised in several tasks would collect all their tracebacks."""
-    return type(error)(
+    """`error` once more, for one operation alone: an exception raised in several tasks would collect all their tracebacks.
+
+    That a condition failed is certain whatever became of earlier attempts: a node that executes a write again knows it by its id.
+    """
+    copy = type(error)(
         error.message,
         retryable=error.retryable,
-        may_have_applied=may_have_applied,
+        may_have_applied=may_have_applied and not isinstance(error, ConditionFailed),
         needed=error.needed,
         received=error.received,
         contacted=error.contacted,
@@ -141,3 +168,6 @@ def copy_error(error: KvError, *, may_have_applied: bool) -> KvError:
         subject=error.subject,
         trace_id=error.trace_id,
     )
+    if isinstance(error, ConditionFailed) and isinstance(copy, ConditionFailed):
+        copy.entry = error.entry
+    return copy

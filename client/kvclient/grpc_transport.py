@@ -21,6 +21,7 @@ from kvproto.codec import decode_cluster, decode_page, decode_progress, decode_r
 from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
+from kvproto.steady import FarClock
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class GrpcTransport:
         self._outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]] | None = None  # of the stream that is open
         self._stream: asyncio.Task[None] | None = None
         self._call: Any = None  # of the stream that is open
+        self._far = FarClock()  # of the node, as far as it was heard on the stream that is open
         self._next_id = 1
         self._closed = False
 
@@ -87,7 +89,13 @@ class GrpcTransport:
         trace = ring.next_trace()
         now_s = asyncio.get_running_loop().time()
         message = encode_batch(
-            batch_id, groups, cluster_id=ring.cluster_id, ring_epoch=ring.epoch, trace_id=trace, sent_ms=int(now_s * 1000)
+            batch_id,
+            groups,
+            cluster_id=ring.cluster_id,
+            ring_epoch=ring.epoch,
+            trace_id=trace,
+            sent_ms=ring.now_ms(),
+            receiver_ms=self._far.at_least_ms(now_s),
         )
         left_ms = max([max(group.timeouts_ms, default=FOREVER) for group in groups], default=FOREVER)
         sent = _Sent(len(groups), on_reply, trace, now_s + left_ms / 1000)
@@ -218,18 +226,20 @@ class GrpcTransport:
         finally:
             # Whatever is submitted from now on belongs to the next stream.
             self._stream = self._outbox = None
+            self._far = FarClock()
             outbox.abort()
             call.cancel()
             self._fail_all(cause)
 
     async def _read(self, call: Any) -> KvError:
         """Passes replies on until the stream ends; returns what its end means for the batches left over."""
-        batches, ring = self._batches, self._ring
+        batches, ring, now_s = self._batches, self._ring, asyncio.get_running_loop().time
         while True:
             message = await call.read()
             if message is _EOF:
                 code = await call.code()
                 return self._error_of_status(code, await call.details() or "the stream ended")
+            self._far.heard(message.now_ms, now_s())
             if message.ring_epoch > ring.epoch:
                 ring.seen(message.ring_epoch)
             sent = batches.get(message.batch_id)

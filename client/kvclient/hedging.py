@@ -189,8 +189,7 @@ class Hedging:
                 other = self._membership.router.other_owner(operation.key, link)
                 if other is None or not self._budget.take(1):
                     continue
-                again = Single(operation.shape.hedged(), operation.key, operation.deadline_s, operation.future)
-                self._submit(other, again)
+                self._submit(other, operation.again())
         elif isinstance(part, BulkPart):
             for piece, indices in part.open_pieces():
                 self._hedge_piece(link, piece, indices)

@@ -46,7 +46,7 @@ class Membership:
         self._address_map = address_map or {}
         self._bounds = bounds
         self._is_single = is_single
-        self._ring = Ring(self.refresh, ids.trace_prefix)
+        self._ring = Ring(self.refresh, ids.trace_prefix, ids.now_ms)
         self._spare: dict[str, Transport] = {}
         self._links: dict[tuple[str, str], NodeLink] = {}
         self._refreshing: asyncio.Task[None] | None = None
@@ -79,7 +79,7 @@ class Membership:
             await asyncio.sleep(CONNECT_INTERVAL_S)
 
     def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
-        """A node described the ring: the clock is set by it, and a newer ring replaces the one in use."""
+        """A node described the ring: the clock is set by the first, and a newer ring replaces the one in use."""
         self._ids.synchronize(info.server_time_ms, sent_s, received_s)
         if self.closed or (hasattr(self, "router") and info.ring_epoch <= self._ring.epoch):
             return

@@ -21,52 +21,89 @@ from kvclient.checks import (
     seconds,
     value_bytes,
 )
-from kvclient.conditions import refuse_condition
+from kvclient.conditional import Key
+from kvclient.conditions import condition_of
 from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest, BatchError, TooLarge
+from kvclient.levels import OF_READS, Choice, LevelLike, choose
+from kvclient.session_tokens import KEYS_MAX, Memory, decode_memory
 from kvclient.shapes import Shape
-from kvclient.target import parse_level
 from kvclient.typed import AsyncTypes
 from kvclient.values import Entry, PutResult
-from kvproto.columns import Kind, Level, ScanQuery
+from kvproto.columns import Kind, ScanQuery
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
+    from kvclient.sessions import AsyncSession
 
-Key = str | bytes
 KeyT = TypeVar("KeyT", str, bytes)
 
 
 class AsyncNamespace(AsyncTypes):
     """One namespace of a client. Light; does no I/O until asked for something.
 
-    `level` and `timeout_s` are what its calls use unless they say otherwise.
+    `choice` and `timeout_s` are what its calls use unless they say otherwise.
     """
 
-    def __init__(self, client: AsyncClient, name: str, contexts: NamespaceContexts, level: Level, timeout_s: float) -> None:
+    def __init__(self, client: AsyncClient, name: str, contexts: NamespaceContexts, choice: Choice, timeout_s: float) -> None:
         self.name = name
         self.timeout_s = timeout_s
         self._client = client
         self._contexts = contexts
-        self._level = level
-        self._shapes: dict[tuple[Kind, Level, int, bool, bool], Shape] = {}
+        self._choice = choice
+        self._write_choice = choice.for_writes()
+        self._shapes: dict[tuple[Kind, Choice, int, bool, bool, bool], Shape] = {}
         self._get = self._shape(Kind.GET, None, 0, explain=False)
         self._put = self._shape(Kind.PUT, None, 0, explain=False)
         self._put_ttl = self._shape(Kind.PUT, None, 0, explain=False, has_ttl=True)
         self._delete = self._shape(Kind.DELETE, None, 0, explain=False)
 
-    def with_options(self, *, level: Level | str | None = None, timeout_s: float | None = None) -> AsyncNamespace:
-        """The same namespace with other defaults for its calls; what is not given stays as it is here. No I/O."""
-        chosen = self._level if level is None else parse_level(level)
+    def with_options(
+        self,
+        *,
+        level: LevelLike | None = None,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncNamespace:
+        """The same namespace with other defaults for its calls; what is not given stays as it is here. No I/O.
+
+        Levels that only reads have (timeline, bounded) leave writes as they are.
+        """
+        chosen = choose(level, bound_ms, sloppy, self._choice)
         patience_s = self.timeout_s if timeout_s is None else seconds(timeout_s)
         return AsyncNamespace(self._client, self.name, self._contexts, chosen, patience_s)
 
+    def session(self, token: str | None = None, *, keys_max: int = KEYS_MAX) -> AsyncSession:
+        """This namespace for one who does one thing after the other: reads see its own writes, and never less than was read before.
+
+        `token` goes on where another session, perhaps in another process, left off. Of at most `keys_max` keys it knows what was
+        seen; others are read at quorum (linearizable) then. Costs availability: what was seen may be out of reach, `BehindSession`.
+        """
+        from kvclient.sessions import AsyncSession
+
+        if keys_max < 1:
+            raise BadRequest(f"a session remembers at least one key, not {keys_max}", subject="keys_max")
+        memory = Memory(self.name, keys_max) if token is None else decode_memory(token, self.name, keys_max)
+        return AsyncSession(self, memory)
+
     async def get(
-        self, key: Key, *, level: Level | str | None = None, r: int = 0, timeout_s: float | None = None, explain: bool = False
+        self,
+        key: Key,
+        *,
+        level: LevelLike | None = None,
+        r: int = 0,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
+        timeout_s: float | None = None,
+        explain: bool = False,
     ) -> Entry:
-        """What `key` holds. A missing key is an `Entry` whose `found` is False. Raises `AvailabilityError` within `timeout_s`."""
-        plain = level is None and not r and not explain
-        shape = self._get if plain else self._shape(Kind.GET, level, r, explain=explain)
+        """What `key` holds. A missing key is an `Entry` whose `found` is False. Raises `AvailabilityError` within `timeout_s`.
+
+        `bound_ms`: how stale the answer may be, with level bounded. `sloppy`: whether stand-ins count for home replicas.
+        """
+        plain = level is None and not r and not explain and bound_ms is None and sloppy is None
+        shape = self._get if plain else self._shape(Kind.GET, level, r, explain=explain, bound_ms=bound_ms, sloppy=sloppy)
         encoded = key_bytes(key)
         client = self._client
         timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
@@ -85,8 +122,9 @@ class AsyncNamespace(AsyncTypes):
         *,
         ttl_s: float | None = None,
         context: bytes | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
+        sloppy: bool | None = None,
         if_absent: bool = False,
         if_version: str | None = None,
         timeout_s: float | None = None,
@@ -96,15 +134,25 @@ class AsyncNamespace(AsyncTypes):
 
         Without a `context` it supersedes what the coordinator holds and what this client was acknowledged; with an entry's context,
         every sibling that was read; with b"", nothing. Only a context that was read protects from losing someone else's update.
-        `ttl_s` 0 never expires, None is the namespace's. Raises `WrongMode` for a condition in a namespace without consensus. An
-        error whose `may_have_applied` is True leaves the outcome unknown.
+        `ttl_s` 0 never expires, None is the namespace's. An error whose `may_have_applied` is True leaves the outcome unknown.
+
+        `if_absent` and `if_version` (an entry's `.version`) are conditions, of linearizable namespaces: `ConditionFailed` if it
+        does not hold, with certainly nothing applied; `WrongMode` in a namespace without consensus.
         """
-        plain = level is None and not w and not explain
+        if if_absent or if_version is not None:
+            condition = condition_of(if_absent=if_absent, if_version=if_version)
+            shape = self._shape(Kind.PUT, level, w, explain=explain, has_ttl=ttl_s is not None, sloppy=sloppy, is_conditional=True)
+            ttl_ms = 0 if ttl_s is None else milliseconds_to_live(ttl_s)
+            stored: PutResult = await self._write_if(
+                shape, key, value_bytes(value), timeout_s, condition, context=context, ttl_ms=ttl_ms
+            )
+            return stored
+        plain = level is None and not w and not explain and sloppy is None
         if ttl_s is None:
-            shape = self._put if plain else self._shape(Kind.PUT, level, w, explain=explain)
+            shape = self._put if plain else self._shape(Kind.PUT, level, w, explain=explain, sloppy=sloppy)
             ttl_ms = 0
         else:
-            shape = self._put_ttl if plain else self._shape(Kind.PUT, level, w, explain=explain, has_ttl=True)
+            shape = self._put_ttl if plain else self._shape(Kind.PUT, level, w, explain=explain, has_ttl=True, sloppy=sloppy)
             ttl_ms = milliseconds_to_live(ttl_s)
         encoded, held, token = key_bytes(key), value_bytes(value), context_token(context)
         client = self._client
@@ -112,8 +160,6 @@ class AsyncNamespace(AsyncTypes):
         dispatcher = client.dispatcher
         if dispatcher is None:
             dispatcher, timeout = await client.connect_within(timeout)
-        if if_absent or if_version is not None:
-            refuse_condition(client.info, self.name, "if_absent" if if_absent else "if_version")
         if not 0 < len(encoded) <= client.key_bytes_max:
             raise self._bad_key(encoded)
         if len(held) > client.value_bytes_max:
@@ -126,14 +172,21 @@ class AsyncNamespace(AsyncTypes):
         key: Key,
         *,
         context: bytes | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
+        sloppy: bool | None = None,
+        if_version: str | None = None,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> PutResult:
-        """Removes what `put` would have replaced. A missing key is no error."""
-        plain = level is None and not w and not explain
-        shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain)
+        """Removes what `put` would have replaced. A missing key is no error. `if_version` is a condition, as of `put`."""
+        if if_version is not None:
+            shape = self._shape(Kind.DELETE, level, w, explain=explain, sloppy=sloppy, is_conditional=True)
+            condition = condition_of(if_version=if_version)
+            removed: PutResult = await self._write_if(shape, key, b"", timeout_s, condition, context=context)
+            return removed
+        plain = level is None and not w and not explain and sloppy is None
+        shape = self._delete if plain else self._shape(Kind.DELETE, level, w, explain=explain, sloppy=sloppy)
         encoded, token = key_bytes(key), context_token(context)
         client = self._client
         timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
@@ -150,18 +203,25 @@ class AsyncNamespace(AsyncTypes):
         key: Key,
         ttl_s: float | None = None,
         *,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
+        sloppy: bool | None = None,
+        if_version: str | None = None,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> PutResult:
         """Lets what `key` holds live for `ttl_s` seconds from now on: 0 is for ever, None what the namespace gives.
 
         No write: values and versions stay as they are, and a delete or put that did not know of it wins. `found` says whether there
-        was anything; a key without a value is left alone. May be repeated like a read.
+        was anything; a key without a value is left alone. May be repeated like a read. `if_version` is a condition, as of `put`.
         """
-        shape = self._shape(Kind.TOUCH, level, w, explain=explain, has_ttl=ttl_s is not None)
         ttl_ms = 0 if ttl_s is None else milliseconds_to_live(ttl_s)
+        is_conditional, has_ttl = if_version is not None, ttl_s is not None
+        shape = self._shape(Kind.TOUCH, level, w, explain=explain, has_ttl=has_ttl, sloppy=sloppy, is_conditional=is_conditional)
+        if if_version is not None:
+            condition = condition_of(if_version=if_version)
+            touched: PutResult = await self._write_if(shape, key, b"", timeout_s, condition, ttl_ms=ttl_ms)
+            return touched
         encoded, client = key_bytes(key), self._client
         timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
         dispatcher = client.dispatcher
@@ -176,14 +236,16 @@ class AsyncNamespace(AsyncTypes):
         self,
         keys: Iterable[KeyT],
         *,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         r: int = 0,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> dict[KeyT, Entry]:
         """An `Entry` for each key, as given. Raises `BatchError` with `.results` and `.errors` when some could not be read."""
         wanted = many_keys(keys)
-        shape = self._shape(Kind.GET, level, r, explain=explain)
+        shape = self._shape(Kind.GET, level, r, explain=explain, bound_ms=bound_ms, sloppy=sloppy)
         return await self._many(shape, wanted, (), 0, timeout_s)
 
     async def put_many(
@@ -191,13 +253,14 @@ class AsyncNamespace(AsyncTypes):
         items: Mapping[KeyT, bytes],
         *,
         ttl_s: float | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> dict[KeyT, PutResult]:
         """Stores every item; no order and no atomicity among them. Raises `BatchError` when some could not be stored."""
-        shape = self._shape(Kind.PUT, level, w, explain=explain, has_ttl=ttl_s is not None)
+        shape = self._shape(Kind.PUT, level, w, explain=explain, has_ttl=ttl_s is not None, sloppy=sloppy)
         ttl_ms = 0 if ttl_s is None else milliseconds_to_live(ttl_s)
         keys, values = many_items(items)
         return await self._many(shape, keys, values, ttl_ms, timeout_s)
@@ -206,14 +269,16 @@ class AsyncNamespace(AsyncTypes):
         self,
         keys: Iterable[KeyT],
         *,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> dict[KeyT, PutResult]:
         """Removes every key. Raises `BatchError` when some could not be removed."""
         wanted = many_keys(keys)
-        return await self._many(self._shape(Kind.DELETE, level, w, explain=explain), wanted, (), 0, timeout_s)
+        shape = self._shape(Kind.DELETE, level, w, explain=explain, sloppy=sloppy)
+        return await self._many(shape, wanted, (), 0, timeout_s)
 
     async def scan(
         self,
@@ -223,8 +288,10 @@ class AsyncNamespace(AsyncTypes):
         end: Key = b"",
         after: Key = b"",
         limit: int = 0,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         r: int = 0,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[Entry]:
         """The entries in key order: `start` inclusive, `end` and `after` exclusive, at most `limit` (0: all).
@@ -232,7 +299,7 @@ class AsyncNamespace(AsyncTypes):
         `timeout_s` is for each page. Writes that run meanwhile may or may not be seen.
         """
         timeout = self.timeout_s if timeout_s is None else seconds(timeout_s)
-        shape = self._shape(Kind.GET, level, r, explain=False)
+        shape = self._shape(Kind.GET, level, r, explain=False, bound_ms=bound_ms, sloppy=sloppy)
         query = ScanQuery(
             namespace=self.name,
             prefix=key_bytes(prefix),
@@ -243,6 +310,8 @@ class AsyncNamespace(AsyncTypes):
             level=shape.level,
             r=shape.r,
             timeout_ms=max(1, int(timeout * 1000)),
+            bound_ms=shape.bound_ms,
+            sloppy=shape.sloppy,
         )
         dispatcher = self._client.dispatcher or await self._client.connect(timeout)
         async for entry in dispatcher.scan(query, timeout):
@@ -268,7 +337,14 @@ class AsyncNamespace(AsyncTypes):
             return {}
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout
-        call = BulkCall(shape.for_bulk(), encoded, values=held, ttl_ms=ttl_ms, deadline_s=deadline_s, future=loop.create_future())
+        call = BulkCall(
+            shape.for_bulk(),
+            encoded,
+            values=held,
+            ttl_ms=ttl_ms,
+            deadline_s=deadline_s,
+            future=loop.create_future(),
+        )
         dispatcher.start_bulk(call)
         await call.future
         if call.errors:
@@ -276,15 +352,38 @@ class AsyncNamespace(AsyncTypes):
             raise BatchError({key: result for key, result in zip(keys, call.results, strict=True) if key not in errors}, errors)
         return dict(zip(keys, call.results, strict=True))
 
-    def _shape(self, kind: Kind, level: Level | str | None, replicas: int, *, explain: bool, has_ttl: bool = False) -> Shape:
-        asked = self._level if level is None and not replicas else parse_level(level)
-        options = (kind, asked, replicas, explain, has_ttl)
+    def _shape(
+        self,
+        kind: Kind,
+        level: LevelLike | None,
+        replicas: int,
+        *,
+        explain: bool,
+        has_ttl: bool = False,
+        bound_ms: int | None = None,
+        sloppy: bool | None = None,
+        is_conditional: bool = False,
+    ) -> Shape:
+        reads = kind is Kind.GET
+        default = self._choice if reads else self._write_choice
+        choice = choose(level, bound_ms, sloppy, Choice(sloppy=default.sloppy) if replicas else default)
+        options = (kind, choice, replicas, explain, has_ttl, is_conditional)
         shape = self._shapes.get(options)
         if shape is None:
-            wanted = quorum(replicas, name="r" if kind is Kind.GET else "w")
-            self._client.check_quorum(self.name, wanted, name="r" if kind is Kind.GET else "w")
-            shape = Shape(kind, self.name, self._contexts, level=asked, quorum=wanted, explain=explain, has_ttl=has_ttl)
-            self._shapes[options] = shape
+            if choice.level in OF_READS and not reads:
+                raise BadRequest(f"level {choice.level.name.lower()} is of reads: a write there needs consensus", subject="level")
+            wanted = quorum(replicas, name="r" if reads else "w")
+            self._client.check_quorum(self.name, wanted, name="r" if reads else "w")
+            shape = self._shapes[options] = Shape(
+                kind,
+                self.name,
+                self._contexts,
+                choice=choice,
+                quorum=wanted,
+                explain=explain,
+                has_ttl=has_ttl,
+                is_conditional=is_conditional,
+            )
         return shape
 
     def _bad_key(self, key: bytes) -> BadRequest | TooLarge:

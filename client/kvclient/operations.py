@@ -50,6 +50,10 @@ class Single:
         self.history: History | None = None
         self.size_bytes = len(key) + OVERHEAD_BYTES
 
+    def again(self) -> Single:
+        """The same question, asked a second time while the first is open."""
+        return Single(self.shape.hedged(), self.key, self.deadline_s, self.future)
+
     def expire(self) -> None:
         """The deadline passed while it waited to be sent."""
         self.fail(deadline_error(self.history.error if self.history else None, was_sent=False))
@@ -68,6 +72,20 @@ class Single:
         raised = copy_error(error, may_have_applied=maybe)
         raised.__cause__ = error.__cause__
         self.future.set_exception(raised)
+
+
+class SessionRead(Single):
+    """A get of a session: `seen` is what it has seen of the key, which the answer must not be older than."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, shape: Shape, key: bytes, deadline_s: float, future: Future[Any], seen: bytes) -> None:
+        super().__init__(shape, key, deadline_s, future)
+        self.seen = seen
+
+    def again(self) -> Single:
+        """See `Single.again`."""
+        return SessionRead(self.shape.hedged(), self.key, self.deadline_s, self.future, self.seen)
 
 
 class Write(Single):
@@ -120,6 +138,30 @@ class Change(Write):
         self.field = field
         self.amount = amount
         self.size_bytes += len(field)
+
+
+class Conditional(Change):
+    """A write that has a condition, whatever else it does."""
+
+    __slots__ = ("condition",)
+
+    def __init__(
+        self,
+        shape: Shape,
+        key: bytes,
+        deadline_s: float,
+        future: Future[Any],
+        *,
+        value: bytes,
+        context: bytes | None,
+        ttl_ms: int,
+        field: bytes,
+        amount: int,
+        condition: bytes,
+    ) -> None:
+        super().__init__(shape, key, deadline_s, future, value=value, context=context, ttl_ms=ttl_ms, field=field, amount=amount)
+        self.condition = condition
+        self.size_bytes += len(condition)
 
 
 def deadline_error(last: KvError | None, *, was_sent: bool, may_have_applied: bool = False) -> DeadlineExceeded:

@@ -1,8 +1,8 @@
 """Request ids: what makes a retried write the same write through any coordinator (docs/architecture.md, "Retries").
 
 16 bytes: when it was issued, by the cluster's clock (6 bytes, milliseconds, big-endian), the client's tag (6 random bytes), a
-sequence number (4 bytes). The cluster's clock, because nodes refuse an id issued before their retry window: a client whose own
-clock is wrong must not have its writes refused.
+sequence number (4 bytes). The cluster's clock, so that the ids of different clients compare; how old one is
+nodes judge by this clock and not by theirs, which may be wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SEQUENCE_MASK = 0xFFFFFFFF
 class RequestIds:
     """Issues the ids of one client. Unique as long as it issues fewer than 2^32 a millisecond."""
 
-    __slots__ = ("_clock", "_offset_ms", "_sequence", "_tag", "_trace_prefix")
+    __slots__ = ("_clock", "_is_set", "_offset_ms", "_sequence", "_tag", "_trace_prefix")
 
     def __init__(self, clock: Clock, rng: Random) -> None:
         self._clock = clock
@@ -26,6 +26,7 @@ class RequestIds:
         self._sequence = rng.getrandbits(32)
         self._trace_prefix = self._tag + (self._sequence & 0xFFFF).to_bytes(2, "big")
         self._offset_ms = 0.0
+        self._is_set = False
 
     @property
     def trace_prefix(self) -> bytes:
@@ -37,11 +38,17 @@ class RequestIds:
         return self._clock.monotonic_s()
 
     def synchronize(self, server_time_ms: int, sent_s: float, received_s: float) -> None:
-        """Learns the cluster's clock from an answer to a question sent and received at these monotonic seconds (Cristian, 1989)."""
-        self._offset_ms = server_time_ms - (sent_s + received_s) * 500
+        """Learns the cluster's clock from an answer to a question sent and received at these monotonic seconds (Cristian, 1989).
+
+        Once: a clock that steps when another node answers would make the ids under way older or younger than they are, and nodes
+        need not agree with it, for they are told how far it is from theirs (docs/adr/0015).
+        """
+        if not self._is_set:
+            self._is_set = True
+            self._offset_ms = server_time_ms - (sent_s + received_s) * 500
 
     def now_ms(self) -> int:
-        """The cluster's time."""
+        """The cluster's time, as far as known; never steps once `synchronize` was called."""
         return max(0, int(self._clock.monotonic_s() * 1000 + self._offset_ms))
 
     def issue(self, count: int) -> list[bytes]:

@@ -13,7 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from kvclient.errors import KvError, NodeUnreachable, NotOwner, Overloaded, QuotaExceeded, ShuttingDown, WrongEpoch
+from kvclient.errors import (
+    KvError,
+    NodeUnreachable,
+    NotOwner,
+    Overloaded,
+    QuotaExceeded,
+    RetryWindowPassed,
+    ShuttingDown,
+    WrongEpoch,
+)
 
 BACKOFF_BASE_S = 0.02
 BACKOFF_MAX_S = 1.0
@@ -72,6 +81,10 @@ def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_
     elif isinstance(error, WrongEpoch | NotOwner):
         if failure.attempt >= RING_ATTEMPTS_MAX:
             return None
+    elif _is_of_clocks(error):
+        delay_s = 0.0 if failure.attempt == 0 else delay_s
+        if failure.attempt + 1 >= ANSWERED_ATTEMPTS_MAX:
+            return None
     else:
         if not (failure.attempt == 0 and failure.elsewhere and _is_of_one_node(error)):
             delay_s = max(delay_s, error.retry_after_s * rng.uniform(1.0, 1.5))
@@ -85,6 +98,11 @@ def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_
 def _is_of_one_node(error: KvError) -> bool:
     """Whether another node may answer otherwise right now."""
     return isinstance(error, Overloaded) and not isinstance(error, QuotaExceeded)
+
+
+def _is_of_clocks(error: KvError) -> bool:
+    """Whether the node could not tell how old the request is: with its answer it has told us its clock, so the next one it can."""
+    return isinstance(error, RetryWindowPassed)
 
 
 def backoff_s(attempt: int, rng: Random) -> float:

@@ -1,4 +1,4 @@
-"""What operations that may travel in one group have in common: kind, namespace, level, r, w, explain, attempt.
+"""What operations that may travel in one group have in common: kind, namespace, level, bound, sloppiness, r, w, explain, attempt.
 
 A shape is made once and compared by identity, so that grouping a batch costs one dictionary look-up an operation.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kvclient.contexts import NamespaceContexts
 from kvclient.errors import BadRequest
+from kvclient.levels import NO_CHOICE, Choice
 from kvproto.columns import Kind, Level
 
 _TAKE_NOTHING = frozenset((Kind.INCREMENT, Kind.ADD, Kind.ASSIGN, Kind.TOUCH))
@@ -20,6 +21,7 @@ class Shape:
     `is_bulk` shapes belong to pieces of *_many calls, whose groups are built differently. `has_ttl` keeps puts that name a time
     to live apart from those that leave it to the namespace, since a column is whole or absent. `attempt_told` is what nodes are
     told: of increments only attempts count that may have been executed, because no node executes one again after such a one.
+    `is_conditional` shapes belong to writes that carry a condition, `tells_seen` to reads of a session: columns of their own again.
     `tells_context`: without a context of the caller's own, what this client was acknowledged goes with the write.
     """
 
@@ -30,16 +32,20 @@ class Shape:
         "_next_unknown",
         "attempt",
         "attempt_told",
+        "bound_ms",
         "contexts",
         "explain",
         "has_ttl",
         "is_bulk",
+        "is_conditional",
         "is_hedge",
         "kind",
         "level",
         "namespace",
         "r",
+        "sloppy",
         "tells_context",
+        "tells_seen",
         "w",
         "writes",
     )
@@ -50,11 +56,13 @@ class Shape:
         namespace: str,
         contexts: NamespaceContexts,
         *,
-        level: Level = Level.PRESET,
+        choice: Choice = NO_CHOICE,
         quorum: int = 0,
         explain: bool = False,
         has_ttl: bool = False,
+        is_conditional: bool = False,
     ) -> None:
+        level = choice.level
         if quorum and level not in (Level.PRESET, Level.EXPLICIT):
             raise BadRequest("give either a level or r/w, not both", subject=level.name.lower())
         self.kind = kind
@@ -62,10 +70,14 @@ class Shape:
         self.contexts = contexts
         self.writes = kind is not Kind.GET
         self.level = Level.EXPLICIT if quorum else level
+        self.bound_ms = choice.bound_ms
+        self.sloppy = choice.sloppy
         self.r = 0 if self.writes else quorum
         self.w = quorum if self.writes else 0
         self.explain = explain
         self.has_ttl = has_ttl
+        self.is_conditional = is_conditional
+        self.tells_seen = False
         self.attempt = self.attempt_told = 0
         self.tells_context = kind not in _TAKE_NOTHING
         self.is_bulk = False
@@ -99,9 +111,17 @@ class Shape:
             self._bulk = self._copy(attempt=self.attempt, is_bulk=True)
         return self._bulk
 
+    def for_session(self) -> Shape:
+        """A copy of its own, which a session may change before it is used; a read tells what was seen."""
+        copy = self._copy(attempt=self.attempt, is_bulk=self.is_bulk)
+        copy.tells_seen = not self.writes
+        return copy
+
     def _copy(self, *, attempt: int, is_bulk: bool) -> Shape:
         copy = Shape(self.kind, self.namespace, self.contexts, explain=self.explain, has_ttl=self.has_ttl)
         copy.level, copy.r, copy.w = self.level, self.r, self.w
+        copy.bound_ms, copy.sloppy = self.bound_ms, self.sloppy
+        copy.is_conditional, copy.tells_seen = self.is_conditional, self.tells_seen
         copy.attempt, copy.is_bulk = attempt, is_bulk
         copy.attempt_told = attempt if attempt > self.attempt else self.attempt_told
         return copy

@@ -10,18 +10,17 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from kvclient.credentials import Tls
 from kvclient.errors import BadRequest
-from kvproto.columns import Level
+from kvclient.levels import NO_CHOICE, Choice, choose
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_PORT = 7400
-LEVELS = {"preset": Level.PRESET, "one": Level.ONE, "quorum": Level.QUORUM, "all": Level.ALL}
 
 _EMBEDDED = "embedded:"
 _SCHEME = "kv://"
 _TLS_SCHEME = "kvs://"
 _TLS_FILES = ("ca", "cert", "key")
 _TLS_OPTIONS = ("tls", *_TLS_FILES, "server_name")
-_OPTIONS = ("level", "timeout", "hedge", *_TLS_OPTIONS)
+_OPTIONS = ("level", "bound_ms", "sloppy", "timeout", "hedge", *_TLS_OPTIONS)
 _YES_NO = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -32,25 +31,11 @@ class Target:
     addresses: tuple[str, ...] = ()
     embedded: str = ""
     namespace: str = "default"
-    level: Level = Level.PRESET
+    choice: Choice = NO_CHOICE
     timeout_s: float | None = None
     hedge: bool | None = None
     user: str = ""
     tls: Tls | None = None
-
-
-def parse_level(level: Level | str | None) -> Level:
-    """The level a caller named. Raises `BadRequest` with the nearest name."""
-    if level is None:
-        return Level.PRESET
-    if isinstance(level, Level):
-        return level
-    if not isinstance(level, str):
-        raise BadRequest(f"a level is one of {', '.join(LEVELS)}, not {level!r}", subject="level")
-    found = LEVELS.get(level.lower())
-    if found is None:
-        raise BadRequest(f"level {level!r} is none of {', '.join(LEVELS)}{_nearest(level, tuple(LEVELS))}", subject="level")
-    return found
 
 
 def redacted(text: str) -> str:
@@ -97,7 +82,7 @@ def parse_target(text: str) -> Target:
     return Target(
         addresses=_addresses(hosts),
         namespace=unquote(namespace.strip("/")) or "default",
-        level=parse_level(options.get("level")),
+        choice=_choice(options),
         timeout_s=_timeout(options["timeout"]) if "timeout" in options else None,
         hedge=_yes_no("hedge", options["hedge"]) if "hedge" in options else None,
         user=unquote(user.partition(":")[0]),
@@ -142,6 +127,14 @@ def _address(seed: str) -> str:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise BadRequest(f"{seed!r} is not HOST:PORT", subject=seed)
     return seed
+
+
+def _choice(options: dict[str, str]) -> Choice:
+    bound = options.get("bound_ms")
+    if bound is not None and not bound.isdecimal():
+        raise BadRequest(f"bound_ms={bound!r} is not a number of milliseconds", subject="bound_ms")
+    sloppy = _yes_no("sloppy", options["sloppy"]) if "sloppy" in options else None
+    return choose(options.get("level"), None if bound is None else int(bound), sloppy, NO_CHOICE)
 
 
 def _timeout(text: str) -> float:

@@ -51,10 +51,12 @@ class Transport(Protocol):
 class Ring:
     """What every message of a client says about the ring it routed by and who sent it, and where news of a newer ring go."""
 
-    __slots__ = ("_trace_prefix", "_traces", "cluster_id", "epoch", "on_newer")
+    __slots__ = ("_trace_prefix", "_traces", "cluster_id", "epoch", "now_ms", "on_newer")
 
-    def __init__(self, on_newer: Callable[[], None], trace_prefix: bytes = b"") -> None:
-        """`trace_prefix`: 8 bytes of this client alone; without them its requests are named by the nodes."""
+    def __init__(self, on_newer: Callable[[], None], trace_prefix: bytes = b"", now_ms: Callable[[], int] = lambda: 0) -> None:
+        """`trace_prefix`: 8 bytes of this client alone; without them its requests are named by the nodes. `now_ms`: the clock that
+        stamps its request ids; 0: not said."""
+        self.now_ms = now_ms
         self._trace_prefix = trace_prefix
         self._traces = 0
         self.cluster_id = ""

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kvclient.bulk import BulkCall
 from kvclient.checks import amount, context_token, element_bytes, field_bytes, key_bytes, milliseconds_to_live, seconds, value_bytes
+from kvclient.conditional import AsyncConditions, Key
+from kvclient.conditions import bounds
 from kvclient.errors import BadRequest, BatchError, KvError, TooLarge
+from kvclient.levels import LevelLike
 from kvclient.shapes import Shape
 from kvclient.values import Entry, Incremented, PutResult
-from kvproto.columns import Kind, Level
+from kvproto.columns import Kind
 
-if TYPE_CHECKING:
-    from kvclient.async_client import AsyncClient
-
-Key = str | bytes
 KeyT = TypeVar("KeyT", str, bytes)
 
 
-class AsyncTypes:
+class AsyncTypes(AsyncConditions):
     """Operations on counters, sets and maps. `level`, `w`, `timeout_s` and `explain` as everywhere."""
-
-    name: str
-    timeout_s: float
-    _client: AsyncClient
 
     # Counters.
 
@@ -39,18 +34,29 @@ class AsyncTypes:
         by: int = 1,
         *,
         field: Key | None = None,
-        level: Level | str | None = None,
+        min: int | None = None,  # noqa: A002 - the name that callers expect
+        max: int | None = None,  # noqa: A002
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> Incremented:
         """Adds `by`, which may be negative, to a counter, in a map to the counter `field`; `.value` is what it holds then at the
-        node that counted.
+        node that counted. In a linearizable namespace any key is a counter whose value is a number in digits, or that has none.
 
         Counted once or not at all, whatever is retried. An error whose `may_have_applied` is True leaves it open whether it was:
         calling again might count twice.
+
+        `min` and `max` bound what comes of it, in linearizable namespaces: `ConditionFailed` if it would be outside, and certainly
+        nothing counted; `WrongMode` elsewhere.
         """
-        shape = self._shape(Kind.INCREMENT, level, w, explain=explain)
+        condition = bounds(min, max)
+        shape = self._shape(Kind.INCREMENT, level, w, explain=explain, is_conditional=bool(condition))
+        if condition:
+            if field is not None:
+                raise BadRequest("a counter in a map has no bounds: maps are in namespaces without consensus", subject="field")
+            bounded: Incremented = await self._write_if(shape, key, b"", timeout_s, condition, amount=amount(by))
+            return bounded
         done: Incremented = await self._change(shape, key, timeout_s, field=field, by=amount(by))
         return done
 
@@ -60,19 +66,23 @@ class AsyncTypes:
         by: int = 1,
         *,
         field: Key | None = None,
-        level: Level | str | None = None,
+        min: int | None = None,  # noqa: A002
+        max: int | None = None,  # noqa: A002
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
     ) -> Incremented:
         """Takes `by` from a counter: `increment` by as much less."""
-        return await self.increment(key, -amount(by), field=field, level=level, w=w, timeout_s=timeout_s, explain=explain)
+        return await self.increment(
+            key, -amount(by), field=field, min=min, max=max, level=level, w=w, timeout_s=timeout_s, explain=explain
+        )
 
     async def increment_many(
         self,
         amounts: Mapping[KeyT, int],
         *,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
@@ -88,7 +98,7 @@ class AsyncTypes:
         key: Key,
         *,
         field: Key | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         r: int = 0,
         timeout_s: float | None = None,
     ) -> int:
@@ -104,7 +114,7 @@ class AsyncTypes:
         *elements: Key,
         field: Key | None = None,
         ttl_s: float | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
@@ -123,7 +133,7 @@ class AsyncTypes:
         *elements: Key,
         field: Key | None = None,
         context: bytes | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
@@ -142,7 +152,7 @@ class AsyncTypes:
         key: Key,
         *,
         field: Key | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         r: int = 0,
         timeout_s: float | None = None,
     ) -> frozenset[bytes]:
@@ -156,7 +166,7 @@ class AsyncTypes:
         element: Key,
         *,
         field: Key | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         r: int = 0,
         timeout_s: float | None = None,
     ) -> bool:
@@ -174,7 +184,7 @@ class AsyncTypes:
         *,
         ttl_s: float | None = None,
         context: bytes | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
@@ -193,7 +203,7 @@ class AsyncTypes:
         values: Mapping[KeyT, bytes],
         *,
         ttl_s: float | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
@@ -213,7 +223,7 @@ class AsyncTypes:
         return dict(zip(names, done, strict=True))
 
     async def get_field(
-        self, key: Key, field: Key, *, level: Level | str | None = None, r: int = 0, timeout_s: float | None = None
+        self, key: Key, field: Key, *, level: LevelLike | None = None, r: int = 0, timeout_s: float | None = None
     ) -> bytes | None:
         """The value of a field of a map; None if it has none. `get` has all of the map: `.registers`, `.counters`, `.sets`."""
         return (await self._read(key, level, r, timeout_s)).registers.get(field_bytes(field))
@@ -224,7 +234,7 @@ class AsyncTypes:
         field: Key,
         *,
         context: bytes | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
         w: int = 0,
         timeout_s: float | None = None,
         explain: bool = False,
@@ -237,18 +247,15 @@ class AsyncTypes:
     # What they share.
 
     async def get(
-        self, key: Key, *, level: Level | str | None = None, r: int = 0, timeout_s: float | None = None, explain: bool = False
+        self, key: Key, *, level: LevelLike | None = None, r: int = 0, timeout_s: float | None = None, explain: bool = False
     ) -> Entry:
         """What `key` holds."""
-        raise NotImplementedError
-
-    def _shape(self, kind: Kind, level: Level | str | None, replicas: int, *, explain: bool, has_ttl: bool = False) -> Shape:
         raise NotImplementedError
 
     def _bad_key(self, key: bytes) -> BadRequest | TooLarge:
         raise NotImplementedError
 
-    async def _read(self, key: Key, level: Level | str | None, r: int, timeout_s: float | None) -> Entry:
+    async def _read(self, key: Key, level: LevelLike | None, r: int, timeout_s: float | None) -> Entry:
         return await self.get(key, level=level, r=r, timeout_s=timeout_s)
 
     async def _change(

@@ -97,8 +97,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        epoch = self._ring.view.ring.epoch
-        return encode_replies(request.batch_id, in_one_message(gathered.parts), last=True, ring_epoch=epoch, trace_id=trace)
+        return self._encode(request.batch_id, in_one_message(gathered.parts), trace, last=True)
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered or unread."""
@@ -192,12 +191,12 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
     async def _answer(
         self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply], call: Call, work: Admitted
     ) -> None:
-        batch_id, epoch, trace = request.batch_id, self._ring.view.ring.epoch, self._traces.id_of(request.trace_id)
+        batch_id, trace = request.batch_id, self._traces.id_of(request.trace_id)
 
         def send(replies: list[GroupReply], last: bool) -> None:
             size_bytes = held_bytes(replies)
             call.charge(size_bytes)
-            outbox.send(encode_replies(batch_id, replies, last=last, ring_epoch=epoch, trace_id=trace), size_bytes)
+            outbox.send(self._encode(batch_id, replies, trace, last=last), size_bytes)
 
         def reply(replies: list[GroupReply], last: bool) -> None:
             *before, rest = in_messages(replies)
@@ -268,7 +267,11 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         if not isinstance(error, Overloaded | DeadlineExceeded):
             self._tell(error, trace)
         replies = [GroupReply(index, error=error) for index in self._indices(request)]
-        return encode_replies(request.batch_id, replies, last=True, ring_epoch=self._ring.view.ring.epoch, trace_id=trace)
+        return self._encode(request.batch_id, replies, trace, last=True)
+
+    def _encode(self, batch_id: int, replies: list[GroupReply], trace: bytes, *, last: bool) -> key_value_pb2.BatchReply:
+        epoch, now_ms = self._ring.view.ring.epoch, int(asyncio.get_running_loop().time() * 1000)
+        return encode_replies(batch_id, replies, last=last, ring_epoch=epoch, trace_id=trace, now_ms=now_ms)
 
     def _tell(self, refusal: KvError, trace: bytes) -> None:
         """A client that is wrong about what it talks to: told to the operator too, who may have set it up."""

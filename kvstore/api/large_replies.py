@@ -64,12 +64,17 @@ def _size_bytes(reply: GroupReply) -> int:
     return sum(map(len, reply.values)) + (sum(map(len, reply.fields)) if reply.fields else 0)
 
 
+def _operations(reply: GroupReply) -> int:
+    """How many operations a reply with values answers."""
+    return len(reply.counts) or len(reply.contexts) or len(reply.versions) // VERSION_BYTES
+
+
 def _cut(reply: GroupReply, bytes_max: int) -> Iterator[GroupReply]:
     """The reply in pieces of at most `bytes_max` of values, or of one key."""
     if _size_bytes(reply) <= bytes_max:
         yield reply
         return
-    counts = reply.counts or [1] * len(reply.contexts)
+    counts = reply.counts or [1] * _operations(reply)
     first = first_value = value = size_bytes = 0
     for at, count in enumerate(counts):
         more_bytes = sum(map(len, reply.values[value : value + count]))
@@ -93,6 +98,7 @@ def _piece(reply: GroupReply, first: int, end: int, first_value: int, end_value:
         contexts=reply.contexts[first:end],
         expires_ms=reply.expires_ms[first_value:end_value],
         receipt=reply.receipt,
+        error=reply.error,  # a condition that failed comes with what is there
         kinds=reply.kinds[first_value:end_value],
         fields=reply.fields[first_value:end_value],
     )
@@ -109,4 +115,4 @@ def _refused(reply: GroupReply, size_bytes: int, advice: str, limit: int) -> Gro
         actual=size_bytes,
         subject="reply",
     )
-    return GroupReply(reply.group, positions=reply.positions or range(len(reply.contexts)), error=error)
+    return GroupReply(reply.group, positions=reply.positions or range(_operations(reply)), error=error)

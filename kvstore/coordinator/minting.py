@@ -6,6 +6,7 @@ is refused alone, or put aside for `put` to catch up with first; the rest of the
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from itertools import repeat
@@ -13,11 +14,12 @@ from typing import TypeVar
 
 from xxhash import xxh3_64_intdigest
 
-from kvproto.columns import REQUEST_ID_BYTES, Kind
+from kvproto.columns import REQUEST_ID_BYTES, Kind, OperationGroup
 from kvproto.errors import BadRequest, KvError, Overloaded, RecordLost, RetryWindowPassed, TooLarge
 from kvstore.coordinator.batch import Limits, SubBatch
 from kvstore.coordinator.operations import operations_of
 from kvstore.coordinator.policy_minting import PolicyMint, PolicyMinted, PutAside, Renamed
+from kvstore.coordinator.too_late import forgotten, too_late
 from kvstore.core.hlc import HybridClock
 from kvstore.core.record import (
     Minted,
@@ -48,6 +50,9 @@ EXPIRING = frozenset((Kind.PUT, Kind.ADD, Kind.ASSIGN, Kind.TOUCH))
 
 GROWN_BYTES_MAX = 32 * 1024 * 1024
 """Of records with siblings that one batch may mint: a write of a few bytes beside large siblings is as large as they are."""
+
+ID_MS_MAX = (1 << 48) - 1
+"""The latest time that a request id can name."""
 
 NO_DOT = bytes(DOT_BYTES)
 
@@ -173,7 +178,8 @@ class Minter:
         Nothing is minted. Raises `KvError` if nothing was staged."""
         self._store.admit(len(wanted), SIBLING_OVERHEAD_BYTES * len(wanted))
         now_ms = self._clock.now_ms()
-        cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
+        cutoff_ms = self._cutoff_ms(sub.group, now_ms)
+        cutoff = cutoff_ms.to_bytes(6, "big")
         original = sub.at()
         at = [original[position] for position in wanted]
         ids = _request_ids(sub.group.request_ids, at) if sub.group.request_ids else repeat(NO_REQUEST)
@@ -187,7 +193,7 @@ class Minter:
             key, base, touched = out.keys[index], None, None
             try:
                 if request_id != NO_REQUEST and request_id < cutoff:
-                    raise _too_late(self._retry_window_ms)
+                    raise too_late(sub.group, self._retry_window_ms)
                 base = self._store.latest(key)
                 touched = None if base is None else touch_record(base, now_ms, expires_ms)
                 if touched is None:
@@ -214,7 +220,8 @@ class Minter:
         assert group.kind in (Kind.PUT, Kind.DELETE), "nothing else is minted as a whole value"
         now_ms = self._clock.now_ms()
         hlc = self._hlc.stamp(now_ms)
-        cutoff = max(0, now_ms - self._retry_window_ms).to_bytes(6, "big")
+        cutoff_ms = self._cutoff_ms(sub.group, now_ms)
+        cutoff = cutoff_ms.to_bytes(6, "big")
         whole = len(wanted) == len(sub.store_keys)
         at = sub.at() if whole else [sub.at()[position] for position in wanted]
         keys = sub.store_keys if whole else [sub.store_keys[position] for position in wanted]
@@ -244,7 +251,7 @@ class Minter:
             if record is None:
                 index = len(records)
                 write = Sibling(dot, request_id, hlc, expires_ms, value is None, value or b"")
-                minted = self._mint_unusual(out, index, base, write, token, group.attempt, now_ms, is_lost=index in lost)
+                minted = self._mint_unusual(out, index, base, write, token, group, cutoff_ms, is_lost=index in lost)
                 if minted is None:
                     records.append(None)
                     continue
@@ -277,9 +284,10 @@ class Minter:
         durable = store.durable_in_turn(keys, lost)
         mint = PolicyMint(
             sub.space.policy,
-            attempt=group.attempt,
+            group=group,
             hlc=self._hlc.stamp(now_ms),
-            cutoff_ms=max(0, now_ms - self._retry_window_ms),
+            cutoff_ms=self._cutoff_ms(group, now_ms),
+            window_ms=self._retry_window_ms,
             retries_max=self._retry_ids_max,
             bytes_max=self._limits.typed_bytes_max,
             caught_up=caught_up,
@@ -330,19 +338,19 @@ class Minter:
         base: bytes | None,
         write: Sibling,
         token: bytes,
-        attempt: int,
-        now_ms: int,
+        group: OperationGroup,
+        cutoff_ms: int,
         *,
         is_lost: bool,
     ) -> Minted | None:
         """Anything but the usual case. None: put aside or refused, and noted in `out`."""
         position = out.positions[index]
         try:
-            if write.request_id < max(0, now_ms - self._retry_window_ms).to_bytes(6, "big"):
-                raise _too_late(self._retry_window_ms)
+            if write.request_id < cutoff_ms.to_bytes(6, "big"):
+                raise too_late(group, self._retry_window_ms)
             if base is None and is_lost:
                 self._store.latest(out.keys[index])  # raises `RecordLost`
-            return self._mint_general(out, position, base, write, token, attempt, now_ms)
+            return self._mint_general(out, position, base, write, token, group, cutoff_ms)
         except (RecordLost, RetryWindowPassed, Overloaded, TooLarge) as error:
             out.refused.append((position, error))
         except ValueError as error:
@@ -350,15 +358,22 @@ class Minter:
         return None
 
     def _mint_general(
-        self, out: MintedColumns, position: int, base: bytes | None, write: Sibling, token: bytes, attempt: int, now_ms: int
+        self,
+        out: MintedColumns,
+        position: int,
+        base: bytes | None,
+        write: Sibling,
+        token: bytes,
+        group: OperationGroup,
+        cutoff_ms: int,
     ) -> Minted | None:
         """None: put aside, to catch up first. Raises `KvError`, or `ValueError` for a context that was never handed out."""
         context = decode_context(token)
         known = known_request(base, write.request_id, context)
         if known is not None:
             return known
-        if attempt and base is not None and int.from_bytes(write.request_id[:6], "big") <= floor_ms(base):
-            raise _too_late(self._retry_window_ms)
+        if group.attempt and base is not None and int.from_bytes(write.request_id[:6], "big") <= floor_ms(base):
+            raise forgotten()
         if not out.caught_up and names_more(base, context):
             out.unseen.append(position)
             return None
@@ -366,7 +381,6 @@ class Minter:
             # Somebody's context claimed dots that we had not minted: under this actor the write would be born superseded.
             self._ledger.begin_epoch()
             raise _renamed()
-        cutoff_ms = max(0, now_ms - self._retry_window_ms)
         minted = mint(base, write, context, cutoff_ms=cutoff_ms, retries_max=self._retry_ids_max)
         if minted.siblings > self._limits.siblings_max:
             raise _too_many_siblings(minted.siblings, self._limits.siblings_max)
@@ -383,6 +397,16 @@ class Minter:
             return [now_ms + ttls[index] if ttls[index] else 0 for index in at]
         ttl_ms = ttls[0] if ttls else sub.space.info.ttl_ms if sub.group.kind in EXPIRING else 0
         return repeat(now_ms + ttl_ms if ttl_ms else 0)
+
+    def _cutoff_ms(self, group: OperationGroup, now_ms: int) -> int:
+        """Ids issued before are older than the retry window: by the clock that issued them where it is known how far that is from
+        ours, else by the wall clock, which may be wrong here or there."""
+        window_ms = self._retry_window_ms
+        if group.ids_ahead_ms is not None:
+            now_ms = int(asyncio.get_running_loop().time() * 1000) + group.ids_ahead_ms
+        elif int.from_bytes(group.request_ids[:6], "big") > now_ms + window_ms:
+            return ID_MS_MAX  # of the future: one clock is wrong, and what may be late by as much is not executed
+        return min(max(0, now_ms - window_ms), ID_MS_MAX)
 
     def _own_ids(self, now_ms: int, count: int) -> bytes:
         """Request ids for a client that gave none: unique, but a retry of it is another write."""
@@ -403,15 +427,6 @@ def _taken(column: Sequence[T], at: Sequence[int]) -> list[T]:
 
 def _request_ids(ids: bytes, at: Sequence[int]) -> list[bytes]:
     return [ids[REQUEST_ID_BYTES * index : REQUEST_ID_BYTES * (index + 1)] for index in at]
-
-
-def _too_late(window_ms: int) -> RetryWindowPassed:
-    return RetryWindowPassed(
-        f"the request id is older than the retry window ({window_ms / 1000:g} s) or no longer remembered: "
-        "read the key to see whether the write was applied",
-        may_have_applied=True,
-        limit=window_ms,
-    )
 
 
 def _renamed() -> Overloaded:

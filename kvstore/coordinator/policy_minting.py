@@ -6,7 +6,9 @@ out is a whole record like any other. An increment is executed once or refused a
 
 from __future__ import annotations
 
+from kvproto.columns import OperationGroup
 from kvproto.errors import QuorumUnreachable, RetryWindowPassed, TooLarge
+from kvstore.coordinator.too_late import forgotten, too_late
 from kvstore.core.policies import counters
 from kvstore.core.policies.items import decode_item, decode_total, encode_item, encode_total
 from kvstore.core.policies.operations import Event, Increment, Kind, Operation, Policy
@@ -47,14 +49,25 @@ class PolicyMinted(Minted):
 
 
 class PolicyMint:
-    """The minting of one batch. `attempt`: 0 if none of its operations was sent before, of increments: if none may have been
-    executed. `bytes_max`: of the whole record of a key, past which nothing makes it longer."""
+    """The minting of one batch, of operations of `group`. `bytes_max`: of the whole record of a key, past which nothing makes it
+    longer."""
 
     def __init__(
-        self, policy: Policy, *, attempt: int, hlc: int, cutoff_ms: int, retries_max: int, bytes_max: int, caught_up: bool
+        self,
+        policy: Policy,
+        *,
+        group: OperationGroup,
+        hlc: int,
+        cutoff_ms: int,
+        window_ms: int,
+        retries_max: int,
+        bytes_max: int,
+        caught_up: bool,
     ) -> None:
         self._policy = policy
-        self._attempt = attempt
+        self._group = group
+        self._attempt = group.attempt
+        self._window_ms = window_ms
         self._hlc = hlc
         self._cutoff_ms = cutoff_ms
         self._cutoff = cutoff_ms.to_bytes(6, "big")
@@ -70,7 +83,7 @@ class PolicyMint:
         Raises `KvError` where it is refused, `ValueError` for a context that was never handed out, `PutAside`, `Renamed`.
         """
         if request_id < self._cutoff:
-            raise _too_late()
+            raise too_late(self._group, self._window_ms)
         quick = self._overwrite(base, dot, request_id, expires_ms, operation)
         if quick is not None:
             return quick
@@ -80,7 +93,7 @@ class PolicyMint:
             if decide_increment(held, request_id, attempt=self._attempt) is Verdict.UNKNOWN:
                 raise _not_counted_again()
         elif known is None and self._attempt and issued_ms(request_id) <= held.floor_ms:
-            raise _too_late()
+            raise forgotten()
         if known is not None:
             return _minted(base or b"", held, known, operation, fresh=False)
         context = self._context(held, base, token)
@@ -136,13 +149,6 @@ class PolicyMint:
 def _minted(encoded: bytes, record: Record, dot: bytes, operation: Operation, *, fresh: bool) -> PolicyMinted:
     total = counters.values(record).get(operation.field, (0, b""))[0] if isinstance(operation, Increment) else 0
     return PolicyMinted(encoded, dot, encode_context(Context(record.vector)), fresh=fresh, total=total)
-
-
-def _too_late() -> RetryWindowPassed:
-    return RetryWindowPassed(
-        "the request id is older than the retry window or no longer remembered: read the key to see whether the write was applied",
-        may_have_applied=True,
-    )
 
 
 def _not_counted_again() -> RetryWindowPassed:

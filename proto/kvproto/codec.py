@@ -25,14 +25,23 @@ from kvproto.columns import (
     RepairRound,
     ScanPage,
     ScanQuery,
+    Sloppy,
 )
 from kvproto.errors import KvError, error_class
 from kvproto.v1 import admin_pb2, key_value_pb2
 
+_LEVELS = {int(level): level for level in Level}
+_SLOPPY = {int(sloppy): sloppy for sloppy in Sloppy}
+
 
 def _level(value: int) -> Level:
     """A level off the wire; one this version does not know is the preset's."""
-    return Level(value) if 0 <= value <= Level.EXPLICIT else Level.PRESET
+    return _LEVELS.get(value, Level.PRESET)
+
+
+def _sloppy(value: int) -> Sloppy:
+    """Likewise."""
+    return _SLOPPY.get(value, Sloppy.UNSPECIFIED)
 
 
 def encode_batch(
@@ -44,8 +53,9 @@ def encode_batch(
     hops: int = 0,
     trace_id: bytes = b"",
     sent_ms: int = 0,
+    receiver_ms: int = 0,
 ) -> key_value_pb2.BatchRequest:
-    """The message for `groups`. `sent_ms`: by a clock that never steps; 0: not said."""
+    """The message for `groups`. `sent_ms`: by the clock that stamps request ids; `receiver_ms`: by the receiver's; 0: not said."""
     return key_value_pb2.BatchRequest(
         batch_id=batch_id,
         protocol=PROTOCOL,
@@ -54,6 +64,7 @@ def encode_batch(
         hops=hops,
         trace_id=trace_id,
         sent_ms=sent_ms,
+        receiver_ms=receiver_ms,
         groups=[
             key_value_pb2.OperationGroup(
                 kind=int(group.kind),  # type: ignore[arg-type]
@@ -71,6 +82,10 @@ def encode_batch(
                 attempt=group.attempt,
                 fields=group.fields,
                 amounts=group.amounts,
+                conditions=group.conditions,
+                seen=group.seen,
+                bound_ms=group.bound_ms,
+                sloppy=int(group.sloppy),  # type: ignore[arg-type]
             )
             for group in groups
         ],
@@ -79,6 +94,8 @@ def encode_batch(
 
 def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
     """The groups of a request. Raises `ValueError` for a kind this version does not know."""
+    # Both of one moment: what lies between the two clocks, however long the message was on its way.
+    ahead_ms = message.sent_ms - message.receiver_ms if message.sent_ms and message.receiver_ms else None
     return [
         OperationGroup(
             kind=Kind(group.kind),
@@ -96,6 +113,11 @@ def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
             attempt=group.attempt,
             fields=group.fields,
             amounts=group.amounts,
+            conditions=group.conditions,
+            seen=group.seen,
+            bound_ms=group.bound_ms,
+            sloppy=_sloppy(group.sloppy),
+            ids_ahead_ms=ahead_ms,
         )
         for group in message.groups
     ]
@@ -177,10 +199,10 @@ def decode_receipt(message: key_value_pb2.Receipt) -> Receipt:
 
 
 def encode_replies(
-    batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int, trace_id: bytes = b""
+    batch_id: int, replies: Iterable[GroupReply], *, last: bool, ring_epoch: int, trace_id: bytes = b"", now_ms: int = 0
 ) -> key_value_pb2.BatchReply:
-    """One part of the answer to the batch `trace_id`."""
-    message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch)
+    """One part of the answer to the batch `trace_id`. `now_ms`: by the node's clock that never steps."""
+    message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch, now_ms=now_ms)
     for reply in replies:
         message.replies.append(
             key_value_pb2.GroupReply(
@@ -237,6 +259,8 @@ def encode_scan(query: ScanQuery, *, cluster_id: str = "", ring_epoch: int = 0, 
         ring_epoch=ring_epoch,
         keys_only=query.keys_only,
         trace_id=trace_id,
+        bound_ms=query.bound_ms,
+        sloppy=int(query.sloppy),  # type: ignore[arg-type]
     )
 
 
@@ -253,6 +277,8 @@ def decode_scan(message: key_value_pb2.ScanRequest) -> ScanQuery:
         r=message.r,
         timeout_ms=message.timeout_ms or 5000,
         keys_only=message.keys_only,
+        bound_ms=message.bound_ms,
+        sloppy=_sloppy(message.sloppy),
     )
 
 

@@ -40,18 +40,41 @@ class Cell(IntEnum):
 
 
 class Level(IntEnum):
-    """Consistency asked for; EXPLICIT goes with r and w."""
+    """Consistency asked for; EXPLICIT goes with r and w, BOUNDED with a bound. Those of linearizable namespaces are in
+    `LINEARIZABLE_LEVELS`, those of eventual ones in `EVENTUAL_LEVELS`; PRESET is in both."""
 
     PRESET = 0
     ONE = 1
     QUORUM = 2
     ALL = 3
     EXPLICIT = 4
+    LINEARIZABLE = 5
+    TIMELINE = 6
+    BOUNDED = 7
+    ATOMIC = 8
+    ZONE_QUORUM = 9
+
+
+LINEARIZABLE_LEVELS = frozenset((Level.PRESET, Level.LINEARIZABLE, Level.TIMELINE, Level.BOUNDED))
+EVENTUAL_LEVELS = frozenset(Level) - LINEARIZABLE_LEVELS | {Level.PRESET}
+
+
+class Sloppy(IntEnum):
+    """Whether stand-ins count towards a level of an eventual namespace; UNSPECIFIED: only presets are sloppy."""
+
+    UNSPECIFIED = 0
+    YES = 1
+    NO = 2
 
 
 @dataclass(slots=True)
 class OperationGroup:
-    """Operations of one kind, namespace and set of options; `timeouts_ms` is what was left of each deadline when it was sent."""
+    """Operations of one kind, namespace and set of options; `timeouts_ms` is what was left of each deadline when it was sent.
+    `conditions` as in `kvproto.conditions`; `seen`: what a session has seen of each key; `bound_ms` goes with BOUNDED.
+
+    `ids_ahead_ms` does not travel: how far the clock that stamped the request ids is ahead of this process's event loop's clock;
+    None: not known.
+    """
 
     kind: Kind
     namespace: str
@@ -68,6 +91,11 @@ class OperationGroup:
     attempt: int = 0
     fields: Sequence[bytes] = ()
     amounts: Sequence[int] = ()
+    conditions: Sequence[bytes] = ()
+    seen: Sequence[bytes] = ()
+    bound_ms: int = 0
+    sloppy: Sloppy = Sloppy.UNSPECIFIED
+    ids_ahead_ms: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +120,9 @@ class Receipt:
 
 @dataclass(slots=True)
 class GroupReply:
-    """The answer to some operations of one group: columns, or one error for all of them. `positions` None: all, in order."""
+    """The answer to some operations of one group: columns, or one error for all of them. `positions` None: all, in order.
+
+    A `ConditionFailed` comes with `counts`, `values`, `versions` and `expires_ms` of what is there; other errors come alone."""
 
     group: int
     positions: Sequence[int] | None = None
@@ -121,6 +151,8 @@ class ScanQuery:
     r: int = 0
     timeout_ms: int = 5000
     keys_only: bool = False
+    bound_ms: int = 0
+    sloppy: Sloppy = Sloppy.UNSPECIFIED
 
 
 @dataclass(slots=True)

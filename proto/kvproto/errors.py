@@ -37,6 +37,8 @@ class Code(IntEnum):
     CLUSTER_REFUSED = 20
     NOT_ALLOWED = 21
     QUOTA_EXCEEDED = 100
+    CONDITION_FAILED = 101
+    BEHIND_SESSION = 102
 
 
 class KvError(Exception):
@@ -118,6 +120,13 @@ class UnsupportedProtocol(UserError):
     code = Code.UNSUPPORTED_PROTOCOL
 
 
+class ConditionFailed(UserError):
+    """The condition of a write did not hold: nothing was applied, and it is certain. The reply that brings it has the columns of
+    what is there instead."""
+
+    code = Code.CONDITION_FAILED
+
+
 class AvailabilityError(KvError):
     """Not now: too few nodes, too little time, too much load."""
 
@@ -161,6 +170,12 @@ class RetryWindowPassed(AvailabilityError):
 
     code = Code.RETRY_WINDOW_PASSED
     retryable_default = False
+
+
+class BehindSession(AvailabilityError):
+    """No replica that can be reached has what the session has seen of the key; one that is away, or slow, has."""
+
+    code = Code.BEHIND_SESSION
 
 
 class ClusterError(KvError):

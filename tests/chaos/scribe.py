@@ -53,10 +53,13 @@ class Scribe:
         key: str = KEY,
         value: Any = None,
         needed: int = 2,
+        session: str | None = None,
         **facts: Any,
     ) -> None:
         """A write called `name`."""
-        past = {"knew": sorted(knew), "meant": sorted(meant), "overwrites": overwrites}
+        past: dict[str, Any] = {"knew": sorted(knew), "meant": sorted(meant), "overwrites": overwrites}
+        if session is not None:
+            past["session"] = session
         process = self._invoke(began, f, key=key, value=value or name, write=name, **past)
         self._now = ended
         said = {"version": version, "needed": needed, **facts} if type_ == "ok" else facts
@@ -115,3 +118,24 @@ class Scribe:
         if ended is not None:
             self._now = ended
             self._recorder.note(process, "info", f, key=KEY)
+
+    def call(
+        self,
+        f: str,
+        value: Any,
+        began: int,
+        ended: int,
+        *,
+        type_: str = "ok",
+        result: Any = None,
+        key: str = KEY,
+        session: str | None = None,
+        level: str | None = None,
+        invoked: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Any call; `invoked` are facts of its beginning, `facts` of its end, and `result` is its end's value if it has another."""
+        told = {name: said for name, said in (("session", session), ("level", level)) if said is not None}
+        process = self._invoke(began, f, key=key, value=value, **told, **(invoked or {}))
+        self._now = ended
+        self._recorder.note(process, type_, f, key=key, value=value if result is None else result, **facts)

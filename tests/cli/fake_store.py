@@ -156,8 +156,8 @@ class FakeClient:
         self.admin = FakeAdmin(make_cluster(), [[make_status("n1"), make_status("n2"), make_status("n3")]])
         self.connected: list[dict[str, Any]] = []
 
-    def connect(self, at: str, *, timeout_s: float | None = None, level: str | None = None) -> FakeClient:
-        self.connected.append({"at": at, "timeout_s": timeout_s, "level": level})
+    def connect(self, at: str, *, timeout_s: float | None = None, level: object = None, sloppy: bool | None = None) -> FakeClient:
+        self.connected.append({"at": at, "timeout_s": timeout_s, "level": level, "sloppy": sloppy})
         return self
 
     @property

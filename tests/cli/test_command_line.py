@@ -121,6 +121,7 @@ def test_every_error_class_has_the_exit_code_it_promises() -> None:
         errors.NotAllowed: ExitCode.NOT_ALLOWED,
     }
     exceptions = {errors.WrongEpoch: ExitCode.UNAVAILABLE, errors.NotOwner: ExitCode.UNAVAILABLE, SiblingsError: ExitCode.CONDITION}
+    exceptions |= dict.fromkeys(_all_classes(errors.ConditionFailed), ExitCode.CONDITION)
     seen = 0
     for kind in _all_classes(KvError):
         if kind is BatchError or kind.__module__ not in {"kvproto.errors", "kvclient.errors"}:
@@ -246,11 +247,10 @@ def test_tables_keep_whole_rows_in_narrow_terminals(kv: Kv, monkeypatch: pytest.
     assert max(map(len, kv("get", "--help").text.splitlines())) < 80
 
 
-@pytest.mark.parametrize("name", ["cas", "lock", "namespace"])
-def test_a_command_that_no_node_can_serve_yet_says_what_it_needs(kv: Kv, name: str) -> None:
-    refused = kv(name, "a", "b", "-o", "json")
-    assert (refused.code, refused.error["code"], refused.error["subject"]) == (2, "WRONG_MODE", name)
-    assert refused.error["message"].startswith(f"kv {name} needs ")
+def test_a_command_that_no_node_can_serve_yet_says_what_it_needs(kv: Kv) -> None:
+    refused = kv("namespace", "a", "b", "-o", "json")
+    assert (refused.code, refused.error["code"], refused.error["subject"]) == (2, "WRONG_MODE", "namespace")
+    assert refused.error["message"].startswith("kv namespace needs ")
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_line_and_a_hint(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:

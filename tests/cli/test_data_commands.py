@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from kvclient.levels import Bounded
 from kvproto.errors import QuorumUnreachable, TooLarge
 from tests.cli.conftest import Kv
 from tests.cli.fake_store import RECEIPT, FakeClient
@@ -138,8 +139,27 @@ def test_what_is_asked_for_reaches_the_client_and_nothing_else(kv: Kv, store: Fa
     kv("get", "a")
     kv("get", "a", "--level", "one", "--explain", "--timeout", "2.5")
     assert [options for _, options in store.default.calls] == [{"ttl_s": 60.0, "w": 3, "context": b"1"}, {}, {"explain": True}]
-    assert store.connected[0] == {"at": "127.0.0.1:7400", "timeout_s": None, "level": None}
-    assert store.connected[2] == {"at": "127.0.0.1:7400", "timeout_s": 2.5, "level": "one"}
+    assert store.connected[0] == {"at": "127.0.0.1:7400", "timeout_s": None, "level": None, "sloppy": None}
+    assert store.connected[2] == {"at": "127.0.0.1:7400", "timeout_s": 2.5, "level": "one", "sloppy": None}
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_the_dial_is_the_clients_whichever_side_of_the_command_it_stands(kv: Kv, store: FakeClient, where: str) -> None:
+    for options in (
+        ["--level", "timeline", "--no-sloppy"],
+        ["--bound-ms", "50", "--sloppy"],
+        ["--level", "bounded", "--bound-ms", "9"],
+    ):
+        assert kv(*([*options, "get", "a"] if where == "before" else ["get", "a", *options])).code == 3
+    told = [(client["level"], client["sloppy"]) for client in store.connected]
+    assert told == [("timeline", False), (Bounded(50), True), (Bounded(9), None)]
+
+
+def test_a_level_and_a_bound_that_do_not_go_together_are_refused(kv: Kv, store: FakeClient) -> None:
+    for options in (["--level", "bounded"], ["--level", "one", "--bound-ms", "5"]):
+        refused = kv("get", "a", *options)
+        assert (refused.code, refused.stdout) == (2, b"") and "bound" in refused.stderr
+    assert store.connected == []
 
 
 def test_a_level_beside_a_number_of_replicas_is_refused(kv: Kv, store: FakeClient) -> None:
@@ -156,7 +176,7 @@ def test_a_write_that_leaves_siblings_says_so(kv: Kv) -> None:
     assert kv("put", "a", "all").stderr == ""
 
 
-@pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00"]])
+@pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00" * 20]])
 def test_conditions_need_a_linearizable_namespace(kv: Kv, store: FakeClient, condition: list[str]) -> None:
     refused = kv("put", "a", "1", *condition, "-o", "json")
     assert refused.code == 2
@@ -179,8 +199,9 @@ def test_a_degraded_answer_and_an_explanation_are_told_on_stderr(kv: Kv, store: 
     assert got.stdout == b"1\n"
     assert got.stderr.splitlines() == [
         "degraded: 1 of 3 replicas answered, fewer than the preset asks for",
-        "explain: n1: version 1",
-        "explain: n2: silent",
+        "explain: level quorum: 2 of 3 had to answer; n1 had (degraded); n1 coordinated in ring epoch 7",
+        "  n1  *                         version 1             zone a",
+        "  n2: silent",
     ]
     assert kv("get", "a", "-o", "json").rows[0]["receipt"]["explanation"] == ["n1: version 1", "n2: silent"]
 

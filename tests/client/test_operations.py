@@ -123,9 +123,9 @@ async def test_conditions_are_refused_where_there_is_no_consensus(cluster: FakeC
     with pytest.raises(WrongMode, match="pc-ec"):
         await client.put("k", b"v", if_absent=True)
     with pytest.raises(WrongMode):
+        await client.put("k", b"v", if_version="00" * 20)
+    with pytest.raises(BadRequest, match="40 hex digits"):
         await client.put("k", b"v", if_version="00")
-    with pytest.raises(UnknownNamespace):
-        await client.namespace("nope").put("k", b"v", if_absent=True)
     with pytest.raises(WrongMode, match=r"node\.toml"):
         await client.admin.create_namespace("orders", preset="pc-ec")
     assert cluster.batches == 0

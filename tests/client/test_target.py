@@ -7,8 +7,11 @@ import pytest
 from kvclient import AsyncClient, AvailabilityError, Client
 from kvclient.credentials import Tls
 from kvclient.errors import BadRequest
-from kvclient.target import DEFAULT_ADDRESS, Target, parse_level, parse_target, redacted, with_tls
-from kvproto.columns import Level
+from kvclient.levels import Choice, bounded, choose, parse_level
+from kvclient.target import DEFAULT_ADDRESS, Target, parse_target, redacted, with_tls
+from kvproto.columns import Level, Sloppy
+
+QUORUM = Choice(Level.QUORUM)
 
 
 @pytest.mark.parametrize(
@@ -20,13 +23,16 @@ from kvproto.columns import Level
         ("[::1]:7410,[::1]", Target(("[::1]:7410", "[::1]:7400"))),
         ("kv://h:1", Target(("h:1",))),
         ("kv://h:1,g:2/users", Target(("h:1", "g:2"), namespace="users")),
-        ("kv://me@h:1/users?level=quorum", Target(("h:1",), namespace="users", level=Level.QUORUM, user="me")),
+        ("kv://me@h:1/users?level=quorum", Target(("h:1",), namespace="users", choice=QUORUM, user="me")),
         ("kv://me:secret@h/", Target(("h:7400",), user="me")),
         ("kv://h?timeout=1.5", Target(("h:7400",), timeout_s=1.5)),
-        ("kv://h?timeout=2s&level=one", Target(("h:7400",), timeout_s=2.0, level=Level.ONE)),
+        ("kv://h?timeout=2s&level=one", Target(("h:7400",), timeout_s=2.0, choice=Choice(Level.ONE))),
         ("kv://h?timeout=500ms&hedge=false", Target(("h:7400",), timeout_s=0.5, hedge=False)),
+        ("kv://h?level=bounded&bound_ms=50", Target(("h:7400",), choice=Choice(Level.BOUNDED, 50))),
+        ("kv://h?level=zone_quorum&sloppy=no", Target(("h:7400",), choice=Choice(Level.ZONE_QUORUM, 0, Sloppy.NO))),
+        ("kv://h?sloppy=yes", Target(("h:7400",), choice=Choice(sloppy=Sloppy.YES))),
         ("kv://h?hedge=1", Target(("h:7400",), hedge=True)),
-        ("kv://h?level=QUORUM", Target(("h:7400",), level=Level.QUORUM)),
+        ("kv://h?level=QUORUM", Target(("h:7400",), choice=QUORUM)),
         ("kv://h/a%20b", Target(("h:7400",), namespace="a b")),
         ("embedded:/var/kv", Target(embedded="embedded:/var/kv")),
         ("embedded::memory:x", Target(embedded="embedded::memory:x")),
@@ -49,8 +55,12 @@ def test_a_target_is_read(text: str, target: Target) -> None:
         ("kv://h?timeout=0", "not a number of seconds"),
         ("kv://h?timeout=nan", "not a number of seconds"),
         ("kv://h?hedge=maybe", "neither true nor false"),
-        ("kv://h?consistency=one", "there are level, timeout, hedge"),
+        ("kv://h?consistency=one", "there are level, bound_ms, sloppy, timeout, hedge"),
         ("kv://h?level=one&level=all", "given twice"),
+        ("kv://h?level=bounded", "needs a bound"),
+        ("kv://h?level=timeline&bound_ms=5", "goes with level bounded"),
+        ("kv://h?bound_ms=soon", "not a number of milliseconds"),
+        ("kv://h?sloppy=perhaps", "neither true nor false"),
         ("kv://me:sec/ret@h/ns", "written %2F"),
         ("embedded:", "needs a path"),
     ],
@@ -69,6 +79,31 @@ def test_levels_have_names_and_the_preset_is_the_default() -> None:
         Level.ALL,
         Level.ALL,
     ]
+
+
+def test_every_level_but_that_of_r_and_w_has_a_name() -> None:
+    assert [parse_level(level.name.lower()) for level in Level if level is not Level.EXPLICIT] == [*Level][:4] + [*Level][5:]
+    assert parse_level("zone-quorum") is Level.ZONE_QUORUM
+
+
+def test_a_bound_goes_with_level_bounded_and_alone_means_it() -> None:
+    default = Choice(Level.QUORUM, 0, Sloppy.NO)
+    wanted = Choice(Level.BOUNDED, 50, Sloppy.NO)
+    assert [choose(level, bound, None, default) for level, bound in (("bounded", 50), (None, 50), (bounded(50), None))] == [
+        wanted
+    ] * 3
+    assert choose(Level.BOUNDED, None, None, wanted) == wanted, "the default's bound"
+    assert choose(None, None, True, default) == Choice(Level.QUORUM, 0, Sloppy.YES)
+    for level, bound in (("bounded", None), ("one", 50), (bounded(50), 60), (None, 0), (None, -1), (None, 1.5), (None, True)):
+        with pytest.raises(BadRequest):
+            choose(level, bound, None, default)  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match="sloppy"):
+        choose(None, None, 1, default)  # type: ignore[arg-type]
+
+
+def test_what_only_reads_have_is_no_default_of_writes() -> None:
+    assert Choice(Level.BOUNDED, 50, Sloppy.NO).for_writes() == Choice(Level.PRESET, 0, Sloppy.NO)
+    assert Choice(Level.LINEARIZABLE).for_writes() == Choice(Level.LINEARIZABLE)
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,20 @@ async def test_two_fakes_are_two_stores() -> None:
     async with FakeAsyncClient() as one, FakeAsyncClient() as two:
         await one.put("k", b"v")
         assert not (await two.get("k")).found
+
+
+def test_bug_increments_and_writes_to_sets_and_maps_never_failed_however_a_test_asked_for_it() -> None:
+    with FakeClient(namespaces={"hits": "counter", "orders": "pc-ec"}) as client:
+        hits, orders = client.namespace("hits"), client.namespace("orders")
+        client.fail_next(Overloaded)
+        with pytest.raises(Overloaded):
+            hits.increment("k")
+        assert hits.count("k") == 0
+        client.fail_next(DeadlineExceeded, applied=True)
+        with pytest.raises(DeadlineExceeded) as raised:
+            hits.increment("k")
+        assert raised.value.may_have_applied and hits.count("k") == 1
+        client.fail_next(DeadlineExceeded, applied=True)
+        with pytest.raises(DeadlineExceeded):
+            orders.compare_and_set("k", None, b"v")
+        assert orders.get("k").value == b"v"

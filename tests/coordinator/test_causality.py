@@ -274,15 +274,36 @@ async def test_a_retry_is_acknowledged_only_when_the_write_is_as_safe_as_asked()
         assert told[0].versions == told[1].versions
 
 
-async def test_an_id_from_before_the_retry_window_is_refused_as_unknown(cluster: Cluster) -> None:
+@pytest.mark.parametrize("attempt", [0, 1])
+async def test_an_id_from_before_the_window_is_refused_and_of_a_later_attempt_as_unknown(cluster: Cluster, attempt: int) -> None:
     window_s = ClusterConfig().retry_window_s
     fresh, stale = request_id(cluster.clock, 1, age_s=window_s), request_id(cluster.clock, 2, age_s=window_s + 0.001)
-    answer = await cluster.run("n1", puts({b"a": b"1", b"b": b"2"}, request_ids=fresh + stale))
+    answer = await cluster.run("n1", puts({b"a": b"1", b"b": b"2"}, request_ids=fresh + stale, attempt=attempt))
+    assert answer[0].error is None
+    error = answer[1].error
+    assert isinstance(error, RetryWindowPassed) and error.may_have_applied == bool(attempt)
+    assert error.limit == window_s * 1000
+    assert cluster.held("n1", b"b") is None
+
+
+@pytest.mark.parametrize("wrong_s", [-600.0, 600.0])
+async def test_where_the_sender_s_clock_is_known_no_wall_clock_says_how_old_an_id_is(cluster: Cluster, wrong_s: float) -> None:
+    window_s, now_ms = ClusterConfig().retry_window_s, asyncio.get_running_loop().time() * 1000
+    ahead_ms = cluster.clock.now_ms() - int(now_ms)
+    fresh, stale = request_id(cluster.clock, 1), request_id(cluster.clock, 2, age_s=window_s + 1)
+    cluster.clock.advance_s(wrong_s)
+    group = puts({b"a": b"1", b"b": b"2"}, request_ids=fresh + stale, attempt=1, ids_ahead_ms=ahead_ms)
+    answer = await cluster.run("n1", group)
     assert answer[0].error is None
     error = answer[1].error
     assert isinstance(error, RetryWindowPassed) and error.may_have_applied and not error.retryable
-    assert error.limit == window_s * 1000
-    assert cluster.held("n1", b"b") is None
+
+
+async def test_a_sender_that_lies_about_its_clock_is_answered(cluster: Cluster) -> None:
+    for lie_ms in (-(1 << 64), 1 << 64):
+        group = puts({b"k": b"v"}, request_ids=request_id(cluster.clock, 1), ids_ahead_ms=lie_ms)
+        error = (await cluster.run("n1", group))[0].error
+        assert (error is None) == (lie_ms < 0)
 
 
 async def test_a_retry_of_a_forgotten_write_is_refused_not_executed_again(cluster: Cluster) -> None:

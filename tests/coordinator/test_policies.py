@@ -107,11 +107,13 @@ async def test_a_delete_takes_the_increments_that_it_has_seen_and_no_others() ->
 
 def test_the_quick_increment_makes_the_record_that_the_policy_makes() -> None:
     actor = b"node" + bytes(8)
-    mint = PolicyMint(COUNTER, attempt=0, hlc=7, cutoff_ms=50, retries_max=4, bytes_max=1 << 20, caught_up=False)
+    settings: dict[str, Any] = {"hlc": 7, "cutoff_ms": 50, "window_ms": 10, "retries_max": 4, "bytes_max": 1 << 20}
+    group = OperationGroup(Kind.INCREMENT, "default", [b"k"])
+    mint = PolicyMint(COUNTER, group=group, **settings, caught_up=False)
     base: bytes | None = None
     for at in range(1, 40):
         row = (make_dot(actor, at), (60 + at // 3).to_bytes(6, "big") + bytes(9) + bytes((at,)), 0, b"", Increment(at))
-        slow = PolicyMint(COUNTER, attempt=0, hlc=7, cutoff_ms=50, retries_max=4, bytes_max=1 << 20, caught_up=False)
+        slow = PolicyMint(COUNTER, group=group, **settings, caught_up=False)
         slow._overwrite = lambda *_: None  # type: ignore[method-assign]
         quick, plain = mint.mint(base, *row), slow.mint(base, *row)
         assert (quick.record, quick.total, quick.context) == (plain.record, plain.total, plain.context)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto.columns import GroupReply, Level, Receipt
-from kvproto.errors import BadRequest, TooLarge
+from kvproto.errors import BadRequest, ConditionFailed, TooLarge
 from kvstore.api import large_replies
 from kvstore.api.large_replies import VERSION_BYTES, in_messages, in_one_message
 
@@ -110,3 +110,14 @@ def test_a_key_whose_siblings_fit_into_no_message_is_refused_and_the_others_are_
         ([1], [], TooLarge),
         ([2], [b"d"], type(None)),
     ]
+
+
+def test_a_failed_condition_keeps_its_error_however_the_reply_is_cut() -> None:
+    """It comes with what is there, and without contexts: pieces of it must say so too, and answer every operation."""
+    reply = GroupReply(0, values=[b"aaaa", b"bbbb"], versions=bytes(2 * VERSION_BYTES), error=ConditionFailed("another version"))
+    pieces = [piece for message in in_messages([reply], bytes_max=4) for piece in message]
+    assert [list(piece.positions or ()) for piece in pieces] == [[0], [1]]
+    assert all(isinstance(piece.error, ConditionFailed) for piece in pieces)
+    first, refused = in_one_message([reply], bytes_max=4)
+    assert isinstance(first.error, ConditionFailed) and list(first.values) == [b"aaaa"]
+    assert isinstance(refused.error, TooLarge) and list(refused.positions or ()) == [1]

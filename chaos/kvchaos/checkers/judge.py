@@ -1,23 +1,33 @@
-"""All checkers over one history. Its header says what may be asserted: {"n", "r", "w", "promises": [names]}; see `PROMISES`."""
+"""All checkers over one history. Its header says what may be asserted: {"n", "r", "w", "promises": [names]}; see `PROMISES` and
+`FURTHER`."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 
 from kvchaos.causality import executions_of, stories_of
 from kvchaos.checkers.accumulated import check_accumulated
 from kvchaos.checkers.answers import check_answers
+from kvchaos.checkers.atomic_reads import check_atomic_reads
 from kvchaos.checkers.convergence import check_convergence
+from kvchaos.checkers.counters import check_counters
 from kvchaos.checkers.ended import check_ended, touched_keys
 from kvchaos.checkers.executions import check_executions
 from kvchaos.checkers.invented import check_invented
+from kvchaos.checkers.linearizability.verdicts import check_linearizable
+from kvchaos.checkers.locks import check_locks
 from kvchaos.checkers.membership import check_membership
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
+from kvchaos.checkers.sessions import check_sessions
+from kvchaos.checkers.sets import check_sets
 from kvchaos.checkers.siblings import UNREAD, check_siblings
 from kvchaos.checkers.strict import check_strict
+from kvchaos.checkers.timeline import check_timeline
 from kvchaos.checkers.typed import check_counted, check_elements, check_latest
 from kvchaos.checkers.violations import Violation
+from kvchaos.checkers.whole import check_whole
 from kvchaos.history import NEMESIS, Event, History, calls_of
 
 PROMISES = {
@@ -26,18 +36,30 @@ PROMISES = {
     "reads": "at rest what was read is there or superseded: needs that no copy was taken away",
     "answers": "what an answer had seen stays seen: needs that no copy was taken away",
     "strict": "strict quorum reads are regular: needs that no copy was taken away",
+    "whole": "a preset's read that is not degraded shows what was acknowledged while nodes were away",
     "accumulated": "sets and counters keep every acknowledged addition",
     "counted": "increments of a counter are counted once",
     "elements": "additions to a set win over removals that have not seen them",
     "latest": "a write of lww is not buried under one that it was written over",
     "ended": "what was deleted, superseded or has expired stays so, and nothing else ends",
     "receipts": "receipts tell the truth",
-    "executions": "dots are minted once, and a write that is remembered is not executed again",
+    "executions": "dots are minted once, and what is remembered or too old is not executed again",
     "convergence": "the cluster comes to rest within its bound",
     "membership": "no incarnation is used in two lives, and after a heal everybody is there to everybody",
     "resources": "nothing grows, nothing is left, calls end in time",
 }
 
+FURTHER = {
+    "linearizable": "registers behave as if there were one copy",
+    "timeline": "replicas go through the commits of a key in one order, and lag by no more than `bound_ms` of the header",
+    "sessions": "sessions read what they wrote and what they have read, and their writes come after it",
+    "atomic": "what an atomic read has seen, later ones see",
+    "locks": "fencing tokens grow and are heeded, and a lock has one holder (unless the header says `exclusive` false)",
+    "counters": "every answer of a counter is between what was acknowledged and what was tried",
+    "sets": "what is in a set stays, and was added",
+    "fresh_sets": "the same, and what was acknowledged or seen is in every later answer",
+}
+"""Judged only where the header names them: what some stores, modes and levels promise and others do not."""
 
 ROBBING = frozenset({"wipe", "rollback", "flip"})
 """Faults that take copies away."""
@@ -49,31 +71,41 @@ def robbed_nodes(events: Iterable[Event]) -> frozenset[str]:
 
 
 def judge(history: History) -> list[Violation]:
-    """Every violation of what the header promises (by default everything), in the order of `PROMISES`."""
+    """Every violation of what the header promises (by default all `PROMISES`), in the order of `PROMISES` and `FURTHER`."""
     header, events = history.header, history.events
     calls = calls_of(events)
-    stories = stories_of(calls, executions_of(events), robbed_nodes(events))
+    # Only where it is asked for: histories of registers need not say what a write is called.
+    stories = functools.cache(lambda: stories_of(calls, executions_of(events), robbed_nodes(events)))
     n = int(header.get("n", 3))
     preset = {"r": int(header.get("r", n // 2 + 1)), "w": int(header.get("w", n // 2 + 1))}
     checks: dict[str, Callable[[], list[Violation]]] = {
-        "invented": lambda: check_invented(stories),
-        "siblings": lambda: [found for found in check_siblings(stories) if found.promise != UNREAD],
-        "reads": lambda: [found for found in check_siblings(stories) if found.promise == UNREAD],
-        "answers": lambda: check_answers(stories),
-        "strict": lambda: check_strict(stories, n),
-        "accumulated": lambda: check_accumulated(stories),
+        "invented": lambda: check_invented(stories()),
+        "siblings": lambda: [found for found in check_siblings(stories()) if found.promise != UNREAD],
+        "reads": lambda: [found for found in check_siblings(stories()) if found.promise == UNREAD],
+        "answers": lambda: check_answers(stories()),
+        "strict": lambda: check_strict(stories(), n),
+        "whole": lambda: check_whole(stories(), events),
+        "accumulated": lambda: check_accumulated(stories()),
         "counted": lambda: check_counted(calls),
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
-        "latest": lambda: check_latest(stories) if header.get("policy") == "lww" else [],
-        "ended": lambda: check_ended(stories, skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
+        "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
+        "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
         "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
-        "executions": lambda: check_executions(events),
+        "executions": lambda: check_executions(events, window_ms=int(header.get("retry_window_ms", 0))),
         "convergence": lambda: check_convergence(events),
         "membership": lambda: check_membership(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
+        "linearizable": lambda: check_linearizable(calls),
+        "timeline": lambda: check_timeline(calls, bound_ms=header.get("bound_ms")),
+        "sessions": lambda: check_sessions(calls),
+        "atomic": lambda: check_atomic_reads(stories()),
+        "locks": lambda: check_locks(calls, exclusive=bool(header.get("exclusive", True))),
+        "counters": lambda: check_counters(calls, fresh=not header.get("stale_ok")),
+        "sets": lambda: check_sets(calls),
+        "fresh_sets": lambda: check_sets(calls, fresh=True),
     }
     promised = header.get("promises", list(PROMISES))
-    unknown = set(promised) - PROMISES.keys()
+    unknown = set(promised) - checks.keys()
     if unknown:
         raise ValueError(f"no such promise: {', '.join(sorted(unknown))}")
-    return [violation for name in PROMISES if name in promised for violation in checks[name]()]
+    return [violation for name in checks if name in promised for violation in checks[name]()]

@@ -20,7 +20,7 @@ from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvclient.cli.progress_bar import progress_bar
-from kvclient.cli.suggestions import did_you_mean
+from kvclient.cli.suggestions import require_known
 from kvproto.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def run_command(
 
     _exclude(seeds=seeds, seed=seed, minutes=minutes, schedule=file)
     if bug is not None:
-        _known("bug", bug, BUGS)
+        require_known("bug", bug, sorted(BUGS))
     scenario = scenario or (BUGS[bug].scenario if bug is not None else "swarm")
-    _known("scenario", scenario, SCENARIOS)
+    require_known("scenario", scenario, sorted(SCENARIOS))
     search = Search(scenario, bug, save, full)
     with Printer(Options.of(context).output) as printer:
         if file is not None:
@@ -280,13 +280,6 @@ def _exclude(**given: object) -> None:
     named = [f"--{name}" for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise BadRequest(f"{' and '.join(named)} exclude each other")
-
-
-def _known(what: str, name: str, known: Iterable[str]) -> None:
-    names = sorted(known)
-    if name not in names:
-        hint = did_you_mean(name, names) or f" There are: {', '.join(names)}."
-        raise BadRequest(f"no such {what}: {name!r}.{hint}")
 
 
 def _read(file: Path) -> Schedule:

@@ -33,6 +33,8 @@ from kvstore.simulation.world import World
 LIMIT_S = 600.0
 CHECK_EVERY_TURNS = 500
 PARTITIONS = 8
+QUICK_MS = 5.0
+OF_LINKS_AND_CLOCKS = frozenset({"cut", "partition", "isolate", "stall", "mute", "slow", "lossy", "reset", "skew", "epoch"})
 
 
 @dataclass(slots=True)
@@ -117,10 +119,16 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "w": schedule.w,
         "loss": schedule.loss,
         "skew_ms": schedule.skew_ms,
+        "retry_window_ms": schedule.retry_window_ms if _is_shown_at_once(schedule) else 0,
         "promises": list(schedule.promises),
         "calm": not schedule.faults and not schedule.loss,
         "versions": {"kvstore": __version__},
     }
+
+
+def _is_shown_at_once(schedule: Schedule) -> bool:
+    """Whether disks show what was executed when it was: only then can its time be judged."""
+    return schedule.write_ms <= QUICK_MS and all(fault.kind in OF_LINKS_AND_CLOCKS for fault in schedule.faults)
 
 
 async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:

@@ -18,6 +18,7 @@ from kvproto.errors import AvailabilityError
 
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
+    from kvclient.levels import LevelLike
     from kvproto.columns import ClusterInfo, NodeStatus, Receipt, RepairProgress
 
 T = TypeVar("T")
@@ -113,6 +114,28 @@ class Counted(Written, Protocol):
         """What the counter holds."""
 
 
+class Lease(Protocol):
+    """What the holder of a lock has."""
+
+    @property
+    def token(self) -> int:
+        """Greater than every holder's before."""
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set once somebody else may hold the lock."""
+
+
+class Lock(Protocol):
+    """One way of taking a lock."""
+
+    async def acquire(self) -> Lease:
+        """Waits for it; raises `AvailabilityError` if it was not had."""
+
+    async def release(self) -> None:
+        """Gives it back."""
+
+
 class Namespace(Protocol):
     """The operations of one namespace; options are keyword arguments (`level`, `r`, `w`, `timeout_s`, `explain`, …).
 
@@ -130,6 +153,12 @@ class Namespace(Protocol):
 
     async def touch(self, key: bytes, *args: Any, **options: Any) -> Written:
         """Gives one key another time to live."""
+
+    async def compare_and_set(self, key: bytes, old: bytes | None, new: bytes, *args: Any, **options: Any) -> Written:
+        """Stores one value for another."""
+
+    def lock(self, name: bytes, *args: Any, **options: Any) -> Lock:
+        """A lock, to be taken."""
 
     async def get_many(self, keys: Iterable[bytes], *args: Any, **options: Any) -> Mapping[bytes, Entry]:
         """Reads many keys at once."""
@@ -192,17 +221,29 @@ class Client(Protocol):
         """The namespace of that name; no I/O."""
 
 
-def connect(at: str, *, timeout_s: float | None = None, level: str | None = None) -> AbstractAsyncContextManager[Client]:
+def connect(
+    at: str, *, timeout_s: float | None = None, level: LevelLike | None = None, sloppy: bool | None = None
+) -> AbstractAsyncContextManager[Client]:
     """A client of the cluster at `at` (any address or URL the client takes), closed when the block is left. `timeout_s` (for each
-    operation) and `level` are of every operation that says nothing else; None: what the address says, or the client's default."""
+    operation), `level` and `sloppy` are of every operation that says nothing else; None: what the address says, or the client's
+    default."""
     from kvclient import AsyncClient
 
-    return AsyncClient(at, timeout_s=timeout_s, level=level)
+    return AsyncClient(at, timeout_s=timeout_s, level=level, sloppy=sloppy)
 
 
 def open_client(options: Options) -> AbstractAsyncContextManager[Client]:
     """The client that these options ask for."""
-    return connect(options.at, timeout_s=options.timeout_s, level=options.level)
+    return connect(options.at, timeout_s=options.timeout_s, level=_level(options), sloppy=options.sloppy)
+
+
+def _level(options: Options) -> LevelLike | None:
+    """The level with its bound. Raises `BadRequest` where one of them is missing."""
+    if options.bound_ms is None and options.level != "bounded":
+        return options.level
+    from kvclient.levels import NO_CHOICE, Bounded, choose
+
+    return Bounded(choose(options.level, options.bound_ms, None, NO_CHOICE).bound_ms)
 
 
 class Keeper(Protocol):

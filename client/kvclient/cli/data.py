@@ -32,6 +32,7 @@ kv put alice 'hello'
 kv put photo - < photo.jpg   the value is what stdin holds
 kv put session x --ttl 3600   gone after an hour
 kv put cart both --context AQAB…   supersedes exactly what a get has shown
+kv -n orders put 17 paid --if-absent   only if nobody was quicker
 """,
 )
 @click.argument("key", shell_complete=keys_offered)
@@ -57,6 +58,7 @@ def put(
     """Store VALUE (or, with -, all of stdin) under KEY.
 
     Without a context a put overwrites what the coordinator holds; with the context of a read it supersedes exactly what was read.
+    With a condition that does not hold it ends 4, says what is there, and has certainly not stored anything.
     """
     options = Options.of(ctx)
     known = None if context is None else decode_base64(context, what="--context")
@@ -121,20 +123,22 @@ kv del alice bob carol
 )
 @click.argument("keys", nargs=-1, required=True, metavar="KEY…", shell_complete=keys_offered)
 @click.option("--context", metavar="C", help="Context of a read (base64): deletes what that read saw, and nothing newer.")
+@click.option("--if-version", metavar="V", help="Only if the key has this version (linearizable namespaces).")
 @click.option("--w", "w", type=_REPLICAS, metavar="N", help="Replicas that must have stored the deletion.")
 @click.pass_context
-def delete(ctx: click.Context, keys: tuple[str, ...], context: str | None, w: int | None) -> int:
+def delete(ctx: click.Context, keys: tuple[str, ...], context: str | None, if_version: str | None, w: int | None) -> int:
     """Delete KEY…; deleting what is not there succeeds."""
     options = Options.of(ctx)
     wanted = [to_bytes(key) for key in keys]
     known = None if context is None else decode_base64(context, what="--context")
-    if known is not None and len(wanted) > 1:
-        raise BadRequest(f"--context is of one key, but {len(wanted)} were given")
+    for name, value in (("--context", known), ("--if-version", if_version)):
+        if value is not None and len(wanted) > 1:
+            raise BadRequest(f"{name} is of one key, but {len(wanted)} were given")
 
     async def work(client: Client) -> int:
         namespace = client.namespace(options.namespace)
         if len(wanted) == 1:
-            written = await namespace.delete(wanted[0], **options.call(context=known, w=w))
+            written = await namespace.delete(wanted[0], **options.call(context=known, if_version=if_version, w=w))
             print_written(options.output, "deleted", wanted[0], written)
             return ExitCode.DONE
         from kvclient.errors import BatchError
@@ -163,9 +167,10 @@ kv touch session --ttl 0   it never expires
 @click.option(
     "--ttl", "ttl_s", type=click.FloatRange(min=0), metavar="SECONDS", required=True, help="Expire after this time; 0: never."
 )
+@click.option("--if-version", metavar="V", help="Only if the key has this version (linearizable namespaces).")
 @click.option("--w", "w", type=_REPLICAS, metavar="N", help="Replicas that must have stored it.")
 @click.pass_context
-def touch(ctx: click.Context, key: str, ttl_s: float, w: int | None) -> int:
+def touch(ctx: click.Context, key: str, ttl_s: float, if_version: str | None, w: int | None) -> int:
     """Let the value of KEY live for so long from now on; its value and version stay as they are.
 
     Ends 3 if KEY has no value.
@@ -173,7 +178,7 @@ def touch(ctx: click.Context, key: str, ttl_s: float, w: int | None) -> int:
     options = Options.of(ctx)
 
     async def work(client: Client) -> int:
-        done = await client.namespace(options.namespace).touch(to_bytes(key), ttl_s, **options.call(w=w))
+        done = await client.namespace(options.namespace).touch(to_bytes(key), ttl_s, **options.call(if_version=if_version, w=w))
         if not done.siblings:
             note(f"kv: {printable(to_bytes(key))} has no value")
             return ExitCode.NOT_FOUND

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from kvproto.errors import AvailabilityError, ClusterError, KvError, NotAllowed, NotOwner, StorageError, UserError, WrongEpoch
+from kvproto.errors import (
+    AvailabilityError,
+    ClusterError,
+    ConditionFailed,
+    KvError,
+    NotAllowed,
+    NotOwner,
+    StorageError,
+    UserError,
+    WrongEpoch,
+)
 
 
 class ExitCode(IntEnum):
@@ -28,6 +38,7 @@ class ExitCode(IntEnum):
 
 
 TABLE: tuple[tuple[type[KvError], ExitCode], ...] = (
+    (ConditionFailed, ExitCode.CONDITION),
     (UserError, ExitCode.REFUSED),
     (NotAllowed, ExitCode.NOT_ALLOWED),  # trying again does not help: a certificate, or TLS itself, is not as the node wants it
     (WrongEpoch, ExitCode.UNAVAILABLE),  # the ring is changing: passes by itself

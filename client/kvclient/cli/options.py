@@ -21,7 +21,7 @@ from kvproto.errors import BadRequest
 DEFAULT_AT = "127.0.0.1:7400"
 DEFAULT_NAMESPACE = "default"
 DEFAULT_TIMEOUT_S = 5.0
-LEVELS = ("one", "quorum", "all")
+LEVELS = ("one", "quorum", "all", "zone_quorum", "atomic", "linearizable", "timeline", "bounded")
 _META = "kvclient.cli."
 _TLS = ("tls", "ca", "cert", "key")
 
@@ -37,7 +37,7 @@ class Output(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Options:
     """The global options of one invocation. `at` has the TLS options in it, as a URL. `timeout_s` None: the client's default;
-    `level` None: the namespace's preset."""
+    `level` None: the namespace's preset; `sloppy` None: as the level has it."""
 
     at: str = DEFAULT_AT
     namespace: str = DEFAULT_NAMESPACE
@@ -45,6 +45,8 @@ class Options:
     timeout_s: float | None = None
     output: Output = Output.HUMAN
     explain: bool = False
+    bound_ms: int | None = None
+    sloppy: bool | None = None
 
     @classmethod
     def of(cls, context: click.Context) -> Options:
@@ -88,7 +90,7 @@ def _namespace_in_url(at: str) -> str:
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is None or value is False:
+    if value is None or (value is False and parameter.name != "global_sloppy"):
         return
     typed = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     if not typed and _META + str(parameter.name).removeprefix("global_") in context.meta:
@@ -139,6 +141,19 @@ def _global_options(*, with_environment: bool) -> Iterator[click.Option]:
             help=f"TLS, a PEM file: {held}.  [env: KV_{name.upper()}]",
         )
     yield option("global_level", "--level", type=click.Choice(LEVELS), help="Consistency level.  [default: the preset's]")
+    yield option(
+        "global_bound_ms",
+        "--bound-ms",
+        type=click.IntRange(min=1),
+        metavar="MS",
+        help="How stale a read may be: level bounded (linearizable namespaces).",
+    )
+    yield option(
+        "global_sloppy",
+        "--sloppy/--no-sloppy",
+        default=None,
+        help="Whether stand-ins count for home replicas (eventual namespaces).  [default: as the level has it]",
+    )
     yield option(
         "global_timeout_s",
         "--timeout",

@@ -82,13 +82,14 @@ class ErrorPrinter:
     def print_error(self, error: KvError, *, key: bytes | None = None) -> None:
         """An error of the store, about `key` if given."""
         if self._json:
-            about = {} if key is None else text_or_base64("key", key)
-            self._object(error.code.name, error.message, error.retryable, error.may_have_applied, about | error.numbers())
+            about: dict[str, Any] = {} if key is None else dict(text_or_base64("key", key))
+            numbers = about | error.numbers() | _there_row(error)
+            self._object(error.code.name, error.message, error.retryable, error.may_have_applied, numbers)
             return
         about_key = "" if key is None else f"{printable(key)}: "
         unknown = " (it may have been applied)" if error.may_have_applied else ""
         note(f"kv: {about_key}{error.message}{unknown}")
-        for hint in getattr(error, "__notes__", ()):
+        for hint in (*_there_lines(error), *getattr(error, "__notes__", ())):
             note(f"    {hint}")
 
     def print_usage(self, error: click.ClickException) -> None:
@@ -181,6 +182,24 @@ def printable(data: bytes, *, one_line: bool = True) -> str:
     return text.translate(_ESCAPES_IN_ROWS if one_line else _ESCAPES_KEEPING_LINES)
 
 
+def _there_row(error: KvError) -> dict[str, Any]:
+    """What is there in the place of what a condition wanted."""
+    entry = getattr(error, "entry", None)
+    if entry is None:
+        return {}
+    held = text_or_base64("value", entry.value) if entry.found else {"value": None}
+    return {"found": entry.found, **held, "version": entry.version or None, "expires_at": entry.expires_at}
+
+
+def _there_lines(error: KvError) -> list[str]:
+    entry = getattr(error, "entry", None)
+    if entry is None:
+        return []
+    if not entry.found:
+        return [f"{printable(entry.key)} has no value"]
+    return [f"{printable(entry.key)} holds {printable(entry.value)!s}, version {entry.version}"]
+
+
 def receipt_row(receipt: Receipt) -> dict[str, Any]:
     """A receipt as JSON: its fields by name, levels in lower case."""
     values = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
@@ -191,5 +210,8 @@ def print_receipt_notes(receipt: Receipt) -> None:
     """What a person should know about how an answer came about: that it is degraded, and, if asked for, the explanation."""
     if receipt.degraded:
         note(f"degraded: {len(receipt.acknowledged)} of {receipt.n} replicas answered, fewer than the preset asks for")
-    for line in receipt.explanation:
-        note(f"explain: {line}")
+    if receipt.explanation:
+        from kvclient.cli.picture import picture
+
+        for line in picture(receipt):
+            note(line)

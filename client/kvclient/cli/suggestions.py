@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import click
 
+from kvproto.errors import BadRequest
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or nothing where no known name is near."""
@@ -13,6 +15,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises `BadRequest` with the nearest name, or with all of them, unless `name` is one of them."""
+    names = list(known)
+    if name not in names:
+        hint = did_you_mean(name, names) or f" There are: {', '.join(names)}."
+        raise BadRequest(f"no such {what}: {name!r}.{hint}")
 
 
 def sentence(error: click.ClickException) -> str:

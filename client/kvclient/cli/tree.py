@@ -29,6 +29,8 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "get": ("kvclient.cli.data:get", "Print the value of one or more keys."),
     "del": ("kvclient.cli.data:delete", "Delete one or more keys."),
     "touch": ("kvclient.cli.data:touch", "Give a key another time to live."),
+    "cas": ("kvclient.cli.conditional:cas", "Store a value if the key holds another one."),
+    "lock": ("kvclient.cli.conditional:lock", "Run a command while holding a lock."),
     "incr": ("kvclient.cli.typed:incr", "Add to a counter and print what it holds."),
     "decr": ("kvclient.cli.typed:decr", "Take from a counter and print what it holds."),
     "sadd": ("kvclient.cli.typed:sadd", "Add members to a set."),
@@ -45,24 +47,24 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "status": ("kvclient.cli.cluster:status", "One row a node: state, epoch, hints, divergence."),
     "repair": ("kvclient.cli.repair:repair", "Compare replicas now, and repair what differs."),
     "ring": ("kvclient.cli.cluster:ring", "Who owns what: shares of the ring, owners of a key."),
+    "dial": ("kvclient.cli.dial:dial", "What a consistency setting promises, survives and costs."),
     "bench": ("kvclient.cli.bench:bench", "Measure the cluster under load."),
     "completion": ("kvclient.cli.completion:completion", "Print the script that completes kv in a shell."),
 }
 
 # How `kv --help` groups them. Commands that other distributions of this project add have their place here too.
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Commands for data": ("put", "get", "del", "touch", "scan", "load", "dump", "shell"),
+    "Commands for data": ("put", "get", "del", "touch", "cas", "lock", "scan", "load", "dump", "shell"),
     "Commands for counters, sets and maps": ("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel"),
     "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
-    "Commands that measure and test": ("bench", "sim", "chaos", "pacelc"),
+    "Commands that measure and test": ("dial", "bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
 }
 OTHERS = "Commands of installed packages"
 
 # Commands of the interface that need what no node has yet: better said than answered with the nearest name.
-_LINEARIZABLE = "a linearizable namespace, and nodes of this version have eventual ones only"
 _AT_RUN_TIME = "namespaces that are made at run time; those of this version are configured: [cluster.namespaces.NAME] in node.toml"
-NEEDED = {"cas": _LINEARIZABLE, "lock": _LINEARIZABLE, "namespace": _AT_RUN_TIME}
+NEEDED = {"namespace": _AT_RUN_TIME}
 
 EXAMPLES = """
 kv put alice 'hello'   kv get alice

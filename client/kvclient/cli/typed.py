@@ -29,6 +29,8 @@ _members = click.argument("members", nargs=-1, required=True, metavar="MEMBER…
 _field = click.option("--field", metavar="F", help="The field of a map (namespaces with policy map).")
 _w = click.option("--w", "w", type=_REPLICAS, metavar="N", help="Replicas that must have stored it.")
 _r = click.option("--r", "r", type=_REPLICAS, metavar="N", help="Replicas that must have answered.")
+_min = click.option("--min", "low", type=int, metavar="N", help="Not if less would come of it (linearizable namespaces).")
+_max = click.option("--max", "high", type=int, metavar="N", help="Not if more would come of it (linearizable namespaces).")
 _ttl = click.option(
     "--ttl", "ttl_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Expire after this time."
 )
@@ -43,19 +45,23 @@ _context = click.option("--context", metavar="C", help="Context of a read (base6
 kv -n hits incr page/1
 kv -n hits incr page/1 10
 kv -n carts incr alice 2 --field visits   a counter in a map
+kv -n orders decr stock/pears --min 0   ends 4 when there are none left
 """,
 )
 @_key
 @_amount
 @_field
+@_min
+@_max
 @_w
 @click.pass_context
-def incr(ctx: click.Context, key: str, by: int, field: str | None, w: int | None) -> int:
+def incr(ctx: click.Context, key: str, by: int, field: str | None, low: int | None, high: int | None, w: int | None) -> int:
     """Add N, by default 1, to the counter KEY, and print what it holds then.
 
-    It is counted once or not at all. If it ends 6, it is not known which: read the counter before you try again.
+    It is counted once or not at all. If it ends 6, it is not known which: read the counter before you try again. In a linearizable
+    namespace any key is a counter; with a bound that would be passed it ends 4, and has certainly not counted.
     """
-    return _count(ctx, key, by, field, w)
+    return _count(ctx, key, by, {"field": _named(field), "min": low, "max": high, "w": w})
 
 
 @click.command(
@@ -70,11 +76,13 @@ kv -n hits decr stock/pears 3
 @_key
 @_amount
 @_field
+@_min
+@_max
 @_w
 @click.pass_context
-def decr(ctx: click.Context, key: str, by: int, field: str | None, w: int | None) -> int:
+def decr(ctx: click.Context, key: str, by: int, field: str | None, low: int | None, high: int | None, w: int | None) -> int:
     """Take N, by default 1, from the counter KEY, and print what it holds then; see `kv incr`."""
-    return _count(ctx, key, -by, field, w)
+    return _count(ctx, key, -by, {"field": _named(field), "min": low, "max": high, "w": w})
 
 
 @click.command(
@@ -273,12 +281,12 @@ def print_lines(printer: Printer, values: Sequence[bytes]) -> None:
             printer.raw(value + b"\n")
 
 
-def _count(ctx: click.Context, key: str, by: int, field: str | None, w: int | None) -> int:
+def _count(ctx: click.Context, key: str, by: int, arguments: dict[str, Any]) -> int:
     options = Options.of(ctx)
 
     async def work(client: Client) -> int:
         space = client.namespace(options.namespace)
-        done = await space.increment(to_bytes(key), by, **options.call(field=_named(field), w=w))
+        done = await space.increment(to_bytes(key), by, **options.call(**arguments))
         with Printer(options.output) as printer:
             if options.output is Output.JSON:
                 printer.json({**written_row(to_bytes(key), done), "number": done.value, "receipt": receipt_row(done.receipt)})

@@ -10,12 +10,13 @@ from kvclient.async_client import AsyncClient
 from kvclient.blocking import Client
 from kvclient.dispatcher import Dispatcher
 from kvclient.errors import KvError, NodeUnreachable
+from kvclient.levels import LevelLike
 from kvclient.membership import Membership
 from kvclient.testing.clock import FakeClock
 from kvclient.testing.faults import Faults, FaultyDispatcher
 from kvclient.testing.store import FakeStore, Namespaces
 from kvclient.transport import OnReply, Ring, Transport
-from kvproto.columns import ClusterInfo, Level, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 
 SEED = 2007
 
@@ -97,7 +98,8 @@ class FakeAsyncClient(AsyncClient, Controls):
         *,
         namespaces: Namespaces = (),
         store: FakeStore | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
     ) -> None:
         self.store = store or FakeStore(namespaces=namespaces)
@@ -110,6 +112,7 @@ class FakeAsyncClient(AsyncClient, Controls):
         super().__init__(
             seeds,
             level=level,
+            sloppy=sloppy,
             timeout_s=timeout_s,
             dial=dial,
             clock=self.store.clock,
@@ -137,10 +140,11 @@ class FakeClient(Client, Controls):
         *,
         namespaces: Namespaces = (),
         store: FakeStore | None = None,
-        level: Level | str | None = None,
+        level: LevelLike | None = None,
+        sloppy: bool | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        inner = FakeAsyncClient(namespaces=namespaces, store=store, level=level, timeout_s=timeout_s)
+        inner = FakeAsyncClient(namespaces=namespaces, store=store, level=level, sloppy=sloppy, timeout_s=timeout_s)
         self.store, self.faults = inner.store, inner.faults
         self._use(inner)
 

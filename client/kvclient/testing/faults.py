@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -84,22 +85,49 @@ class FaultyDispatcher(Dispatcher):
 
     def read(self, shape: Shape, key: bytes, timeout_s: float) -> Future[Any]:
         """See `Dispatcher.read`."""
-        fault = self._faults.take()
-        if fault is None:
-            return super().read(shape, key, timeout_s)
-        raise fault.raised(writes=False)
+        return self._begin(partial(super().read, shape, key, timeout_s), writes=False)
+
+    def read_seen(self, shape: Shape, key: bytes, timeout_s: float, seen: bytes) -> Future[Any]:
+        """See `Dispatcher.read_seen`."""
+        return self._begin(partial(super().read_seen, shape, key, timeout_s, seen), writes=False)
 
     def write(self, shape: Shape, key: bytes, value: bytes, timeout_s: float, context: bytes | None, ttl_ms: int) -> Future[Any]:
         """See `Dispatcher.write`."""
+        return self._begin(partial(super().write, shape, key, value, timeout_s, context, ttl_ms), writes=True)
+
+    def change(
+        self,
+        shape: Shape,
+        key: bytes,
+        value: bytes,
+        timeout_s: float,
+        context: bytes | None,
+        ttl_ms: int,
+        *,
+        field: bytes = b"",
+        amount: int = 0,
+        condition: bytes = b"",
+    ) -> Future[Any]:
+        """See `Dispatcher.change`."""
+        call = partial(super().change, shape, key, value, timeout_s, context, ttl_ms)
+        return self._begin(partial(call, field=field, amount=amount, condition=condition), writes=True)
+
+    def _begin(self, call: Callable[[], Future[Any]], *, writes: bool) -> Future[Any]:
+        """Makes one call, unless it is to fail; one that is executed all the same answers with the error when it is done."""
         fault = self._faults.take()
         if fault is None:
-            return super().write(shape, key, value, timeout_s, context, ttl_ms)
-        error = fault.raised(writes=True)
-        if not fault.applied:
+            return call()
+        error = fault.raised(writes=writes)
+        if not (writes and fault.applied):
             raise error
         told: Future[Any] = get_running_loop().create_future()
-        done = super().write(shape, key, value, timeout_s, context, ttl_ms)
-        done.add_done_callback(lambda _: None if told.done() else told.set_exception(error))
+
+        def done(real: Future[Any]) -> None:
+            real.exception()  # looked at, also where it failed: nobody else hears of it
+            if not told.done():
+                told.set_exception(error)
+
+        call().add_done_callback(done)
         return told
 
     def start_bulk(self, call: BulkCall) -> None:
@@ -114,7 +142,18 @@ class FaultyDispatcher(Dispatcher):
             call.fail(everything, error)
             return
         done: Future[None] = get_running_loop().create_future()
-        unheard = BulkCall(call.shape, call.keys, values=call.values, ttl_ms=call.ttl_ms, deadline_s=call.deadline_s, future=done)
+        unheard = BulkCall(
+            call.shape,
+            call.keys,
+            values=call.values,
+            ttl_ms=call.ttl_ms,
+            deadline_s=call.deadline_s,
+            future=done,
+            fields=call.fields,
+            amounts=call.amounts,
+            context=call.context,
+            seen=call.seen,
+        )
         super().start_bulk(unheard)
         done.add_done_callback(lambda _: call.fail(everything, error))
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from threading import Lock
 
-from kvclient.errors import BadRequest, KvError, TooLarge, UnknownNamespace
+from kvclient.errors import BadRequest, BehindSession, KvError, TooLarge, UnknownNamespace
 from kvclient.testing.clock import FakeClock
-from kvclient.testing.contexts import Seen, decode_seen
+from kvclient.testing.contexts import ACTOR, Seen, decode_seen
+from kvclient.testing.registers import LINEARIZABLE, Registers, check_dial
 from kvclient.testing.typed import TYPED, FakeCell, Id, TypedRecord, change, check_operation
 from kvproto.columns import (
     REQUEST_ID_BYTES,
@@ -40,11 +41,11 @@ SIBLINGS_MAX = 100
 RETRY_WINDOW_MS = 10_000
 RETRY_IDS_MAX = 10_000
 POLICIES = ("siblings", "lww", "merge", *TYPED)
+MODES = {LINEARIZABLE: "pc-ec", "pc-ec": "pc-ec", "pc-el": "pc-el"}
+"""What stands for a linearizable namespace, and its preset."""
 
 Namespaces = Iterable[str | NamespaceInfo] | Mapping[str, str]
-"""Names, names with their policies, or whole descriptions."""
-
-_ACTOR = b"fake-store\x00\x00"
+"""Names, names with their policies, presets or modes, or whole descriptions."""
 
 
 @dataclass(slots=True)
@@ -77,7 +78,8 @@ class _Written:
 
 class FakeStore:
     """What the nodes n1, n2, … hold. `namespaces` are the names beside `default`, each with its policy where there is one
-    (`{"hits": "counter"}`), or whole descriptions of them. `merges`: the functions of those with policy merge."""
+    (`{"hits": "counter"}`), with `pc-ec`, `pc-el` or `linearizable` where it has consensus (`{"orders": "pc-ec"}`), or whole
+    descriptions of them. `merges`: the functions of those with policy merge."""
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class FakeStore:
         self._typed: dict[tuple[str, bytes], TypedRecord] = {}
         self._records: dict[tuple[str, bytes], _Record] = {}
         self._done: dict[bytes, _Written] = {}
+        self._registers = Registers()
         self._newest = 0
         self._clients = 0
         self._lock = Lock()
@@ -113,10 +116,12 @@ class FakeStore:
         n = min(3, len(self.nodes))
         number = len(self._spaces) + 1
         info = given
-        if isinstance(info, str):
+        if isinstance(info, str) and policy in MODES:
+            info = NamespaceInfo(number, info, LINEARIZABLE, MODES[policy], n, 3, n // 2 + 1, n // 2 + 1)
+        elif isinstance(info, str):
             info = NamespaceInfo(number, info, "eventual", "pa-ec", n, 3, n // 2 + 1, n // 2 + 1, policy=policy)
         if info.policy not in POLICIES:
-            raise BadRequest(f"{info.policy!r} is no policy: {', '.join(POLICIES)}", subject="policy")
+            raise BadRequest(f"{info.policy!r} is no policy: {', '.join((*POLICIES, *MODES))}", subject="policy")
         self._spaces[info.name] = info
 
     def describe(self, node: str) -> ClusterInfo:
@@ -147,13 +152,19 @@ class FakeStore:
         with self._lock:
             keys = sum(any(one.is_live(now_ms) for one in record.siblings) for record in self._records.values())
             keys += sum(bool(record.live(now_ms)) for record in self._typed.values())
+            keys += sum(register.live(now_ms) is not None for register in self._registers.held.values())
         return NodeStatus(node, f"{node}:7400", "", "alive", ring_epoch=1, keys=keys, version="fake")
 
     def execute(self, index: int, group: OperationGroup, node: str) -> list[GroupReply]:
         """The replies to one group, the `index`-th of its batch, sent to `node`: one for what is done, one for each refusal."""
         try:
-            receipt = self._receipt(group.namespace, group.kind, group.level, group.r or group.w, node)
-            check_operation(self._spaces[group.namespace], group)
+            receipt = self._receipt(group, node)
+            info = self._spaces[group.namespace]
+            if info.mode == LINEARIZABLE:
+                with self._lock:
+                    expiries_ms = [self._expiry(group, at) for at in range(len(group.keys))]
+                    return self._registers.execute(info, index, group, receipt, self.clock.now_ms(), expiries_ms)
+            check_operation(info, group)
         except KvError as error:
             return [GroupReply(index, error=error)]
         refused: list[GroupReply] = []
@@ -172,6 +183,7 @@ class FakeStore:
                         cells.append(found)
                         contexts.append(context)
                     elif group.kind is Kind.GET:
+                        self._check_seen(group, at)
                         live, context = self._read(group.namespace, group.keys[at])
                         entries.append(live)
                         contexts.append(context)
@@ -197,11 +209,16 @@ class FakeStore:
 
     def scan(self, query: ScanQuery, node: str) -> list[ScanPage]:
         """The pages of a scan as of now."""
+        like = OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r, sloppy=query.sloppy)
         try:
-            receipt = self._receipt(query.namespace, Kind.GET, query.level, query.r, node)
+            receipt = self._receipt(like, node)
         except KvError as error:
             return [ScanPage(error=error)]
-        if self._spaces[query.namespace].policy in TYPED:
+        info = self._spaces[query.namespace]
+        if info.mode == LINEARIZABLE:
+            with self._lock:
+                return self._registers.scan(query, self._keys(query), receipt, self.clock.now_ms(), page_keys=PAGE_KEYS)
+        if info.policy in TYPED:
             return self._scan_typed(query, receipt)
         found = []
         with self._lock:
@@ -231,17 +248,20 @@ class FakeStore:
         return pages
 
     def _keys(self, query: ScanQuery) -> list[bytes]:
-        keys = sorted(key for namespace, key in (*self._records, *self._typed) if namespace == query.namespace)
+        places = (*self._records, *self._typed, *self._registers.held)
+        keys = sorted(key for namespace, key in places if namespace == query.namespace)
         keys = keys[bisect_left(keys, max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")) :]
         return [key for key in keys if key.startswith(query.prefix) and (not query.end or key < query.end)]
 
-    def _receipt(self, namespace: str, kind: Kind, level: Level, quorum: int, node: str) -> Receipt:
+    def _receipt(self, group: OperationGroup, node: str) -> Receipt:
+        namespace, kind, level, quorum = group.namespace, group.kind, group.level, group.r or group.w
         info = self._spaces.get(namespace)
         if info is None:
             raise UnknownNamespace(
                 f"no namespace {namespace!r}; there are {', '.join(sorted(self._spaces))} (FakeStore(namespaces=…) adds more)",
                 subject=namespace,
             )
+        check_dial(info, group)
         name = "r" if kind is Kind.GET else "w"
         if level is Level.EXPLICIT and not 1 <= quorum <= info.n:
             said = f"{name}={quorum} is not between 1 and n={info.n} of namespace {namespace!r}"
@@ -260,6 +280,8 @@ class FakeStore:
             ring_epoch=1,
             coordinator=node,
             server_time_ms=self.clock.now_ms(),
+            durable=info.mode == LINEARIZABLE,
+            explanation=(f"{node} answered from memory",) if group.explain else (),
         )
 
     def _read(self, namespace: str, key: bytes) -> tuple[list[_Sibling], bytes]:
@@ -273,6 +295,14 @@ class FakeStore:
             value = reduce(merge, [one.value or b"" for one in live])
             live = [_Sibling(live[0].dot, value, min((one.expires_ms for one in live if one.expires_ms), default=0))]
         return live, Seen(record.upto).encode()
+
+    def _check_seen(self, group: OperationGroup, at: int) -> None:
+        """A session that has seen more than was ever written here is ahead of everybody."""
+        seen = group.seen[at] if group.seen else b""
+        try:
+            decode_seen(seen, self._newest)
+        except BadRequest:
+            raise BehindSession("no replica has what the session has seen of the key", subject=group.namespace) from None
 
     def _read_typed(self, namespace: str, key: bytes) -> tuple[list[tuple[Id, FakeCell]], bytes]:
         record = self._typed.get((namespace, key))
@@ -358,4 +388,4 @@ def _fill_typed(reply: GroupReply | ScanPage, entries: Sequence[list[tuple[Id, F
 
 
 def _version(dot: int) -> bytes:
-    return _ACTOR + dot.to_bytes(8, "big")
+    return ACTOR + dot.to_bytes(8, "big")

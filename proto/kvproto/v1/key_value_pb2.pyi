@@ -27,6 +27,17 @@ class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEVEL_QUORUM: _ClassVar[Level]
     LEVEL_ALL: _ClassVar[Level]
     LEVEL_EXPLICIT: _ClassVar[Level]
+    LEVEL_LINEARIZABLE: _ClassVar[Level]
+    LEVEL_TIMELINE: _ClassVar[Level]
+    LEVEL_BOUNDED: _ClassVar[Level]
+    LEVEL_ATOMIC: _ClassVar[Level]
+    LEVEL_ZONE_QUORUM: _ClassVar[Level]
+
+class Sloppy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SLOPPY_UNSPECIFIED: _ClassVar[Sloppy]
+    SLOPPY_YES: _ClassVar[Sloppy]
+    SLOPPY_NO: _ClassVar[Sloppy]
 
 class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -53,6 +64,8 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CLUSTER_REFUSED: _ClassVar[ErrorCode]
     NOT_ALLOWED: _ClassVar[ErrorCode]
     QUOTA_EXCEEDED: _ClassVar[ErrorCode]
+    CONDITION_FAILED: _ClassVar[ErrorCode]
+    BEHIND_SESSION: _ClassVar[ErrorCode]
 KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
@@ -68,6 +81,14 @@ LEVEL_ONE: Level
 LEVEL_QUORUM: Level
 LEVEL_ALL: Level
 LEVEL_EXPLICIT: Level
+LEVEL_LINEARIZABLE: Level
+LEVEL_TIMELINE: Level
+LEVEL_BOUNDED: Level
+LEVEL_ATOMIC: Level
+LEVEL_ZONE_QUORUM: Level
+SLOPPY_UNSPECIFIED: Sloppy
+SLOPPY_YES: Sloppy
+SLOPPY_NO: Sloppy
 ERROR_CODE_UNSPECIFIED: ErrorCode
 BAD_REQUEST: ErrorCode
 TOO_LARGE: ErrorCode
@@ -91,9 +112,11 @@ SHUTTING_DOWN: ErrorCode
 CLUSTER_REFUSED: ErrorCode
 NOT_ALLOWED: ErrorCode
 QUOTA_EXCEEDED: ErrorCode
+CONDITION_FAILED: ErrorCode
+BEHIND_SESSION: ErrorCode
 
 class BatchRequest(_message.Message):
-    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms")
+    __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms", "receiver_ms")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +125,7 @@ class BatchRequest(_message.Message):
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     SENT_MS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_MS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     protocol: int
     cluster_id: str
@@ -110,10 +134,11 @@ class BatchRequest(_message.Message):
     groups: _containers.RepeatedCompositeFieldContainer[OperationGroup]
     trace_id: bytes
     sent_ms: int
-    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ..., sent_ms: _Optional[int] = ...) -> None: ...
+    receiver_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., protocol: _Optional[int] = ..., cluster_id: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., hops: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[OperationGroup, _Mapping]]] = ..., trace_id: _Optional[bytes] = ..., sent_ms: _Optional[int] = ..., receiver_ms: _Optional[int] = ...) -> None: ...
 
 class OperationGroup(_message.Message):
-    __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt", "fields", "amounts")
+    __slots__ = ("kind", "namespace", "keys", "values", "contexts", "request_ids", "ttls_ms", "timeouts_ms", "level", "r", "w", "explain", "attempt", "fields", "amounts", "conditions", "seen", "bound_ms", "sloppy")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +154,10 @@ class OperationGroup(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     AMOUNTS_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    BOUND_MS_FIELD_NUMBER: _ClassVar[int]
+    SLOPPY_FIELD_NUMBER: _ClassVar[int]
     kind: Kind
     namespace: str
     keys: _containers.RepeatedScalarFieldContainer[bytes]
@@ -144,19 +173,25 @@ class OperationGroup(_message.Message):
     attempt: int
     fields: _containers.RepeatedScalarFieldContainer[bytes]
     amounts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ..., fields: _Optional[_Iterable[bytes]] = ..., amounts: _Optional[_Iterable[int]] = ...) -> None: ...
+    conditions: _containers.RepeatedScalarFieldContainer[bytes]
+    seen: _containers.RepeatedScalarFieldContainer[bytes]
+    bound_ms: int
+    sloppy: Sloppy
+    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ..., fields: _Optional[_Iterable[bytes]] = ..., amounts: _Optional[_Iterable[int]] = ..., conditions: _Optional[_Iterable[bytes]] = ..., seen: _Optional[_Iterable[bytes]] = ..., bound_ms: _Optional[int] = ..., sloppy: _Optional[_Union[Sloppy, str]] = ...) -> None: ...
 
 class BatchReply(_message.Message):
-    __slots__ = ("batch_id", "replies", "last", "ring_epoch")
+    __slots__ = ("batch_id", "replies", "last", "ring_epoch", "now_ms")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     replies: _containers.RepeatedCompositeFieldContainer[GroupReply]
     last: bool
     ring_epoch: int
-    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ...) -> None: ...
+    now_ms: int
+    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ..., now_ms: _Optional[int] = ...) -> None: ...
 
 class GroupReply(_message.Message):
     __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")
@@ -245,7 +280,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ..., retryable: bool = ..., may_have_applied: bool = ..., needed: _Optional[int] = ..., received: _Optional[int] = ..., contacted: _Optional[int] = ..., retry_after_ms: _Optional[int] = ..., limit: _Optional[int] = ..., actual: _Optional[int] = ..., subject: _Optional[str] = ..., trace_id: _Optional[bytes] = ...) -> None: ...
 
 class ScanRequest(_message.Message):
-    __slots__ = ("namespace", "prefix", "start", "end", "after", "limit", "level", "r", "timeout_ms", "cluster_id", "protocol", "ring_epoch", "keys_only", "trace_id")
+    __slots__ = ("namespace", "prefix", "start", "end", "after", "limit", "level", "r", "timeout_ms", "cluster_id", "protocol", "ring_epoch", "keys_only", "trace_id", "bound_ms", "sloppy")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +295,8 @@ class ScanRequest(_message.Message):
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     KEYS_ONLY_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    BOUND_MS_FIELD_NUMBER: _ClassVar[int]
+    SLOPPY_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     prefix: bytes
     start: bytes
@@ -274,7 +311,9 @@ class ScanRequest(_message.Message):
     ring_epoch: int
     keys_only: bool
     trace_id: bytes
-    def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[bytes] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., after: _Optional[bytes] = ..., limit: _Optional[int] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., keys_only: bool = ..., trace_id: _Optional[bytes] = ...) -> None: ...
+    bound_ms: int
+    sloppy: Sloppy
+    def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[bytes] = ..., start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., after: _Optional[bytes] = ..., limit: _Optional[int] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., keys_only: bool = ..., trace_id: _Optional[bytes] = ..., bound_ms: _Optional[int] = ..., sloppy: _Optional[_Union[Sloppy, str]] = ...) -> None: ...
 
 class ScanReply(_message.Message):
     __slots__ = ("keys", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")

@@ -1,0 +1,249 @@
+"""`kv chaos list`, `run` and `pacelc`: faults on real clusters, every promise checked, one verdict a setting.
+
+Results go to stdout, progress to stderr. Ends with 8 when a promise was broken, and with 9 when a fault was not seen to take or too
+little happened to judge by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
+from kvclient.cli.options import Options, Output
+from kvclient.cli.output import Printer, console, note
+from kvclient.cli.suggestions import require_known
+from kvproto.errors import BadRequest
+
+if TYPE_CHECKING:
+    from kvchaos.scenarios.columns import Column
+    from kvchaos.scenarios.scenario import Scenario
+    from kvchaos.scenarios.stage import Result
+
+MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
+
+
+@click.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
+@click.pass_context
+def list_command(context: click.Context) -> int:
+    """List the scenarios with what each setting promises while the fault lasts: on the side of n1, and on the other."""
+    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.columns import COLUMNS
+    from kvchaos.scenarios.scenario import FAR, NEAR
+
+    with Printer(Options.of(context).output) as printer:
+        for scenario in SCENARIOS.values():
+            cells = {column.name: [str(scenario.cell(column.name, side)) for side in (NEAR, FAR)] for column in COLUMNS}
+            if printer.output is Output.JSON:
+                printer.json({"id": scenario.id, "title": scenario.title, "promised": cells})
+                continue
+            told = "   ".join(f"{name} {near if near == far else f'{near} | {far}'}" for name, (near, far) in cells.items())
+            printer.line(f"{scenario.id:<4} {scenario.title}")
+            printer.line(f"     {told}")
+    return ExitCode.DONE
+
+
+@click.command(
+    "run",
+    cls=Examples,
+    short_help="Run scenarios and print a verdict for each setting.",
+    examples="""
+kv chaos run F1
+kv chaos run F1 F8 --preset pa-ec
+kv chaos run --all --seed 7 --out results
+""",
+)
+@click.argument("ids", nargs=-1, metavar="[SCENARIO]…")
+@click.option("--all", "everything", is_flag=True, help="Every scenario there is.")
+@click.option("--preset", "presets", multiple=True, metavar="P", help="Only this column: a preset, or strict. May be repeated.")
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where histories and results.json go.")
+@click.option("--bug", metavar="NAME", help="Nodes with a planted bug, which must be found: kv sim bugs.")
+@click.pass_context
+def run_command(
+    context: click.Context,
+    ids: Sequence[str],
+    everything: bool,
+    presets: Sequence[str],
+    seed: int | None,
+    out: Path | None,
+    bug: str | None,
+) -> int:
+    """Run the scenarios of these ids, one after the other, each on a cluster of its own.
+
+    Clients on both sides write and read through all settings while the fault is made, lasts and is healed; then replicas have to
+    agree, every key is read once more, and the histories are checked. Ctrl-C ends the cluster as well.
+    """
+    from kvchaos.scenarios.results import summary, write_results
+
+    scenarios, columns = _chosen(ids, everything), _columns(presets)
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    command = _planted(bug)
+    note(f"seed {seed}")
+    results = []
+    with Printer(Options.of(context).output) as printer:
+        for scenario in scenarios:
+            with _progress(f"{scenario.id} {scenario.title}") as say:
+                result = _run(scenario, columns, seed, say, command)
+            results.append(result)
+            if printer.output is Output.JSON:
+                printer.json(summary(result))
+            else:
+                _print(printer, scenario, result)
+            printer.flush()
+        if out is not None:
+            write_results(out, results)
+    return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
+
+
+@click.command(
+    "split",
+    cls=Examples,
+    short_help="One split on one screen: what each preset does on each side.",
+    examples="kv chaos split",
+)
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.pass_context
+def split_command(context: click.Context, seed: int | None) -> int:
+    """Cut one running cluster in two, and show what each preset does on each side: before, during and after.
+
+    Every preset is a namespace of the same three nodes; the cut is made by Toxiproxy, and seen before anything is claimed.
+    """
+    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.columns import COLUMNS
+    from kvchaos.scenarios.results import summary
+    from kvchaos.scenarios.split_screen import lines
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    note(f"seed {seed}")
+    with _progress("split") as say:
+        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, None)
+    with Printer(Options.of(context).output) as printer:
+        if printer.output is Output.JSON:
+            printer.json(summary(result))
+        else:
+            for line in lines(result) if not result.failure else (result.failure,):
+                printer.line(line)
+    return _code(result)
+
+
+@click.command(
+    "pacelc",
+    cls=Examples,
+    short_help="Measure the PACELC table: every setting in a partition, and else.",
+    examples="kv chaos pacelc --out results",
+)
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json and the histories go."
+)
+@click.pass_context
+def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
+    """Measure what each setting does in a partition (P: available or consistent), and else (E: latency or consistency).
+
+    Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
+    """
+    from kvchaos.scenarios.pacelc import lines, measure, write
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="kv-pacelc-") as folder, _progress("pacelc") as say:
+        found = asyncio.run(measure(seed=seed, root=Path(folder), say=say))
+    with Printer(Options.of(context).output) as printer:
+        if found.split.failure:
+            note(f"kv: {found.split.failure}")
+        elif printer.output is Output.JSON:
+            printer.json(found.row())
+        else:
+            for line in lines(found.row()):
+                printer.line(line)
+    if out is not None:
+        write(out, found)
+    return _code(found.split)
+
+
+def _planted(bug: str | None) -> Sequence[str] | None:
+    if bug is None:
+        return None
+    from kvchaos.simulation.bugs import BUGS
+    from kvchaos.simulation.planted_serve import planted_serve_command
+
+    require_known("bug", bug, sorted(BUGS))
+    return planted_serve_command(bug)
+
+
+def _run(
+    scenario: Scenario,
+    columns: Sequence[Column],
+    seed: int,
+    say: Callable[[str, str], None],
+    command: Sequence[str] | None,
+) -> Result:
+    from kvchaos.scenarios.stage import run
+
+    with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{scenario.id}-") as folder:
+        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, command=command))
+
+
+def _chosen(ids: Sequence[str], everything: bool) -> list[Scenario]:
+    from kvchaos.scenarios.catalogue import SCENARIOS
+
+    if everything == bool(ids):
+        raise BadRequest("give the ids of scenarios, or --all: kv chaos list shows them")
+    for each in ids:
+        require_known("scenario", each, SCENARIOS)
+    return list(SCENARIOS.values()) if everything else [SCENARIOS[each] for each in ids]
+
+
+def _columns(presets: Sequence[str]) -> list[Column]:
+    from kvchaos.scenarios.columns import COLUMNS
+
+    known = {column.name: column for column in COLUMNS}
+    for each in presets:
+        require_known("column", each, known)
+    return [known[each] for each in presets] or list(COLUMNS)
+
+
+def _code(result: Result) -> ExitCode:
+    words = {told.verdict.word for told in result.columns}
+    if "broken" in words or result.failure_breaks:
+        return ExitCode.PROMISE_BROKEN
+    return ExitCode.INCONCLUSIVE if result.failure or "inconclusive" in words else ExitCode.DONE
+
+
+def _print(printer: Printer, scenario: Scenario, result: Result) -> None:
+    if result.failure:
+        printer.line(f"{scenario.id:<4} {_word(printer, 'broken' if result.failure_breaks else 'inconclusive')}  {result.failure}")
+        return
+    words = "   ".join(f"{told.column} {_word(printer, told.verdict.word)}" for told in result.columns)
+    agreed = "replicas did not agree" if result.converged_s is None else f"agreed after {result.converged_s:.1f} s"
+    printer.line(f"{scenario.id:<4} {words}   {agreed}   {scenario.title}")
+    for told in result.columns:
+        for sentence in (*told.verdict.broken, *told.verdict.lacking):
+            printer.line(f"     {told.column}: {sentence}")
+    if any(told.verdict.word != "ok" for told in result.columns):
+        printer.line(f"     again: kv chaos run {scenario.id} --seed {result.seed}")
+
+
+def _word(printer: Printer, word: str) -> str:
+    text, colour = MARKS[word]
+    return click.style(text, fg=colour) if printer.terminal else text
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[str, str], None]]:
+    """What is going on, on one line that goes when it is over; where there is no terminal, a line a phase."""
+    to = console(stderr=True)
+    if not to.is_terminal:
+        yield lambda phase, text: note(f"{title.partition(' ')[0]} {phase}{': ' if text else ''}{text}")
+        return
+    with to.status(title) as status:
+        yield lambda phase, text: status.update(f"{title} · {phase}{': ' if text else ''}{text}")

@@ -1,0 +1,109 @@
+"""What a history says in numbers: operations of each side and kind, their latencies, and the share of stale reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kvchaos.causality import covers, vector_of
+from kvchaos.history import Call
+
+READS, WRITTEN = "reads", "writes"
+
+
+@dataclass(slots=True)
+class Figures:
+    """One kind of operation of one side in one phase. Latencies in milliseconds, in order; `degraded` of those that are ok."""
+
+    ok: int = 0
+    refused: int = 0
+    unknown: int = 0
+    degraded: int = 0
+    ok_ms: list[float] = field(default_factory=list)
+    refused_ms: list[float] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """All that were begun in the phase."""
+        return self.ok + self.refused + self.unknown
+
+    @property
+    def ok_share(self) -> float:
+        """Of all; 0 of none."""
+        return self.ok / self.count if self.count else 0.0
+
+    def add(self, call: Call) -> None:
+        """One more."""
+        if call.is_ok or call.fact("mismatch"):  # a condition that does not hold was answered
+            self.ok += 1
+            self.degraded += bool(call.fact("degraded"))
+            self.ok_ms.append(_ms(call))
+            return
+        if call.is_refused:
+            self.refused += 1
+            self.refused_ms.append(_ms(call))
+        else:
+            self.unknown += 1
+        said = str(call.fact("error", "no answer")).partition(":")[0]
+        self.errors[said] = self.errors.get(said, 0) + 1
+
+    def row(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "ok": self.ok,
+            "refused": self.refused,
+            "unknown": self.unknown,
+            "degraded": self.degraded,
+            "p50_ms": percentile(self.ok_ms, 0.5),
+            "p99_ms": percentile(self.ok_ms, 0.99),
+            "refuse_ms_p99": percentile(self.refused_ms, 0.99),
+            "errors": dict(sorted(self.errors.items())),
+        }
+
+
+def figures_of(calls: Iterable[Call], site_of: Mapping[int, str], sites: Sequence[str]) -> dict[str, dict[str, Figures]]:
+    """By side, of reads and of writes. `site_of`: where a process stands, by its number modulo the number of processes."""
+    found = {site: {READS: Figures(), WRITTEN: Figures()} for site in sites}
+    for call in calls:
+        process = call.invoke.process
+        assert isinstance(process, int)
+        kind = READS if call.f == "read" else WRITTEN
+        found[site_of[process % len(site_of)]][kind].add(call)
+    return found
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest value that so many are not above; None of none."""
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else None
+
+
+def stale_share(calls: Sequence[Call], judged: Iterable[Call]) -> float | None:
+    """Of the reads of `judged` that were answered, how many had not heard of some write acknowledged before they began: by contexts
+    where there are some, else by the order of commits. None if there is no such read with anything to miss."""
+    acknowledged: dict[str, list[Call]] = {}
+    for call in calls:
+        if call.is_ok and call.f != "read":
+            acknowledged.setdefault(call.key, []).append(call)
+    stale = reads = 0
+    for read in judged:
+        before = [write for write in acknowledged.get(read.key, ()) if write.ended_ns < read.began_ns]
+        if before and read.f == "read" and read.is_ok and (missed := _missed(read, before)) is not None:
+            reads += 1
+            stale += missed
+    return stale / reads if reads else None
+
+
+def _missed(read: Call, before: Sequence[Call]) -> bool | None:
+    """Whether a read has not heard of one of the writes; None where it does not say what it has heard of: it found no value."""
+    context, order = read.fact("context"), read.fact("order")
+    if context is not None:
+        vector = vector_of(str(context))
+        return any(not covers(vector, str(write.fact("version", ""))) for write in before)
+    return None if order is None else any(write.fact("order", 0) > order for write in before)
+
+
+def _ms(call: Call) -> float:
+    assert call.end is not None
+    return (call.end.time_ns - call.invoke.time_ns) / 1e6

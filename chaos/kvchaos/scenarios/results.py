@@ -1,0 +1,43 @@
+"""Results as JSON, and histories as files, so that outside checkers can judge the same run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kvchaos.scenarios.stage import ColumnResult, Result
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """One run as JSON."""
+    return {
+        "scenario": result.scenario,
+        "seed": result.seed,
+        "failure": result.failure,
+        "converged_s": None if result.converged_s is None else round(result.converged_s, 3),
+        "columns": {told.column: _column(told) for told in result.columns},
+        "replay": f"kv chaos run {result.scenario} --seed {result.seed}",
+    }
+
+
+def _column(told: ColumnResult) -> dict[str, Any]:
+    return {
+        "verdict": told.verdict.word.value,
+        "broken": told.verdict.broken,
+        "lacking": told.verdict.lacking,
+        "stale_share": None if told.stale is None else round(told.stale, 4),
+        "during": {side: {kind: figures.row() for kind, figures in kinds.items()} for side, kinds in told.during.items()},
+    }
+
+
+def write_results(folder: Path, results: Iterable[Result]) -> None:
+    """`results.json`, and a history a column: `F1-pa-ec.jsonl`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for result in results:
+        rows.append(summary(result))
+        for told in result.columns:
+            told.history.write(folder / f"{result.scenario}-{told.column}.jsonl")
+    (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

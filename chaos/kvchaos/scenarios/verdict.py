@@ -1,0 +1,60 @@
+"""Whether a scenario's promises held, column by column: from the checkers of its history and from what was answered where. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from kvchaos.scenarios.cells import SERVED_SHARE_MIN, UNKNOWN_SHARE_MAX, Expect
+from kvchaos.scenarios.figures import READS, WRITTEN, Figures
+from kvchaos.scenarios.scenario import Scenario
+
+Sides = Mapping[str, Mapping[str, Figures]]
+"""By side, of reads and writes."""
+
+
+class Word(StrEnum):
+    """What came of a column."""
+
+    OK = "ok"
+    BROKEN = "broken"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`broken`: promises that did not hold, in words; `lacking`: why nothing can be said."""
+
+    column: str
+    broken: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+
+    @property
+    def word(self) -> Word:
+        """Broken promises first: they are true whatever else is lacking."""
+        return Word.BROKEN if self.broken else Word.INCONCLUSIVE if self.lacking else Word.OK
+
+
+def judge_sides(scenario: Scenario, column: str, during: Sides, verdict: Verdict) -> None:
+    """Holds what happened while the fault lasted against the column's cells."""
+    for side, kinds in during.items():
+        cell = scenario.cell(column, side)
+        for kind, expected in ((READS, cell.reads), (WRITTEN, cell.writes)):
+            _judge(f"{kind} {side}", expected, kinds[kind], scenario.during_min, verdict)
+
+
+def _judge(what: str, expected: Expect, found: Figures, least: int, verdict: Verdict) -> None:
+    if found.count < least:
+        verdict.lacking.append(f"{what}: {found.count} operations, {least} are needed")
+        return
+    told = f"{found.ok} answered ({found.degraded} degraded), {found.refused} refused, {found.unknown} unknown {found.errors or ''}"
+    if expected in (Expect.SERVE, Expect.DEGRADED) and found.ok_share < SERVED_SHARE_MIN:
+        verdict.broken.append(f"{what} were promised to be served: {told}")
+    if expected is Expect.SERVE and found.degraded > (1 - SERVED_SHARE_MIN) * found.count:
+        verdict.broken.append(f"{what} were promised to be whole: {told}")
+    if expected is Expect.REFUSE:
+        if found.ok:
+            verdict.broken.append(f"{what} were promised to be refused: {told}")
+        elif found.unknown > UNKNOWN_SHARE_MAX * found.count:
+            verdict.broken.append(f"{what} were promised to be refused for certain: {told}")

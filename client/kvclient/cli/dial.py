@@ -1,0 +1,127 @@
+"""`kv dial`: what a setting promises, survives and costs, before anybody depends on it."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+import click
+
+from kvclient.cli import connection
+from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
+from kvclient.cli.options import Options, Output
+from kvclient.cli.output import Printer
+from kvclient.dial import PRESETS, Advice, Legs, Level, Setting, advise
+from kvclient.dial.words import lines, row
+from kvproto.errors import BadRequest, UnknownNamespace
+
+if TYPE_CHECKING:
+    from kvclient.cli.connection import Client
+
+READS = tuple(level.value for level in (Level.ATOMIC, Level.LINEARIZABLE, Level.TIMELINE, Level.BOUNDED))
+
+
+@click.command(
+    cls=Examples,
+    short_help="What a consistency setting promises, survives and costs.",
+    examples="""
+kv dial --preset pa-ec
+kv dial --preset pa-el --r 2 --w 2   exact numbers of a call
+kv dial --preset pa-el --round-trip-ms 20
+kv dial -n orders --measured   a namespace of the running cluster
+""",
+)
+@click.option("--preset", type=click.Choice(tuple(PRESETS)), help="Of the namespace. Without: that of -n/--namespace, asked for.")
+@click.option("--n", "n", type=int, metavar="N", help="Replicas of a key (3).")
+@click.option("--r", "r", type=int, metavar="N", help="Replicas that a read waits for, exactly.")
+@click.option("--w", "w", type=int, metavar="N", help="Replicas that a write waits for, exactly.")
+@click.option("--read", type=click.Choice(READS), help="The level of reads.")
+@click.option("--sloppy/--no-sloppy", default=None, help="Whether stand-ins, or fewer, may do.")
+@click.option("--zones", type=click.IntRange(min=0), default=0, metavar="N", help="How many zones the nodes lie in.")
+@click.option(
+    "--round-trip-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="Between nodes: tells how old reads get."
+)
+@click.option("--measured", is_flag=True, help="Take the round trip that the nodes of the cluster measure.")
+@click.pass_context
+def dial(
+    ctx: click.Context,
+    preset: str | None,
+    n: int | None,
+    r: int | None,
+    w: int | None,
+    read: str | None,
+    sloppy: bool | None,
+    zones: int,
+    round_trip_ms: float | None,
+    measured: bool,
+) -> int:
+    """Tell in plain words what reads and writes promise, what they go through, and what they cost.
+
+    It needs no cluster, unless --preset is left out or --measured is given. What a call may change of its namespace's preset are
+    the numbers of replicas and the level; the mode, and with it eventual or linearizable, is the namespace's for good.
+    """
+    options = Options.of(ctx)
+    if measured and round_trip_ms is not None:
+        raise BadRequest("--round-trip-ms and --measured both say how far the nodes are from each other: give one of them")
+    level = None if read is None else Level(read)
+    if preset is not None and not measured:
+        _print(options, _advice(preset, n or 3, r, w, level, sloppy, zones, round_trip_ms))
+        return ExitCode.DONE
+
+    async def work(client: Client) -> int:
+        from_cluster = (await _asked(client, options.namespace)) if preset is None else (preset, n or 3, r, w)
+        chosen, replicas, its_r, its_w = from_cluster
+        distance_ms = await _round_trip_ms(client) if measured else round_trip_ms
+        _print(options, _advice(chosen, n or replicas, r or its_r, w or its_w, level, sloppy, zones, distance_ms))
+        return ExitCode.DONE
+
+    return connection.run(options, work)
+
+
+def _advice(
+    preset: str,
+    n: int,
+    r: int | None,
+    w: int | None,
+    read: Level | None,
+    sloppy: bool | None,
+    zones: int,
+    round_trip_ms: float | None,
+) -> Advice:
+    setting = Setting.of(preset, n=n, r=r, w=w, read=read, sloppy=sloppy)
+    return advise(setting, zones=zones, legs=None if round_trip_ms is None else Legs.of_round_trip(round_trip_ms))
+
+
+async def _asked(client: Client, namespace: str) -> tuple[str, int, int | None, int | None]:
+    """Preset, n, and the r and w that the namespace's own settings ask for. Raises `UnknownNamespace`."""
+    found = {each.name: each for each in (await client.admin.describe()).namespaces}
+    if namespace not in found:
+        names = ", ".join(sorted(found)) or "none at all"
+        raise UnknownNamespace(f"no namespace {namespace!r}: there are {names}", subject=namespace)
+    info = found[namespace]
+    usual = Setting.of_preset(info.preset, n=info.n)
+    return (
+        info.preset,
+        info.n,
+        None if info.r == usual.r or usual.mode == "linearizable" else info.r,
+        None if info.w == usual.w or usual.mode == "linearizable" else info.w,
+    )
+
+
+async def _round_trip_ms(client: Client) -> float:
+    """The median of what nodes measure between each other. Raises `BadRequest` where nobody has measured anything yet."""
+    rows = await client.admin.status()
+    measured = [opinion.latency_ms for node in rows for opinion in node.opinions if opinion.latency_ms]
+    if not measured:
+        raise BadRequest("the nodes have not measured how far they are from each other yet: give --round-trip-ms")
+    return median(measured)
+
+
+def _print(options: Options, advice: Advice) -> None:
+    with Printer(options.output) as printer:
+        if options.output is Output.HUMAN:
+            for line in lines(advice):
+                printer.line(line)
+        else:
+            printer.json(row(advice))

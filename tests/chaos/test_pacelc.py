@@ -1,0 +1,41 @@
+"""The PACELC table, measured through real Toxiproxy: each setting stands in its quadrant, by ratios that distance makes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvchaos.scenarios.pacelc import measure
+
+pytestmark = pytest.mark.timeout(240, func_only=True)
+
+NEAR_RTT = 0.5
+"""Less than half a round trip: nobody else was waited for."""
+ONE_RTT = (1.0, 1.6)
+
+
+def served(outcomes: dict[str, int]) -> float:
+    return outcomes["ok"] / sum(outcomes.values())
+
+
+async def test_every_setting_stands_in_its_quadrant(toxiproxy_server: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        found = await measure(seed=20261126, root=tmp_path)
+    row = found.row()
+    assert found.split.failure == "" and set(row["verdicts"].values()) == {"ok"}, row
+    presets: dict[str, dict[str, Any]] = row["presets"]
+    for name, told in presets.items():
+        assert told["lost"] == 0 and served(told["majority"]) >= 0.99, (name, told)
+    for name in ("pa-el", "pa-ec"):
+        assert served(presets[name]["minority"]) >= 0.99, "available"
+        assert presets[name]["stale_share"] > 0, "what is available on both sides cannot be current on both"
+    assert served(presets["strict"]["minority"]) == 0.0 and presets["strict"]["stale_share"] == 0.0, "consistent"
+    for kind in ("read", "write"):
+        assert presets["pa-el"]["p50_rtt"][kind] < NEAR_RTT, "latency"
+        for name in ("pa-ec", "strict"):
+            assert ONE_RTT[0] <= presets[name]["p50_rtt"][kind] <= ONE_RTT[1], "consistency, for a round trip"

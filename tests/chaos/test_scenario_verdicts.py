@@ -1,0 +1,137 @@
+"""Verdicts of scenarios can be negative: each promise of a cell is broken by the operations that break it, and by no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvchaos.history import Call, Event, Recorder, calls_of
+from kvchaos.scenarios.catalogue import SCENARIOS
+from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, SERVE, Cell
+from kvchaos.scenarios.columns import COLUMNS
+from kvchaos.scenarios.figures import Figures, figures_of, percentile, stale_share
+from kvchaos.scenarios.results import summary, write_results
+from kvchaos.scenarios.scenario import FAR, NEAR, Scenario, nothing
+from kvchaos.scenarios.stage import ColumnResult, Result, merged
+from kvchaos.scenarios.verdict import Verdict, Word, judge_sides
+
+SITES = {0: NEAR, 1: FAR}
+
+
+def figures(*, ok: int = 0, refused: int = 0, unknown: int = 0, degraded: int = 0) -> Figures:
+    return Figures(ok=ok, refused=refused, unknown=unknown, degraded=degraded)
+
+
+def judged(cell: Cell, reads: Figures, writes: Figures) -> Verdict:
+    scenario = Scenario("X", "a test", nothing, nothing, {"pa-ec": {NEAR: cell}}, during_min=20)
+    verdict = Verdict("pa-ec")
+    judge_sides(scenario, "pa-ec", {NEAR: {"reads": reads, "writes": writes}}, verdict)
+    return verdict
+
+
+GOOD = figures(ok=100)
+
+
+@pytest.mark.parametrize(
+    ("cell", "writes", "word"),
+    [
+        (SERVE, figures(ok=100), Word.OK),
+        (SERVE, figures(ok=97, refused=3), Word.BROKEN),
+        (SERVE, figures(ok=97, unknown=3), Word.BROKEN),
+        (SERVE, figures(ok=100, degraded=5), Word.BROKEN),
+        (SERVE, figures(ok=19), Word.INCONCLUSIVE),
+        (DEGRADED, figures(ok=100, degraded=100), Word.OK),
+        (DEGRADED, figures(ok=90, refused=10), Word.BROKEN),
+        (MAY, figures(refused=30), Word.OK),
+    ],
+)
+def test_what_is_promised_to_be_served_is_served(cell: Cell, writes: Figures, word: Word) -> None:
+    assert judged(cell, GOOD, writes).word is word
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        (figures(refused=30), Word.OK),
+        (figures(refused=30, ok=1), Word.BROKEN),
+        (figures(refused=18, unknown=12), Word.OK),
+        (figures(refused=10, unknown=20), Word.BROKEN),
+        (figures(refused=3), Word.INCONCLUSIVE),
+    ],
+)
+def test_what_is_promised_to_be_refused_is_refused_for_certain(found: Figures, word: Word) -> None:
+    assert judged(REFUSE, found, figures(refused=30)).word is word
+
+
+def test_a_broken_promise_outweighs_what_is_lacking() -> None:
+    assert judged(SERVE, figures(ok=3), figures(refused=30)).word is Word.BROKEN
+
+
+Row = tuple[int, str, str, str, dict[str, Any]]
+
+
+def history_of(*rows: Row) -> list[Call]:
+    """(process, type, f, write or "", facts), a millisecond apart."""
+    times = iter(range(0, 10**12, 10**6))
+    recorder = Recorder(lambda: next(times))
+    for process, type_, f, write, facts in rows:
+        recorder.note(process, type_, f, key="k", **({"write": write} if write and type_ == "invoke" else {}), **facts)
+    return calls_of(recorder.history.events)
+
+
+ACTOR = "aa" * 12
+COVERS_1 = "010001" + ACTOR + f"{1:016x}"
+"""A context that has seen the actor's first dot."""
+
+
+def test_a_read_is_stale_that_has_not_heard_of_a_write_acknowledged_before() -> None:
+    write: list[Row] = [(0, "invoke", "write", "w1", {}), (0, "ok", "write", "", {"version": ACTOR + f"{1:016x}"})]
+    old: list[Row] = [(1, "invoke", "read", "", {}), (1, "ok", "read", "", {"context": "", "siblings": []})]
+    new: list[Row] = [(1, "invoke", "read", "", {}), (1, "ok", "read", "", {"context": COVERS_1, "siblings": ["w1"]})]
+    for reads, share in (([old], 1.0), ([new], 0.0), ([old, new], 0.5)):
+        calls = history_of(*write, *(row for read in reads for row in read))
+        assert stale_share(calls, calls) == share
+    assert stale_share(history_of(*old), history_of(*old)) is None, "there was nothing to miss"
+
+
+def test_figures_are_by_side_kind_and_outcome_and_know_how_long_it_took() -> None:
+    rows: list[Row] = [
+        (0, "invoke", "read", "", {}),
+        (0, "ok", "read", "", {"degraded": True}),
+        (1, "invoke", "write", "w1", {}),
+        (1, "fail", "write", "", {"error": "QuorumUnreachable: nobody"}),
+        (3, "invoke", "write", "w2", {}),
+        (3, "info", "write", "", {"error": "DeadlineExceeded: late"}),
+    ]
+    calls = history_of(*rows)
+    found = figures_of(calls, SITES, (NEAR, FAR))
+    assert (found[NEAR]["reads"].ok, found[NEAR]["reads"].degraded, found[NEAR]["reads"].ok_ms) == (1, 1, [1.0])
+    assert (found[FAR]["writes"].refused, found[FAR]["writes"].unknown) == (1, 1)
+    assert found[FAR]["writes"].errors == {"QuorumUnreachable": 1, "DeadlineExceeded": 1}
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0 and percentile([], 0.5) is None
+
+
+def test_histories_that_share_a_clock_become_one_in_the_order_of_time() -> None:
+    def event(index: int, time_ns: int, f: str) -> Event:
+        return Event(index, time_ns, 0, "info", f)
+
+    whole = merged({"seed": 1}, [event(0, 5, "b"), event(1, 9, "d")], [event(0, 1, "a"), event(1, 7, "c")])
+    assert [(each.index, each.f) for each in whole.events] == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
+
+
+def test_results_and_histories_are_written(tmp_path: Path) -> None:
+    told = ColumnResult("pa-ec", {NEAR: {"reads": GOOD, "writes": GOOD}}, 0.25, Verdict("pa-ec"), merged({"seed": 7}))
+    result = Result("F1", 7, [told], converged_s=0.5)
+    write_results(tmp_path / "out", [result])
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["F1-pa-ec.jsonl", "results.json"]
+    row = summary(result)
+    assert row["columns"]["pa-ec"]["verdict"] == "ok" and row["replay"] == "kv chaos run F1 --seed 7"
+
+
+def test_every_scenario_promises_something_of_every_column_and_names_columns_that_there_are() -> None:
+    names = {column.name for column in COLUMNS}
+    for scenario in SCENARIOS.values():
+        assert set(scenario.promised) <= names and set(scenario.controls) <= names
+        assert all(set(sides) <= {NEAR, FAR} for sides in scenario.promised.values())
