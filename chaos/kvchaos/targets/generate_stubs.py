@@ -1,7 +1,7 @@
 """Generates the committed stubs of protos/etcd_kv.proto, or with --check ends with 1 if they are stale.
 
 Uses the pinned generator of proto/generate.py. Only messages are generated: whoever calls names the three methods itself, which
-is all that a generated service stub would do. """
+is all that a generated service stub would do."""
 
 from __future__ import annotations
 
