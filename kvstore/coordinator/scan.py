@@ -17,9 +17,11 @@ from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
-from kvstore.coordinator.dial import check_level
+from kvstore.coordinator.dial import LINEARIZABLE, check_level
 from kvstore.coordinator.entries import columns_for
+from kvstore.coordinator.linearizable.scanning import ReadRegisters, read_page
 from kvstore.coordinator.outcomes import receipt
+from kvstore.core.doubts import Doubts
 from kvstore.core.page import Page
 from kvstore.core.policies.registry import join_records
 from kvstore.core.record import verify
@@ -40,7 +42,10 @@ class _Answer:
 class ScanCoordinator:
     """Coordinates scans; any node can, whatever it owns."""
 
-    def __init__(self, *, me: str, replica: Replica, peers: PeerTransport, ring: RingHolder, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self, *, me: str, replica: Replica, peers: PeerTransport, ring: RingHolder, clock: Clock, durable: bool, doubts: Doubts
+    ) -> None:
+        self._doubts = doubts
         self._me = me
         self._replica = replica
         self._peers = peers
@@ -48,8 +53,9 @@ class ScanCoordinator:
         self._clock = clock
         self._durable = durable
 
-    async def run(self, query: ScanQuery) -> AsyncGenerator[ScanPage, None]:
-        """Pages of live keys in order. A failure is a page with an error, and the last one."""
+    async def run(self, query: ScanQuery, read: ReadRegisters) -> AsyncGenerator[ScanPage, None]:
+        """Pages of live keys in order. A failure is a page with an error, and the last one. Of linearizable namespaces the keys are
+        gathered from majorities, and `read` as a client would."""
         left = query.limit
         position = max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")
         end = _end(query)
@@ -58,11 +64,15 @@ class ScanCoordinator:
                 view = self._ring.view
                 space = view.space(query.namespace)
                 check_level(space.info, query.level, query.sloppy, query.bound_ms)
+                is_in_doubt = self._doubts.any and self._doubts.everywhere()
                 keys, records, done, answered = await self._merged_page(view, space, query, position, end)
+                if space.info.mode == LINEARIZABLE:
+                    page, taken = await read_page(query, keys, left, read)
+                else:
+                    page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=is_in_doubt)
             except KvError as error:
                 yield ScanPage(error=error)
                 return
-            page, taken = self._page(view, space, query, keys, records, answered, left)
             if page.keys:
                 yield page
             if done or (query.limit and taken >= left):
@@ -83,7 +93,7 @@ class ScanCoordinator:
                 if horizon is not None and key > horizon:
                     break
                 held = merged.get(key)
-                merged[key] = record if held is None else join_records(space.policy, held, record)
+                merged[key] = record if not held else join_records(space.policy, held, record)
         if horizon is not None:
             merged.setdefault(horizon, b"")
         keys = sorted(merged)
@@ -149,7 +159,8 @@ class ScanCoordinator:
         except KvError as error:
             arrived.put_nowait((node, error))
         else:
-            arrived.put_nowait((node, page if node == self._me else _verified(page)))
+            is_whole = node == self._me or space.info.mode == LINEARIZABLE  # of registers the keys alone
+            arrived.put_nowait((node, page if is_whole else _verified(page)))
 
     def _page(
         self,
@@ -160,6 +171,8 @@ class ScanCoordinator:
         records: list[bytes],
         answered: list[str],
         left: int,
+        *,
+        is_in_doubt: bool,
     ) -> tuple[ScanPage, int]:
         """The live keys among the merged ones, at most `left` if the query has a limit."""
         now_ms = self._clock.now_ms()
@@ -179,7 +192,8 @@ class ScanCoordinator:
                 break
         group = OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r)
         need = needed(space.info, group)
-        degraded = self._is_degraded(view, space, answered, need)
+        is_in_doubt = is_in_doubt and need > 1 and is_sloppy(space.info, query.level)
+        degraded = self._is_degraded(view, space, answered, need) or is_in_doubt
         sub = SubBatch(0, group, space, view.owner_sets[space.info.n][0], None, [], need, view)
         several = any(count != 1 for count in columns.counts)
         page = ScanPage(

@@ -23,7 +23,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Verdict]:
     """No cluster: every column's verdict is the one that a test puts here, else ok."""
     verdicts: dict[str, Verdict] = {}
 
-    async def run(scenario: Scenario, *, seed: int, root: Path, columns: list[Column], say: stage.Say) -> Result:
+    async def run(scenario: Scenario, *, seed: int, root: Path, columns: list[Column], say: stage.Say, command: object) -> Result:
         say("fault", scenario.title)
         found = [
             ColumnResult(each.name, {}, None, verdicts.get(each.name, Verdict(each.name)), merged({"seed": seed}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,7 @@ from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
@@ -140,6 +140,9 @@ class WirePeers:
     def fetch(self, chunk: FetchChunk) -> None:
         self.links[chunk.node].submit(chunk)
 
+    def register(self, chunk: RegisterChunk) -> None:
+        self.links[chunk.node].submit(chunk)
+
     async def page(
         self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float
     ) -> Page:
@@ -190,6 +193,12 @@ class WirePeers:
         reply = await service.Reap(peer_pb2.ReapRequest.FromString(request.SerializeToString()), None)
         await self._travel(node, self.me, may_have_applied=True)
         return decode_reap(peer_pb2.ReapReply.FromString(reply.SerializeToString()))
+
+    async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        await self._travel(self.me, node)
+        request = peer_pb2.OweRequest(node_id=self.me, partitions=sorted(partitions))
+        await self.cluster.members[node].peer_service.Owe(peer_pb2.OweRequest.FromString(request.SerializeToString()), None)
+        await self._travel(node, self.me)
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         return await self.cluster.members[node].local.status()
@@ -322,8 +331,11 @@ class Cluster:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.defects.append(str(context)))
         for node in self.ids:
             self.members[node] = self._build(node)
-        for member in self.members.values():
+        for node, member in self.members.items():
             await member.local.ledger.leased()
+            for other in self.ids:
+                if other != node:
+                    member.local.doubts.told(other, ())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -335,6 +347,7 @@ class Cluster:
         for member in self.members.values():
             if error is None:
                 member.local.store.check()
+                member.local.linearizable.check()
             await member.local.close()
         assert error is not None or not self.defects, self.defects
 
@@ -349,12 +362,15 @@ class Cluster:
             link = self.members[source].peers.links[target]
             if link.is_up:
                 link.down("was cut off")
+                self.members[source].local.owing.unlinked(target)
 
     def heal(self, left: str, right: str) -> None:
         for source, target in ((left, right), (right, left)):
             self.wire(source, target).is_cut = False
             if not self.members[source].peers.reachable(target):
                 self.members[source].peers.connect(target)
+        for source, target in ((left, right), (right, left)):
+            self.members[source].local.owing.linked(target)
 
     def isolate(self, node: str) -> None:
         for other in self.ids:
@@ -447,9 +463,11 @@ class Cluster:
             local.ring,
             doorkeeper,
             answering=local.answering,
+            registers=local.linearizable.desk,
             telemetry=local.telemetry,
             freshness=local.freshness,
             reap_votes=local.reap_votes,
+            on_owing=local.owing.told,
         )
         key_value_service = KeyValueService(
             local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs

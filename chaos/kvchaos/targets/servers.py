@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvchaos.faults.nodes import READY_TIMEOUT_S, Condition, NodePlace, NodeProcesses
-from kvchaos.processes import RestartFailed
+from kvchaos.processes import FaultFailed, RestartFailed
 from kvchaos.targets import tied
 from kvchaos.targets.questions import HTTP_VERSION, Question, ask
 
@@ -47,6 +47,10 @@ class TargetProcesses(NodeProcesses):
             if process.returncode is None:
                 process.kill()
         await asyncio.gather(*(process.wait() for process in self._processes.values()))
+
+    def skew(self, node: str, offset_ms: int) -> None:
+        """Raises `FaultFailed`: other stores' clocks are not ours to set."""
+        raise FaultFailed(f"the clock of {node} cannot be set")
 
     async def _start(self, node: str) -> None:
         place = self._places[node]

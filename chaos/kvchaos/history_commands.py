@@ -1,4 +1,7 @@
-"""`kv chaos export` and `check`: the history of a run, for other tools and judged again. Commands of the group in command.py."""
+"""`kv chaos check` and `kv chaos export`: histories of runs, judged again and exported. What judges is imported when it is needed.
+
+Ends with 8 when a promise was broken, and with 9 when it cannot be told whether one was.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command(
     "export",
     cls=Examples,
-    short_help="A history for other tools' checkers.",
-    examples="kv chaos export history.jsonl --edn",
+    short_help="Print a history in a format of other tools.",
+    examples="kv chaos export results/F1-pa-ec.jsonl --edn",
 )
 @click.argument("file", type=FILE)
 @click.option("--edn", "is_edn", is_flag=True, help="As EDN, for Jepsen's Knossos and Elle (the only format so far).")
@@ -50,8 +53,8 @@ def export(context: click.Context, file: Path, is_edn: bool, key: str | None) ->
     cls=Examples,
     short_help="Judge a history again.",
     examples="""
-kv chaos check history.jsonl
-kv chaos check history.jsonl --promise linearizable
+kv chaos check results/F1-pa-ec.jsonl
+kv chaos check results/F1-strict.jsonl --promise strict
 """,
 )
 @click.argument("file", type=FILE)
@@ -60,7 +63,7 @@ kv chaos check history.jsonl --promise linearizable
 )
 @click.pass_context
 def check(context: click.Context, file: Path, promises: tuple[str, ...]) -> ExitCode:
-    """Judge the history FILE again. Ends with 8 when a promise was broken, and with 9 when that cannot be told."""
+    """Judge the history FILE again."""
     from kvchaos.checkers.judge import judge
     from kvchaos.checkers.linearizability.verdicts import UNDECIDED
 
