@@ -26,7 +26,7 @@ from kvchaos.report.palette import LIGHT
 
 UNITS_AN_INCH = 72
 """SVG's own, so that what is drawn in display coordinates lands where the axes are."""
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kv chaos report",
     "font.family": ["sans-serif"],
@@ -45,6 +45,8 @@ SETTINGS: dict[str, Any] = {
     "axes.grid.which": "major",
     "grid.color": LIGHT["line"],
     "grid.linewidth": 0.6,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
     "xtick.color": LIGHT["faint"],
     "ytick.color": LIGHT["faint"],
     "text.color": LIGHT["ink"],
@@ -73,11 +75,14 @@ def figure(width: int, height: int) -> Iterator[Figure]:
 def svg_of(drawn: Figure, *, id: str, title: str, description: str) -> str:
     """The plot as an element for the page, with its title and text alternative; `id` is unique in the page."""
     text = StringIO()
-    FigureCanvasSVG(drawn).print_svg(text, metadata=_NOTHING_SAID)
+    FigureCanvasSVG(drawn)
+    drawn.savefig(text, format="svg", metadata=_NOTHING_SAID)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    # Its rules would hold for the whole page.
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     used = set(_REFERENCE.findall(" ".join(value for _, value in _ATTRIBUTE.findall(svg) if "#" in value)))
     svg = _ATTRIBUTE.sub(lambda found: _attribute(found[1], found[2], id, used), svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)

@@ -1,7 +1,7 @@
-"""The colours of the page, by what they mean: one set in the light, one in the dark; both can be told apart without seeing red or green.
+"""The colours of the page, by what they mean: one set in the light, one in the dark, each to be told apart without red and green.
 
-From the palette of Okabe and Ito; plots name them as CSS variables, and no meaning rests on a colour alone: outcomes have shapes and
-dashes, verdicts have words.
+After the palette of Okabe and Ito. Plots name them as CSS variables, and no meaning rests on a colour alone: outcomes have shapes
+and dashes, verdicts have words.
 """
 
 from __future__ import annotations
@@ -40,4 +40,3 @@ DARK: Mapping[str, str] = {
     "verdict-broken": "#ff8a80",
     "verdict-inconclusive": "#f2c94c",
 }
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -43,8 +43,8 @@ def scale_of(operations: Sequence[Operation], bands: Sequence[Band]) -> Scale:
 def side_plot(operations: Sequence[Operation], scale: Scale, *, id: str, title: str) -> str:
     """Latency of each operation of one side, and how many a second, above each other."""
     with figure(WIDTH, 300) as drawn:
-        latency = drawn.add_axes((0.135, 0.5, 0.85, 0.43))
-        rate = drawn.add_axes((0.135, 0.12, 0.85, 0.27))
+        latency = drawn.add_axes((0.135, 0.5, 0.83, 0.43))
+        rate = drawn.add_axes((0.135, 0.12, 0.83, 0.27))
         _times(latency, scale, named=True)
         _times(rate, scale)
         latency.set_title(title)
@@ -84,7 +84,7 @@ def failures_plot(failures: Sequence[Operation], scale: Scale, *, id: str, title
             lanes.append((failure.side, failure.kind))
     with figure(WIDTH, 80 + 26 * len(lanes)) as drawn:
         bottom = 46 / (80 + 26 * len(lanes))
-        axes = drawn.add_axes((0.215, bottom, 0.77, 1 - bottom - 0.13))
+        axes = drawn.add_axes((0.215, bottom, 0.75, 1 - bottom - 0.13))
         _times(axes, scale)
         axes.set_title(title)
         axes.set_ylim(len(lanes) - 0.4, -0.6)
@@ -141,11 +141,11 @@ def _told(operations: Sequence[Operation], scale: Scale) -> str:
         took = [operation.took_ms for operation in operations if operation.outcome is outcome and operation.took_ms is not None]
         count = sum(operation.outcome is outcome for operation in operations)
         half, most = percentile(took, 0.5), percentile(took, 0.99)
-        told.append(f"{count} {outcome.value}" + ("" if half is None else f" (median {half:.1f} ms, 99th percentile {most:.1f} ms)"))
+        told.append(
+            f"{count} {outcome.value}" + ("" if half is None else f" (median {half:.1f} ms, 99th percentile {most:.1f} ms)")
+        )
     return f"{', '.join(told)}, over {scale.span_s:.0f} s. {_faults(scale)}"
 
 
 def _faults(scale: Scale) -> str:
     return "No fault." if not scale.bands else f"Fault: {'; '.join(band.sentence() for band in scale.bands)}."
-
-

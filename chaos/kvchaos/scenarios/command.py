@@ -21,7 +21,7 @@ from kvclient.cli.help_pages import ExampleGroup, Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, console, note
 from kvclient.cli.suggestions import require_known
-from kvproto.errors import BadRequest
+from kvproto.errors import BadRequest, UserError
 
 if TYPE_CHECKING:
     from kvchaos.scenarios.columns import Column
@@ -39,6 +39,7 @@ kv chaos list
 kv chaos run F1
 kv chaos run --all --out results
 kv chaos pacelc
+kv chaos report results
 """,
 )
 def chaos() -> None:
@@ -83,7 +84,12 @@ kv chaos run --all --seed 7 --out results
 @click.option("--all", "everything", is_flag=True, help="Every scenario there is.")
 @click.option("--preset", "presets", multiple=True, metavar="P", help="Only this column: a preset, or strict. May be repeated.")
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
-@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where histories and results.json go.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where results.json, histories and index.html go.",
+)
 @click.pass_context
 def run_command(
     context: click.Context, ids: Sequence[str], everything: bool, presets: Sequence[str], seed: int | None, out: Path | None
@@ -111,6 +117,7 @@ def run_command(
             printer.flush()
         if out is not None:
             write_results(out, results)
+            _page(out)
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
 
 
@@ -122,7 +129,7 @@ def run_command(
 )
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
 @click.option(
-    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json and the histories go."
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json, histories and index.html go."
 )
 @click.pass_context
 def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
@@ -146,7 +153,42 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
                 printer.line(line)
     if out is not None:
         write(out, found)
+        _page(out)
     return _code(found.split)
+
+
+@chaos.command(
+    "report",
+    cls=Examples,
+    short_help="Make the page of results that were kept.",
+    examples="kv chaos report results",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.pass_context
+def report_command(context: click.Context, folder: Path) -> int:
+    """Make index.html in DIR, anew, from the results.json, pacelc.json and histories that kv chaos has kept there.
+
+    Verdicts, plots and what was broken, on one page that needs no other file.
+    """
+    from kvchaos.report.making import make_page
+
+    page = make_page(folder)
+    with Printer(Options.of(context).output) as printer:
+        if printer.output is Output.JSON:
+            printer.json({"page": str(page)})
+        else:
+            printer.line(str(page))
+    return ExitCode.DONE
+
+
+def _page(folder: Path) -> None:
+    """The page beside results that were just kept; a run is worth as much without it."""
+    from kvchaos.report.making import make_page
+
+    try:
+        note(f"page: {make_page(folder)}")
+    except UserError as error:
+        note(f"no page: {error.message}")
 
 
 def _run(scenario: Scenario, columns: Sequence[Column], seed: int, say: Callable[[str, str], None]) -> Result:
