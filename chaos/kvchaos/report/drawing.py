@@ -30,10 +30,10 @@ SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kv chaos report",
     "font.family": ["sans-serif"],
-    "font.size": 11,
-    "axes.titlesize": 12,
+    "font.size": 12,
+    "axes.titlesize": 13,
     "axes.titlelocation": "left",
-    "axes.labelsize": 11,
+    "axes.labelsize": 12,
     "axes.edgecolor": LIGHT["faint"],
     "axes.labelcolor": LIGHT["ink"],
     "axes.facecolor": "none",
@@ -113,13 +113,14 @@ def _attribute(name: str, value: str, id: str, used: set[str]) -> str:
     return f'{name}="{value}"'
 
 
-def marks(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, shape: str, colour: str, size: float = 3.2) -> None:
+def marks(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, shape: str, colour: str, size: float = 3.4) -> None:
     """One mark for each pair, as one path: `shape` is dot, square or cross. The limits of the axes have to stand already."""
     if not len(xs):
         return
     points = np.unique(np.round(axes.transData.transform(np.column_stack([xs, ys])) * 2) / 2, axis=0)
     half = size / 2
     if shape == "cross":
+        half = size * 0.75
         steps = [(-half, -half), (half, half), (-half, half), (half, -half)]
         width, cap = 1.3, "butt"
     else:

@@ -17,7 +17,7 @@ def freshness_plot(found: Freshness, *, id: str, title: str) -> str:
     span_ms = 2 * found.rtt_ms
     at_ms = [span_ms * step / STEPS for step in range(STEPS + 1)]
     with figure(WIDTH, 250) as drawn:
-        axes = drawn.add_axes((0.135, 0.18, 0.83, 0.7))
+        axes = drawn.add_axes((0.15, 0.19, 0.82, 0.69))
         axes.set_title(title)
         axes.set_xlim(0, span_ms)
         axes.set_ylim(0, 1.03)

@@ -17,6 +17,7 @@ from kvchaos.scenarios.figures import READS, WRITTEN, percentile
 
 WIDTH = 420
 BIN_S = 0.5
+"""At most."""
 SHAPES = {Outcome.OK: "dot", Outcome.REFUSED: "square", Outcome.UNKNOWN: "cross"}
 DASHES = {Outcome.OK: "-", Outcome.REFUSED: "--", Outcome.UNKNOWN: ":"}
 LANES = tuple((side, kind) for side in ("near", "far") for kind in (READS, WRITTEN))
@@ -42,9 +43,9 @@ def scale_of(operations: Sequence[Operation], bands: Sequence[Band]) -> Scale:
 
 def side_plot(operations: Sequence[Operation], scale: Scale, *, id: str, title: str) -> str:
     """Latency of each operation of one side, and how many a second, above each other."""
-    with figure(WIDTH, 300) as drawn:
-        latency = drawn.add_axes((0.135, 0.5, 0.83, 0.43))
-        rate = drawn.add_axes((0.135, 0.12, 0.83, 0.27))
+    with figure(WIDTH, 310) as drawn:
+        latency = drawn.add_axes((0.15, 0.5, 0.82, 0.42))
+        rate = drawn.add_axes((0.15, 0.13, 0.82, 0.27))
         _times(latency, scale, named=True)
         _times(rate, scale)
         latency.set_title(title)
@@ -56,7 +57,9 @@ def side_plot(operations: Sequence[Operation], scale: Scale, *, id: str, title: 
         latency.yaxis.set_minor_locator(NullLocator())
         latency.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         latency.tick_params(labelbottom=False)
-        counted = rates(operations, scale.span_s, BIN_S)
+        # Bins of one width that end where the run ends: a part of one would look like a lull.
+        bins = math.ceil(scale.span_s / BIN_S)
+        counted = rates(operations, scale.span_s, bins)
         rate.set_ylim(0, max(1.0, *(max(row) for row in counted.values())) * 1.1)
         rate.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         rate.set_ylabel("operations/s")
@@ -71,8 +74,15 @@ def side_plot(operations: Sequence[Operation], scale: Scale, *, id: str, title: 
                 colour=outcome.value,
             )
             if any(counted[outcome]):
-                at = [index * BIN_S for index in range(len(counted[outcome]))]
-                rate.step(at, counted[outcome], where="post", color=LIGHT[outcome.value], linestyle=DASHES[outcome], linewidth=1.6)
+                at = [scale.span_s * index / bins for index in range(bins + 1)]
+                rate.step(
+                    at,
+                    [*counted[outcome], counted[outcome][-1]],
+                    where="post",
+                    color=LIGHT[outcome.value],
+                    linestyle=DASHES[outcome],
+                    linewidth=1.6,
+                )
         return svg_of(drawn, id=id, title=title, description=_told(operations, scale))
 
 
@@ -84,7 +94,7 @@ def failures_plot(failures: Sequence[Operation], scale: Scale, *, id: str, title
             lanes.append((failure.side, failure.kind))
     with figure(WIDTH, 80 + 26 * len(lanes)) as drawn:
         bottom = 46 / (80 + 26 * len(lanes))
-        axes = drawn.add_axes((0.215, bottom, 0.75, 1 - bottom - 0.13))
+        axes = drawn.add_axes((0.245, bottom, 0.725, 1 - bottom - 0.13))
         _times(axes, scale)
         axes.set_title(title)
         axes.set_ylim(len(lanes) - 0.4, -0.6)
@@ -127,10 +137,10 @@ def _times(axes: Axes, scale: Scale, *, named: bool = False) -> None:
             first.label[:24],
             (max(first.begun_s, 0.0), 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -11),
+            xytext=(3, -12),
             textcoords="offset points",
             color=LIGHT["faint"],
-            fontsize=10,
+            fontsize=11,
         )
 
 

@@ -66,9 +66,9 @@ def operations_of(history: History, zero_ns: int) -> list[Operation]:
     return found
 
 
-def rates(operations: Iterable[Operation], span_s: float, bin_s: float) -> Mapping[Outcome, list[float]]:
-    """Operations a second by outcome, in bins from 0 to `span_s`, each operation where it was told."""
-    bins = max(1, int(span_s / bin_s) + 1)
+def rates(operations: Iterable[Operation], span_s: float, bins: int) -> Mapping[Outcome, list[float]]:
+    """Operations a second by outcome, in so many bins of one width from 0 to `span_s`, each operation where it was told."""
+    bin_s = span_s / bins
     counts = {outcome: [0] * bins for outcome in Outcome}
     for operation in operations:
         counts[operation.outcome][min(bins - 1, max(0, int(operation.ended_s / bin_s)))] += 1

@@ -165,13 +165,13 @@ def view_of(evidence: Evidence) -> PageView:
     ids = Ids()
     runs = [_run(run, ids) for run in evidence.runs]
     if evidence.split is not None:
-        runs.insert(0, _run(evidence.split, ids, prefix="pacelc"))
+        runs.insert(0, _run(evidence.split, ids, prefix="pacelc", replay=_replay(evidence.pacelc or {})))
     columns = list(dict.fromkeys(column.name for run in runs for column in run.columns))
     pacelc = None if evidence.pacelc is None else _pacelc(evidence.pacelc, evidence, ids)
     return PageView(runs, pacelc, columns)
 
 
-def _run(run: Run, ids: Ids, prefix: str = "") -> RunView:
+def _run(run: Run, ids: Ids, *, prefix: str = "", replay: str = "") -> RunView:
     row = run.row
     histories = [told.history for told in run.columns if told.history is not None]
     zero_ns = began_ns(histories)
@@ -187,7 +187,7 @@ def _run(run: Run, ids: Ids, prefix: str = "") -> RunView:
         str(row["seed"]),
         "replicas did not agree" if row.get("converged_s") is None else f"{row['converged_s']:.2f} s",
         str(row.get("failure", "")),
-        str(row.get("replay", "")) if not prefix else "",
+        replay or str(row.get("replay", "")),
         versions_in_words(row),
         [band.sentence() for band in bands],
         [_column(name, told, operations.get(told.name), scale, ids.of(prefix, run.id, told.name), ids) for told in run.columns],
@@ -288,10 +288,14 @@ def _pacelc(table: Row, evidence: Evidence, ids: Ids) -> PacelcView:
         rows,
         f"{table['rtt_ms']:g} ms",
         str(table["seed"]),
-        str(table.get("replay", f"kv chaos pacelc --seed {table['seed']}")),
+        _replay(table),
         versions_in_words(table),
         [_freshness(name, freshness, ids) for name, freshness in found if freshness is not None],
     )
+
+
+def _replay(table: Row) -> str:
+    return str(table.get("replay", f"kv chaos pacelc --seed {table.get('seed')}"))
 
 
 def _freshness(name: str, found: Freshness, ids: Ids) -> FreshnessView:
