@@ -92,6 +92,10 @@ class Assembly:
         async def noted() -> None:
             await local.rebuilding.noted()
 
+        def greeted(node: str) -> None:
+            local.owing.greeted(node)
+            peers.greeted_by(node)
+
         others = tuple(sorted(config.peers))
         promptness = Promptness(others, timer=telemetry.timer)
         peers = GrpcPeers(
@@ -104,6 +108,7 @@ class Assembly:
             meter=telemetry.link,
             timer=telemetry.timer,
             on_round_trip=promptness.record,
+            on_up=lambda node: local.owing.linked(node),  # noqa: PLW0108 - it is made below
             on_down=self._link_broke,
             advertised=advertised,
             on_remembered=on_answered,
@@ -184,7 +189,8 @@ class Assembly:
                 freshness=local.freshness,
                 reap_votes=local.reap_votes,
                 detector=detection.receive,
-                on_greeted=peers.greeted_by,
+                on_greeted=greeted,
+                on_owing=local.owing.told,
                 on_remembered=on_remembered,
                 lived=lambda: (seams.clock.now_ms(), local.absence.lived_ms),
                 security=seams.security,
@@ -245,6 +251,8 @@ class Assembly:
             self.detection.check()
 
     def _link_broke(self, node: str) -> None:
+        if self.local is not None:
+            self.local.owing.unlinked(node)
         if self.detection is not None:
             self.detection.link_broke(node)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,6 +70,10 @@ class NoPeers:
 
     async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
         """Nobody to ask."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        """Nobody to tell."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:

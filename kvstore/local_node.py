@@ -29,6 +29,7 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
+from kvstore.core.doubts import Doubts
 from kvstore.core.membership.opinions import Opinions
 from kvstore.core.policies.plain import LWW
 from kvstore.core.reaping import Grace, ReapingPlan
@@ -39,6 +40,7 @@ from kvstore.repair.answering import Answering
 from kvstore.repair.anti_entropy import AntiEntropy
 from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.repair.lost_records import LostRecords
+from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
@@ -153,8 +155,18 @@ class LocalNode:
         self.hints.load(engine)
         self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
         self.pace = pace = Pace(self._load)
+        self.doubts = Doubts(others, peers.reachable)
+        self.owing = Owing(me=me, others=others, hints=self.hints, peers=peers, doubts=self.doubts)
         self.handoff = HintedHandoff(
-            me=me, hints=self.hints, store=self.store, ledger=self.ledger, peers=peers, ring=self.ring, clock=clock, pace=pace
+            me=me,
+            hints=self.hints,
+            store=self.store,
+            ledger=self.ledger,
+            peers=peers,
+            ring=self.ring,
+            clock=clock,
+            pace=pace,
+            owing=self.owing,
         )
         grace = Grace(cluster.tombstone_grace_s)
         self.freshness = Freshness(me, clock, grace)
@@ -256,9 +268,12 @@ class LocalNode:
                 clock=clock,
                 durable=durable,
                 meter=telemetry.requests,
+                doubts=self.doubts,
                 turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
             ),
-            scans=ScanCoordinator(me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable),
+            scans=ScanCoordinator(
+                me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable, doubts=self.doubts
+            ),
             peers=peers,
             opinions=self.opinions,
             limits=limits,
@@ -343,6 +358,7 @@ class LocalNode:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
         self.coordinator.stop()
         self.handoff.stop()
+        self.owing.stop()
         self.reaper.stop()
         self.absence.stop()
         self.aside.stop()

@@ -5,15 +5,22 @@ The only module of the server that may read a clock or the system's randomness (
 
 from __future__ import annotations
 
+import mmap
+import os
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
 JobT = TypeVar("JobT")
 JobT_contra = TypeVar("JobT_contra", contravariant=True)
+
+
+OFFSET_VARIABLE = "KV_CLOCK_OFFSET_FILE"
+OFFSET_BYTES = 8
 
 
 class Clock(Protocol):
@@ -29,6 +36,25 @@ class SystemClock:
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return time.time_ns() // 1_000_000
+
+
+class ShiftedClock:
+    """The machine's clock and what `file` says on top, a signed 64-bit number of milliseconds that whoever tests may change at any
+    time: a node whose clock is wrong, or jumps, without root and without anybody else's clock."""
+
+    def __init__(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            self._shared = mmap.mmap(opened.fileno(), OFFSET_BYTES, access=mmap.ACCESS_READ)
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds, as this node believes."""
+        return time.time_ns() // 1_000_000 + int.from_bytes(self._shared[:OFFSET_BYTES], "little", signed=True)
+
+
+def wall_clock() -> Clock:
+    """The machine's; with the environment variable KV_CLOCK_OFFSET_FILE, for tests, one that is shifted by what that file says."""
+    file = os.environ.get(OFFSET_VARIABLE)
+    return ShiftedClock(Path(file)) if file else SystemClock()
 
 
 class Worker(Protocol[JobT_contra]):

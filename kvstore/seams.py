@@ -18,7 +18,7 @@ from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
 from kvstore.api.http_server import HttpServer
 from kvstore.api.malformed import RefuseMalformed
 from kvstore.config import NodeConfig
-from kvstore.runtime import Clock, StartWorker, SystemClock, ThreadWorker, system_random, system_timer
+from kvstore.runtime import Clock, StartWorker, ThreadWorker, system_random, system_timer, wall_clock
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
@@ -73,7 +73,7 @@ class ProductionSeams:
     """The machine: its clock, its randomness, LevelDB, gRPC, threads."""
 
     def __init__(self) -> None:
-        self.clock: Clock = SystemClock()
+        self.clock: Clock = wall_clock()
         self.rng = system_random()
         self.start_worker: StartWorker = ThreadWorker
         self.channel: Callable[[str], Any] = _open_channel

@@ -54,6 +54,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     parts.detection.start()
     # Ready means: the first write finds its quorum.
     await peers.wait_open(present, LINKS_WAIT_S)
+    await local.owing.heard(present, LINKS_WAIT_S)
     # From here on nothing waits.
     go_on()
     local.coordinator.stopped = None

@@ -54,13 +54,15 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         reap_votes: ReapVotes,
         detector: Callable[[str, Message], list[Message]] = lambda sender, message: [],
         on_greeted: Callable[[str], None] = lambda node: None,
+        on_owing: Callable[[str, Sequence[int]], None] = lambda node, partitions: None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         lived: Callable[[], tuple[int, int]] = lambda: (0, 0),
         security: Security | None = None,
     ) -> None:
         """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
-        who was admitted, `on_remembered` what it remembers of our leases: before it works with us, also where we cannot reach
-        it. `lived` gives the wall time, and until when we are known to have been alive (repair/absence.py)."""
+        who was admitted, `on_owing` of which partitions somebody has undelivered hints, `on_remembered` what it remembers of our
+        leases: before it works with us, also where we cannot reach it. `lived` gives the wall time, and until when we are known to
+        have been alive (repair/absence.py)."""
         self._lived = lived
         self._on_remembered = on_remembered
         self._detector = detector
@@ -75,6 +77,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
+        self._on_owing = on_owing
 
     async def Hello(self, request: peer_pb2.HelloRequest, context: Any) -> peer_pb2.HelloReply:
         """Who we are, what we remember of the asker, and whether we work with it."""
@@ -180,6 +183,15 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         except KvError as error:
             return peer_pb2.ReapReply(error=encode_error(error))
         return peer_pb2.ReapReply(against=answer.against, now_ms=answer.now_ms, stamp=answer.stamp)
+
+    async def Owe(self, request: peer_pb2.OweRequest, context: Any) -> peer_pb2.OweReply:
+        """What a peer has not handed over yet."""
+        refusal = self._security.why_not_peer(context, request.node_id)
+        if refusal is not None:
+            return peer_pb2.OweReply(error=encode_error(refusal))
+        count = self._ring.view.ring.partitions
+        self._on_owing(request.node_id, [partition for partition in request.partitions if partition < count])
+        return peer_pb2.OweReply()
 
     async def Gossip(self, request: peer_pb2.DetectorMessage, context: Any) -> peer_pb2.DetectorReply:
         """What the sender's failure detector says, and what ours answers at once."""

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
+from kvproto.errors import Code, DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
@@ -98,8 +98,8 @@ class RoundAnswer:
 
     def emit(self, reply: GroupReply, count: int) -> None:
         """`reply` answers `count` operations of the round."""
-        if self.may_have_applied and reply.error is not None:
-            reply.error.may_have_applied = True
+        if self.may_have_applied and reply.error is not None and reply.error.code is not Code.CONDITION_FAILED:
+            reply.error.may_have_applied = True  # that a condition failed is certain: who says so knows the write by its id
         self._told.append(reply.positions)
         self._left -= count
         self._answer.emit(reply, count)

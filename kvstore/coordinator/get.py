@@ -19,6 +19,7 @@ from kvstore.coordinator.outcomes import Emit, not_met, receipt
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.read_round import ReadRound
 from kvstore.coordinator.replicas import FOREVER, Arrivals, Replicas
+from kvstore.core.doubts import Doubts
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest
 from kvstore.runtime import Clock
@@ -45,9 +46,11 @@ class GetCoordinator:
         clock: Clock,
         durable: bool,
         meter: RequestMeter | None,
+        doubts: Doubts,
         turn_bytes_max: int = TURN_BYTES_MAX,
     ) -> None:
         self._meter = meter
+        self._doubts = doubts
         self._turn_bytes_max = turn_bytes_max
         self._store = store
         self._replicas = replicas
@@ -117,6 +120,9 @@ class GetCoordinator:
         loop = asyncio.get_running_loop()
         round_ = ReadRound(sub, tally, seats, records, lost, me, allowance)
         round_.hold(size_bytes)
+        if self._doubts.any and sub.sloppy and sub.need > 1:
+            # As of now: what was acknowledged before the read began is what it has to show.
+            round_.is_in_doubt = self._doubts.about(sub.partitions)
         if is_rebuilding:
             round_.abstain(seats.home_of(me))
         try:
@@ -205,7 +211,7 @@ class GetCoordinator:
                 durable=self._durable,
                 explanation=[*round_.notes, *columns.failures] if columns.failures else round_.notes,
                 hedged=round_.hedged,
-                degraded=tally.need < sub.need,
+                degraded=tally.need < sub.need or round_.is_in_doubt,
                 hinted=acknowledged != list(answered),
             )
             emit(reply, count)

@@ -26,6 +26,7 @@ class ReadRound:
         "digests",
         "hedged",
         "held_bytes",
+        "is_in_doubt",
         "lost",
         "me",
         "notes",
@@ -63,6 +64,7 @@ class ReadRound:
         self.asked: list[str] = []
         self.digests: bytes | None = None
         self.hedged = False
+        self.is_in_doubt = False  # somebody may have acknowledged more than a quorum of others knows
         self.differed = bool(lost)
         self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
 

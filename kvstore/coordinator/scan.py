@@ -20,6 +20,7 @@ from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
 from kvstore.coordinator.dial import check_level
 from kvstore.coordinator.entries import columns_for
 from kvstore.coordinator.outcomes import receipt
+from kvstore.core.doubts import Doubts
 from kvstore.core.page import Page
 from kvstore.core.policies.registry import join_records
 from kvstore.core.record import verify
@@ -40,7 +41,10 @@ class _Answer:
 class ScanCoordinator:
     """Coordinates scans; any node can, whatever it owns."""
 
-    def __init__(self, *, me: str, replica: Replica, peers: PeerTransport, ring: RingHolder, clock: Clock, durable: bool) -> None:
+    def __init__(
+        self, *, me: str, replica: Replica, peers: PeerTransport, ring: RingHolder, clock: Clock, durable: bool, doubts: Doubts
+    ) -> None:
+        self._doubts = doubts
         self._me = me
         self._replica = replica
         self._peers = peers
@@ -58,11 +62,12 @@ class ScanCoordinator:
                 view = self._ring.view
                 space = view.space(query.namespace)
                 check_level(space.info, query.level, query.sloppy, query.bound_ms)
+                is_in_doubt = self._doubts.any and self._doubts.everywhere()
                 keys, records, done, answered = await self._merged_page(view, space, query, position, end)
             except KvError as error:
                 yield ScanPage(error=error)
                 return
-            page, taken = self._page(view, space, query, keys, records, answered, left)
+            page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=is_in_doubt)
             if page.keys:
                 yield page
             if done or (query.limit and taken >= left):
@@ -160,6 +165,8 @@ class ScanCoordinator:
         records: list[bytes],
         answered: list[str],
         left: int,
+        *,
+        is_in_doubt: bool,
     ) -> tuple[ScanPage, int]:
         """The live keys among the merged ones, at most `left` if the query has a limit."""
         now_ms = self._clock.now_ms()
@@ -179,7 +186,8 @@ class ScanCoordinator:
                 break
         group = OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r)
         need = needed(space.info, group)
-        degraded = self._is_degraded(view, space, answered, need)
+        is_in_doubt = is_in_doubt and need > 1 and is_sloppy(space.info, query.level)
+        degraded = self._is_degraded(view, space, answered, need) or is_in_doubt
         sub = SubBatch(0, group, space, view.owner_sets[space.info.n][0], None, [], need, view)
         several = any(count != 1 for count in columns.counts)
         page = ScanPage(

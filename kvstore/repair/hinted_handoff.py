@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import names_actor
+from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.runtime import Clock
@@ -49,9 +50,11 @@ class HintedHandoff:
         ring: RingHolder,
         pace: Pace,
         clock: Clock,
+        owing: Owing,
     ) -> None:
         self._me = me
         self._pace = pace
+        self._owing = owing
         self._hints = hints
         self._store = store
         self._ledger = ledger
@@ -77,6 +80,7 @@ class HintedHandoff:
         expire_at_s = loop.time() + EXPIRE_S
         try:
             while True:
+                self._owing.look()
                 for target in self._hints.targets:
                     if target not in self._in_flight and self._peers.reachable(target):
                         self._in_flight.add(target)

@@ -212,10 +212,13 @@ class World(Faults):
             await self.sleep(0.01)
 
     def is_linked(self) -> bool:
-        """Whether every running node has a link to every other one that runs."""
+        """Whether every running node has a link to every other one that runs, and has heard from it what it owes."""
         running = set(self.running)
         return all(
-            state == "alive" for name in self.running for other, state, _ in self.machines[name].link_states() if other in running
+            state == "alive" and self.local(name).doubts.knows(other)
+            for name in self.running
+            for other, state, _ in self.machines[name].link_states()
+            if other in running
         )
 
     # --- clients

@@ -54,6 +54,8 @@ class HintTable:
         self._age_ms_max = int(age_s_max * 1000)
         self._targets: dict[str, dict[bytes, Hint]] = {}
         self._stamp = 0
+        self._of_partition: dict[int, int] = {}
+        self._partitions: frozenset[int] | None = frozenset()
         self.count = 0
         self.held_bytes = 0
         self.dropped = 0
@@ -71,6 +73,13 @@ class HintTable:
     def targets(self) -> list[str]:
         """Who is owed something, sorted."""
         return sorted(target for target, hints in self._targets.items() if hints)
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Of which somebody is owed something; the same object until that changes."""
+        if self._partitions is None:
+            self._partitions = frozenset(self._of_partition)
+        return self._partitions
 
     def pending(self, target: str) -> int:
         """How many records `target` is owed."""
@@ -140,7 +149,7 @@ class HintTable:
             hint = hints.get(store_key)
             if hint is not None and hint.stamp == stamp:
                 del hints[store_key]
-                self.count -= 1
+                self._uncount(store_key)
                 self.held_bytes -= hint.held_bytes
                 gone.append(_join(target, store_key))
         return gone
@@ -153,20 +162,33 @@ class HintTable:
             old = [key for key, hint in _until(hints, limit_ms) if not hint.held_bytes]
             for store_key in old:
                 del hints[store_key]
-                self.count -= 1
+                self._uncount(store_key)
                 self._drop(target, store_key)
                 gone.append(_join(target, store_key))
         return gone
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
-        assert self.count == sum(map(len, self._targets.values()))
+        assert self.count == sum(map(len, self._targets.values())) == sum(self._of_partition.values())
         assert self.held_bytes == sum(hint.held_bytes for hints in self._targets.values() for hint in hints.values())
 
     def _put(self, target: str, store_key: bytes, hint: Hint) -> None:
         self._targets.setdefault(target, {})[store_key] = hint
         self.count += 1
         self.held_bytes += hint.held_bytes
+        partition = split_store_key(store_key)[0]
+        before = self._of_partition.get(partition, 0)
+        self._of_partition[partition] = before + 1
+        if not before:
+            self._partitions = None
+
+    def _uncount(self, store_key: bytes) -> None:
+        self.count -= 1
+        partition = split_store_key(store_key)[0]
+        self._of_partition[partition] -= 1
+        if not self._of_partition[partition]:
+            del self._of_partition[partition]
+            self._partitions = None
 
     def _drop(self, target: str, store_key: bytes) -> None:
         self.dropped += 1

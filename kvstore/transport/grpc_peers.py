@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -60,6 +60,7 @@ class GrpcPeers:
         meter: Callable[[], LinkMeter | None] = lambda: None,
         timer: Timer | None = None,
         on_round_trip: RoundTrip | None = None,
+        on_up: Callable[[str], None] = lambda node: None,
         on_down: Callable[[str], None] = lambda node: None,
         advertised: dict[str, str] | None = None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
@@ -83,6 +84,7 @@ class GrpcPeers:
         self._versions = dict.fromkeys(addresses, security.version())
         self._faults: dict[str, str] = {}
         self._explained_s = dict.fromkeys(addresses, -EXPLAIN_EVERY_S)
+        self._on_up = on_up
         self._on_down = on_down
         self._links = {
             node: PeerLink(node, clock=clock, ring_of=ring_of, meter=meter(), timer=timer, on_round_trip=on_round_trip)
@@ -182,6 +184,13 @@ class GrpcPeers:
         stub = peer_pb2_grpc.PeerStub(self._channels[node])
         return decode_reap(await self._call(node, stub.Reap(request, timeout=timeout_s)))
 
+    async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        """Tells `node` of which partitions we have undelivered hints."""
+        request = peer_pb2.OweRequest(node_id=self._identity.node_id, partitions=sorted(partitions))
+        reply = await self._call(node, peer_pb2_grpc.PeerStub(self._channels[node]).Owe(request, timeout=timeout_s))
+        if reply.HasField("error"):
+            raise decode_error(reply.error)
+
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers."""
         stub = admin_pb2_grpc.AdminStub(self._channels[node])
@@ -254,6 +263,8 @@ class GrpcPeers:
         self._heard.add(node)
         self._on_lived(node, reply.now_ms, reply.lived_ms)
         self._on_remembered(reply.remembered_actor, reply.remembered_lease)
+        if self._links[node].is_up:
+            self._on_up(node)  # to whom we say hello we seem to have been away
         return reply
 
     async def hello_all(self) -> dict[str, peer_pb2.HelloReply | KvError]:
@@ -327,6 +338,7 @@ class GrpcPeers:
         link.up(outbox)
         self._faults.pop(node, None)
         self._opened.set()
+        self._on_up(node)
         log.info("peer_up", peer=node)
         try:
             while (message := await call.read()) is not END:

@@ -6,7 +6,7 @@ the call has returned. A peer that cannot be reached answers so at once: the quo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -198,6 +198,9 @@ class PeerTransport(Protocol):
 
     async def reap(self, node: str, question: ReapQuestion, timeout_s: float) -> ReapAnswer:
         """What `node` says to the end of tombstones. Raises `KvError`."""
+
+    async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        """Tells `node` of which partitions we have undelivered hints. Raises `KvError`."""
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers. Raises `KvError`."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import grpc
 
+from kvchaos.targets.etcd_stubs import etcd_kv_pb2 as etcd
 from kvproto.options import CHANNEL_OPTIONS
-from tests.bench.etcd_stubs import etcd_kv_pb2 as etcd
 
 TXN_PUTS = 64
 """Puts in one transaction; etcd refuses more than 128 by default."""

@@ -154,7 +154,7 @@ def test_a_counter_that_counts_each_once_is_accepted_and_one_that_drops_or_repea
 
 def _unknown_lowers(scribe: Scribe) -> int:
     calls = calls_of(scribe.history.events)
-    return -sum(min(0, call.invoke.value) for call in calls if call.f == "increment" and not call.is_ok)
+    return -sum(min(0, int(call.invoke.value)) for call in calls if call.f == "increment" and not call.is_ok)
 
 
 # --- sets

@@ -23,7 +23,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Verdict]:
     """No cluster: every column's verdict is the one that a test puts here, else ok."""
     verdicts: dict[str, Verdict] = {}
 
-    async def run(scenario: Scenario, *, seed: int, root: Path, columns: list[Column], say: stage.Say) -> Result:
+    async def run(scenario: Scenario, *, seed: int, root: Path, columns: list[Column], say: stage.Say, command: object) -> Result:
         say("fault", scenario.title)
         found = [
             ColumnResult(each.name, {}, None, verdicts.get(each.name, Verdict(each.name)), merged({"seed": seed}))
@@ -89,7 +89,8 @@ def test_the_pacelc_table_is_made_of_its_json(
     monkeypatch.setattr(pacelc, "measure", measure)
     (row,) = kv("chaos", "pacelc", "--seed", "7", "--out", str(tmp_path), "-o", "json").rows
     written = json.loads((tmp_path / "pacelc.json").read_text())
-    assert {**written, "histories": []} == row and written["histories"] == ["F1-pa-ec.jsonl"]
+    assert written == row and written["histories"] == ["pacelc-pa-ec.jsonl"]
+    assert (tmp_path / "pacelc-pa-ec.jsonl").exists()
     assert row["presets"]["pa-ec"]["p50_rtt"] == {"read": 1.1, "write": 1.5}
     assert row["presets"]["pa-ec"]["minority"] == {"ok": 3, "refused": 1, "unknown": 0}
     line = kv("chaos", "pacelc", "--seed", "7").text.splitlines()[1]

@@ -12,6 +12,7 @@ import pytest
 
 from kvclient.cli.completions import TIMEOUT_S as ANSWER_TIMEOUT_S
 from kvclient.cli.completions import TIMEOUT_VARIABLE
+from kvclient.cli.options import LEVELS
 from tests.support.kv_processes import KV, TIMEOUT_S, DevCluster, environment, run_kv
 
 # Does what bash does when Tab is pressed behind $LINE, and prints what it is given.
@@ -50,7 +51,7 @@ def test_bash_completes_commands_and_options(bash: Callable[..., list[str]]) -> 
     assert bash("kv st") == ["status"]
     assert set(bash("kv d")) == {"decr", "del", "dump", "dev", "demo", "dial"}
     assert bash("kv put k --tt") == ["--ttl"]
-    assert bash("kv get --level ") == ["one", "quorum", "all"]
+    assert bash("kv get --level ") == [*LEVELS]
     assert bash("kv dev re") == ["restart", "resume"]
     assert bash("kv load ") == ["compopt -o default"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -191,6 +191,12 @@ class WirePeers:
         await self._travel(node, self.me, may_have_applied=True)
         return decode_reap(peer_pb2.ReapReply.FromString(reply.SerializeToString()))
 
+    async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        await self._travel(self.me, node)
+        request = peer_pb2.OweRequest(node_id=self.me, partitions=sorted(partitions))
+        await self.cluster.members[node].peer_service.Owe(peer_pb2.OweRequest.FromString(request.SerializeToString()), None)
+        await self._travel(node, self.me)
+
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         return await self.cluster.members[node].local.status()
 
@@ -322,8 +328,11 @@ class Cluster:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.defects.append(str(context)))
         for node in self.ids:
             self.members[node] = self._build(node)
-        for member in self.members.values():
+        for node, member in self.members.items():
             await member.local.ledger.leased()
+            for other in self.ids:
+                if other != node:
+                    member.local.doubts.told(other, ())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -349,12 +358,15 @@ class Cluster:
             link = self.members[source].peers.links[target]
             if link.is_up:
                 link.down("was cut off")
+                self.members[source].local.owing.unlinked(target)
 
     def heal(self, left: str, right: str) -> None:
         for source, target in ((left, right), (right, left)):
             self.wire(source, target).is_cut = False
             if not self.members[source].peers.reachable(target):
                 self.members[source].peers.connect(target)
+        for source, target in ((left, right), (right, left)):
+            self.members[source].local.owing.linked(target)
 
     def isolate(self, node: str) -> None:
         for other in self.ids:
@@ -450,6 +462,7 @@ class Cluster:
             telemetry=local.telemetry,
             freshness=local.freshness,
             reap_votes=local.reap_votes,
+            on_owing=local.owing.told,
         )
         key_value_service = KeyValueService(
             local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs

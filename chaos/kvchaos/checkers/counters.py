@@ -54,8 +54,8 @@ class _Sums:
         self._inclusive = began
         at = sorted((call.began_ns if began else call.ended_ns, call.invoke.value) for call in calls)
         self._times = [time for time, _ in at]
-        self._ups = [0, *accumulate(max(by, 0) for _, by in at)]
-        self._downs = [0, *accumulate(min(by, 0) for _, by in at)]
+        self._ups: list[int] = [0, *accumulate(max(by, 0) for _, by in at)]
+        self._downs: list[int] = [0, *accumulate(min(by, 0) for _, by in at)]
 
     def up(self, at_ns: float) -> int:
         """What was added."""

@@ -27,6 +27,7 @@ from kvchaos.checkers.strict import check_strict
 from kvchaos.checkers.timeline import check_timeline
 from kvchaos.checkers.typed import check_counted, check_elements, check_latest
 from kvchaos.checkers.violations import Violation
+from kvchaos.checkers.whole import check_whole
 from kvchaos.history import NEMESIS, Event, History, calls_of
 
 PROMISES = {
@@ -35,6 +36,7 @@ PROMISES = {
     "reads": "at rest what was read is there or superseded: needs that no copy was taken away",
     "answers": "what an answer had seen stays seen: needs that no copy was taken away",
     "strict": "strict quorum reads are regular: needs that no copy was taken away",
+    "whole": "a preset's read that is not degraded shows what was acknowledged while nodes were away",
     "accumulated": "sets and counters keep every acknowledged addition",
     "counted": "increments of a counter are counted once",
     "elements": "additions to a set win over removals that have not seen them",
@@ -82,6 +84,7 @@ def judge(history: History) -> list[Violation]:
         "reads": lambda: [found for found in check_siblings(stories()) if found.promise == UNREAD],
         "answers": lambda: check_answers(stories()),
         "strict": lambda: check_strict(stories(), n),
+        "whole": lambda: check_whole(stories(), events),
         "accumulated": lambda: check_accumulated(stories()),
         "counted": lambda: check_counted(calls),
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),

@@ -38,9 +38,11 @@ def check_receipts(
             continue
         named = list(call.fact("acknowledged"))
         level = str(call.invoke.facts.get("level", "preset"))
-        needed = needed_at(level, n, preset, reads=call.f in ("read", "view"))
+        reads = call.f in ("read", "view")
+        needed = needed_at(level, n, preset, reads=reads)
         degraded = bool(call.fact("degraded"))
-        enough = 0 < len(set(named)) < needed if degraded else len(set(named)) >= needed
+        # A read may also be degraded because somebody who was away may know more (safety rule 12).
+        enough = len(set(named)) > 0 and (reads or len(set(named)) < needed) if degraded else len(set(named)) >= needed
         if not enough or call.fact("needed") != needed or (level != "preset" and (degraded or call.fact("hinted"))):
             said = f"needed {call.fact('needed')} and names {', '.join(named) or 'none'}"
             said += ", degraded" if degraded else ", hinted" if call.fact("hinted") else ""

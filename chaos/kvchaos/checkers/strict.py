@@ -24,7 +24,7 @@ def check_strict(stories: Iterable[KeyStory], n: int) -> list[Violation]:
         for read in filter(_is_strict, story.reads):
             for write in acknowledged:
                 if write.ended_ns < read.began_ns and read.fact("needed", 0) + write.fact("needed", 0) > n:
-                    text = _stale(story, read, write)
+                    text = stale(story, read, write)
                     if text:
                         violations.append(Violation(REGULAR, story.key, text, events_of(read, write)))
                         break
@@ -35,7 +35,8 @@ def _is_strict(call: Call) -> bool:
     return not call.fact("degraded") and not call.fact("hinted")
 
 
-def _stale(story: KeyStory, read: Call, write: Call) -> str:
+def stale(story: KeyStory, read: Call, write: Call) -> str:
+    """Why the read has not seen the write, which was acknowledged before it began; "" if it has."""
     name = write.write
     found = ", ".join(read.siblings) or "nothing"
     by = f"a read by {read.fact('needed')}"

@@ -24,6 +24,8 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 ACTION_TIMEOUT_S = 10.0
 LAST_WORDS_BYTES = 4096
+OFFSET_VARIABLE = "KV_CLOCK_OFFSET_FILE"
+OFFSET_BYTES = 8
 
 
 class NodeDied(FaultFailed):
@@ -48,7 +50,7 @@ class NodePlace:
     http: str
     peers: Mapping[str, str]
     folder: Path
-    cluster: Mapping[str, str | int] = field(default_factory=dict)
+    cluster: Mapping[str, str | int | float] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
 
     @property
@@ -65,6 +67,11 @@ class NodePlace:
     def log(self) -> Path:
         """What its process writes to stderr, over all its lives."""
         return self.folder / "node.log"
+
+    @property
+    def clock_offset(self) -> Path:
+        """What its clock is wrong by: a signed 64-bit number of milliseconds, little-endian, which its process reads."""
+        return self.folder / "clock-offset-ms"
 
     def render(self) -> str:
         """The text of node.toml."""
@@ -89,6 +96,8 @@ class NodeProcesses:
     def __init__(self, places: Sequence[NodePlace], *, command: Sequence[str] | None = None) -> None:
         self.places = {place.id: place for place in places}
         self.conditions = dict.fromkeys(self.places, Condition.DOWN)
+        self.clocks_ms: dict[str, int] = {}
+        """By how much clocks are wrong; those that are not named are right."""
         self._command = tuple(command or kv_serve_command())
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
@@ -106,6 +115,7 @@ class NodeProcesses:
         for place in self.places.values():
             place.folder.mkdir(parents=True, exist_ok=True)
             place.config.write_text(place.render(), encoding="utf-8")
+            place.clock_offset.write_bytes(bytes(OFFSET_BYTES))
         await self.restart(*self.places)
 
     async def end(self) -> None:
@@ -151,6 +161,14 @@ class NodeProcesses:
             await asyncio.gather(*starts, return_exceptions=True)
             raise
 
+    def skew(self, node: str, offset_ms: int) -> None:
+        """From now on its clock is wrong by so much, also after a restart."""
+        if node not in self.places:
+            raise FaultFailed(f"no node {node!r}: there are {', '.join(self.places)}")
+        with self.places[node].clock_offset.open("r+b") as file:  # in place: its process has mapped the file
+            file.write(offset_ms.to_bytes(OFFSET_BYTES, "little", signed=True))
+        self.clocks_ms[node] = offset_ms
+
     async def wipe(self, node: str) -> None:
         """Kills it if it runs and deletes its data, as a lost disk would; it stays down."""
         if self.conditions[node] is not Condition.DOWN:
@@ -181,6 +199,7 @@ class NodeProcesses:
                 stdin=asyncio.subprocess.PIPE,  # it ends with us, however we end
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                env={**os.environ, OFFSET_VARIABLE: str(place.clock_offset)},
                 start_new_session=True,
             )
         self._processes[node] = process

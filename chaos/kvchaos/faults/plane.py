@@ -63,8 +63,11 @@ class FaultPlane(Protocol):
     async def wipe(self, node: str) -> None:
         """Kills a node and deletes its data; it stays down until `restart`."""
 
+    async def skew(self, node: str, seconds: float) -> None:
+        """Its wall clock is ahead of this machine's by so much, behind if negative; 0: right again. Timers go on as they were."""
+
     async def heal(self, *, unseen_ok: bool = False) -> None:
-        """Every link is as it was, and paused nodes go on; nodes that are down stay down.
+        """Every link and clock is as it was, and paused nodes go on; nodes that are down stay down.
 
         Raises `InjectorFailure`, after healing, for faults that no `verify` has seen, unless `unseen_ok`: for cuts that come and go
         quicker than one can look.

@@ -44,7 +44,7 @@ class ProxiedCluster:
         nodes: int = 3,
         sites: Sequence[str] = (CLIENTS,),
         namespaces: Settings | None = None,
-        cluster: Mapping[str, str | int] | None = None,
+        cluster: Mapping[str, str | int | float] | None = None,
         recorder: Recorder | None = None,
         command: Sequence[str] | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from kvchaos.faults.failures import InjectorFailure, InjectorWedged
 from kvchaos.faults.link_state import OPEN, Direction, Kind, Link, LinkState
 from kvchaos.faults.nodes import Condition, NodeProcesses
 from kvchaos.faults.proxies import Proxies
-from kvchaos.faults.verification import find_problems
+from kvchaos.faults.verification import find_problems, find_wrong_clocks
 from kvchaos.history import Recorder
 from kvchaos.processes import FaultFailed
 
@@ -111,6 +111,12 @@ class ToxiproxyPlane:
         async with self._noted("wipe", {"node": node}):
             await self._nodes.wipe(node)
 
+    async def skew(self, node: str, seconds: float) -> None:
+        """See `FaultPlane`."""
+        async with self._noted("skew", {"node": node, "seconds": seconds}):
+            self.unseen.append("skew")
+            self._nodes.skew(node, round(seconds * 1000))
+
     # --- healing and looking
 
     async def heal(self, *, unseen_ok: bool = False) -> None:
@@ -121,6 +127,9 @@ class ToxiproxyPlane:
             for node, condition in self._nodes.conditions.items():
                 if condition is Condition.PAUSED:
                     await self._nodes.resume(node)
+            for node, offset_ms in self._nodes.clocks_ms.items():
+                if offset_ms:
+                    self._nodes.skew(node, 0)
             touched = [link for link, state in self._proxies.states.items() if state != OPEN]
             for link in touched:
                 former = expected_of(self._proxies.states[link])
@@ -139,6 +148,7 @@ class ToxiproxyPlane:
         """See `FaultPlane`. Links first, by what the server says of each and by probes; then what the nodes themselves believe."""
         async with self._noted("verify", {"links": self._shown()}):
             problems = await find_problems(self._proxies, self._nodes, self._slow_before)
+            problems += await find_wrong_clocks(self._nodes)
             if problems:
                 raise InjectorFailure("; ".join(problems))
             self.unseen = []

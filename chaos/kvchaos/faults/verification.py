@@ -7,6 +7,7 @@ its proxy sees no fault at all.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 
 import grpc
@@ -23,6 +24,8 @@ VIEWS_INTERVAL_S = 0.05
 ROUND_TRIP_KNOWN_S = 0.5
 """Nodes give up greeting a peer after a second: whether they take one that is slower for alive is not claimed."""
 KBYTES_KNOWN_PER_S = 50
+CLOCK_KNOWN_MS = 2000
+"""A node that is asked may take so long to answer."""
 
 
 async def find_problems(proxies: Proxies, nodes: NodeProcesses, slow_before: Mapping[Link, Expectation]) -> list[str]:
@@ -40,6 +43,23 @@ async def find_problems(proxies: Proxies, nodes: NodeProcesses, slow_before: Map
         claims = {link: claim for link in links if (claim := _claim(link, proxies, nodes)) is not None}
         problems = await _wait_for_views(claims, nodes)
     nodes.check()  # what died meanwhile was not the injector's doing
+    return problems
+
+
+async def find_wrong_clocks(nodes: NodeProcesses) -> list[str]:
+    """A sentence for each running node whose wall clock is not as wrong as it should be."""
+    problems = []
+    for node, offset_ms in nodes.clocks_ms.items():
+        if nodes.conditions[node] is not Condition.RUNNING:
+            continue
+        try:
+            told_ms = (await probes.describe(nodes.places[node].listen)).server_time_ms
+        except grpc.aio.AioRpcError as error:
+            problems.append(f"{node} does not tell what time it is: {error.code().name}")
+            continue
+        off_ms = told_ms - time.time() * 1000
+        if abs(off_ms - offset_ms) > CLOCK_KNOWN_MS:
+            problems.append(f"the clock of {node} should be {offset_ms / 1000:+g} s wrong and is {off_ms / 1000:+.1f} s wrong")
     return problems
 
 

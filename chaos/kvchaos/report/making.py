@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from kvclient.cli.output import note
 from kvproto.errors import UserError
 
 NEEDED = ("matplotlib", "jinja2")
@@ -24,3 +25,12 @@ def make_page(folder: Path) -> Path:
     from kvchaos.report.page import write_page
 
     return write_page(folder)
+
+
+def make_page_beside(folder: Path) -> None:
+    """The page of results that were just kept there. Says on stderr where it is, or why there is none: a run is worth as much
+    without it."""
+    try:
+        note(f"page: {make_page(folder)}")
+    except UserError as error:
+        note(f"no page: {error.message}")

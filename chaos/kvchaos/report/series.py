@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kvchaos.history import WRITES, Call, History, calls_of
+from kvchaos.history import Call, History, calls_of
 from kvchaos.scenarios.figures import READS, WRITTEN
 
 SITES = ("near", "far")
@@ -61,7 +61,7 @@ def operations_of(history: History, zero_ns: int) -> list[Operation]:
             continue
         outcome = Outcome.OK if call.is_ok else Outcome.REFUSED if call.is_refused else Outcome.UNKNOWN
         took_ms = None if call.end is None else (call.end.time_ns - call.began_ns) / 1e6
-        kind = WRITTEN if call.f in WRITES else READS
+        kind = READS if call.f == "read" else WRITTEN
         found.append(Operation((call.began_ns - zero_ns) / 1e9, took_ms, outcome, kind, sides[process % len(sides)], call))
     return found
 

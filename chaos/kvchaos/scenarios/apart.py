@@ -27,8 +27,8 @@ APART_MIN = 200
 
 
 def may_be_stale(column: Column) -> bool:
-    """Whether what is read and what is written need not have a replica in common."""
-    return column.r + column.w <= N
+    """Whether what is read and what is written need not have a replica in common; PBS is about plain writes, without consensus."""
+    return not column.registers and column.r + column.w <= N
 
 
 async def measure_apart(

@@ -12,6 +12,8 @@ from kvchaos.scenarios.scenario import FAR, NEAR, Deed, Scenario, nothing
 SLOW_MS = 200
 FLAPS = 6
 FLAP_S = 1.0
+SKEW_S = 60
+GRACE_S = 20
 VICTIM = "n1"
 
 
@@ -100,6 +102,26 @@ async def storm(cluster: ProxiedCluster) -> None:
     await cluster.plane.verify()
 
 
+async def bridge(cluster: ProxiedCluster) -> None:
+    """n2 and n3 do not see each other; n1 sees both."""
+    await cluster.plane.bridge(VICTIM)
+    await cluster.plane.verify()
+
+
+async def split_of_five(cluster: ProxiedCluster) -> None:
+    """Two nodes on one side and three on the other: of a key all, some or none of the home replicas are on each."""
+    first, second, *others = cluster.node_ids
+    await cluster.plane.partition([[first, second, NEAR], [*others, FAR]])
+    await cluster.plane.verify()
+
+
+async def skew(cluster: ProxiedCluster) -> None:
+    """The clock of n1 jumps ahead, that of n2 back."""
+    await cluster.plane.skew(VICTIM, SKEW_S)
+    await cluster.plane.skew("n2", -SKEW_S)
+    await cluster.plane.verify()
+
+
 async def restart_all(cluster: ProxiedCluster) -> None:
     """SIGKILL of all at one moment, and all of them again."""
     await cluster.plane.kill(*cluster.node_ids)
@@ -112,28 +134,38 @@ ALONE = {"pa-el": {NEAR: DEGRADED}, "pa-ec": {NEAR: DEGRADED}, "strict": {NEAR: 
 THROUGH_IT = {"pa-el": {NEAR: MAY, FAR: MAY}, "pa-ec": {NEAR: MAY, FAR: MAY}, "strict": {NEAR: MAY, FAR: MAY}}
 """While every connection breaks."""
 
+ON_BOTH = {"pa-el": {NEAR: DEGRADED, FAR: DEGRADED}, "pa-ec": {NEAR: DEGRADED, FAR: DEGRADED}}
+EITHER = {**ON_BOTH, "strict": {NEAR: MAY, FAR: MAY}}
+"""While it depends on the key which side has a majority."""
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.id: scenario
     for scenario in (
         Scenario("F0", "no fault", nothing, nothing),
         Scenario("F1", "split: one node and its clients | two nodes", split(), heal, ALONE, controls=("pa-el",)),
         Scenario("F2", "split, refused instead of lost", split(Kind.REFUSE), heal, ALONE, controls=("pa-el",)),
-        Scenario(
-            "F4",
-            "one node sees no other, clients see all",
-            isolate,
-            heal,
-            {"pa-el": {NEAR: DEGRADED, FAR: DEGRADED}, "pa-ec": {NEAR: DEGRADED, FAR: DEGRADED}},
-        ),
+        Scenario("F3", "split of five nodes: two | three", split_of_five, heal, EITHER, nodes=5, controls=("pa-el",)),
+        Scenario("F4", "one node sees no other, clients see all", isolate, heal, ON_BOTH),
         Scenario("F5", "requests from n1 to n2 are lost", lossy(Direction.REQUESTS), heal),
         Scenario("F6", "answers of n2 to n1 are lost", lossy(Direction.RESPONSES), heal),
+        Scenario("F7", "bridge: n2 and n3 do not see each other", bridge, heal),
         Scenario("F8", "a node stands still (SIGSTOP)", pause, heal),
         Scenario("F10", "SIGKILL, then back", kill, restart),
         Scenario("F12", "a disk is lost", wipe, restart, takes_copies=True),
         Scenario("F13", f"{SLOW_MS} ms on the links of a node", slow, heal),
         Scenario("F14", "a split comes and goes", flap, heal, ALONE),
+        Scenario("F15", f"a clock {SKEW_S} s ahead, another {SKEW_S} s behind", skew, heal),
+        Scenario(
+            "F16",
+            "deletes under a split longer than the grace",
+            split(),
+            heal,
+            ALONE,
+            cluster={"tombstone_grace_s": GRACE_S, "retry_window_s": 2.0},
+            hold_s=GRACE_S,
+        ),
         Scenario("F19", "connections are reset in a storm", storm, heal, THROUGH_IT),
-        Scenario("F20", "SIGKILL of all nodes under load", restart_all, heal, {}),
+        Scenario("F20", "SIGKILL of all nodes under load", restart_all, heal),
     )
 }
 """By id."""

@@ -1,4 +1,4 @@
-"""`kv chaos`: faults on real clusters through real Toxiproxy, every promise checked, one verdict a setting.
+"""`kv chaos list`, `run` and `pacelc`: faults on real clusters, every promise checked, one verdict a setting.
 
 Results go to stdout, progress to stderr. Ends with 8 when a promise was broken, and with 9 when a fault was not seen to take or too
 little happened to judge by.
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import click
 
 from kvclient.cli.exit_codes import ExitCode
-from kvclient.cli.help_pages import ExampleGroup, Examples
+from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, console, note
 from kvclient.cli.suggestions import require_known
-from kvproto.errors import BadRequest, UserError
+from kvproto.errors import BadRequest
 
 if TYPE_CHECKING:
     from kvchaos.scenarios.columns import Column
@@ -31,26 +31,7 @@ if TYPE_CHECKING:
 MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
 
 
-@click.group(
-    cls=ExampleGroup,
-    short_help="Faults on real clusters, every promise checked.",
-    examples="""
-kv chaos list
-kv chaos run F1
-kv chaos run --all --out results
-kv chaos pacelc
-kv chaos report results
-""",
-)
-def chaos() -> None:
-    """Put real clusters under real faults, and check every promise of every consistency setting.
-
-    Each scenario starts a cluster of its own on this machine, every link of it through a Toxiproxy, and ends it. Nothing that runs
-    already is touched.
-    """
-
-
-@chaos.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
+@click.command("list", cls=Examples, short_help="The scenarios, and what each promises.", examples="kv chaos list -o json")
 @click.pass_context
 def list_command(context: click.Context) -> int:
     """List the scenarios with what each setting promises while the fault lasts: on the side of n1, and on the other."""
@@ -70,7 +51,7 @@ def list_command(context: click.Context) -> int:
     return ExitCode.DONE
 
 
-@chaos.command(
+@click.command(
     "run",
     cls=Examples,
     short_help="Run scenarios and print a verdict for each setting.",
@@ -90,25 +71,34 @@ kv chaos run --all --seed 7 --out results
     type=click.Path(file_okay=False, path_type=Path),
     help="Where results.json, histories and index.html go.",
 )
+@click.option("--bug", metavar="NAME", help="Nodes with a planted bug, which must be found: kv sim bugs.")
 @click.pass_context
 def run_command(
-    context: click.Context, ids: Sequence[str], everything: bool, presets: Sequence[str], seed: int | None, out: Path | None
+    context: click.Context,
+    ids: Sequence[str],
+    everything: bool,
+    presets: Sequence[str],
+    seed: int | None,
+    out: Path | None,
+    bug: str | None,
 ) -> int:
     """Run the scenarios of these ids, one after the other, each on a cluster of its own.
 
     Clients on both sides write and read through all settings while the fault is made, lasts and is healed; then replicas have to
     agree, every key is read once more, and the histories are checked. Ctrl-C ends the cluster as well.
     """
+    from kvchaos.report.making import make_page_beside
     from kvchaos.scenarios.results import summary, write_results
 
     scenarios, columns = _chosen(ids, everything), _columns(presets)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    command = _planted(bug)
     note(f"seed {seed}")
     results = []
     with Printer(Options.of(context).output) as printer:
         for scenario in scenarios:
             with _progress(f"{scenario.id} {scenario.title}") as say:
-                result = _run(scenario, columns, seed, say)
+                result = _run(scenario, columns, seed, say, command)
             results.append(result)
             if printer.output is Output.JSON:
                 printer.json(summary(result))
@@ -117,11 +107,42 @@ def run_command(
             printer.flush()
         if out is not None:
             write_results(out, results)
-            _page(out)
+            make_page_beside(out)
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
 
 
-@chaos.command(
+@click.command(
+    "split",
+    cls=Examples,
+    short_help="One split on one screen: what each preset does on each side.",
+    examples="kv chaos split",
+)
+@click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
+@click.pass_context
+def split_command(context: click.Context, seed: int | None) -> int:
+    """Cut one running cluster in two, and show what each preset does on each side: before, during and after.
+
+    Every preset is a namespace of the same three nodes; the cut is made by Toxiproxy, and seen before anything is claimed.
+    """
+    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.columns import COLUMNS
+    from kvchaos.scenarios.results import summary
+    from kvchaos.scenarios.split_screen import lines
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    note(f"seed {seed}")
+    with _progress("split") as say:
+        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, None)
+    with Printer(Options.of(context).output) as printer:
+        if printer.output is Output.JSON:
+            printer.json(summary(result))
+        else:
+            for line in lines(result) if not result.failure else (result.failure,):
+                printer.line(line)
+    return _code(result)
+
+
+@click.command(
     "pacelc",
     cls=Examples,
     short_help="Measure the PACELC table: every setting in a partition, and else.",
@@ -137,6 +158,7 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
 
     Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
     """
+    from kvchaos.report.making import make_page_beside
     from kvchaos.scenarios.pacelc import lines, measure, write
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
@@ -153,49 +175,31 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
                 printer.line(line)
     if out is not None:
         write(out, found)
-        _page(out)
+        make_page_beside(out)
     return _code(found.split)
 
 
-@chaos.command(
-    "report",
-    cls=Examples,
-    short_help="Make the page of results that were kept.",
-    examples="kv chaos report results",
-)
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.pass_context
-def report_command(context: click.Context, folder: Path) -> int:
-    """Make index.html in DIR, anew, from the results.json, pacelc.json and histories that kv chaos has kept there.
+def _planted(bug: str | None) -> Sequence[str] | None:
+    if bug is None:
+        return None
+    from kvchaos.simulation.bugs import BUGS
+    from kvchaos.simulation.planted_serve import planted_serve_command
 
-    Verdicts, plots and what was broken, on one page that needs no other file.
-    """
-    from kvchaos.report.making import make_page
-
-    page = make_page(folder)
-    with Printer(Options.of(context).output) as printer:
-        if printer.output is Output.JSON:
-            printer.json({"page": str(page)})
-        else:
-            printer.line(str(page))
-    return ExitCode.DONE
+    require_known("bug", bug, sorted(BUGS))
+    return planted_serve_command(bug)
 
 
-def _page(folder: Path) -> None:
-    """The page beside results that were just kept; a run is worth as much without it."""
-    from kvchaos.report.making import make_page
-
-    try:
-        note(f"page: {make_page(folder)}")
-    except UserError as error:
-        note(f"no page: {error.message}")
-
-
-def _run(scenario: Scenario, columns: Sequence[Column], seed: int, say: Callable[[str, str], None]) -> Result:
+def _run(
+    scenario: Scenario,
+    columns: Sequence[Column],
+    seed: int,
+    say: Callable[[str, str], None],
+    command: Sequence[str] | None,
+) -> Result:
     from kvchaos.scenarios.stage import run
 
     with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{scenario.id}-") as folder:
-        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say))
+        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, command=command))
 
 
 def _chosen(ids: Sequence[str], everything: bool) -> list[Scenario]:

@@ -33,6 +33,7 @@ def _column(scenario: str, told: ColumnResult) -> dict[str, Any]:
         "broken": told.verdict.broken,
         "lacking": told.verdict.lacking,
         "stale_share": None if told.stale is None else round(told.stale, 4),
+        "history": f"{scenario}-{told.column}.jsonl",
         "during": {side: {kind: figures.row() for kind, figures in kinds.items()} for side, kinds in told.during.items()},
     }
 
@@ -45,6 +46,5 @@ def write_results(folder: Path, results: Iterable[Result]) -> None:
         row = summary(result)
         rows.append(row)
         for told in result.columns:
-            file = row["columns"][told.column]["history"] = f"{result.scenario}-{told.column}.jsonl"
-            told.history.write(folder / file)
+            told.history.write(folder / row["columns"][told.column]["history"])
     (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

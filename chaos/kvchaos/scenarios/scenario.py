@@ -34,6 +34,10 @@ class Scenario:
     controls: Sequence[str] = ()
     """Columns of which stale reads have to be seen meanwhile: the fault is there, and the checker can tell."""
     during_min: int = 25
+    cluster: Mapping[str, str | int | float] = field(default_factory=dict)
+    """Settings of [cluster] beside the usual ones."""
+    hold_s: float = 0.0
+    """It lasts at least so long."""
 
     def cell(self, column: str, side: str) -> Cell:
         """What is promised there."""

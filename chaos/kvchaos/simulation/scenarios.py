@@ -16,14 +16,14 @@ from kvchaos.simulation.schedule import GRACE_MS, Fault, Schedule
 
 Scenario = Callable[[int], Schedule]
 
-FORGOTTEN = frozenset({"siblings", "reads", "answers", "strict", "accumulated"})
+FORGOTTEN = frozenset({"siblings", "reads", "answers", "strict", "whole", "accumulated"})
 """Promises that are judged by what the state at rest has seen, which is forgotten with tombstones; "ended" is asserted instead."""
 
 SCENARIOS: dict[str, Scenario] = {"swarm": generate}
 DESCRIPTIONS = {"swarm": "Each seed draws which kinds of faults and operations exist at all, then how many and when."}
 
 
-KEPT_BY_SIBLINGS = frozenset({"siblings", "reads", "strict", "accumulated"})
+KEPT_BY_SIBLINGS = frozenset({"siblings", "reads", "strict", "whole", "accumulated"})
 """Promises that lww does not give: it loses concurrent writes, by name."""
 
 
@@ -93,6 +93,28 @@ def late_attempts(seed: int) -> Schedule:
         rows += [(first_ms + 1100 + rng.randrange(1100), 1, rng.choice(["put", "delete", "get"])) for _ in range(rng.randint(2, 6))]
     operations = tuple(
         Operation(process, at_ms, f, f"r{rng.randrange(3)}", f"w{number}", "none" if process == 0 else "read", "quorum")
+        for number, (at_ms, process, f) in enumerate(sorted(rows), 1)
+    )
+    return replace(base, operations=operations, faults=tuple(faults))
+
+
+@scenario("healing")
+def healing(seed: int) -> Schedule:
+    """A node is alone with its clients and takes their writes; when it is back slow disks keep it from handing them over, while
+    others read: what they are not shown they must be told of."""
+    rng, swarm = Random(f"{seed}/healing"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, clients=2, timeout_ms=8000, duration_ms=20_000, delay_ms=0.2, jitter_ms=0.6)
+    base = replace(base, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4, policy="siblings", repair_interval_s=0.0)
+    alone = rng.choice(base.node_ids)
+    others = [node for node in base.node_ids if node != alone]
+    heals_ms = 6500 + rng.randrange(1000)
+    faults = [Fault(500, "partition", {"groups": [[alone, "c1"], [*others, "c2"]]}, heals_ms - 500)]
+    faults += [Fault(heals_ms - 200, "slow_disk", {"node": node, "ms": rng.choice([3000, 6000])}, 9000) for node in others]
+    rows = [(rng.randrange(400), 1, "put") for _ in range(3)]
+    rows += [(5000 + rng.randrange(1000), 0, rng.choice(["put", "put", "delete"])) for _ in range(rng.randint(2, 5))]
+    rows += [(heals_ms + rng.randrange(9000), rng.choice([1, 3, 5]), "get") for _ in range(40)]
+    operations = tuple(
+        Operation(process, at_ms, f, f"r{rng.randrange(3)}", f"w{number}", rng.choice(["none", "read"]), "preset")
         for number, (at_ms, process, f) in enumerate(sorted(rows), 1)
     )
     return replace(base, operations=operations, faults=tuple(faults))

@@ -305,6 +305,20 @@ class RecordsAnswer(_message.Message):
     more_from: bytes
     def __init__(self, store_keys: _Optional[_Iterable[bytes]] = ..., records: _Optional[_Iterable[bytes]] = ..., more_from: _Optional[bytes] = ...) -> None: ...
 
+class OweRequest(_message.Message):
+    __slots__ = ("node_id", "partitions")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    partitions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, node_id: _Optional[str] = ..., partitions: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class OweReply(_message.Message):
+    __slots__ = ("error",)
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    error: _key_value_pb2.Error
+    def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+
 class ReapRequest(_message.Message):
     __slots__ = ("ring_epoch", "ring_hash", "step", "store_keys", "digests", "stamp")
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]

@@ -54,6 +54,11 @@ class PeerStub(object):
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
                 _registered_method=True)
+        self.Owe = channel.unary_unary(
+                '/kvproto.v1.Peer/Owe',
+                request_serializer=kvproto_dot_v1_dot_peer__pb2.OweRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_peer__pb2.OweReply.FromString,
+                _registered_method=True)
         self.Compare = channel.unary_unary(
                 '/kvproto.v1.Peer/Compare',
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.CompareRequest.SerializeToString,
@@ -97,6 +102,13 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Owe(self, request, context):
+        """What I have not handed over yet. Told whenever a link opens, and while it changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Compare(self, request, context):
         """One question of anti-entropy: which records differ between us, and those of yours that do.
         """
@@ -134,6 +146,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Reap,
                     request_deserializer=kvproto_dot_v1_dot_peer__pb2.ReapRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_peer__pb2.ReapReply.SerializeToString,
+            ),
+            'Owe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Owe,
+                    request_deserializer=kvproto_dot_v1_dot_peer__pb2.OweRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_peer__pb2.OweReply.SerializeToString,
             ),
             'Compare': grpc.unary_unary_rpc_method_handler(
                     servicer.Compare,
@@ -254,6 +271,33 @@ class Peer(object):
             '/kvproto.v1.Peer/Reap',
             kvproto_dot_v1_dot_peer__pb2.ReapRequest.SerializeToString,
             kvproto_dot_v1_dot_peer__pb2.ReapReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Owe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Peer/Owe',
+            kvproto_dot_v1_dot_peer__pb2.OweRequest.SerializeToString,
+            kvproto_dot_v1_dot_peer__pb2.OweReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,8 +29,7 @@ def explain(ops: Sequence[Op], answer: Answer, initial: Value = None, *, work_ma
         for pure in (True, False):
             at = 0
             while at < len(kept) and work < work_max:
-                misfit = answer.misfit
-                fewer = _left_out(kept, kept[at : at + size], pure=pure, but=misfit)
+                fewer = _left_out(kept, kept[at : at + size], pure=pure, but=answer.misfit)
                 if len(fewer) < len(kept):
                     work += len(fewer)
                     if (found := _violation(fewer, initial)) is not None:

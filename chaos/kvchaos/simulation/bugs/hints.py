@@ -8,6 +8,7 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
+from kvstore.core.doubts import Doubts
 from kvstore.repair import hinted_handoff
 from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.storage.hints import HintTable
@@ -49,3 +50,13 @@ def forget_pointers(patch: Patch) -> None:
 def hand_over_early(patch: Patch) -> None:
     """Found on the way: the copy that counted was left behind."""
     patch.set(HintedHandoff, "_is_due", lambda self, store_key: True)
+
+
+@bug(
+    "forgets-degraded",
+    "what nodes that were away may know is not asked: reads say that they are whole (safety rule 12)",
+    scenario="healing",
+)
+def forget_degraded(patch: Patch) -> None:
+    """Right after a split a read misses what the small side has acknowledged, and does not say so."""
+    patch.set(Doubts, "about", lambda self, partitions: False)

@@ -1,0 +1,189 @@
+"""One replica's decisions: what it promises, accepts, reads and forgets. Pure; storage/registers.py makes it durable before it is told.
+
+Promise and floor are of a group (a partition of a namespace), what is accepted is of a key. `answer` decides on the state as of every
+message before, durable or not, and says what has to be written before the reply may leave (safety rule 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvstore.core.register import held as register
+from kvstore.core.register import payload as payloads
+from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, NO_STAMP, STAMP_BYTES, may_promise
+from kvstore.core.register.messages import Ask, Reply, Step, Why
+
+Lookup = Callable[[bytes], bytes | None]
+"""What is held of a store key, as of every decision before; None: nothing. Raises `Lost`."""
+
+
+class Lost(Exception):
+    """What was held of a key cannot be read: it is unknown, never absent (safety rule 5)."""
+
+
+@dataclass(slots=True)
+class GroupState:
+    """What an acceptor remembers of a group: the ballot that it promised, the highest stamp that was reaped, and up to which stamp
+    everything of that ballot is known to be committed."""
+
+    promised: bytes = NO_BALLOT
+    floor: bytes = NO_STAMP
+    watermark: bytes = NO_STAMP
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The reply, and what has to be durable before it leaves: registers written and forgotten, groups whose promise or floor changed.
+    `looked_at`: store keys on whose state the reply rests without changing it."""
+
+    reply: Reply
+    writes: list[tuple[bytes, bytes]] = field(default_factory=list)
+    deletes: list[bytes] = field(default_factory=list)
+    groups: set[bytes] = field(default_factory=set)
+    looked_at: list[bytes] = field(default_factory=list)
+
+
+class Acceptor:
+    """One node's. `groups` is what it remembered, `lookup` what it holds."""
+
+    def __init__(self, lookup: Lookup, groups: dict[bytes, GroupState] | None = None) -> None:
+        self._lookup = lookup
+        self.groups: dict[bytes, GroupState] = groups or {}
+        self._lost: dict[bytes, bytes] = {}
+        """Keys that were found lost, with the ballot that was promised then: what is accepted in their place has a higher one, for
+        of that ballot nobody knows what was accepted already."""
+
+    def answer(self, ask: Ask, bytes_max: int = 1 << 62) -> Verdict:
+        """Decides on `ask`; a reply of reads holds about `bytes_max` of states, and one at least."""
+        verdict = Verdict(Reply(ask.step, len(ask.keys)))
+        if ask.step is Step.ACCEPT:
+            self._accept(ask, verdict)
+        elif ask.step is Step.READ or ask.step is Step.STATE:
+            self._read(ask, verdict, bytes_max)
+        elif ask.step is Step.CONFIRM:
+            self._confirm(ask, verdict)
+        elif ask.step is Step.MARK:
+            for group, stamp in zip(ask.keys, ask.ballots, strict=True):
+                self._mark(self._group(group), stamp)
+        else:
+            self._reap(ask, verdict)
+        return verdict
+
+    def committed(self, store_key: bytes) -> bytes | None:
+        """The payload that is known to be committed (a timeline read); None if nothing is known to be. Raises `Lost`."""
+        held = self._lookup(store_key)
+        if held is None:
+            return None
+        known = register.committed(held, self._group(store_key[:GROUP_BYTES]).watermark)
+        return None if known is None else known[1]
+
+    def _group(self, group: bytes) -> GroupState:
+        state = self.groups.get(group)
+        if state is None:
+            state = self.groups[group] = GroupState()
+        return state
+
+    def _promise(self, group: bytes, ballot: bytes, verdict: Verdict) -> GroupState | bytes:
+        """The group's state when `ballot` is served, promised from now on; else the ballot that was."""
+        state = self._group(group)
+        promised = state.promised
+        if promised == ballot:
+            return state
+        if not may_promise(ballot, promised):
+            return promised
+        state.promised = ballot
+        verdict.groups.add(group)
+        return state
+
+    def _read(self, ask: Ask, verdict: Verdict, bytes_max: int) -> None:
+        states: list[bytes] = []
+        refused = verdict.reply.refused
+        size_bytes = 0
+        for position, (store_key, ballot) in enumerate(zip(ask.keys, ask.ballots, strict=True)):
+            states.append(b"")
+            if size_bytes >= bytes_max:
+                refused[position] = (Why.LATER, NO_BALLOT)
+                continue
+            before = self._group(store_key[:GROUP_BYTES]).promised
+            state = self._promise(store_key[:GROUP_BYTES], ballot, verdict)
+            if isinstance(state, bytes):
+                refused[position] = (Why.PROMISED, state)
+                continue
+            try:
+                held = self._lookup(store_key)
+            except Lost:
+                self._lost.setdefault(store_key, before)
+                refused[position] = (Why.LOST, NO_BALLOT)
+                continue
+            verdict.looked_at.append(store_key)
+            if held is not None:
+                states[-1] = register.stamp(held) + register.accepted(held)
+                size_bytes += len(states[-1])
+        verdict.reply.states = states
+
+    def _accept(self, ask: Ask, verdict: Verdict) -> None:
+        refused, lookup = verdict.reply.refused, self._lookup
+        written: dict[bytes, bytes] = {}
+        for position, store_key in enumerate(ask.keys):
+            stamp = ask.ballots[position]
+            ballot = stamp[:24]
+            before = self._group(store_key[:GROUP_BYTES]).promised
+            state = self._promise(store_key[:GROUP_BYTES], ballot, verdict)
+            if isinstance(state, bytes):
+                refused[position] = (Why.PROMISED, state)
+                continue
+            mark = ask.marks[position]
+            if mark:
+                self._mark(state, ballot + mark.to_bytes(8, "big"))
+            try:
+                held = written.get(store_key) or lookup(store_key)
+            except Lost:
+                # Of the ballot promised when it was found lost nobody knows what was accepted here; of a later one nothing was.
+                if ballot[:8] <= self._lost.setdefault(store_key, before)[:8]:
+                    refused[position] = (Why.LOST, NO_BALLOT)
+                    continue
+                held = None
+            if held is None:
+                if stamp <= state.floor:
+                    refused[position] = (Why.FLOOR, NO_BALLOT)
+                    continue
+                written[store_key] = register.encode(stamp, ask.payloads[position])
+            elif stamp > register.stamp(held):
+                written[store_key] = register.over(held, stamp, ask.payloads[position], state.watermark)
+            else:  # accepted before, or something that was built on it
+                verdict.looked_at.append(store_key)
+        verdict.writes = list(written.items())
+        for store_key in written if self._lost else ():
+            self._lost.pop(store_key, None)
+
+    def _confirm(self, ask: Ask, verdict: Verdict) -> None:
+        """No disk is needed: whoever has promised no higher ballot has accepted nothing of one."""
+        for position, (group, ballot) in enumerate(zip(ask.keys, ask.ballots, strict=True)):
+            promised = self._group(group).promised
+            if ballot != promised and not may_promise(ballot, promised):
+                verdict.reply.refused[position] = (Why.PROMISED, promised)
+
+    def _reap(self, ask: Ask, verdict: Verdict) -> None:
+        """Forgets tombstones that are still exactly those: all owners hold them, committed. Whatever comes later of before is below
+        the floor."""
+        for position, (store_key, stamp) in enumerate(zip(ask.keys, ask.ballots, strict=True)):
+            group = store_key[:GROUP_BYTES]
+            state = self._group(group)
+            try:
+                held = self._lookup(store_key)
+            except Lost:
+                verdict.reply.refused[position] = (Why.LOST, NO_BALLOT)
+                continue
+            if held is None or register.stamp(held) != stamp or not payloads.is_tombstone(register.accepted(held)):
+                continue
+            verdict.deletes.append(store_key)
+            if stamp > state.floor:
+                state.floor = stamp
+            verdict.groups.add(group)
+
+    @staticmethod
+    def _mark(state: GroupState, stamp: bytes) -> None:
+        assert len(stamp) == STAMP_BYTES
+        if stamp > state.watermark:
+            state.watermark = stamp

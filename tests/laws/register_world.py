@@ -1,0 +1,505 @@
+"""A world for the register's own code: acceptors that commit late and crash, proposers that duel and forget, a network that delays,
+drops, duplicates and reorders, clients that try again. Everything is drawn from one seed.
+
+What runs is kvstore/core/register and its bytes; only time, network and disk are these few lines. `PLANTS` leaves out one rule each.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from kvproto.conditions import ABSENT, read_condition
+from kvstore.core.register import held as registers
+from kvstore.core.register import payload as payloads
+from kvstore.core.register.acceptor import Acceptor, GroupState
+from kvstore.core.register.ballot import NO_BALLOT, STAMP_BYTES
+from kvstore.core.register.changes import Kind, Operation, Outcome
+from kvstore.core.register.messages import Ask, Step, decode_ask, decode_reply, encode_ask, encode_reply
+from kvstore.core.register.proposer import Proposer
+from kvstore.core.register.rounds import Round
+
+NODES = ("n1", "n2", "n3")
+GROUP = b"\x00\x01\x00\x00\x00\x02"
+OTHER = b"\x00\x02\x00\x00\x00\x02"
+KEYS = (GROUP + b"a", GROUP + b"b", OTHER + b"c")
+STARTED_MS = 1_000_000
+STEP = 1000
+"""Puts bring multiples of it, increments add one."""
+
+
+@dataclass
+class Entry:
+    """One operation of a client, over all its attempts. `out`: what a read or failed condition saw, or the number of an increment."""
+
+    key: bytes
+    kind: str
+    value: int
+    call: int
+    ret: int | None = None
+    ok: bool | None = None
+    out: int | None = None
+    certainly_not: bool = False
+    attempts: int = 0
+    request_id: bytes = b""
+    sent_ever: bool = False
+
+
+@dataclass
+class Disk:
+    """What one acceptor has made durable, and what waits to be: in order."""
+
+    held: dict[bytes, bytes] = field(default_factory=dict)
+    groups: dict[bytes, GroupState] = field(default_factory=dict)
+    queue: list[tuple[dict[bytes, bytes | None], dict[bytes, GroupState], Callable[[], None]]] = field(default_factory=list)
+
+
+class Replica:
+    """An acceptor with a disk that takes its time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.disk = Disk()
+        self.start()
+
+    def start(self) -> None:
+        self.staged: dict[bytes, bytes | None] = {}
+        self.disk.queue.clear()
+        groups = {group: replace(state) for group, state in self.disk.groups.items()}
+        self.core = self.world.acceptor(self.lookup, groups)
+
+    def lookup(self, store_key: bytes) -> bytes | None:
+        return self.staged[store_key] if store_key in self.staged else self.disk.held.get(store_key)
+
+    def on(self, data: bytes, reply: Callable[[bytes], None]) -> None:
+        ask = decode_ask(data)
+        verdict = self.core.answer(ask, bytes_max=60 if self.world.rng.random() < 0.1 else 1 << 30)
+        written: dict[bytes, bytes | None] = {**dict(verdict.writes), **dict.fromkeys(verdict.deletes)}
+        self.staged.update(written)
+        answer = encode_reply(verdict.reply)
+        if ask.step is Step.CONFIRM:
+            reply(answer)
+            return
+        groups = {group: replace(self.core.groups[group]) for group in verdict.groups}
+        self.disk.queue.append((written, groups, lambda: reply(answer)))
+
+    def commit(self) -> None:
+        """Makes what waits longest durable, then tells."""
+        if self.disk.queue:
+            written, groups, tell = self.disk.queue.pop(0)
+            for store_key, held in written.items():
+                if held is None:
+                    self.disk.held.pop(store_key, None)
+                else:
+                    assert registers.verify(held)
+                    self.disk.held[store_key] = held
+            self.disk.groups.update(groups)
+            tell()
+
+
+class World:
+    """One run. `plant` names the rule that is left out."""
+
+    def __init__(self, seed: int, plant: str = "") -> None:
+        self.rng = rng = random.Random(f"registers/{seed}")
+        self.plant = plant
+        self.acceptor, self.proposer = PLANTS.get(plant, (Acceptor, Proposer))
+        self.now = 0
+        self.history: list[Entry] = []
+        self.timeline: dict[tuple[bytes, int | None], int] = {}
+        self.queue: list[Callable[[], None]] = []
+        self.pace = rng.choice([0.85, 0.93, 0.97])
+        self.steady = rng.choice([0.5, 0.9, 0.97])
+        self.loss = rng.choice([0, 0.01, 0.05, 0.3])
+        self.duplicates = rng.choice([0, 0.05, 0.2])
+        self.disorder = rng.choice([0.1, 0.5])
+        self.upset = rng.choice([0, 0.02, 0.05])
+        self.cutting = rng.choice([0, 0.1, 0.3])
+        self.reaping = rng.choice([0.06, 0.06, 0.4])
+        self.kinds = ["r", "r", "w", "d", "c", "i", "i"] if self.reaping < 0.1 else ["r", "w", "d", "d"]
+        self.retry_window_ms = rng.choice([20, 150]) if self.reaping < 0.1 else 1
+        self.keys = rng.choice([KEYS, KEYS[:1]])
+        self.cuts: set[tuple[int, int]] = set()
+        self.replicas = [Replica(self) for _ in NODES]
+        self.lives = [0] * len(NODES)
+        self.proposers = [self.new_proposer(at) for at in range(len(NODES))]
+        self.open: list[tuple[int, Operation, Entry, int]] = []
+        self.values = 0
+
+    @property
+    def now_ms(self) -> int:
+        return STARTED_MS + self.now
+
+    def new_proposer(self, at: int) -> Proposer:
+        self.lives[at] += 1
+        incarnation = 1 if self.plant == "ballot-reused" else self.lives[at]
+        return self.proposer(
+            tag=at + 1,
+            incarnation=incarnation << 32,
+            owners_of=lambda group: NODES,
+            promised_of=lambda group: self.replicas[at].core.groups.get(group, GroupState()).promised,
+            chance=self.rng.random,
+            retry_window_ms=self.retry_window_ms,
+            cache_bytes_max=self.rng.choice([1, 1 << 30]),
+        )
+
+    # --- what happens
+
+    def run(self, operations: int) -> None:
+        while len(self.history) < operations:
+            self.step()
+        for _ in range(3000):
+            self.now += 1
+            self.deliver(0)
+            for replica in self.replicas:
+                replica.commit()
+            self.turns()
+            if not self.queue and not any(replica.disk.queue for replica in self.replicas) and self.now % 50 == 0:
+                self.give_up_rounds(age=0)
+                if not self.queue:
+                    break
+
+    def step(self) -> None:
+        self.now += 1
+        rng = self.rng
+        if rng.random() < self.pace:
+            if self.queue and rng.random() < 0.8:
+                self.deliver(rng.randrange(len(self.queue)) if rng.random() < self.disorder else 0)
+            else:
+                rng.choice(self.replicas).commit()
+        else:
+            self.happen()
+        if rng.random() < 0.5:
+            self.turns()
+
+    def happen(self) -> None:
+        rng, draw = self.rng, self.rng.random()
+        at = 0 if rng.random() < self.steady else rng.randrange(len(NODES))
+        if rng.random() < self.cutting:
+            self.cut_or_heal()
+        if draw < self.upset:
+            self.restart(at)
+        elif draw < self.upset + 0.05:
+            self.give_up_rounds(age=40)
+        elif draw < self.upset + 0.1:
+            self.try_again()
+        elif draw < self.upset + 0.1 + self.reaping:
+            self.reap(at)
+        else:
+            self.operate(at)
+        self.look()
+        if self.plant == "amnesia" and rng.random() < 0.05:
+            lost = rng.choice(self.replicas)
+            lost.disk = Disk()
+            lost.start()
+
+    def operate(self, at: int) -> None:
+        rng = self.rng
+        kind = rng.choice(self.kinds)
+        self.values += STEP
+        entry = Entry(rng.choice(self.keys), kind, self.values, self.now)
+        entry.request_id = self.now_ms.to_bytes(6, "big") + len(self.history).to_bytes(10, "big")
+        self.history.append(entry)
+        self.send(at, entry)
+        if rng.random() < 0.3 and kind != "r":  # another of the same turn, on the same key
+            self.operate(at)
+
+    def send(self, at: int, entry: Entry) -> None:
+        kinds = {"r": Kind.GET, "w": Kind.PUT, "c": Kind.PUT, "d": Kind.DELETE, "i": Kind.INCREMENT}
+        operation = Operation(
+            kinds[entry.kind],
+            entry.key,
+            value=b"%d" % entry.value if entry.kind in "wc" else b"",
+            condition=read_condition(ABSENT) if entry.kind == "c" else None,
+            amount=1,
+            request_id=b"" if entry.kind == "r" else entry.request_id,
+            attempt=entry.attempts,
+        )
+        entry.attempts += 1
+        self.open.append((at, operation, entry, self.now))
+        self.proposers[at].submit([operation])
+
+    def look(self) -> None:
+        """A timeline read of each replica; the first that shows a value says the most."""
+        for replica in self.replicas:
+            for key in self.keys:
+                held = replica.core.committed(key)
+                if held is not None:
+                    self.timeline.setdefault((key, number(held)), self.now)
+
+    def cut_or_heal(self) -> None:
+        """Messages from one node to another, or everything from or to one, are lost from now on."""
+        if self.cuts:
+            self.cuts.clear()
+            return
+        one, other = self.rng.sample(range(len(NODES)), 2)
+        self.cuts = self.rng.choice([{(one, other)}, {(one, other), (other, one)}, {(one, 0), (one, 1), (one, 2)} - {(one, one)}])
+
+    def try_again(self) -> None:
+        """A client has waited for long enough, and asks another node."""
+        waiting = [one for one in self.open if self.now - one[3] > 60]
+        if waiting:
+            at, operation, entry, _ = one = self.rng.choice(waiting)
+            self.open.remove(one)
+            self.proposers[at].abandon(operation)
+            entry.sent_ever = entry.sent_ever or operation.was_sent
+            if entry.attempts < 3:
+                self.send(self.rng.randrange(len(NODES)), entry)
+
+    def restart(self, at: int) -> None:
+        """The node's process ends: what was not durable is gone, and everything that its proposer knew."""
+        for one in [one for one in self.open if one[0] == at]:
+            self.open.remove(one)
+            one[2].sent_ever = True
+            if one[2].attempts < 3 and self.rng.random() < 0.5:
+                self.send((at + 1) % len(NODES), one[2])
+        seen = {name: group.round_seen for name, group in self.proposers[at].groups.items()}
+        self.replicas[at].start()
+        self.proposers[at] = self.new_proposer(at)
+        if self.plant == "ballot-reused":
+            self.proposers[at].rounds_before = seen  # type: ignore[attr-defined]
+
+    def give_up_rounds(self, age: int) -> None:
+        for proposer in self.proposers:
+            for round_ in list(proposer.rounds.values()):
+                if self.now - round_.sent_s * 100 >= age:
+                    for node in round_.tally.waiting_in_order:
+                        proposer.silent(round_.number, node, self.now / 100)
+
+    def reap(self, at: int) -> None:
+        for round_ in self.proposers[at].reap(self.keys, self.now_ms, self.now / 100):
+            self.send_round(at, round_)
+
+    # --- the network
+
+    def turns(self) -> None:
+        for at, proposer in enumerate(self.proposers):
+            if proposer.has_work or proposer.wake_s() is not None:
+                for round_ in proposer.turn(self.now_ms, self.now / 100):
+                    self.send_round(at, round_)
+            self.take_answers(at, proposer)
+
+    def send_round(self, at: int, round_: Round) -> None:
+        data = encode_ask(round_.ask)
+        proposer = self.proposers[at]
+        for target in round_.targets:
+            replica = self.replicas[NODES.index(target)]
+
+            def reply(answer: bytes, target: str = target) -> None:
+                path = NODES.index(target), at
+                self.pass_on(path, lambda: self.heard(at, proposer, round_.ask, round_.number, target, answer))
+
+            path = at, NODES.index(target)
+            self.pass_on(path, lambda replica=replica, reply=reply: replica.on(data, reply))  # type: ignore[misc]
+
+    def heard(self, at: int, proposer: Proposer, ask: Ask, number_: int, target: str, answer: bytes) -> None:
+        if proposer is self.proposers[at]:
+            proposer.heard(number_, target, decode_reply(answer, ask), self.now / 100)
+            self.take_answers(at, proposer)
+
+    def pass_on(self, path: tuple[int, int], arrive: Callable[[], None]) -> None:
+        if path not in self.cuts and self.rng.random() >= self.loss:
+            self.queue.append(arrive)
+            if self.rng.random() < self.duplicates:
+                self.queue.append(arrive)
+
+    def deliver(self, at: int) -> None:
+        if self.queue:
+            self.queue.pop(at)()
+
+    # --- answers
+
+    def take_answers(self, at: int, proposer: Proposer) -> None:
+        answered, proposer.answered = proposer.answered, []
+        failed, proposer.failed = proposer.failed, []
+        for operation, _ in answered:
+            self.answer(operation)
+        for operation, _ in failed:
+            one = next((one for one in self.open if one[1] is operation), None)
+            if one is not None:
+                self.open.remove(one)
+                entry = one[2]
+                entry.sent_ever = entry.sent_ever or operation.was_sent
+                if entry.attempts < 3 and self.rng.random() < 0.7:
+                    self.send(self.rng.randrange(len(NODES)), entry)
+                elif not entry.sent_ever:
+                    entry.certainly_not = True
+
+    def answer(self, operation: Operation) -> None:
+        one = next((one for one in self.open if one[1] is operation), None)
+        if one is None:
+            return
+        self.open.remove(one)
+        entry, answer = one[2], operation.answer
+        assert answer is not None
+        if answer.outcome in (Outcome.FORGOTTEN, Outcome.NO_NUMBER):
+            assert answer.outcome is Outcome.FORGOTTEN
+            return
+        entry.ret = self.now
+        entry.ok = answer.outcome is not Outcome.FAILED
+        if answer.outcome in (Outcome.READ, Outcome.FAILED):
+            entry.out = number(answer.payload)
+        elif entry.kind == "i":
+            entry.out = answer.number
+
+
+def number(payload: bytes | None) -> int | None:
+    return None if payloads.absent(payload) or payload is None else int(payloads.value(payload))
+
+
+# --- rules left out
+
+
+class NoConfirmation(Proposer):
+    def _must_confirm(self, operation):  # type: ignore[no-untyped-def]
+        return False
+
+
+class AnswersBeforeCommit(Proposer):
+    def _may_answer_from(self, register):  # type: ignore[no-untyped-def]
+        return True
+
+
+class FailsFromUncommitted(Proposer):
+    def _rest(self, group, register, operation):  # type: ignore[no-untyped-def]
+        if operation.answer.outcome is Outcome.FAILED:
+            was, register.committed = register.committed, True
+            super()._rest(group, register, operation)
+            register.committed = was
+        else:
+            super()._rest(group, register, operation)
+
+
+class NoWriteBack(Proposer):
+    def _is_chosen(self, states, best, need):  # type: ignore[no-untyped-def]
+        return True
+
+
+class ReapsAtMajority(Proposer):
+    def _owners_to_reap(self, owners):  # type: ignore[no-untyped-def]
+        return owners // 2 + 1
+
+
+class ReusesBallots(Proposer):
+    rounds_before: dict[bytes, int] = {}  # noqa: RUF012 - replaced for each instance
+
+    def _take_ballot(self, group):  # type: ignore[no-untyped-def]
+        seen = self.rounds_before.pop(group.name, 0)
+        if seen:
+            self._promised_of, before = (lambda name: NO_BALLOT), self._promised_of
+            group.round_seen = seen - 1
+            super()._take_ballot(group)
+            self._promised_of = before
+        else:
+            super()._take_ballot(group)
+
+
+class ForgetsRequests(Proposer):
+    def _adopt(self, round_, position, acknowledged):  # type: ignore[no-untyped-def]
+        for node, states in round_.states.items():
+            states = list(states)
+            if states[position]:
+                stamp, payload = states[position][:STAMP_BYTES], states[position][STAMP_BYTES:]
+                bare = payloads.encode(payloads.version(payload), payloads.value(payload), tombstone=payloads.is_tombstone(payload))
+                states[position] = stamp + bare
+                round_.states[node] = states
+        super()._adopt(round_, position, acknowledged)
+
+
+class AcceptsBelowPromise(Acceptor):
+    def _promise(self, group, ballot, verdict):  # type: ignore[no-untyped-def]
+        state = self._group(group)
+        state.promised = max(state.promised, ballot)
+        verdict.groups.add(group)
+        return state
+
+
+class TellsAccepted(Acceptor):
+    def committed(self, store_key):  # type: ignore[no-untyped-def]
+        held = self._lookup(store_key)
+        return None if held is None else registers.accepted(held)
+
+
+PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
+    "no-confirmation": (Acceptor, NoConfirmation),
+    "answer-before-commit": (Acceptor, AnswersBeforeCommit),
+    "failed-condition-uncommitted": (Acceptor, FailsFromUncommitted),
+    "no-write-back": (Acceptor, NoWriteBack),
+    "reap-at-majority": (Acceptor, ReapsAtMajority),
+    "ballot-reused": (Acceptor, ReusesBallots),
+    "amnesia": (Acceptor, Proposer),
+    "accept-below-promise": (AcceptsBelowPromise, Proposer),
+    "requests-forgotten": (Acceptor, ForgetsRequests),
+    "timeline-of-accepted": (TellsAccepted, Proposer),
+}
+
+
+# --- judging (Wing and Gong, 1993)
+
+
+def is_linearizable(world: World) -> bool:
+    """Whether every key's history is: unanswered operations may have happened at any time after their call, or never."""
+    return all(_key_is(world, key) for key in KEYS)
+
+
+STATES_MAX = 6_000
+
+
+def _key_is(world: World, key: bytes) -> bool:
+    operations = [
+        entry
+        for entry in world.history
+        if entry.key == key and not entry.certainly_not and not (entry.ret is None and entry.kind == "r")
+    ]
+    # A timeline read shows what was committed at some time before its end.
+    operations += [Entry(key, "r", 0, 0, ret=at, ok=True, out=value) for (one, value), at in world.timeline.items() if one == key]
+    full = sum(1 << at for at, entry in enumerate(operations) if entry.ret is not None)
+    stack: list[tuple[int, int | None]] = [(0, None)]
+    seen: set[tuple[int, int | None]] = set()
+    while stack:
+        mask, state = stack.pop()
+        if mask & full == full:
+            return True
+        if (mask, state) in seen:
+            continue
+        seen.add((mask, state))
+        if len(seen) > STATES_MAX:
+            return True  # not judged
+        first = min(entry.ret for at, entry in enumerate(operations) if not mask >> at & 1 and entry.ret is not None)
+        for at, entry in enumerate(operations):
+            if not mask >> at & 1 and entry.call <= first:
+                follows, after = _apply(entry, state)
+                if follows:
+                    stack.append((mask | 1 << at, after))
+    return False
+
+
+def _apply(entry: Entry, state: int | None) -> tuple[bool, int | None]:
+    if entry.kind == "r":
+        return state == entry.out, state
+    if entry.kind == "w":
+        return True, entry.value
+    if entry.kind == "d":
+        return True, None
+    if entry.kind == "i":
+        return entry.ok is None or entry.out == (state or 0) + 1, (state or 0) + 1
+    if entry.ok is None:
+        return True, entry.value if state is None else state
+    return (state is None, entry.value) if entry.ok else (state is not None and state == entry.out, state)
+
+
+def broken(seeds: Sequence[int], plant: str = "", *, operations: int = 50, enough: int = 1 << 30) -> tuple[list[int], int, int]:
+    """Seeds that are not linearizable, up to `enough`; and how many operations were answered of how many."""
+    found: list[int] = []
+    answered = total = 0
+    for seed in seeds:
+        world = World(seed, plant)
+        world.run(operations)
+        total += len(world.history)
+        answered += sum(entry.ret is not None for entry in world.history)
+        if not is_linearizable(world):
+            found.append(seed)
+            if len(found) >= enough:
+                break
+    return found, answered, total
