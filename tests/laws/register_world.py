@@ -120,6 +120,7 @@ class World:
         self.kinds = ["r", "r", "w", "d", "c", "i", "i"] if self.reaping < 0.1 else ["r", "w", "d", "d"]
         self.retry_window_ms = rng.choice([20, 150]) if self.reaping < 0.1 else 1
         self.keys = rng.choice([KEYS, KEYS[:1]])
+        self.healing = rng.choice([0.1, 0.5, 1.0])
         self.cuts: set[tuple[int, int]] = set()
         self.replicas = [Replica(self) for _ in NODES]
         self.lives = [0] * len(NODES)
@@ -231,7 +232,8 @@ class World:
     def cut_or_heal(self) -> None:
         """Messages from one node to another, or everything from or to one, are lost from now on."""
         if self.cuts:
-            self.cuts.clear()
+            if self.rng.random() < self.healing:
+                self.cuts.clear()
             return
         one, other = self.rng.sample(range(len(NODES)), 2)
         self.cuts = self.rng.choice([{(one, other)}, {(one, other), (other, one)}, {(one, 0), (one, 1), (one, 2)} - {(one, one)}])
