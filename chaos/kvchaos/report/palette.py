@@ -16,7 +16,7 @@ LIGHT: Mapping[str, str] = {
     "line": "#d4d8de",
     "link": "#0b57a4",
     "ok": "#0072b2",
-    "refused": "#c04f00",
+    "refused": "#b84a00",
     "unknown": "#8b3a78",
     "fault": "#e2e4e9",
     "fault-edge": "#eef0f3",
