@@ -47,13 +47,15 @@ def check_dial(info: NamespaceInfo, group: OperationGroup, others: Iterable[Name
 def check_level(info: NamespaceInfo, level: Level, sloppy: Sloppy, bound_ms: int) -> None:
     """The same of the level alone: all that a scan has."""
     able = LINEARIZABLE_LEVELS if info.mode == LINEARIZABLE else EVENTUAL_LEVELS - PLANNED
-    if level not in LINEARIZABLE_LEVELS | EVENTUAL_LEVELS - PLANNED:
+    if level in PLANNED and info.mode != LINEARIZABLE:
         raise BadRequest(f"level {_name(level)} is not available yet in this version; there are {_names(able)}", subject="level")
     if level not in able:
         raise WrongMode(
             f"level {_name(level)} is none of namespace {info.name!r}, which is {info.mode}: there are {_names(able)}",
             subject=info.name,
         )
+    if sloppy is not Sloppy.UNSPECIFIED and info.mode == LINEARIZABLE:
+        raise WrongMode(f"namespace {info.name!r} is linearizable: stand-ins never count there", subject=info.name)
     if sloppy is not Sloppy.UNSPECIFIED:
         raise BadRequest("sloppy= is not available yet in this version: presets are sloppy, other levels are not", subject="sloppy")
     if (level is Level.BOUNDED) != (bound_ms > 0):
