@@ -62,7 +62,7 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss; `timing` is the failure detectors', `policy` that of the only namespace."""
+    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one."""
 
     seed: int
     scenario: str = "swarm"
@@ -86,6 +86,7 @@ class Schedule:
     disk_jitter_ms: float = 0.4
     repair_interval_s: float = 0.0
     timing: str = "lan"
+    sessions: bool = False
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()
