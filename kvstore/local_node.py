@@ -261,7 +261,9 @@ class LocalNode:
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers, self.opinions)
-        self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
+        self.repair = ReadRepair(
+            self.store, replicas, self.freshness, pace, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2
+        )
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -388,6 +390,7 @@ class LocalNode:
         self.coordinator.stop()
         self.handoff.stop()
         self.owing.stop()
+        self.repair.stop()
         self.reaper.stop()
         self.linearizable.stop()
         self.absence.stop()

@@ -195,12 +195,14 @@ class GetCoordinator:
                 asked += len(rest)
                 rest = []
 
-    def _fetch(self, round_: ReadRound, nodes: Sequence[str], arrivals: Arrivals) -> None:
+    def _fetch(self, round_: ReadRound, nodes: Sequence[str], arrivals: Arrivals, digests: bytes = b"") -> None:
         if round_.digests is None:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
-        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
+        self._replicas.fetch_from(
+            nodes, sub.store_keys, digests or round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace
+        )
 
     def _settle(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
@@ -211,6 +213,11 @@ class GetCoordinator:
                 if not positions:
                     continue
             count = tally.size if positions is None else len(positions)
+            if outcome is Outcome.UNREACHABLE and round_.rebuilding and sub.degrades:
+                positions = self._show_what_is_left(round_, range(tally.size) if positions is None else positions, emit)
+                if not positions:
+                    continue
+                count = len(positions)
             if outcome is Outcome.UNREACHABLE:
                 at, away = positions[0] if positions else 0, round_.rebuilding
                 error: KvError = not_met(sub, tally, at, timed_out=False, applied=False, rebuilding=away)
@@ -219,6 +226,18 @@ class GetCoordinator:
             if round_.seen:
                 positions = round_.keep_behind(range(tally.size) if positions is None else positions)
             self._decided(round_, positions, emit)
+
+    def _show_what_is_left(self, round_: ReadRound, positions: Sequence[int], emit: Emit) -> list[int]:
+        """Nobody whose answer counts is left, but somebody who has lost records. What such a one holds was acknowledged, if perhaps
+        not last, and a preset shows it; what it does not hold it may have lost, and nobody can say (safety rule 5): these positions
+        are returned."""
+        by_holders: dict[tuple[str, ...], list[int]] = {}
+        for position in positions:
+            by_holders.setdefault(round_.holders_of(position), []).append(position)
+        unknown = by_holders.pop((), [])
+        for holders, held in by_holders.items():
+            self._answer(round_, held, emit, holders)
+        return unknown
 
     def _decided(self, round_: ReadRound, positions: Sequence[int] | None, emit: Emit) -> None:
         """Enough have answered these positions (None: all) and what they hold is new enough."""
@@ -246,7 +265,8 @@ class GetCoordinator:
             error = behind_session(round_.sub, round_.tally, positions[0])
             emit(GroupReply(round_.sub.group_index, positions=round_.sub.original(positions), error=error), len(positions))
 
-    def _answer(self, round_: ReadRound, positions: Sequence[int] | None, emit: Emit) -> None:
+    def _answer(self, round_: ReadRound, positions: Sequence[int] | None, emit: Emit, uncounted: Sequence[str] = ()) -> None:
+        """Answers `positions` (None: all). `uncounted`: nodes that have told it, where nobody did whose answer counts."""
         sub, tally = round_.sub, round_.tally
         count = tally.size if positions is None else len(positions)
         now_ms = self._clock.now_ms()
@@ -255,7 +275,7 @@ class GetCoordinator:
             columns.add(round_.merged(position), now_ms)
         reply = columns.reply(sub.group_index, sub.original(positions))
         answered = tally.answered if positions is None else tally.answered_for(positions[0])
-        acknowledged = [round_.seats.holders[home] for home in answered]
+        acknowledged = [*uncounted, *[round_.seats.holders[home] for home in answered]]
         reply.receipt = receipt(
             sub,
             acknowledged,
@@ -263,8 +283,8 @@ class GetCoordinator:
             durable=self._durable,
             explanation=[*round_.notes, *columns.failures] if columns.failures else round_.notes,
             hedged=round_.hedged,
-            degraded=tally.need < sub.need or round_.is_in_doubt,
-            hinted=acknowledged != list(answered),
+            degraded=tally.need < sub.need or round_.is_in_doubt or bool(uncounted),
+            hinted=acknowledged != [*uncounted, *answered],
         )
         emit(reply, count)
 
@@ -278,7 +298,8 @@ class GetCoordinator:
         """Asks whoever was not asked and listens a while: a difference somewhere is a reason to look everywhere."""
         arrivals.hurry(loop.time() + STRAGGLER_S)
         waiting = [round_.seats.holders[home] for home in round_.tally.waiting_in_order]
-        self._fetch(round_, [node for node in waiting if node not in round_.asked], arrivals)
+        late = [node for node in waiting if node not in round_.asked]
+        self._fetch(round_, late, arrivals, round_.digests_of_merges(late))
         while round_.tally.waiting:
             answer = await arrivals.next()
             if answer is None:

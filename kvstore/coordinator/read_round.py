@@ -11,7 +11,7 @@ from kvstore.coordinator.replicas import LocalAnswer
 from kvstore.coordinator.seats import Seats
 from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
-from kvstore.core.record import is_blind, unseen, verify
+from kvstore.core.record import NO_DIGEST, digest, is_blind, unseen, verify
 from kvstore.core.versions import Context
 from kvstore.transport.peers import FetchChunk
 
@@ -31,6 +31,7 @@ class ReadRound:
         "is_in_doubt",
         "lost",
         "me",
+        "merged_then",
         "notes",
         "others",
         "rebuilding",
@@ -66,6 +67,7 @@ class ReadRound:
         self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
         self.lost = lost
         self.asked: list[str] = []
+        self.merged_then: dict[str, dict[int, bytes]] = {}  # by node: the merges that it was asked to compare with
         self.digests: bytes | None = None
         self.hedged = False
         self.is_in_doubt = False  # somebody may have acknowledged more than a quorum of others knows
@@ -99,10 +101,21 @@ class ReadRound:
                 continue
             self.others.setdefault(position, {})[answer.node] = record or None
         self.differed = self.differed or bool(answer.differing) or bool(refused)
+        for position, merged in self.merged_then.get(answer.node, {}).items():
+            if position not in answer.differing and position not in refused:
+                self.others.setdefault(position, {})[answer.node] = merged
         if answer.rebuilding:  # what it has is merged; what it has not, it may have lost (safety rule 5)
             self.abstain(home)
         else:
             self.tally.record(home, refused)
+
+    def digests_of_merges(self, nodes: Sequence[str]) -> bytes:
+        """For `nodes`, which are asked late: with what is found so far they need to send no copy of it."""
+        merged = {position: record for position in self.others if (record := self.merged(position)) is not None}
+        for node in nodes:
+            self.merged_then[node] = merged
+        found = [merged.get(position, record) for position, record in enumerate(self.records)]
+        return b"".join([NO_DIGEST if record is None else digest(record) for record in found])
 
     def abstain(self, home: str) -> None:
         """`home` has lost records and does not know which: it does not count, as one that cannot be reached does not."""
@@ -119,6 +132,12 @@ class ReadRound:
         """So much was read, here or from others, and stays until the turn is over."""
         self.held_bytes += size_bytes
         self.allowance.charge(size_bytes)
+
+    def holders_of(self, position: int) -> tuple[str, ...]:
+        """Those that hold something of the key, among the ones that have lost records."""
+        nodes = {self.seats.holders[home] for home in self.rebuilding if home in self.seats.holders}
+        found = {self.me: self.records[position], **self.others.get(position, {})}
+        return tuple(sorted([node for node in nodes if found.get(node) is not None]))
 
     def keep_behind(self, positions: Sequence[int]) -> list[int]:
         """Those of `positions` that are as new as what their sessions have seen; the others are `behind` from now on."""

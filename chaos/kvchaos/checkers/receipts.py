@@ -21,7 +21,7 @@ EPOCHS = "acknowledgements of different ring epochs never add up"
 
 def needed_at(level: str, n: int, preset: Mapping[str, int], *, reads: bool) -> int:
     """How many replicas a level takes: one, quorum, all, preset, or a number."""
-    fixed = {"one": 1, "quorum": n // 2 + 1, "all": n, "preset": preset["r" if reads else "w"]}
+    fixed = {"one": 1, "quorum": n // 2 + 1, "atomic": n // 2 + 1, "all": n, "preset": preset["r" if reads else "w"]}
     return fixed[level] if level in fixed else int(level)
 
 

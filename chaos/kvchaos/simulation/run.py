@@ -183,7 +183,8 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
                 clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"
             )
         else:
-            performer = Performer(clients[at], recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
+            store = clients[at].namespace("default").session() if schedule.sessions else clients[at]
+            performer = Performer(store, recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
         work.append(world.spawn(schedule.client_ids[at], _perform(world, performer, operations, began_s)))
     return work
 
