@@ -318,7 +318,8 @@ def registers(seed: int) -> Schedule:
 
 @scenario("lost-acceptor")
 def lost_acceptor(seed: int) -> Schedule:
-    """Two of three acceptors hold what was written; one of them loses its disk and the other is cut off. What is left must refuse."""
+    """Two of three acceptors hold what was written; one of them loses its disk and the other is cut off. What is left must
+    refuse."""
     rng, swarm = Random(f"{seed}/lost-acceptor"), generate(seed)
     base = replace(swarm, nodes=3, n=3, r=1, w=1, preset="pc-ec", policy="siblings", timeout_ms=1000, duration_ms=13_000)
     base = replace(
