@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import ClusterInfo, GroupReply, NamespaceInfo, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.config.loading import NAME, NAME_RULE
@@ -207,7 +207,7 @@ def open_embedded(url: str) -> EmbeddedTransport:
         if node is None:
             node = _open[key] = EmbeddedNode(key, declared)
         spaces = node.local.view.spaces
-        missing = [name for name, policy in declared.items() if name not in spaces or spaces[name].info.policy != policy]
+        missing = [name for name, policy in declared.items() if name not in spaces or _declared_as(spaces[name].info) != policy]
         if missing:
             said = f"{key} is open in this process without a namespace {missing[0]!r} of policy {declared[missing[0]]}"
             raise BadRequest(f"{said}: whoever opens it first has to declare it", subject=missing[0])
@@ -229,6 +229,11 @@ def _declared(text: str) -> dict[str, str]:
                 subject="namespaces",
             )
     return declared
+
+
+def _declared_as(info: NamespaceInfo) -> str:
+    """What stands behind its name in a URL."""
+    return LINEARIZABLE if info.mode == LINEARIZABLE else info.policy
 
 
 def _namespaces(engine: Engine, declared: Mapping[str, str]) -> dict[str, NamespaceConfig]:
