@@ -323,7 +323,7 @@ def _same_fields(source: Any, names: Sequence[str]) -> dict[str, Any]:
 
 _MEMBER = ("id", "address", "zone", "weight")
 _OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
-_NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
+_NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact")
 _CLUSTER = (
     ("cluster_id", "node_id", "version", "ring_epoch", "ring_hash", "partitions", "owners_per_partition", "owners")
     + ("key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "protocol")
