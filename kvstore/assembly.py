@@ -185,6 +185,7 @@ class Assembly:
                 local.ring,
                 doorkeeper,
                 answering=local.answering,
+                registers=local.linearizable.desk,
                 telemetry=telemetry,
                 freshness=local.freshness,
                 reap_votes=local.reap_votes,
@@ -274,7 +275,7 @@ class Assembly:
         try:
             cluster = self.config.cluster
             remember_namespaces(engine, {name: space.id for name, space in cluster.namespaces.items()})
-            policies = {name: (space.id, space.policy) for name, space in cluster.namespaces.items()}
+            policies = {name: (space.id, space.written_under) for name, space in cluster.namespaces.items()}
             remember_policies(engine, policies, cluster.partitions)
         except BaseException:
             engine.close()

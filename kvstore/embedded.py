@@ -20,7 +20,7 @@ from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup,
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.config.loading import NAME, NAME_RULE
-from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, NamespaceConfig
+from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, LINEARIZABLE, NamespaceConfig
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.core.policies.registry import POLICIES
@@ -33,7 +33,7 @@ from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
 from kvstore.storage.namespaces import remember_namespaces, remember_policies, remembered_namespaces
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 
 PREFIX = "embedded:"
 MEMORY_PREFIX = "embedded::memory:"
@@ -51,6 +51,10 @@ class NoPeers:
         raise AssertionError(chunk.node)
 
     def fetch(self, chunk: FetchChunk) -> None:
+        """Never asked: there is nobody."""
+        raise AssertionError(chunk.node)
+
+    def register(self, chunk: RegisterChunk) -> None:
         """Never asked: there is nobody."""
         raise AssertionError(chunk.node)
 
@@ -219,22 +223,31 @@ def _declared(text: str) -> dict[str, str]:
         declared[name] = policy if colon else NamespaceConfig().policy
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r} is not a name for a namespace: {NAME_RULE}", subject="namespaces")
-        if declared[name] not in POLICIES:
-            raise BadRequest(f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}", subject="namespaces")
+        if declared[name] not in (*POLICIES, LINEARIZABLE):
+            raise BadRequest(
+                f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}, {LINEARIZABLE}",
+                subject="namespaces",
+            )
     return declared
 
 
 def _namespaces(engine: Engine, declared: Mapping[str, str]) -> dict[str, NamespaceConfig]:
     """What the store has had and what is declared, remembered. Raises `ClusterError` for a policy that it was not written under."""
     had = remembered_namespaces(engine)
-    known = {name: pair for name, pair in had.items() if pair[1] in POLICIES}
+    known = {name: pair for name, pair in had.items() if pair[1] in (*POLICIES, LINEARIZABLE)}
     known.setdefault(DEFAULT_NAMESPACE, (DEFAULT_NAMESPACE_ID, NamespaceConfig().policy))
     for name, policy in declared.items():
         number = known[name][0] if name in known else max(number for number, _ in (*had.values(), *known.values())) + 1
         known[name] = (number, policy)
     remember_namespaces(engine, {name: number for name, (number, _) in known.items()})
     remember_policies(engine, known, partitions=1)
-    return {name: NamespaceConfig(id=number, name=name, policy=policy) for name, (number, policy) in known.items()}
+    return {name: _namespace(number, name, policy) for name, (number, policy) in known.items()}
+
+
+def _namespace(number: int, name: str, policy: str) -> NamespaceConfig:
+    if policy == LINEARIZABLE:
+        return NamespaceConfig(id=number, name=name, mode=LINEARIZABLE, preset="pc-ec")
+    return NamespaceConfig(id=number, name=name, policy=policy)
 
 
 def _path_of(url: str) -> Path:

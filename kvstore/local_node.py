@@ -21,6 +21,7 @@ from kvstore.coordinator.batch import Limits
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.intake import make_intake
+from kvstore.coordinator.linearizable.half import LinearizableHalf
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.quotas import Quotas
@@ -44,7 +45,7 @@ from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
-from kvstore.repair.rebuilding import Rebuilding
+from kvstore.repair.rebuilding import LOST, UNHEARD, Rebuilding
 from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
@@ -138,7 +139,8 @@ class LocalNode:
         )
         self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease, past=load_past(engine))
         others = [node for node in config.nodes if node != me]
-        prefixes = [prefix for space in self.view.spaces.values() for prefix in space.prefixes]
+        eventual = [space for space in self.view.spaces.values() if space.info.mode == "eventual"]
+        prefixes = [prefix for space in eventual for prefix in space.prefixes]
         self.forest = load_forest(engine, clean_state, prefixes) if others else None
         self.store = Store(
             engine,
@@ -155,7 +157,28 @@ class LocalNode:
             age_s_max=config.limits.hint_age_s_max,
         )
         self.hints.load(engine)
-        self.replica = Replica(self.store, engine, cluster.partitions, self.hints)
+        self.opinions = opinions or Opinions()
+        self.linearizable = LinearizableHalf(
+            config,
+            engine,
+            self.committer,
+            ring=self.ring,
+            peers=peers,
+            opinions=self.opinions,
+            clock=clock,
+            rng=rng,
+            may_vote=lambda: self.rebuilding.reason not in (LOST, UNHEARD),
+            on_lost=self._register_lost,
+        )
+        self.replica = Replica(
+            self.store,
+            engine,
+            cluster.partitions,
+            self.hints,
+            clock=clock,
+            registers=self.linearizable.registers,
+            linearizable=self.view.linearizable,
+        )
         self.pace = pace = Pace(self._load)
         self.doubts = Doubts(others, peers.reachable)
         self.owing = Owing(me=me, others=others, hints=self.hints, peers=peers, doubts=self.doubts)
@@ -186,7 +209,9 @@ class LocalNode:
             timer=telemetry.timer,
         )
         self.answering = Answering(self.forest, self.replica)
-        self.rebuilding = Rebuilding(me, engine, self.store, self.committer, self.ledger, self.ring)
+        self.rebuilding = Rebuilding(
+            me, engine, self.store, self.committer, self.ledger, self.ring, self.linearizable.registers.lose
+        )
         self.alive = AliveMark(engine, self.committer, clock)
         self.aside = SetAside(
             me=me,
@@ -235,7 +260,6 @@ class LocalNode:
                 interval_s=config.limits.repair_interval_s,
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
-        self.opinions = opinions or Opinions()
         replicas = Replicas(me, peers, self.opinions)
         self.repair = ReadRepair(
             self.store, replicas, self.freshness, pace, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2
@@ -279,6 +303,7 @@ class LocalNode:
             scans=ScanCoordinator(
                 me=me, replica=self.replica, peers=peers, ring=self.ring, clock=clock, durable=durable, doubts=self.doubts
             ),
+            registers=self.linearizable.coordinator,
             peers=peers,
             opinions=self.opinions,
             limits=limits,
@@ -315,7 +340,7 @@ class LocalNode:
             hints_pending=self.hints.count,
             hints_dropped=self.hints.dropped,
             oldest_hint_s=self.hints.oldest_s(),
-            quarantined=self.store.quarantined,
+            quarantined=self.store.quarantined + self.linearizable.registers.quarantined,
             peers=peers,
             commits=self.committer.commits,
             commit_records=self.committer.records,
@@ -323,7 +348,7 @@ class LocalNode:
             overloaded=self.coordinator.overloaded + self.intake.refused + self.intake.shed,
             uptime_s=uptime_s,
             divergent_partitions=divergent,
-            rebuilding=self.rebuilding.reason,
+            rebuilding=self.rebuilding.reason or ("registers lost" if self.linearizable.registers.is_lost else ""),
             set_aside=self.aside.kept,
             trees_unknown=0 if self.forest is None else self.forest.unknown_count,
             differences=0 if compared is None else compared.differences,
@@ -358,6 +383,7 @@ class LocalNode:
         self.ledger.check()
         self.hints.check()
         self.reaper.check()
+        self.linearizable.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
@@ -366,6 +392,7 @@ class LocalNode:
         self.owing.stop()
         self.repair.stop()
         self.reaper.stop()
+        self.linearizable.stop()
         self.absence.stop()
         self.aside.stop()
         for job in (self.trees, self.anti_entropy, self.lost_records):
@@ -387,6 +414,10 @@ class LocalNode:
     def _load(self) -> float:
         """How busy clients keep the node, from 0 to 1; for those who can wait."""
         return 1.0 if self.committer.is_behind else max(self.coordinator.in_flight / FULL_LOAD_OPERATIONS, self.intake.load)
+
+    def _register_lost(self, store_key: bytes) -> None:
+        count = self.linearizable.registers.quarantined
+        self.telemetry.logs.tell("error", "register_quarantined", key_hash=key_hash(store_key), count=count)
 
     def _quarantined(self, store_key: bytes) -> None:
         self.telemetry.logs.tell("error", "record_quarantined", key_hash=key_hash(store_key), count=self.store.quarantined)

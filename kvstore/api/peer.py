@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from kvstore.core.transit import Transit
 from kvstore.repair.answering import Answering
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.storage.freshness import Freshness
+from kvstore.storage.register_desk import RegisterDesk
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
@@ -49,6 +51,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         doorkeeper: Doorkeeper,
         *,
         answering: Answering,
+        registers: RegisterDesk,
         telemetry: Telemetry,
         freshness: Freshness,
         reap_votes: ReapVotes,
@@ -74,6 +77,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._freshness = freshness
         self._reap_votes = reap_votes
         self._answering = answering
+        self._registers = registers
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
@@ -222,7 +226,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     def _handle(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         batch_id = request.batch_id
-        stores, fetches = list(request.store_keys), list(request.fetch_keys)
+        stores, fetches, asks = list(request.store_keys), list(request.fetch_keys), list(request.register_asks)
         refusal = (
             self._stale(request.ring_epoch, request.ring_hash)
             or self._replica.why_misplaced(stores)
@@ -236,7 +240,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             outbox.send(
                 peer_pb2.PeerReply(
                     batch_id=batch_id,
-                    last=not stores,
+                    last=not stores and not asks,
                     fetched=not found.rest_from,
                     fetched_below=found.rest_from,
                     differing=found.differing,
@@ -249,15 +253,19 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         late = self._freshness.why_late(request.sent_ms, len(stores)) if stores else None
         if late is not None:
             outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(late)))
-        elif stores:
+            return
+        parts = _Parts(batch_id, outbox, bool(stores) + len(asks))
+        for position, ask in enumerate(asks):
+            self._registers.ask_bytes(ask, partial(parts.tell_register, position))
+        if stores:
             came_s = self._timer()
 
             def done(error: KvError | None, refused: Sequence[int]) -> None:
                 if error is not None:
-                    outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(error)))
+                    parts.break_off(error)
                 else:
                     elapsed_s = self._timer() - came_s
-                    outbox.send(encode_refusals(batch_id, refused, last=True, queue_ms=int(elapsed_s * 1000)))
+                    outbox.send(encode_refusals(batch_id, refused, last=parts.is_last(), queue_ms=int(elapsed_s * 1000)))
                     if elapsed_s >= self._slow_s:
                         self._tell_slow(request, elapsed_s)
 
@@ -267,7 +275,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     def _drop(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
         """Nobody waits for any of it any more. A coordinator notes whom it could not tell what."""
-        self._replica.expired += len(request.store_keys) + len(request.fetch_keys)
+        self._replica.expired += len(request.store_keys) + len(request.fetch_keys) + len(request.register_asks)
         late = DeadlineExceeded("the deadline had passed when the message was read: it was not executed")
         outbox.send(peer_pb2.PeerReply(batch_id=request.batch_id, last=True, error=encode_error(late)))
 
@@ -294,3 +302,38 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             limit=ring.epoch,
             actual=epoch,
         )
+
+
+class _Parts:
+    """The parts of a reply that wait for the disk, in whatever order they come; the one that completes it says so."""
+
+    __slots__ = ("_batch_id", "_is_over", "_left", "_outbox")
+
+    def __init__(self, batch_id: int, outbox: Outbox[peer_pb2.PeerReply], left: int) -> None:
+        self._batch_id = batch_id
+        self._outbox = outbox
+        self._left = left
+        self._is_over = False
+
+    def is_last(self) -> bool:
+        """Counts one more; whether it is the last."""
+        self._left -= 1
+        return not self._left
+
+    def tell_register(self, position: int, error: KvError | None, reply: bytes) -> None:
+        """The acceptor has answered one question."""
+        if self._is_over:
+            return
+        if error is not None:
+            self.break_off(error)
+            return
+        message = peer_pb2.PeerReply(
+            batch_id=self._batch_id, last=self.is_last(), register_positions=[position], register_replies=[reply]
+        )
+        self._outbox.send(message, len(reply))
+
+    def break_off(self, error: KvError) -> None:
+        """The rest of the batch is answered with `error`: storage has failed, or takes no more."""
+        if not self._is_over:
+            self._is_over = True
+            self._outbox.send(peer_pb2.PeerReply(batch_id=self._batch_id, last=True, error=encode_error(error)))

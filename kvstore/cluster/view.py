@@ -39,7 +39,7 @@ class OwnerSet:
 class RingView:
     """One node's view of one ring epoch."""
 
-    __slots__ = ("me", "owner_sets", "preference", "ring", "set_of_partition", "spaces", "zones")
+    __slots__ = ("linearizable", "me", "owner_sets", "preference", "ring", "set_of_partition", "spaces", "zones")
 
     def __init__(
         self, me: str, ring: Ring, namespaces: tuple[NamespaceInfo, ...], policies: Mapping[str, Policy] | None = None
@@ -57,6 +57,8 @@ class RingView:
             )
             for info in namespaces
         }
+        self.linearizable = frozenset(info.id.to_bytes(4, "big") for info in namespaces if info.mode == "linearizable")
+        """Ids, as in store keys, of the namespaces whose keys are registers."""
         # A namespace with fewer replicas than the ring's takes the first n of the preference list; sets are kept for each n in use.
         self.owner_sets: dict[int, tuple[OwnerSet, ...]] = {}
         self.set_of_partition: dict[int, tuple[int, ...]] = {}

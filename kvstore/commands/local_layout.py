@@ -17,7 +17,7 @@ from kvproto.errors import ClusterError, UserError
 from kvstore.commands.dev_certificates import FOLDER, DevCertificates
 from kvstore.commands.ports import HTTP_OFFSET, find_free_port_pairs
 from kvstore.config.addresses import PORT_MAX
-from kvstore.config.values import DEFAULT_NAMESPACE_ID
+from kvstore.config.values import DEFAULT_NAMESPACE_ID, EVENTUAL, NamespaceConfig, mode_of
 
 CLUSTER_FILE = "cluster.json"
 FORMAT = 1
@@ -147,10 +147,12 @@ def render_config(layout: ClusterLayout, place: NodePlace) -> str:
         "[cluster.namespaces.default]",
         f"preset = {_quoted(layout.preset)}",
     ]
+    # What has a policy is eventual.
+    eventual = layout.preset if mode_of(layout.preset) == EVENTUAL else NamespaceConfig().preset
     for number, (name, policy) in enumerate(layout.policies.items(), start=DEFAULT_NAMESPACE_ID + 1):
         # Stated ids: a namespace that is added later must not shift those of the others.
         head = f"[cluster.namespaces.{_quoted(name)}]"
-        lines += ["", head, f"id = {number}", f"preset = {_quoted(layout.preset)}", f"policy = {_quoted(policy)}"]
+        lines += ["", head, f"id = {number}", f"preset = {_quoted(eventual)}", f"policy = {_quoted(policy)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from kvproto.partitions import partition_shift
 from kvstore.config.addresses import is_loopback, split_address
 from kvstore.config.table import Problems, did_you_mean
-from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, ClusterConfig, NamespaceConfig, NodeConfig
+from kvstore.config.values import (
+    DEFAULT_NAMESPACE,
+    DEFAULT_NAMESPACE_ID,
+    LINEARIZABLE,
+    ClusterConfig,
+    NamespaceConfig,
+    NodeConfig,
+    mode_of,
+)
 
 
 def check_node(config: NodeConfig, problems: Problems) -> None:
@@ -128,5 +136,13 @@ def _check_policy(namespace: NamespaceConfig, problems: Problems) -> None:
     for setting in ("merge", "samples"):
         if namespace.policy != "merge" and getattr(namespace, setting):
             problems.add(f"{key}.{setting}", f'only policy = "merge" has one; policy is {namespace.policy!r}')
+    if namespace.mode != mode_of(namespace.preset):
+        problems.add(f"{key}.preset", f"{namespace.preset!r} is a preset of mode {mode_of(namespace.preset)!r}")
+    if namespace.mode == LINEARIZABLE:
+        if namespace.policy != "siblings":
+            problems.add(f"{key}.policy", "a linearizable namespace has one value a key: leave it away")
+        for letter in ("r", "w"):
+            if getattr(namespace, letter) is not None:
+                problems.add(f"{key}.{letter}", "a linearizable namespace goes by majorities: leave it away")
     if namespace.policy == "counter" and namespace.ttl_s is not None:
         problems.add(f"{key}.ttl_s", "a counter does not expire: leave it away")

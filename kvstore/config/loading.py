@@ -19,6 +19,7 @@ from kvstore.config.table import Problems, Table
 from kvstore.config.values import (
     DEFAULT_NAMESPACE,
     DEFAULT_NAMESPACE_ID,
+    LINEARIZABLE,
     MIB,
     NAMESPACE_ID_MAX,
     ClusterConfig,
@@ -28,14 +29,13 @@ from kvstore.config.values import (
     NodeLimits,
     TelemetryConfig,
     TlsConfig,
+    mode_of,
 )
 from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.telemetry.logs import LEVELS
 
-MODES = ("eventual",)
-MODES_PLANNED = ("linearizable",)
-PRESETS = ("pa-el", "pa-ec")
-PRESETS_PLANNED = ("pc-ec", "pc-el")
+MODES = ("eventual", "linearizable")
+PRESETS = ("pa-el", "pa-ec", "pc-ec", "pc-el")
 POLICIES = ("siblings", "lww", "counter", "set", "map", "merge")
 STORAGES = ("disk",)
 STORAGES_PLANNED = ("memory",)
@@ -214,10 +214,14 @@ def _read_namespaces(table: Table, replicas: int) -> dict[str, NamespaceConfig]:
 
 
 def _read_namespace(table: Table, default: NamespaceConfig) -> NamespaceConfig:
+    # Each decides the other, unless both are stated.
+    mode = table.choice("mode", default.mode, available=MODES) if table.text("mode") else ""
+    preset = table.choice("preset", "pc-ec" if mode == LINEARIZABLE else default.preset, available=PRESETS)
+    mode = mode or mode_of(preset)
     namespace = replace(
         default,
-        mode=table.choice("mode", default.mode, available=MODES, planned=MODES_PLANNED),
-        preset=table.choice("preset", default.preset, available=PRESETS, planned=PRESETS_PLANNED),
+        mode=mode,
+        preset=preset,
         n=table.integer("n", default.n, minimum=1, maximum=REPLICAS_MAX),
         r=table.integer_or_none("r", minimum=1, maximum=REPLICAS_MAX),
         w=table.integer_or_none("w", minimum=1, maximum=REPLICAS_MAX),

@@ -24,6 +24,14 @@ MIB = 1 << 20
 JsonValue = str | int | float | bool | None | dict[str, "JsonValue"]
 
 
+EVENTUAL, LINEARIZABLE = "eventual", "linearizable"
+
+
+def mode_of(preset: str) -> str:
+    """The mode whose preset it is (consistency.md, section 2)."""
+    return LINEARIZABLE if preset.startswith("pc-") else EVENTUAL
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceConfig:
     """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. `merge`: with that
@@ -45,6 +53,11 @@ class NamespaceConfig:
     durability: str = "fsync"
     quota_operations_per_s: int = 0
     quota_bytes_per_s: int = 0
+
+    @property
+    def written_under(self) -> str:
+        """What the bytes of its keys depend on: the policy, or that they are registers."""
+        return LINEARIZABLE if self.mode == LINEARIZABLE else self.policy
 
     def effective_n(self, nodes: int) -> int:
         """Replicas a key really has in a ring of `nodes` nodes."""

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup, Sloppy
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
-from kvstore.coordinator.dial import check_dial
+from kvstore.coordinator.dial import LINEARIZABLE, check_dial
 from kvstore.coordinator.operations import VALUED, check_fields, check_kind
 
 
@@ -127,6 +127,8 @@ def needed(info: NamespaceInfo, group: OperationGroup) -> int:
     """How many answers the group's level takes in this namespace; of a zone's quorum, whose replicas are known with the key, at
     least. Raises `BadRequest` for r or w of 0 or above n."""
     reading = group.kind is Kind.GET
+    if info.mode == LINEARIZABLE:
+        return info.n // 2 + 1
     if group.level is Level.PRESET:
         return info.r if reading else info.w
     if group.level in (Level.ONE, Level.ZONE_QUORUM):
@@ -276,3 +278,34 @@ def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
                     subject="field",
                 )
     return refused
+
+
+def subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
+    """The operations of `group` at `positions`, as a group of their own."""
+
+    def take(column: Sequence[object]) -> list[object]:
+        return [column[at] for at in positions] if len(column) == len(group.keys) else list(column)
+
+    ids = group.request_ids
+    return OperationGroup(
+        kind=group.kind,
+        namespace=group.namespace,
+        keys=take(group.keys),  # type: ignore[arg-type]
+        values=take(group.values),  # type: ignore[arg-type]
+        contexts=take(group.contexts),  # type: ignore[arg-type]
+        request_ids=b"".join([ids[16 * at : 16 * at + 16] for at in positions]) if ids else b"",
+        ttls_ms=take(group.ttls_ms),  # type: ignore[arg-type]
+        timeouts_ms=take(group.timeouts_ms),  # type: ignore[arg-type]
+        level=group.level,
+        r=group.r,
+        w=group.w,
+        explain=group.explain,
+        attempt=group.attempt,
+        fields=take(group.fields),  # type: ignore[arg-type]
+        amounts=take(group.amounts),  # type: ignore[arg-type]
+        conditions=take(group.conditions),  # type: ignore[arg-type]
+        seen=take(group.seen),  # type: ignore[arg-type]
+        bound_ms=group.bound_ms,
+        sloppy=group.sloppy,
+        ids_ahead_ms=group.ids_ahead_ms,
+    )

@@ -12,11 +12,13 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
+from kvproto.errors import Code, DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
-from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan
+from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan, subset
+from kvstore.coordinator.dial import LINEARIZABLE
 from kvstore.coordinator.get import GetCoordinator
+from kvstore.coordinator.linearizable.coordinator import RegisterCoordinator
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
@@ -98,8 +100,8 @@ class RoundAnswer:
 
     def emit(self, reply: GroupReply, count: int) -> None:
         """`reply` answers `count` operations of the round."""
-        if self.may_have_applied and reply.error is not None:
-            reply.error.may_have_applied = True
+        if self.may_have_applied and reply.error is not None and reply.error.code is not Code.CONDITION_FAILED:
+            reply.error.may_have_applied = True  # that a condition failed is certain: who says so knows the write by its id
         self._told.append(reply.positions)
         self._left -= count
         self._answer.emit(reply, count)
@@ -128,6 +130,7 @@ class Coordinator:
         touches: TouchCoordinator,
         gets: GetCoordinator,
         scans: ScanCoordinator,
+        registers: RegisterCoordinator,
         peers: PeerTransport,
         opinions: Opinions,
         limits: Limits,
@@ -145,6 +148,7 @@ class Coordinator:
         self._touches = touches
         self._gets = gets
         self._scans = scans
+        self._registers = registers
         self._peers = peers
         self._opinions = opinions
         self._limits = limits
@@ -194,13 +198,19 @@ class Coordinator:
     async def scan(self, query: ScanQuery, *, trace: bytes = b"") -> AsyncIterator[ScanPage]:
         """Pages of live keys in order; a failure is the last page. `trace` as in `execute`."""
         meter, started_s = self._meter, self._timer()
-        async with aclosing(self._scans.run(query)) as pages:
+        async with aclosing(self._scans.run(query, self._read_registers)) as pages:
             async for page in pages:
                 self._slow.page_done(query, page, trace, started_s)
                 if meter is not None:
                     meter.page_done(query.level, page.error, started_s)
                 yield page
                 started_s = self._timer()  # what the client took to read it is not ours
+
+    async def _read_registers(self, group: OperationGroup) -> list[GroupReply]:
+        """The answers to a group of gets of registers, for a scan."""
+        gathered: list[GroupReply] = []
+        await self.execute([group], lambda replies, last: gathered.extend(replies))
+        return gathered
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -263,6 +273,8 @@ class Coordinator:
                 self.expired += len(sub.store_keys)
                 late = DeadlineExceeded("the deadline had passed when its turn came: it was not executed", subject=self._me)
                 told.emit(GroupReply(sub.group_index, positions=sub.original(None), error=late), len(sub.store_keys))
+            elif sub.space.info.mode == LINEARIZABLE:
+                await self._registers.run(sub, deadline_s, told.emit, hops=hops)
             elif not sub.owners.includes_me:
                 await self._forward(sub, deadline_s, told, hops, allowance)
             else:
@@ -290,7 +302,7 @@ class Coordinator:
             answer.emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), count)
             return
         positions = list(sub.at())
-        group = _subset(sub.group, positions)
+        group = subset(sub.group, positions)
         reading = group.kind is Kind.GET
         if self._meter is not None:
             self._meter.forwarded += count
@@ -338,34 +350,3 @@ class Coordinator:
         """Refuses whatever comes from now on; what is in flight goes on."""
         if self.stopped is None:
             self.stopped = ShuttingDown(f"{self._me} is shutting down", subject=self._me)
-
-
-def _subset(group: OperationGroup, positions: Sequence[int]) -> OperationGroup:
-    """The operations of `group` at `positions`, as a group of their own."""
-
-    def take(column: Sequence[object]) -> list[object]:
-        return [column[at] for at in positions] if len(column) == len(group.keys) else list(column)
-
-    ids = group.request_ids
-    return OperationGroup(
-        kind=group.kind,
-        namespace=group.namespace,
-        keys=take(group.keys),  # type: ignore[arg-type]
-        values=take(group.values),  # type: ignore[arg-type]
-        contexts=take(group.contexts),  # type: ignore[arg-type]
-        request_ids=b"".join([ids[16 * at : 16 * at + 16] for at in positions]) if ids else b"",
-        ttls_ms=take(group.ttls_ms),  # type: ignore[arg-type]
-        timeouts_ms=take(group.timeouts_ms),  # type: ignore[arg-type]
-        level=group.level,
-        r=group.r,
-        w=group.w,
-        explain=group.explain,
-        attempt=group.attempt,
-        fields=take(group.fields),  # type: ignore[arg-type]
-        amounts=take(group.amounts),  # type: ignore[arg-type]
-        conditions=take(group.conditions),  # type: ignore[arg-type]
-        seen=take(group.seen),  # type: ignore[arg-type]
-        bound_ms=group.bound_ms,
-        sloppy=group.sloppy,
-        ids_ahead_ms=group.ids_ahead_ms,
-    )

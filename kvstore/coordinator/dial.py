@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kvproto.columns import EVENTUAL_LEVELS, LINEARIZABLE_LEVELS, Level, NamespaceInfo, OperationGroup, Sloppy
+from kvproto.columns import EVENTUAL_LEVELS, LINEARIZABLE_LEVELS, Kind, Level, NamespaceInfo, OperationGroup, Sloppy
+from kvproto.contexts import EXACT
 from kvproto.errors import BadRequest, WrongMode
 
 LINEARIZABLE = "linearizable"
 OF_HOMES = frozenset((Level.ATOMIC, Level.ZONE_QUORUM))
 """Levels that mean certain home replicas: nobody else can answer for them."""
+
+
+OF_READS = frozenset((Level.TIMELINE, Level.BOUNDED))
+_EXACT = bytes((EXACT,))
 
 
 def check_dial(info: NamespaceInfo, group: OperationGroup, others: Iterable[NamespaceInfo]) -> None:
@@ -26,6 +31,15 @@ def check_dial(info: NamespaceInfo, group: OperationGroup, others: Iterable[Name
     check_level(info, group.level, group.sloppy, group.bound_ms)
     if any(group.conditions) and info.mode != LINEARIZABLE:
         raise WrongMode(f"namespace {info.name!r} is {info.mode}: conditions need consensus; {_way(others)}", subject=info.name)
+    if group.kind is not Kind.GET and group.level in OF_READS:
+        raise BadRequest(f"level {_name(group.level)} is of reads: a write there needs consensus", subject="level")
+    if info.mode == LINEARIZABLE and any(context[:1] == _EXACT for context in group.contexts):
+        # Ignored, it would lose the update that it was given to protect.
+        raise WrongMode(
+            f"namespace {info.name!r} is linearizable and has no siblings, so no contexts: if_version=entry.version is the "
+            "condition that nothing was written since",
+            subject=info.name,
+        )
 
 
 def check_level(info: NamespaceInfo, level: Level, sloppy: Sloppy, bound_ms: int) -> None:

@@ -12,7 +12,10 @@ from kvstore.core.policies.operations import Add, Assign, Delete, Discard, Incre
 
 PLAIN = frozenset((Kind.PUT, Kind.DELETE, Kind.TOUCH))
 
+LINEARIZABLE = "linearizable"
+
 WRITES: dict[str, frozenset[Kind]] = {
+    LINEARIZABLE: PLAIN | {Kind.INCREMENT},
     "siblings": PLAIN,
     "lww": PLAIN,
     "merge": PLAIN,
@@ -46,19 +49,25 @@ _NAMES = {
 
 def check_kind(info: NamespaceInfo, kind: Kind, others: Iterable[NamespaceInfo]) -> None:
     """Raises `WrongMode` for an operation that the namespace's policy has not: names those it has, and which of `others` has it."""
-    allowed = WRITES[info.policy]
+    allowed = WRITES[LINEARIZABLE if info.mode == LINEARIZABLE else info.policy]
     if kind is Kind.GET or kind in allowed:
         return
     has = ", ".join(sorted(_NAMES[one] for one in allowed))
-    able = sorted(other.name for other in others if kind in WRITES[other.policy])
+    able = sorted(other.name for other in others if other.mode != LINEARIZABLE and kind in WRITES[other.policy])
     policy = next(name for name in ("siblings", "counter", "set", "map") if kind in WRITES[name])
     way = (
         f"namespace {able[0]!r} has it" if able else f'policy = "{policy}" in [cluster.namespaces.NAME] makes a namespace that has'
     )
     raise WrongMode(
-        f"namespace {info.name!r} holds {_HOLDS[info.policy]} (policy {info.policy}): no {_NAMES[kind]} there, but {has}; {way}",
+        f"namespace {info.name!r} {_what(info)}: no {_NAMES[kind]} there, but {has}; {way}",
         subject=info.name,
     )
+
+
+def _what(info: NamespaceInfo) -> str:
+    if info.mode == LINEARIZABLE:
+        return f"is {LINEARIZABLE} and holds one value a key"
+    return f"holds {_HOLDS[info.policy]} (policy {info.policy})"
 
 
 def check_fields(info: NamespaceInfo, group: OperationGroup) -> None:
@@ -68,7 +77,7 @@ def check_fields(info: NamespaceInfo, group: OperationGroup) -> None:
     if given != wanted or (wanted and not all(group.fields)):
         said = "every operation on a map but delete names a field" if wanted else "only operations on the fields of a map name one"
         raise BadRequest(f"{given} fields for {count} keys of namespace {info.name!r}: {said}", actual=given, subject="fields")
-    if group.kind is Kind.INCREMENT and any(group.ttls_ms):
+    if group.kind is Kind.INCREMENT and info.mode != LINEARIZABLE and any(group.ttls_ms):
         raise BadRequest("a counter does not expire: increments have no time to live", subject="ttls_ms")
 
 

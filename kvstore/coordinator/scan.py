@@ -17,8 +17,9 @@ from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.coordinator.batch import SubBatch, degrades, needed
-from kvstore.coordinator.dial import OF_HOMES, check_level
+from kvstore.coordinator.dial import LINEARIZABLE, OF_HOMES, check_level
 from kvstore.coordinator.entries import columns_for
+from kvstore.coordinator.linearizable.scanning import ReadRegisters, read_page
 from kvstore.coordinator.outcomes import receipt
 from kvstore.core.doubts import Doubts
 from kvstore.core.page import Page
@@ -52,8 +53,9 @@ class ScanCoordinator:
         self._clock = clock
         self._durable = durable
 
-    async def run(self, query: ScanQuery) -> AsyncGenerator[ScanPage, None]:
-        """Pages of live keys in order. A failure is a page with an error, and the last one."""
+    async def run(self, query: ScanQuery, read: ReadRegisters) -> AsyncGenerator[ScanPage, None]:
+        """Pages of live keys in order. A failure is a page with an error, and the last one. Of linearizable namespaces the keys are
+        gathered from majorities, and `read` as a client would."""
         left = query.limit
         position = max(query.start, query.prefix, query.after + b"\x00" if query.after else b"")
         end = _end(query)
@@ -66,10 +68,13 @@ class ScanCoordinator:
                     raise BadRequest("a scan has no level atomic or zone_quorum: at quorum it asks a majority", subject="level")
                 is_in_doubt = self._doubts.any and self._doubts.everywhere()
                 keys, records, done, answered = await self._merged_page(view, space, query, position, end)
+                if space.info.mode == LINEARIZABLE:
+                    page, taken = await read_page(query, keys, left, read)
+                else:
+                    page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=is_in_doubt)
             except KvError as error:
                 yield ScanPage(error=error)
                 return
-            page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=is_in_doubt)
             if page.keys:
                 yield page
             if done or (query.limit and taken >= left):
@@ -90,7 +95,7 @@ class ScanCoordinator:
                 if horizon is not None and key > horizon:
                     break
                 held = merged.get(key)
-                merged[key] = record if held is None else join_records(space.policy, held, record)
+                merged[key] = record if not held else join_records(space.policy, held, record)
         if horizon is not None:
             merged.setdefault(horizon, b"")
         keys = sorted(merged)
@@ -156,7 +161,8 @@ class ScanCoordinator:
         except KvError as error:
             arrived.put_nowait((node, error))
         else:
-            arrived.put_nowait((node, page if node == self._me else _verified(page)))
+            is_whole = node == self._me or space.info.mode == LINEARIZABLE  # of registers the keys alone
+            arrived.put_nowait((node, page if is_whole else _verified(page)))
 
     def _page(
         self,

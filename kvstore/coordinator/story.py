@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import Chunk
 
 
 def tell_story(
-    asked: Sequence[StoreChunk | FetchChunk], own: tuple[str, float] | None, started_s: float, now_s: float
+    asked: Sequence[Chunk], own: tuple[str, float] | None, started_s: float, now_s: float
 ) -> tuple[str, float, dict[str, object]]:
     """Who kept a round waiting, for how long, and the milliseconds of everybody asked. Whoever was heard last decided it; unless
     some were not heard at all and nobody else for long, then it was they. `own`: our node, and when our own disk was done; times
@@ -41,7 +41,7 @@ def tell_story(
     return who, last - started_s, replicas
 
 
-def _why_late(chunk: StoreChunk | FetchChunk, queued_s: float, answered_s: float) -> str:
+def _why_late(chunk: Chunk, queued_s: float, answered_s: float) -> str:
     if queued_s > answered_s:
         return f"queue to {chunk.node}"
     return f"disk of {chunk.node}" if chunk.disk_ms > answered_s * 500 else chunk.node

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kvproto.columns import NamespaceInfo
 from kvproto.errors import StorageError
@@ -38,7 +38,18 @@ UNHEARD = "unheard"
 class Rebuilding:
     """This node's state; `reason` is "" while it is whole."""
 
-    def __init__(self, me: str, engine: Engine, store: Store, committer: Committer, ledger: ActorLedger, ring: RingHolder) -> None:
+    def __init__(
+        self,
+        me: str,
+        engine: Engine,
+        store: Store,
+        committer: Committer,
+        ledger: ActorLedger,
+        ring: RingHolder,
+        lose_registers: Callable[[], list[tuple[bytes, bytes]]] = list,
+    ) -> None:
+        """`lose_registers`: what is to be written so that an acceptor that has lost its promises does not vote (safety rule 15)."""
+        self._lose_registers = lose_registers
         self._me = me
         self._store = store
         self._committer = committer
@@ -71,12 +82,18 @@ class Rebuilding:
 
     def begin(self, reason: str) -> None:
         """From now on nothing that this node holds is a vote. Durable once `noted` returns."""
-        if self.reason not in ("", UNHEARD) or self._committer.failure is not None:
+        if self._committer.failure is not None:
             return
-        log.warning("rebuilding", node=self._me, reason=reason)
-        self.reason = reason
-        self._store.is_rebuilding = True
-        self._covered.clear()
+        # Also when records were being rebuilt already: a disk that is an older copy has lost promises besides.
+        rows = self._lose_registers() if reason == LOST else []
+        if self.reason in ("", UNHEARD):
+            log.warning("rebuilding", node=self._me, reason=reason)
+            self.reason = reason
+            self._store.is_rebuilding = True
+            self._covered.clear()
+            rows.append((REBUILDING_KEY, reason.encode()))
+        elif not rows:
+            return
         noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._noted = noted
 
@@ -84,7 +101,7 @@ class Rebuilding:
             if not noted.done():
                 noted.set_result(None)
 
-        self._committer.submit(Commit([(REBUILDING_KEY, reason.encode())], 64, done))
+        self._committer.submit(Commit(rows, 64, done))
 
     async def noted(self) -> None:
         """Returns once what was begun outlives this process, or cannot any more. Peers are told of a new actor only then: it
@@ -119,6 +136,7 @@ class Rebuilding:
         return [
             prefix
             for space in view.spaces.values()
+            if space.info.mode == "eventual"
             for prefix, owners in zip(space.prefixes, view.preference, strict=True)
             if self._me in (homes := owners[: space.info.n]) and len(self._covered[prefix] & set(homes)) < owners_needed(space.info)
         ]

@@ -72,9 +72,11 @@ class SetAside:
         self.kept = int.from_bytes(engine.get(_COUNT_KEY) or b"", "big")
 
     async def move(self, mark: AliveMark) -> None:
-        """Puts every record out of reach, but those that nobody else is to keep: there is nobody to tell, or to ask. While nobody
-        writes. Raises `KvError`; the next start goes on with it then."""
+        """Puts every record out of reach, but those that nobody else is to keep, because there is nobody to tell or to ask, and
+        registers, which are never reaped without this node. While nobody writes. Raises `KvError`; the next start goes on with it
+        then."""
         ours_alone = self._ours_alone()
+        staying = ours_alone | self._registers()
         self.is_moving = True
         await self._commit([(_MOVING_KEY, b"")])
         snapshot = self._replica.snapshot(b"", SYSTEM_PREFIX)
@@ -85,10 +87,10 @@ class SetAside:
             going = [
                 (key, record)
                 for key, record in zip(rows.store_keys, rows.records, strict=True)
-                if key[:PREFIX_BYTES] not in ours_alone
+                if key[:PREFIX_BYTES] not in staying
             ]
             # What is damaged goes: the others are asked for everything.
-            damaged = [key for key in rows.damaged if key[:PREFIX_BYTES] not in ours_alone]
+            damaged = [key for key in rows.damaged if key[:PREFIX_BYTES] not in staying]
             pairs = [(system_key(_NAME + key), record) for key, record in going]
             await self._commit(pairs, [*(key for key, _ in going), *damaged])
             moved += len(pairs)
@@ -97,11 +99,16 @@ class SetAside:
         await self._commit([mark.row()], [_MOVING_KEY])
         log.warning("records_moved_aside", node=self._me, records=moved)
 
+    def _registers(self) -> frozenset[bytes]:
+        spaces = self._ring.view.spaces.values()
+        return frozenset(prefix for space in spaces if space.info.mode == "linearizable" for prefix in space.prefixes)
+
     def _ours_alone(self) -> frozenset[bytes]:
         view = self._ring.view
         return frozenset(
             prefix
             for space in view.spaces.values()
+            if space.info.mode == "eventual"
             for prefix, owners in zip(space.prefixes, view.preference, strict=True)
             if list(owners[: space.info.n]) == [self._me]
         )

@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
+from kvstore.runtime import Clock
 from kvstore.storage.engine import Engine
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import (
+    NAMESPACE_AT,
     NAMESPACE_ID_MAX,
     PARTITION_MAX,
     PREFIX_BYTES,
@@ -25,6 +27,7 @@ from kvstore.storage.layout import (
     prefix_successor,
     store_key_prefix,
 )
+from kvstore.storage.registers import Registers, is_live
 from kvstore.storage.store import KEYS_AT_ONCE, Snapshot, Store
 from kvstore.storage.tombstones import Slice, read_slice
 
@@ -58,7 +61,22 @@ class Scanned:
 class Replica:
     """This node as a home replica."""
 
-    def __init__(self, store: Store, engine: Engine, partitions: int, hints: HintTable) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        partitions: int,
+        hints: HintTable,
+        *,
+        clock: Clock,
+        registers: Registers,
+        linearizable: frozenset[bytes],
+    ) -> None:
+        """`linearizable`: ids of the namespaces, as in store keys, whose records are registers (storage/registers.py): nothing
+        here is about those but their number, and which there are."""
+        self._registers = registers
+        self._clock = clock
+        self._linearizable = linearizable
         self._store = store
         self._hints = hints
         self._engine = engine
@@ -78,7 +96,9 @@ class Replica:
 
     def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
         """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
-        for itself, or holds no key. Two passes in C."""
+        for itself, holds no key, or is of a linearizable namespace. Two passes in C."""
+        if self._linearizable and not self._linearizable.isdisjoint([store_key[NAMESPACE_AT] for store_key in store_keys]):
+            return BadRequest("the store key of a register: what is accepted is never copied", subject="store_keys")
         if not store_keys or (max(store_keys) < self._end and min(map(len, store_keys)) > PREFIX_BYTES):
             return None
         return BadRequest("a store key that lies in no partition, or holds no key", subject="store_keys")
@@ -162,8 +182,8 @@ class Replica:
         self._store.merge([store_keys[at] for at in kept], [records[at] for at in kept], merged, intact=intact, beside=pointers)
 
     async def page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
-        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here. Raises
-        `BadRequest` for what is no namespace's id."""
+        """Records of a namespace from `start` to before `end` (empty: no end) in key order over all partitions held here; of
+        registers the keys alone. Raises `BadRequest` for what is no namespace's id."""
         if namespace > NAMESPACE_ID_MAX:
             raise BadRequest(f"{namespace} is no namespace's id", subject="namespace", actual=namespace)
         loop = asyncio.get_running_loop()
@@ -172,7 +192,9 @@ class Replica:
     async def sweep(self, start: bytes, now_ms: int) -> Slice:
         """What has expired, and what is nothing but tombstones, among some records from the store key `start` on. Raises
         `StorageError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._scans, read_slice, self._engine, start, now_ms)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._scans, read_slice, self._engine, start, now_ms, self._linearizable
+        )
 
     async def read_some(self, snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:
         """The next rows of a snapshot, off the loop. Raises `StorageError`."""
@@ -183,8 +205,8 @@ class Replica:
         return self._engine.scan(start, end)
 
     async def count_keys(self) -> int:
-        """How many keys of users are held, tombstones included; reads them all, off the loop. Whoever asks while somebody counts
-        gets the same answer: a count must not be a way to keep scans waiting."""
+        """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Whoever
+        asks while somebody counts gets the same answer: a count must not be a way to keep scans waiting."""
         if self._counting is None:
             self._counting = asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
             self._counting.add_done_callback(self._counted)
@@ -200,7 +222,12 @@ class Replica:
             counting.exception()  # whoever asked may be gone: nobody else looks at it
 
     def _count_keys(self) -> int:
-        return sum(1 for partition in range(self._partitions) for _ in self._engine.scan(*partition_range(partition)))
+        now_ms, linearizable = self._clock.now_ms(), self._linearizable
+        return sum(
+            store_key[NAMESPACE_AT] not in linearizable or is_live(record, now_ms)
+            for partition in range(self._partitions)
+            for store_key, record in self._engine.scan(*partition_range(partition))
+        )
 
     def _page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
         iterators = []
@@ -213,12 +240,18 @@ class Replica:
         lost: list[bytes] = []
         size_bytes = 0
         strip = len(store_key_prefix(0, namespace))
+        registers = namespace.to_bytes(4, "big") in self._linearizable
+        rebuilding = not self._registers.votes if registers else self.is_rebuilding
         try:
             for store_key, record in heapq.merge(*iterators, key=lambda pair: pair[0][strip:]):
                 if len(keys) + len(lost) >= count_max or size_bytes >= bytes_max:
-                    return Page(keys, records, True, lost, rebuilding=self.is_rebuilding)
+                    return Page(keys, records, True, lost, rebuilding=rebuilding)
                 key = store_key[strip:]
-                if verify(record):
+                if registers:  # which there are, read or not: what they hold is asked of whoever proposes
+                    keys.append(key)
+                    records.append(b"")
+                    size_bytes += len(record)
+                elif verify(record):
                     keys.append(key)
                     records.append(record)
                     size_bytes += len(key) + len(record)
@@ -226,7 +259,7 @@ class Replica:
                     lost.append(key)
         except StorageError as error:
             raise StorageError(f"a scan could not be read: {error}") from error
-        return Page(keys, records, False, lost, rebuilding=self.is_rebuilding)
+        return Page(keys, records, False, lost, rebuilding=rebuilding)
 
 
 def _read_some(snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:

@@ -9,21 +9,21 @@ from kvproto.errors import BadRequest, Code, KvError
 from kvproto.v1 import peer_pb2
 from kvstore.core.page import Page
 from kvstore.core.record import records_checksum
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, ReapStep, StoreChunk
+from kvstore.transport.peers import Chunk, FetchChunk, ReapAnswer, ReapQuestion, ReapStep, RegisterChunk, StoreChunk
 
 
 def encode_request(
     batch_id: int,
-    chunks: Sequence[StoreChunk | FetchChunk],
+    chunks: Sequence[Chunk],
     *,
     epoch: int,
     ring_hash: int,
     sent_ms: int,
     timeout_ms: int,
     sent_steady_ms: int = 0,
-) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk]]:
-    """One message of whatever gathered: its stores and fetches in the order in which their positions count. `sent_ms` is of the
-    clock that people read, `sent_steady_ms` of one that never steps."""
+) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk], list[RegisterChunk]]:
+    """One message of whatever gathered: its stores, fetches and questions in the order in which their positions count. `sent_ms`
+    is of the clock that people read, `sent_steady_ms` of one that never steps."""
     # As old as the oldest record in it: what waited here may have been superseded and reaped meanwhile (safety rule 9).
     oldest_ms = min([chunk.since_ms for chunk in chunks if isinstance(chunk, StoreChunk) and chunk.since_ms], default=sent_ms)
     message = peer_pb2.PeerRequest(
@@ -36,6 +36,7 @@ def encode_request(
     )
     stores: list[StoreChunk] = []
     fetches: list[FetchChunk] = []
+    registers: list[RegisterChunk] = []
     traces: dict[bytes, None] = {}
     for chunk in chunks:
         if chunk.trace:
@@ -46,6 +47,9 @@ def encode_request(
                 message.hints.add(first=len(message.store_keys), count=chunk.count, target=chunk.target)
             message.store_keys.extend(chunk.keys)
             message.store_records.extend(chunk.records)
+        elif isinstance(chunk, RegisterChunk):
+            registers.append(chunk)
+            message.register_asks.append(chunk.ask)
         else:
             fetches.append(chunk)
             message.fetch_keys.extend(chunk.keys)
@@ -55,7 +59,7 @@ def encode_request(
         message.store_checksum = records_checksum([record for chunk in stores for record in chunk.records])
     if fetches:
         message.fetch_digests = fetches[0].digests if len(fetches) == 1 else b"".join([chunk.digests for chunk in fetches])
-    return message, stores, fetches
+    return message, stores, fetches, registers
 
 
 def is_intact(message: peer_pb2.PeerRequest, records: Sequence[bytes]) -> bool:
@@ -73,6 +77,21 @@ def answer_stores(chunks: Sequence[StoreChunk], message: peer_pb2.PeerReply) -> 
         if refused:
             chunk.refused = [position - offset for position in refused if offset <= position < end]
         offset = end
+        chunk.answered(chunk)
+
+
+def answer_registers(chunks: list[RegisterChunk | None], message: peer_pb2.PeerReply) -> None:
+    """Hands the chunks that `message` answers their replies; None takes their place. Raises `ValueError` for a position that was
+    not asked about, or answered before."""
+    positions, replies = message.register_positions, message.register_replies
+    if len(positions) != len(replies):
+        raise ValueError(f"{len(positions)} positions with {len(replies)} replies")
+    for position, reply in zip(positions, replies, strict=True):
+        chunk = chunks[position] if position < len(chunks) else None
+        if chunk is None:
+            raise ValueError(f"question {position} was not open")
+        chunks[position] = None
+        chunk.reply = reply
         chunk.answered(chunk)
 
 

@@ -26,7 +26,7 @@ from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_link import PeerLink, RoundTrip
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 from kvstore.transport.security import Security
 
 HELLO_TIMEOUT_S = 1.0
@@ -131,6 +131,10 @@ class GrpcPeers:
 
     def fetch(self, chunk: FetchChunk) -> None:
         """Asks for what differs; `chunk.answered` is called once."""
+        self._links[chunk.node].submit(chunk)
+
+    def register(self, chunk: RegisterChunk) -> None:
+        """Asks the acceptor of a peer; `chunk.answered` is called once."""
         self._links[chunk.node].submit(chunk)
 
     async def page(

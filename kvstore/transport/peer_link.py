@@ -14,9 +14,9 @@ from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
 from kvstore.telemetry.meters import LinkMeter, Timer
-from kvstore.transport.codec import answer_fetches, answer_stores, check_fetched, encode_request, reply_error
+from kvstore.transport.codec import answer_fetches, answer_registers, answer_stores, check_fetched, encode_request, reply_error
 from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
-from kvstore.transport.peers import FetchChunk, StoreChunk
+from kvstore.transport.peers import Chunk, FetchChunk, RegisterChunk, StoreChunk
 
 RoundTrip = Callable[[str, float, float], None]
 """Told of a batch's first answer: from whom, after how many seconds, and when by the timer that both are read from."""
@@ -32,12 +32,20 @@ class PeerStream(Protocol):
 class _InFlight:
     """A batch whose reply is not complete."""
 
-    __slots__ = ("fetches", "operations", "sent_s", "stores", "ticket", "timed_s")
+    __slots__ = ("fetches", "operations", "registers", "sent_s", "stores", "ticket", "timed_s")
 
     def __init__(
-        self, stores: list[StoreChunk], fetches: list[FetchChunk], operations: int, ticket: Ticket, sent_s: float, timed_s: float
+        self,
+        stores: list[StoreChunk],
+        fetches: list[FetchChunk],
+        registers: list[RegisterChunk],
+        operations: int,
+        ticket: Ticket,
+        sent_s: float,
+        timed_s: float,
     ) -> None:
         """`sent_s` by the loop's clock, `timed_s` by the link's timer."""
+        self.registers: list[RegisterChunk | None] = list(registers)
         self.operations = operations
         self.timed_s = timed_s
         self.sent_s = sent_s
@@ -51,6 +59,14 @@ class _InFlight:
             store.fail(error)
         for fetch in self.fetches:
             fetch.fail(error)
+        for ask in self.registers:
+            if ask is not None:
+                ask.fail(error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of it is not answered."""
+        return bool(self.stores or self.fetches or any(self.registers))
 
 
 class PeerLink:
@@ -74,9 +90,7 @@ class PeerLink:
         self._loop = asyncio.get_running_loop()
         self._timer = timer or self._loop.time
         self._on_round_trip = on_round_trip
-        self._coalescer: Coalescer[StoreChunk | FetchChunk] = Coalescer(
-            self._send, name=f"link to {node}", bounds=bounds, eager=True
-        )
+        self._coalescer: Coalescer[Chunk] = Coalescer(self._send, name=f"link to {node}", bounds=bounds, eager=True)
         self._stream: PeerStream | None = None
         self._in_flight: dict[int, _InFlight] = {}
         self._batch_id = 0
@@ -118,7 +132,7 @@ class PeerLink:
             return self._loop.time() - batch.sent_s
         return 0.0
 
-    def submit(self, chunk: StoreChunk | FetchChunk) -> None:
+    def submit(self, chunk: Chunk) -> None:
         """Queues `chunk`; it is answered later, also when that is an error."""
         if self._stream is None:
             self._loop.call_soon(chunk.fail, self._unreachable("is not connected", may_have_applied=False))
@@ -191,10 +205,12 @@ class PeerLink:
         if message.stored:
             stores, batch.stores = batch.stores, []
             answer_stores(stores, message)
+        if message.register_replies:
+            answer_registers(batch.registers, message)
         if message.last and self._in_flight.pop(message.batch_id, None) is not None:
             if meter is not None:
                 meter.answered += batch.operations
-            if batch.stores or batch.fetches:
+            if batch.is_open:
                 batch.fail(self._unreachable("ended a batch without answering all of it", may_have_applied=True))
 
     def check(self) -> None:
@@ -202,7 +218,7 @@ class PeerLink:
         self._coalescer.check()
         assert self._stream is not None or not (self._in_flight or self._coalescer.queued_count), "work on a link that is down"
 
-    def _send(self, chunks: list[StoreChunk | FetchChunk], ticket: Ticket) -> None:
+    def _send(self, chunks: list[Chunk], ticket: Ticket) -> None:
         stream = self._stream
         if stream is None:  # it broke between the flush being scheduled and now
             self._coalescer.release(ticket)
@@ -223,7 +239,7 @@ class PeerLink:
         self._batch_id += 1
         now_s = self._loop.time()
         left_s = max(chunk.deadline_s for chunk in chunks) - now_s
-        message, stores, fetches = encode_request(
+        message, stores, fetches, registers = encode_request(
             self._batch_id,
             chunks,
             epoch=epoch,
@@ -238,7 +254,7 @@ class PeerLink:
             operations += chunk.count
         if self.meter is not None:
             self.meter.messages += 1
-        self._in_flight[self._batch_id] = _InFlight(stores, fetches, operations, ticket, now_s, self._timer())
+        self._in_flight[self._batch_id] = _InFlight(stores, fetches, registers, operations, ticket, now_s, self._timer())
         stream.send(message)
 
     def _outdated(self, epoch: int) -> KvError:

@@ -147,6 +147,62 @@ class FetchChunk:
         self.answered(self)
 
 
+class RegisterChunk:
+    """One question to a peer's acceptor, as bytes of core/register/messages.py; answered with the bytes of its reply, or an error:
+    then what was asked may have been done all the same. The rest as in `StoreChunk`."""
+
+    __slots__ = (
+        "answered",
+        "ask",
+        "count",
+        "deadline_s",
+        "disk_ms",
+        "error",
+        "heard_s",
+        "node",
+        "reply",
+        "ring_hash",
+        "sent_s",
+        "size_bytes",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        node: str,
+        ask: bytes,
+        count: int,
+        deadline_s: float,
+        answered: Callable[[RegisterChunk], None],
+        ring_hash: int = 0,
+        trace: bytes = b"",
+    ) -> None:
+        self.node = node
+        self.ask = ask
+        self.count = count
+        self.size_bytes = len(ask)
+        self.deadline_s = deadline_s
+        self.answered = answered
+        self.ring_hash = ring_hash
+        self.trace = trace
+        self.sent_s = self.heard_s = 0.0
+        self.disk_ms = 0
+        self.error: KvError | None = None
+        self.reply = b""
+
+    def expire(self) -> None:
+        """Dropped before it was sent."""
+        self.fail(_expired(self.node))
+
+    def fail(self, error: KvError) -> None:
+        """The answer is an error."""
+        self.error = error
+        self.answered(self)
+
+
+Chunk = StoreChunk | FetchChunk | RegisterChunk
+
+
 class ReapStep(IntEnum):
     """What a node is asked about tombstones; see repair/reap_votes.py."""
 
@@ -183,6 +239,9 @@ class PeerTransport(Protocol):
 
     def fetch(self, chunk: FetchChunk) -> None:
         """Asks for what differs; `chunk.answered` is called once."""
+
+    def register(self, chunk: RegisterChunk) -> None:
+        """Asks the acceptor of a peer; `chunk.answered` is called once."""
 
     async def page(
         self, node: str, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int, timeout_s: float

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.etcd_build import cache_folder
+from kvchaos.targets.etcd_binary import cache_folder
 from tests.bench.processes import BenchError
 
 VERSION = "3.6.8"

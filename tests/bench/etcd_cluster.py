@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.bench.etcd_build import EtcdBinary
+from kvchaos.targets.etcd_binary import EtcdBinary
 from tests.bench.etcd_client import EtcdClient
 from tests.bench.processes import BenchError, free_ports, last_words, start, stop
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from tests.bench.etcd_stubs import etcd_kv_pb2 as etcd
+from kvchaos.targets.etcd_stubs import etcd_kv_pb2 as etcd
 
 
 class MemoryTarget:

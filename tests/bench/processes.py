@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from kvchaos.targets.failures import TargetFailed
+
 STOP_PATIENCE_S = 10.0
 STDOUT_LINE_BYTES_MAX = 16 << 20
 
 
-class BenchError(Exception):
-    """A side could not be started or measured; the text says why, for the table's notes."""
+BenchError = TargetFailed
+"""A side could not be had, started or measured; the text says why, for the table's notes."""
 
 
 async def start(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, talks: bool = False) -> Process:

@@ -9,8 +9,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from kvchaos.targets.redis_binary import RedisBinaries
 from tests.bench.processes import BenchError, free_ports, last_words, start, stop
-from tests.bench.redis_build import RedisBinaries
 
 REPLICAS = 2
 START_ATTEMPTS = 3

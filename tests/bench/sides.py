@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvchaos.targets.etcd_binary import find_etcd
+from kvchaos.targets.redis_binary import RedisBinaries, find_redis
 from tests.bench import ours
 from tests.bench.client_handle import ClientProcess, start_client
-from tests.bench.etcd_build import find_etcd
 from tests.bench.etcd_cluster import start_cluster as start_etcd
-from tests.bench.redis_build import RedisBinaries, find_redis
 from tests.bench.redis_servers import start_alone, start_replicated
 from tests.bench.throughput import Side
 

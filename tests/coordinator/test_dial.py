@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
-from kvproto.columns import EVENTUAL_LEVELS, LINEARIZABLE_LEVELS, Level, NamespaceInfo, OperationGroup, Sloppy
+from kvproto.columns import EVENTUAL_LEVELS, LINEARIZABLE_LEVELS, GroupReply, Level, NamespaceInfo, OperationGroup, Sloppy
 from kvproto.conditions import ABSENT
-from kvproto.errors import BadRequest, KvError, WrongMode
+from kvproto.errors import BadRequest, ConditionFailed, KvError, WrongMode
+from kvstore.coordinator.batch import Limits, plan
+from kvstore.coordinator.coordinator import BatchAnswer, RoundAnswer
 from kvstore.coordinator.dial import LINEARIZABLE, check_dial, check_level
 from tests.support.cluster import Cluster, gets, puts
 
@@ -63,6 +67,26 @@ def test_a_bound_goes_with_the_level_bounded_and_only_with_it() -> None:
     check_level(LOCKS, Level.BOUNDED, Sloppy.UNSPECIFIED, 5)
 
 
+def test_nobody_stands_in_where_there_is_consensus() -> None:
+    for sloppy in (Sloppy.YES, Sloppy.NO):
+        assert isinstance(refusal(LOCKS, gets(b"k", sloppy=sloppy)), WrongMode)
+
+
+def test_levels_that_only_reads_have_are_refused_for_writes() -> None:
+    for level, bound_ms in ((Level.TIMELINE, 0), (Level.BOUNDED, 5)):
+        assert isinstance(refusal(LOCKS, puts({b"k": b"v"}, level=level, bound_ms=bound_ms)), BadRequest)
+        assert refusal(LOCKS, gets(b"k", level=level, bound_ms=bound_ms)) is None
+    assert refusal(LOCKS, puts({b"k": b"v"}, level=Level.LINEARIZABLE)) is None
+
+
+def test_a_context_that_a_caller_gave_is_refused_where_there_are_no_siblings() -> None:
+    """Ignored, it would lose the update that it was given to protect; what a client remembers by itself is no such thing."""
+    error = refusal(LOCKS, puts({b"a": b"1", b"b": b"2"}, contexts=[b"", b"\x01\x00\x00"]))
+    assert isinstance(error, WrongMode) and "if_version" in error.message
+    assert refusal(LOCKS, puts({b"a": b"1", b"b": b"2"}, contexts=[b"", b"\x02\x00\x00"])) is None
+    assert refusal(EVENTUAL, puts({b"a": b"1"}, contexts=[b"\x01\x00\x00"])) is None
+
+
 @pytest.mark.parametrize(
     ("group", "error", "subject"),
     [
@@ -95,3 +119,21 @@ async def test_a_scan_has_no_level_that_means_certain_replicas_of_each_key(clust
 async def test_a_scan_at_a_level_of_the_other_mode_is_refused(cluster: Cluster) -> None:
     (page,) = await cluster.scan("n1", level=Level.TIMELINE)
     assert isinstance(page.error, WrongMode)
+
+
+@pytest.mark.parametrize(("error", "is_unknown"), [(ConditionFailed("no"), False), (BadRequest("no"), True)])
+async def test_a_condition_that_failed_is_certain_whatever_became_of_an_earlier_forward(
+    cluster: Cluster, error: KvError, is_unknown: bool
+) -> None:
+    """1. A node forwards a write and hears nothing. 2. The next home replica, which knows the write by its id, says that its
+    condition does not hold: so the first has not applied it either."""
+    view = cluster.members["n1"].local.view
+    (sub,), _ = plan(view, 0, puts({b"k": b"v"}), Limits())
+    told: list[GroupReply] = []
+    loop = asyncio.get_running_loop()
+    batch = BatchAnswer(lambda replies, last: told.extend(replies), [sub.group], 1, loop, None, 0.0)
+    answer = RoundAnswer(batch, sub, SimpleNamespace(round_done=lambda *_: None))  # type: ignore[arg-type]
+    answer.may_have_applied = True
+    answer.emit(GroupReply(0, positions=[0], error=error), 1)
+    (reply,) = told
+    assert reply.error is not None and reply.error.may_have_applied is is_unknown

@@ -18,6 +18,7 @@ from kvstore.storage.commit import Committer
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import quarantine_key, store_key_prefix
 from kvstore.storage.record_cache import RECORD_OVERHEAD_BYTES
+from kvstore.storage.registers import Registers
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from tests.support.engines import GatedEngine, RottingEngine, rotten
@@ -46,7 +47,10 @@ class Rig:
         self.told: list[tuple[KvError | None, list[int]]] = []
         self.committer = Committer(engine, sync=True, on_failure=lambda error: None, bounds=bounds)
         self.store = Store(engine, self.committer, cache_bytes_max=cache_bytes_max, on_quarantine=self.quarantined.append)
-        self.replica = Replica(self.store, engine, 1, HintTable(SystemClock()))
+        registers = Registers(engine, self.committer, cache_bytes_max=cache_bytes_max)
+        self.replica = Replica(
+            self.store, engine, 1, HintTable(SystemClock()), clock=SystemClock(), registers=registers, linearizable=frozenset()
+        )
 
     def merge(self, *pairs: tuple[bytes, bytes]) -> None:
         self.store.merge(

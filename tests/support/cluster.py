@@ -32,7 +32,7 @@ from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
-from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, StoreChunk
+from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 from tests.support.clocks import ManualClock
 from tests.support.waiting import until
 
@@ -138,6 +138,9 @@ class WirePeers:
         self.links[chunk.node].submit(chunk)
 
     def fetch(self, chunk: FetchChunk) -> None:
+        self.links[chunk.node].submit(chunk)
+
+    def register(self, chunk: RegisterChunk) -> None:
         self.links[chunk.node].submit(chunk)
 
     async def page(
@@ -344,6 +347,7 @@ class Cluster:
         for member in self.members.values():
             if error is None:
                 member.local.store.check()
+                member.local.linearizable.check()
             await member.local.close()
         assert error is not None or not self.defects, self.defects
 
@@ -459,6 +463,7 @@ class Cluster:
             local.ring,
             doorkeeper,
             answering=local.answering,
+            registers=local.linearizable.desk,
             telemetry=local.telemetry,
             freshness=local.freshness,
             reap_votes=local.reap_votes,

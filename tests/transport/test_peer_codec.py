@@ -57,7 +57,7 @@ def test_each_store_gets_exactly_its_own_refusals(sizes: list[int], data: st.Dat
 
 def test_records_are_intact_only_under_a_checksum_over_all_of_them() -> None:
     chunks = [StoreChunk("n2", [b"a", b"b"], [b"A", b"B"], 1, 9.0, lambda chunk: None)]
-    message, _, _ = encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4)
+    message, _, _, _ = encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4)
     assert is_intact(message, [b"A", b"B"])
     assert not is_intact(message, [b"A", b"C"]) and not is_intact(message, [b"A"])
     message.ClearField("store_checksum")
@@ -73,7 +73,7 @@ def test_a_request_carries_stores_and_fetches_in_order() -> None:
         FetchChunk("n2", [b"x"], b"1" * 8, 1, 9.0, lambda chunk: None),
         FetchChunk("n2", [b"y"], b"2" * 8, 1, 9.0, lambda chunk: None),
     ]
-    message, told_stores, told_fetches = encode_request(
+    message, told_stores, told_fetches, _ = encode_request(
         5, [stores[0], fetches[0], stores[1], fetches[1]], epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4
     )
     assert told_stores == stores and told_fetches == fetches

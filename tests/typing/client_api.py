@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import assert_type
 
 import kvclient
-from kvclient import AsyncClient, BatchError, Client, ClientStats, Entry, Incremented, KvError, Level, PutResult, Receipt
+from kvclient import (
+    AsyncClient,
+    BatchError,
+    Client,
+    ClientStats,
+    ConditionFailed,
+    Entry,
+    Incremented,
+    KvError,
+    Level,
+    PutResult,
+    Receipt,
+    bounded,
+)
 from kvclient.blocking import Namespace
 from kvclient.namespace import AsyncNamespace
 from kvclient.testing import FakeAsyncClient, FakeClient
@@ -77,6 +90,47 @@ async def check_types() -> None:
     assert_type(FakeClient(namespaces={"hits": "counter"}), FakeClient)
 
 
+async def check_linearizable() -> None:
+    """Conditions, locks and sessions."""
+    async with AsyncClient("127.0.0.1:7400", level=bounded(50), sloppy=False) as client:
+        orders = client.namespace("orders", level="bounded", bound_ms=50)
+        assert_type(await orders.put("k", b"v", if_absent=True), PutResult)
+        assert_type(await orders.put("k", b"v", if_version="00" * 20, ttl_s=5), PutResult)
+        assert_type(await orders.delete("k", if_version="00" * 20), PutResult)
+        assert_type(await orders.touch("k", 5, if_version="00" * 20), PutResult)
+        assert_type(await orders.compare_and_set("k", None, b"v"), PutResult)
+        assert_type(await orders.compare_and_set(b"k", b"v", b"w", ttl_s=5), PutResult)
+        assert_type(await orders.increment("k", 2, min=0, max=9), Incremented)
+        assert_type(await orders.decrement("k", min=0), Incremented)
+        assert_type(await orders.get("k", level=bounded(50)), Entry)
+        assert_type(await client.get("k", level="zone_quorum", sloppy=True), Entry)
+        assert_type(client.with_options(sloppy=True), AsyncNamespace)
+        async with orders.lock("job", lease_s=5, timeout_s=2.5) as lease:
+            assert_type(lease.token, int)
+            assert_type(lease.lost.is_set(), bool)
+        session = orders.session()
+        assert_type(session.token, str)
+        assert_type(await client.session(session.token, keys_max=9).get("k"), Entry)
+        try:
+            await orders.put("k", b"v", if_absent=True)
+        except ConditionFailed as error:
+            assert_type(error.entry, Entry)
+            assert_type(error.entry.value, bytes | None)
+
+
+def check_linearizable_blocking(client: Client) -> None:
+    """The same without a loop."""
+    assert_type(client.compare_and_set("k", b"v", b"w"), PutResult)
+    assert_type(client.increment("k", max=5), Incremented)
+    with client.lock("job") as lease:
+        assert_type(lease.token, int)
+        assert_type(lease.lost.wait(1), bool)
+    session = client.session()
+    assert_type(session.token, str)
+    assert_type(session.get("k"), Entry)
+    assert_type(FakeClient(namespaces={"orders": "pc-ec"}), FakeClient)
+
+
 def check_blocking() -> None:
     """The blocking client."""
     with Client("127.0.0.1:7400") as client:
@@ -136,6 +190,10 @@ def check_refused(client: Client, fake: FakeClient) -> None:
     client.get_many([1])  # type: ignore[type-var]
     len(client.get("k").value)  # type: ignore[arg-type]
     fake.fail_next(ValueError)  # type: ignore[arg-type]
+    client.put("k", b"v", if_version=b"00")  # type: ignore[arg-type]
+    client.compare_and_set("k", "old", b"new")  # type: ignore[arg-type]
+    client.get("k", sloppy="yes")  # type: ignore[arg-type]
+    client.put("k", b"v", bound_ms=5)  # type: ignore[call-arg]
 
 
 async def check_refused_async(client: AsyncClient) -> None:

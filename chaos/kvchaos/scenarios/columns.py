@@ -21,13 +21,18 @@ class Column:
     promises: tuple[str, ...]
     r: int
     w: int
+    registers: bool = False
+    """Whether it is linearizable: it has compare-and-set, and no siblings."""
 
 
 PA_EL = Column("pa-el", "el", {"id": 2, "preset": "pa-el"}, "preset", EVENTUAL_PROMISES, 1, 1)
 PA_EC = Column("pa-ec", "ec", {"id": 3, "preset": "pa-ec"}, "preset", EVENTUAL_PROMISES, 2, 2)
 STRICT = Column("strict", "strict", {"id": 4, "preset": "pa-ec"}, "quorum", STRICT_PROMISES, 2, 2)
 
-COLUMNS = (PA_EL, PA_EC, STRICT)
+PC_EC = Column("pc-ec", "pc", {"id": 5, "preset": "pc-ec"}, "preset", ("linearizable", "resources"), 2, 2, registers=True)
+PC_EL = Column("pc-el", "pl", {"id": 6, "preset": "pc-el"}, "preset", ("timeline", "resources"), 1, 2, registers=True)
+
+COLUMNS = (PA_EL, PA_EC, STRICT, PC_EC, PC_EL)
 
 
 def namespaces(columns: tuple[Column, ...] = COLUMNS) -> dict[str, Mapping[str, str | int]]:

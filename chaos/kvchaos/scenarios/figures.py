@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvchaos.causality import covers, vector_of
-from kvchaos.history import WRITES, Call
+from kvchaos.history import Call
 
 READS, WRITTEN = "reads", "writes"
 
@@ -35,7 +35,7 @@ class Figures:
 
     def add(self, call: Call) -> None:
         """One more."""
-        if call.is_ok:
+        if call.is_ok or call.fact("mismatch"):  # a condition that does not hold was answered
             self.ok += 1
             self.degraded += bool(call.fact("degraded"))
             self.ok_ms.append(_ms(call))
@@ -68,7 +68,7 @@ def figures_of(calls: Iterable[Call], site_of: Mapping[int, str], sites: Sequenc
     for call in calls:
         process = call.invoke.process
         assert isinstance(process, int)
-        kind = WRITTEN if call.f in WRITES else READS
+        kind = READS if call.f == "read" else WRITTEN
         found[site_of[process % len(site_of)]][kind].add(call)
     return found
 
@@ -80,22 +80,28 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def stale_share(calls: Sequence[Call], judged: Iterable[Call]) -> float | None:
-    """Of the reads of `judged` that were answered, how many had not heard of some write acknowledged before they began; of eventual
-    namespaces, whose contexts tell what a read has heard of. None if there is no such read with anything to miss."""
+    """Of the reads of `judged` that were answered, how many had not heard of some write acknowledged before they began: by contexts
+    where there are some, else by the order of commits. None if there is no such read with anything to miss."""
     acknowledged: dict[str, list[Call]] = {}
     for call in calls:
-        if call.is_ok and call.f in WRITES:
+        if call.is_ok and call.f != "read":
             acknowledged.setdefault(call.key, []).append(call)
     stale = reads = 0
     for read in judged:
-        if read.f != "read" or not read.is_ok:
-            continue
         before = [write for write in acknowledged.get(read.key, ()) if write.ended_ns < read.began_ns]
-        if before:
+        if before and read.f == "read" and read.is_ok and (missed := _missed(read, before)) is not None:
             reads += 1
-            vector = vector_of(str(read.fact("context", "")))
-            stale += any(not covers(vector, str(write.fact("version", ""))) for write in before)
+            stale += missed
     return stale / reads if reads else None
+
+
+def _missed(read: Call, before: Sequence[Call]) -> bool | None:
+    """Whether a read has not heard of one of the writes; None where it does not say what it has heard of: it found no value."""
+    context, order = read.fact("context"), read.fact("order")
+    if context is not None:
+        vector = vector_of(str(context))
+        return any(not covers(vector, str(write.fact("version", ""))) for write in before)
+    return None if order is None else any(write.fact("order", 0) > order for write in before)
 
 
 def _ms(call: Call) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from kvchaos.history import Recorder
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
+from kvchaos.register_performer import RegisterPerformer
 from kvchaos.scenarios.columns import Column
 from kvclient import AsyncClient
 
@@ -21,8 +22,9 @@ KEYS = 6
 OPERATIONS_A_KEY = 24
 """Of one process; then it goes on with the next generation of keys."""
 PACE_S = 0.02
-MIX = (40, 50, 10)
-"""Of puts, gets and deletes."""
+MIX = (40, 50, 10, 0)
+REGISTER_MIX = (25, 50, 5, 20)
+"""Of puts, gets, deletes and compare-and-sets."""
 TIMEOUT_MS = 2_000
 
 
@@ -36,6 +38,8 @@ class Load:
         self.site_of = dict(enumerate(self.sites))
         self.done: Counter[tuple[str, str, str]] = Counter()
         """How many operations were told what, by site, kind (reads, writes) and outcome (ok, fail, info)."""
+        self.told: Counter[tuple[str, str]] = Counter()
+        """The same without the outcome."""
         self._clients = clients
         self._seed = seed
         self._serial = 0
@@ -79,29 +83,37 @@ class Load:
 
     async def read_at_rest(self, site: str) -> None:
         """The last word on every key, asked of all replicas."""
-        store = self._clients[site].namespace(self.column.namespace)
         last = 1_000_000
-        reader = Performer(store, self.recorder, last, numbers=1, past=ClientPast(list), timeout_ms=10_000, final=True)
+        reader = self._performer(site, last, numbers=1, timeout_ms=10_000, final=True)
+        level = "linearizable" if self.column.registers else "all"
         for key in self.keys:
-            await reader.perform(Operation(last, 0, "get", key, "", level="all"))
+            await reader.perform(Operation(last, 0, "get", key, "", level=level))
+
+    def _performer(
+        self, site: str, process: int, *, numbers: int, timeout_ms: int, final: bool = False
+    ) -> Performer | RegisterPerformer:
+        store = self._clients[site].namespace(self.column.namespace)
+        if self.column.registers:
+            return RegisterPerformer(store, self.recorder, process, numbers=numbers, timeout_ms=timeout_ms, final=final)
+        return Performer(store, self.recorder, process, numbers=numbers, past=ClientPast(list), timeout_ms=timeout_ms, final=final)
 
     async def _go(self, process: int, site: str) -> None:
         rng = random.Random(f"{self._seed}/{self.column.name}/{process}")
-        store = self._clients[site].namespace(self.column.namespace)
-        performer = Performer(
-            store, self.recorder, process, numbers=len(self.site_of), past=ClientPast(list), timeout_ms=TIMEOUT_MS
-        )
+        performer = self._performer(site, process, numbers=len(self.site_of), timeout_ms=TIMEOUT_MS)
+        mix = REGISTER_MIX if self.column.registers else MIX
         done = 0
         while not self._stopping:
             generation = done // (OPERATIONS_A_KEY * self._keys)
             key = f"{self.column.name}/{generation}/{rng.randrange(self._keys)}"
             self._serial += 1
-            f = rng.choices(("put", "get", "delete"), MIX)[0]
+            f = rng.choices(("put", "get", "delete", "cas"), mix)[0]
             context = rng.choice(("none", "read"))
             seen, mine = len(self.recorder.history.events), performer.process
             await performer.perform(Operation(process, 0, f, key, f"w{self._serial}", context=context, level=self.column.level))
             done += 1
+            kind = "reads" if f == "get" else "writes"
+            self.told[site, kind] += 1
             for event in self.recorder.history.events[seen:]:
                 if event.type != "invoke" and event.process == mine:
-                    self.done[site, "reads" if f == "get" else "writes", event.type] += 1
+                    self.done[site, kind, event.type] += 1
             await asyncio.sleep(rng.uniform(0.5, 1.5) * PACE_S)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kvchaos.checkers.judge import judge
 from kvchaos.faults.failures import InjectorFailure
+from kvchaos.faults.nodes import NodeDied
 from kvchaos.faults.proxied_cluster import ProxiedCluster
 from kvchaos.history import NEMESIS, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
@@ -22,12 +23,15 @@ from kvchaos.scenarios.figures import figures_of, stale_share
 from kvchaos.scenarios.load import Load
 from kvchaos.scenarios.scenario import FAR, NEAR, Scenario
 from kvchaos.scenarios.verdict import Sides, Verdict, judge_sides
+from kvchaos.scenarios.versions import versions
 from kvclient import AsyncClient
 from kvclient.cli.cluster import obstacles, wait_converged
 
 SITES = (NEAR, FAR)
 WARM_MIN = 15
 """Acknowledged operations of each kind, column and side before the fault."""
+AFTER_MIN = 10
+"""Operations of each kind, column and side once it is over."""
 PHASE_S_MAX = 45.0
 CONVERGED_S_MAX = 40.0
 LOOK_S = 0.05
@@ -39,13 +43,15 @@ Say = Callable[[str, str], None]
 
 @dataclass(slots=True)
 class ColumnResult:
-    """One column's share of a run."""
+    """One column's share of a run: what was answered before the fault, while it lasted, and once it was healed."""
 
     column: str
     during: Sides
     stale: float | None
     verdict: Verdict
     history: History
+    before: Sides = field(default_factory=dict)
+    after: Sides = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,16 +67,23 @@ class Result:
 
 
 async def run(
-    scenario: Scenario, *, seed: int, root: Path, columns: Sequence[Column] = COLUMNS, say: Say = lambda phase, text: None
+    scenario: Scenario,
+    *,
+    seed: int,
+    root: Path,
+    columns: Sequence[Column] = COLUMNS,
+    say: Say = lambda phase, text: None,
+    command: Sequence[str] | None = None,
 ) -> Result:
-    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result."""
+    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result. `command` starts a
+    node; by default `kv serve`."""
     result = Result(scenario.id, seed)
     try:
-        await _run(scenario, seed, root, columns, say, result)
+        await _run(scenario, seed, root, columns, say, command, result)
     except InjectorFailure as failure:
         result.failure = f"the fault did not take: {failure}"
-    except RestartFailed as failure:
-        result.failure, result.failure_breaks = f"a node did not start again: {failure}", True
+    except (NodeDied, RestartFailed) as failure:
+        result.failure, result.failure_breaks = str(failure), True
     return result
 
 
@@ -83,12 +96,13 @@ async def open_stage(
     seed: str,
     say: Say,
     settings: Mapping[str, str | int | float] | None = None,
+    command: Sequence[str] | None = None,
 ) -> AsyncIterator[tuple[ProxiedCluster, dict[str, AsyncClient], list[Load]]]:
     """A cluster below `root`, a client at each site, and a load for each column that has not begun yet."""
     loop = asyncio.get_running_loop()
 
     def now_ns() -> int:
-        return int(loop.time() * 1e9)
+        return _now_ns(loop)
 
     async with AsyncExitStack() as stack:
         say("start", f"{nodes} nodes behind {nodes * (nodes + 1)} proxies")
@@ -99,6 +113,7 @@ async def open_stage(
                 sites=SITES,
                 namespaces=namespaces(tuple(columns)),
                 cluster=dict(settings or {}),
+                command=command,
                 recorder=Recorder(now_ns),
             )
         )
@@ -114,31 +129,36 @@ async def open_stage(
         yield cluster, clients, loads
 
 
-async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Column], say: Say, result: Result) -> None:
+async def _run(
+    scenario: Scenario,
+    seed: int,
+    root: Path,
+    columns: Sequence[Column],
+    say: Say,
+    command: Sequence[str] | None,
+    result: Result,
+) -> None:
     loop = asyncio.get_running_loop()
     seeded = f"{seed}/{scenario.id}"
-    async with open_stage(root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster) as stage:
+    async with open_stage(
+        root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster, command=command
+    ) as stage:
         cluster, clients, loads = stage
         for load in loads:
             load.start()
         say("warm", "clients write and read")
         await until(loads, lambda load, site: load.answered(site) >= WARM_MIN)
         say("fault", scenario.title)
+        moments = [_now_ns(loop)]
         await scenario.inject(cluster)
-        began_ns = int(loop.time() * 1e9)
-        before = [dict(load.done) for load in loads]
-
-        def lasted(load: Load, site: str) -> bool:
-            start = before[loads.index(load)]
-            return all(
-                _told(load.done, site, kind) - _told(start, site, kind) > scenario.during_min + 1 for kind in ("reads", "writes")
-            )
-
-        await until(loads, lasted)
-        await asyncio.sleep(max(0.0, scenario.hold_s - (loop.time() - began_ns / 1e9)))
-        ended_ns = int(loop.time() * 1e9)
+        moments.append(_now_ns(loop))
+        await _go_on(loads, scenario.during_min)
+        await asyncio.sleep(max(0.0, scenario.hold_s - (_now_ns(loop) - moments[-1]) / 1e9))
+        moments.append(_now_ns(loop))
         say("heal", "")
         await scenario.lift(cluster)
+        moments.append(_now_ns(loop))
+        await _go_on(loads, AFTER_MIN)
         for load in loads:
             await load.stop()
         say("rest", "replicas agree")
@@ -150,15 +170,26 @@ async def _run(scenario: Scenario, seed: int, root: Path, columns: Sequence[Colu
     say("judge", "checkers")
     faults = cluster.recorder.history.events
     for load in loads:
-        told = _judged(scenario, load, faults, began_ns, ended_ns, seed)
+        told = _judged(scenario, load, faults, moments, seed)
         if not converged:
             told.verdict.broken.append(f"replicas did not agree within {CONVERGED_S_MAX:g} s: {'; '.join(obstacles(rows))}")
         result.columns.append(told)
 
 
-def _told(done: object, site: str, kind: str) -> int:
-    assert isinstance(done, dict)
-    return sum(done.get((site, kind, outcome), 0) for outcome in ("ok", "fail", "info"))
+def _now_ns(loop: asyncio.AbstractEventLoop) -> int:
+    """The one clock of a run."""
+    return int(loop.time() * 1e9)
+
+
+async def _go_on(loads: Sequence[Load], least: int) -> None:
+    """Until so many operations of each kind, column and side that begin from now on have ended, or the time is over."""
+    before = [dict(load.told) for load in loads]
+
+    def enough(load: Load, site: str) -> bool:
+        told = before[loads.index(load)]
+        return all(load.told[site, kind] - told.get((site, kind), 0) > least + 1 for kind in ("reads", "writes"))
+
+    await until(loads, enough)
 
 
 async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> None:
@@ -171,8 +202,10 @@ async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> N
         await asyncio.sleep(LOOK_S)
 
 
-def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], began_ns: int, ended_ns: int, seed: int) -> ColumnResult:
+def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Sequence[int], seed: int) -> ColumnResult:
+    """`moments`: when the fault began to be made and was seen, when healing began and was seen."""
     column = load.column
+    faulty_ns, began_ns, ended_ns, healed_ns = moments
     promises = [name for name in column.promises if not (scenario.takes_copies and name in ("reads", "answers", "strict"))]
     header = {
         "scenario": scenario.id,
@@ -183,10 +216,16 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], began_ns: i
         "r": column.r,
         "w": column.w,
         "promises": promises,
+        "versions": versions(),
+        "sites": list(load.sites),
+        "during": [began_ns, ended_ns],
     }
     history = merged(header, load.recorder.history.events, [event for event in faults if event.process == NEMESIS])
     calls = [call for call in calls_of(history.events) if not call.invoke.facts.get("final")]
-    during = [call for call in calls if began_ns <= call.began_ns and call.end is not None and call.end.time_ns <= ended_ns]
+    ended = [call for call in calls if call.end is not None]
+    during = [call for call in ended if began_ns <= call.began_ns and call.end is not None and call.end.time_ns <= ended_ns]
+    before = [call for call in ended if call.end is not None and call.end.time_ns < faulty_ns]
+    after = [call for call in ended if call.began_ns > healed_ns]
     verdict = Verdict(column.name)
     figures = figures_of(during, load.site_of, load.sites)
     judge_sides(scenario, column.name, figures, verdict)
@@ -197,7 +236,15 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], began_ns: i
     stale = stale_share(calls, during)
     if column.name in scenario.controls and not stale:
         verdict.lacking.append("no stale read was seen, which this fault makes: nothing shows that it was there")
-    return ColumnResult(column.name, figures, stale, verdict, history)
+    return ColumnResult(
+        column.name,
+        figures,
+        stale,
+        verdict,
+        history,
+        figures_of(before, load.site_of, load.sites),
+        figures_of(after, load.site_of, load.sites),
+    )
 
 
 def merged(header: dict[str, object], *streams: Sequence[Event]) -> History:

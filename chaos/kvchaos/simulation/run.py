@@ -13,6 +13,7 @@ from kvchaos.checkers.violations import Violation
 from kvchaos.history import History, Recorder
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
+from kvchaos.register_performer import RegisterPerformer
 from kvchaos.simulation.bugs import planted
 from kvchaos.simulation.members import agree, note_incarnations
 from kvchaos.simulation.nemesis import Nemesis
@@ -108,7 +109,9 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
 
 
 def _namespace(schedule: Schedule) -> NamespaceConfig:
-    """By a preset where one gives r and w, so that it degrades; else they are exact."""
+    """By a preset where one gives r and w, so that it degrades; else they are exact. Registers have a preset of their own."""
+    if schedule.has_registers:
+        return NamespaceConfig(n=schedule.n, mode="linearizable", preset=schedule.preset)
     majority = schedule.copies // 2 + 1
     presets = {(1, 1): "pa-el", (majority, majority): "pa-ec"}
     preset = presets.get((schedule.r, schedule.w))
@@ -121,7 +124,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
     return {
         "seed": schedule.seed,
         "scenario": schedule.scenario,
-        "preset": "eventual",
+        "preset": schedule.preset or "eventual",
         "policy": schedule.policy,
         "levels": {"n": schedule.copies, "r": schedule.r, "w": schedule.w},
         "n": schedule.copies,
@@ -172,8 +175,10 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
     work = []
     for process, operations in sorted(of_process.items()):
         at = process % len(clients)
-        performer: Performer | TypedPerformer
-        if schedule.policy in TYPED:
+        performer: Performer | TypedPerformer | RegisterPerformer
+        if schedule.has_registers:
+            performer = RegisterPerformer(clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
+        elif schedule.policy in TYPED:
             performer = TypedPerformer(
                 clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"
             )
@@ -184,7 +189,7 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
     return work
 
 
-async def _perform(world: World, performer: Performer | TypedPerformer, operations: list[Operation], began_s: float) -> None:
+async def _perform(world: World, performer: Performer | TypedPerformer | RegisterPerformer, operations: list[Operation], began_s: float) -> None:
     for operation in operations:
         await world.sleep(max(0.0, began_s + operation.at_ms / 1000 - world.now_s))
         await performer.perform(operation)

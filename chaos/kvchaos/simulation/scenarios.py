@@ -27,13 +27,17 @@ KEPT_BY_SIBLINGS = frozenset({"siblings", "reads", "strict", "whole", "accumulat
 """Promises that lww does not give: it loses concurrent writes, by name."""
 
 
+OF_REGISTERS = ("membership", "resources", "linearizable")
+"""What a linearizable namespace promises."""
+
+
 def scenario(name: str) -> Callable[[Scenario], Scenario]:
     """Registers a scenario."""
 
     def register(draw: Scenario) -> Scenario:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
-            promised = promises_for(schedule.faults)
+            promised = OF_REGISTERS if schedule.has_registers else promises_for(schedule.faults)
             if schedule.policy == "lww":
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
             if schedule.grace_ms < GRACE_MS:
@@ -330,8 +334,28 @@ def last_writer(seed: int) -> Schedule:
     return replace(base, operations=operations, faults=draw_faults(rng, base, [*HARMLESS, "skew"], share=0.5))
 
 
+@scenario("registers")
+def registers(seed: int) -> Schedule:
+    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk too."""
+    rng, swarm = Random(f"{seed}/registers"), generate(seed)
+    nodes = rng.choice([3, 3, 3, 4, 5])
+    base = replace(swarm, nodes=nodes, n=rng.choice([3, 3, nodes if nodes % 2 else 3]), preset="pc-ec", policy="siblings")
+    base = replace(base, r=1, w=1, timeout_ms=rng.choice([300, 1000, 2500]))
+    kinds = {"put": rng.choice([1, 3]), "get": 3, "cas": rng.choice([0, 2, 4]), "delete": rng.choice([0, 1])}
+    drawn = rng.choices(list(kinds), list(kinds.values()), k=len(swarm.operations))
+    operations = tuple(
+        replace(one, f=f, key=f"r{rng.randrange(3)}", context="none", level="preset")
+        for one, f in zip(swarm.operations, drawn, strict=True)
+    )
+    faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe", "flip"]))
+    return replace(base, operations=operations, faults=faults)
+
+
 HARMLESS = ("cut", "partition", "isolate", "stall", "mute", "reset", "crash", "pause", "slow_disk")
 """Faults that take no copies away."""
+
+OF_ACCEPTORS = (*HARMLESS, "power", "stop", "slow", "lossy", "wipe", "failing_disk", "flip", "skew", "epoch")
+"""Everything but a disk that is put back to an older copy, of which an acceptor need not know."""
 
 
 def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[str]) -> Schedule:

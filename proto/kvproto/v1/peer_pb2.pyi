@@ -106,7 +106,7 @@ class HelloReply(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ..., now_ms: _Optional[int] = ..., lived_ms: _Optional[int] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
-    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms")
+    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms", "register_asks")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RING_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +120,7 @@ class PeerRequest(_message.Message):
     HINTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_IDS_FIELD_NUMBER: _ClassVar[int]
     SENT_STEADY_MS_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_ASKS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     ring_epoch: int
     ring_hash: int
@@ -133,7 +134,8 @@ class PeerRequest(_message.Message):
     hints: _containers.RepeatedCompositeFieldContainer[HintRun]
     trace_ids: _containers.RepeatedScalarFieldContainer[bytes]
     sent_steady_ms: int
-    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ..., sent_steady_ms: _Optional[int] = ...) -> None: ...
+    register_asks: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ..., sent_steady_ms: _Optional[int] = ..., register_asks: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class HintRun(_message.Message):
     __slots__ = ("first", "count", "target")
@@ -146,7 +148,7 @@ class HintRun(_message.Message):
     def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ..., target: _Optional[str] = ...) -> None: ...
 
 class PeerReply(_message.Message):
-    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms", "rebuilding", "fetched_below")
+    __slots__ = ("batch_id", "last", "error", "stored", "refused", "refused_codes", "fetched", "differing", "records", "lost", "queue_ms", "rebuilding", "register_positions", "register_replies", "fetched_below")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +161,8 @@ class PeerReply(_message.Message):
     LOST_FIELD_NUMBER: _ClassVar[int]
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
     REBUILDING_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_REPLIES_FIELD_NUMBER: _ClassVar[int]
     FETCHED_BELOW_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     last: bool
@@ -172,8 +176,10 @@ class PeerReply(_message.Message):
     lost: _containers.RepeatedScalarFieldContainer[int]
     queue_ms: int
     rebuilding: bool
+    register_positions: _containers.RepeatedScalarFieldContainer[int]
+    register_replies: _containers.RepeatedScalarFieldContainer[bytes]
     fetched_below: int
-    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ..., rebuilding: bool = ..., fetched_below: _Optional[int] = ...) -> None: ...
+    def __init__(self, batch_id: _Optional[int] = ..., last: bool = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., stored: bool = ..., refused: _Optional[_Iterable[int]] = ..., refused_codes: _Optional[_Iterable[int]] = ..., fetched: bool = ..., differing: _Optional[_Iterable[int]] = ..., records: _Optional[_Iterable[bytes]] = ..., lost: _Optional[_Iterable[int]] = ..., queue_ms: _Optional[int] = ..., rebuilding: bool = ..., register_positions: _Optional[_Iterable[int]] = ..., register_replies: _Optional[_Iterable[bytes]] = ..., fetched_below: _Optional[int] = ...) -> None: ...
 
 class PageRequest(_message.Message):
     __slots__ = ("ring_epoch", "ring_hash", "namespace", "start", "end", "count_max", "bytes_max", "timeout_ms")

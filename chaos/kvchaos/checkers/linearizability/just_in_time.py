@@ -1,4 +1,4 @@
-"""Registers of any operations: a search for a legal order, just in time (Lowe, Testing for linearizability, CCPE 2017). Pure.
+"""Registers of any operations: a search for a legal order, just in time (Lowe, Testing for Linearizability, 2017). Pure.
 
 The events are gone through in the order of time. A configuration is what the register may hold, with those of the open operations
 that have taken place already; when an operation ends it must have taken place, and everything that may have to come before it is

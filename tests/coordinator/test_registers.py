@@ -1,0 +1,268 @@
+"""Linearizable namespaces over real coordinators, stores, links and services, with a wire that can be cut and held."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kvproto.columns import Kind, Level, OperationGroup
+from kvproto.conditions import ABSENT, PRESENT, between, value_is, version_is
+from kvproto.errors import BadRequest, ConditionFailed, DeadlineExceeded, QuorumUnreachable, RetryWindowPassed, WrongMode
+from kvstore.config import ClusterConfig
+from kvstore.config.values import NamespaceConfig
+from kvstore.core.register import held as registers
+from tests.support.cluster import LONG, Cluster, Told, gets, puts, request_id
+
+LINEARIZABLE = NamespaceConfig(mode="linearizable", preset="pc-ec")
+SETTINGS = ClusterConfig(partitions=8, namespaces={"default": LINEARIZABLE})
+
+
+def cluster(nodes: int = 3, **options: Any) -> Cluster:
+    return Cluster(nodes, settings=SETTINGS, **options)
+
+
+def key_of(cluster: Cluster, leader: str) -> bytes:
+    """A key whose first home replica is `leader`."""
+    return next(key for key in (b"k%d" % at for at in range(1000)) if cluster.owners(key)[0] == leader)
+
+
+async def increment(on: Cluster, node: str, key: bytes, amount: int = 1, **options: Any) -> Told:
+    group = OperationGroup(Kind.INCREMENT, "default", [key], amounts=[amount], **options)
+    return (await on.run(node, group))[0]
+
+
+async def touch(on: Cluster, node: str, key: bytes, ttl_ms: int) -> Told:
+    return (await on.run(node, OperationGroup(Kind.TOUCH, "default", [key], ttls_ms=[ttl_ms])))[0]
+
+
+async def test_what_was_put_is_got_at_every_node() -> None:
+    async with cluster() as on:
+        told = await on.put("n1", b"k", b"v1")
+        assert told.error is None
+        for node in on.ids:
+            got = await on.get(node, b"k")
+            assert got.value == b"v1"
+            assert got.versions == told.versions
+            assert got.receipt is not None and got.receipt.durable and len(got.receipt.acknowledged) >= got.receipt.needed == 2
+
+
+async def test_a_key_that_was_never_written_and_one_that_was_deleted_are_not_found() -> None:
+    async with cluster() as on:
+        assert (await on.get("n2", b"k")).count == 0
+        await on.put("n1", b"k", b"v")
+        assert (await on.delete("n3", b"k")).error is None
+        assert (await on.get("n1", b"k")).count == 0
+
+
+async def test_versions_of_a_key_order_as_bytes_over_takeovers() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        versions = []
+        for _ in range(3):
+            versions += (await on.put("n1", key, b"v")).versions
+        on.isolate("n1")
+        versions += (await on.put("n2", key, b"v")).versions
+        on.rejoin("n1")
+        versions += (await on.put("n1", key, b"v")).versions
+        assert versions == sorted(versions) and len(set(versions)) == 5
+
+
+async def test_operations_on_one_key_in_one_batch_are_applied_in_order_and_accepted_once() -> None:
+    async with cluster() as on:
+        group = OperationGroup(Kind.INCREMENT, "default", [b"k"] * 5, amounts=[1] * 5)
+        answer = await on.run("n1", group)
+        assert [answer[at].values[0] for at in range(5)] == [b"1", b"2", b"3", b"4", b"5"]
+        assert (await on.get("n1", b"k")).value == b"5"
+
+
+async def test_a_thousand_keys_at_once() -> None:
+    async with cluster() as on:
+        pairs = {b"key-%d" % at: b"value-%d" % at for at in range(1000)}
+        answer = await on.run("n1", puts(pairs))
+        assert all(answer[at].error is None for at in range(1000))
+        got = await on.run("n2", gets(*pairs))
+        assert [got[at].value for at in range(1000)] == list(pairs.values())
+
+
+async def test_conditions_hold_or_fail_and_say_what_is_there() -> None:
+    async with cluster() as on:
+        first = await on.put("n1", b"k", b"v1", conditions=[ABSENT])
+        assert first.error is None
+        failed = await on.put("n2", b"k", b"v2", conditions=[ABSENT])
+        assert isinstance(failed.error, ConditionFailed) and not failed.error.may_have_applied
+        assert (await on.put("n3", b"k", b"v2", conditions=[version_is(first.versions[0])])).error is None
+        assert isinstance((await on.put("n3", b"k", b"v3", conditions=[version_is(first.versions[0])])).error, ConditionFailed)
+        assert (await on.put("n1", b"k", b"v3", conditions=[value_is(b"v2")])).error is None
+        assert (await on.delete("n1", b"k", conditions=[PRESENT])).error is None
+        assert isinstance((await on.delete("n1", b"k", conditions=[PRESENT])).error, ConditionFailed)
+
+
+async def test_a_failed_condition_comes_with_the_columns_of_what_is_there() -> None:
+    async with cluster() as on:
+        version = (await on.put("n1", b"k", b"v1")).versions[0]
+        replies: list[Any] = []
+        group = puts({b"k": b"v2"}, conditions=[ABSENT])
+        await on.members["n1"].local.coordinator.execute([group], lambda some, last: replies.extend(some))
+        (reply,) = replies
+        assert isinstance(reply.error, ConditionFailed)
+        assert (list(reply.values), reply.versions) == ([b"v1"], version)
+
+
+async def test_increments_count_within_their_bounds_and_refuse_what_is_no_number() -> None:
+    async with cluster() as on:
+        assert (await increment(on, "n1", b"k", 5)).values == [b"5"]
+        assert (await increment(on, "n2", b"k", -7, conditions=[between(low=-2)])).values == [b"-2"]
+        assert isinstance((await increment(on, "n3", b"k", -1, conditions=[between(low=-2)])).error, ConditionFailed)
+        await on.put("n1", b"text", b"abc")
+        refused = await increment(on, "n1", b"text")
+        assert isinstance(refused.error, BadRequest)
+        assert (await on.get("n1", b"text")).value == b"abc"
+
+
+async def test_an_expired_value_is_absent_and_its_tombstone_committed_first() -> None:
+    async with cluster() as on:
+        await on.put("n1", b"k", b"v", ttls_ms=[1000])
+        assert (await on.get("n2", b"k")).value == b"v"
+        on.clock.time_ms += 1500
+        assert (await on.get("n2", b"k")).count == 0
+        stamps = {registers.accepted(held)[0] for node in on.ids if (held := on.held(node, b"k")) is not None}
+        assert stamps == {1}, "a tombstone everywhere"
+        assert (await on.put("n3", b"k", b"w", conditions=[ABSENT])).error is None
+
+
+async def test_a_touch_changes_when_a_value_expires_and_not_its_version() -> None:
+    async with cluster() as on:
+        version = (await on.put("n1", b"k", b"v", ttls_ms=[1000])).versions
+        assert (await touch(on, "n2", b"k", 60_000)).count == 1
+        on.clock.time_ms += 5000
+        got = await on.get("n3", b"k")
+        assert (got.value, got.versions) == (b"v", version)
+        assert (await touch(on, "n1", b"nothing", 60_000)).count == 0
+
+
+async def test_a_repeated_request_is_answered_as_before_also_by_another_proposer() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        told = request_id(on.clock, 1)
+        assert (await increment(on, "n1", key, request_ids=told)).values == [b"1"]
+        assert (await increment(on, "n1", key, request_ids=told, attempt=1)).values == [b"1"]
+        on.isolate("n1")
+        assert (await increment(on, "n2", key, request_ids=told, attempt=1)).values == [b"1"]
+        assert (await on.get("n3", key)).value == b"1"
+
+
+async def test_an_id_from_before_the_retry_window_is_refused_unless_it_is_a_first_attempt() -> None:
+    async with cluster() as on:
+        old = request_id(on.clock, 1, age_s=60)
+        refused = await increment(on, "n1", b"k", request_ids=old, attempt=1)
+        assert isinstance(refused.error, RetryWindowPassed) and refused.error.may_have_applied
+        assert (await increment(on, "n1", b"k", request_ids=old)).values == [b"1"]
+
+
+async def test_the_side_without_a_majority_refuses_at_once_and_the_other_goes_on() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        await on.put("n1", key, b"before")
+        on.isolate("n1")
+        started_s = asyncio.get_running_loop().time()
+        for told in (await on.put("n1", key, b"lost", **LONG), await on.get("n1", key, **LONG)):
+            assert isinstance(told.error, QuorumUnreachable) and not told.error.may_have_applied
+        assert asyncio.get_running_loop().time() - started_s < 1
+        assert (await on.put("n2", key, b"after")).error is None
+        assert (await on.get("n3", key)).value == b"after"
+        on.rejoin("n1")
+        assert (await on.get("n1", key)).value == b"after"
+
+
+async def test_a_write_whose_accept_was_under_way_when_the_majority_went_away_is_unknown() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        await on.put("n1", key, b"before")
+        on.stall("n2")
+        on.stall("n3")
+        answer = on.start("n1", puts({key: b"maybe"}, **LONG))
+        await asyncio.sleep(0.02)
+        on.isolate("n1")
+        await answer.complete()
+        assert isinstance(answer[0].error, QuorumUnreachable) and answer[0].error.may_have_applied
+
+
+async def test_silence_of_a_majority_ends_at_the_deadline_as_unknown() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        await on.put("n1", key, b"before")
+        on.stall("n2")
+        on.stall("n3")
+        told = await on.put("n1", key, b"maybe", timeouts_ms=[100])
+        assert isinstance(told.error, DeadlineExceeded) and told.error.may_have_applied
+        on.resume("n2")
+        on.resume("n3")
+        assert (await on.get("n1", key)).value == b"maybe"
+
+
+async def test_two_that_both_propose_for_a_key_lose_nothing() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        groups = [OperationGroup(Kind.INCREMENT, "default", [key], amounts=[1], **LONG) for _ in range(20)]
+        answers = [on.start(("n1", "n2", "n3")[at % 3], group, hops=1) for at, group in enumerate(groups)]
+        numbers = sorted([int((await answer.complete())[0].values[0]) for answer in answers])
+        assert numbers == list(range(1, 21))
+
+
+async def test_levels_of_the_other_mode_are_refused_by_name() -> None:
+    async with cluster() as on:
+        told = await on.get("n1", b"k", level=Level.QUORUM)
+        assert isinstance(told.error, WrongMode) and "linearizable" in told.error.message
+        for level in (Level.LINEARIZABLE, Level.TIMELINE):
+            assert (await on.get("n1", b"k", level=level)).error is None
+
+
+async def test_a_scan_shows_committed_values_in_key_order() -> None:
+    async with cluster() as on:
+        pairs = {b"key-%02d" % at: b"value-%02d" % at for at in range(30)}
+        await on.run("n1", puts(pairs))
+        await on.delete("n2", b"key-07")
+        on.isolate("n3")
+        pages = await on.scan("n1")
+        assert [page.error for page in pages] == [None] * len(pages)
+        shown = [key for page in pages for key in page.keys]
+        assert shown == [key for key in pairs if key != b"key-07"]
+        assert [value for page in pages for value in page.values] == [pairs[key] for key in shown]
+        limited = await on.scan("n2", limit=3)
+        assert [key for page in limited for key in page.keys] == shown[:3]
+
+
+async def test_status_counts_live_registers() -> None:
+    async with cluster() as on:
+        await on.run("n1", puts({b"a": b"1", b"b": b"2"}))
+        await on.delete("n1", b"a")
+        assert (await on.members["n1"].local.status()).keys == 1
+
+
+async def test_a_damaged_register_has_no_vote_and_is_replaced_under_a_later_ballot() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        await on.put("n1", key, b"v1")
+        damaged = on.members["n2"]
+        held = on.held("n2", key)
+        assert held is not None
+        damaged.engine.write([(on.store_key(key), held[:-1] + b"?")], sync=True)
+        damaged.local.linearizable.registers._cache.clear()
+        on.isolate("n1")
+        told = await on.get("n3", key, timeouts_ms=[300])
+        assert isinstance(told.error, QuorumUnreachable), "one whole register of three is no majority"
+        on.rejoin("n1")
+        assert (await on.get("n3", key)).value == b"v1"
+        assert (await on.put("n2", key, b"v2", timeouts_ms=[1000])).error is None
+
+
+@pytest.mark.parametrize("nodes", [1, 5])
+async def test_other_numbers_of_nodes(nodes: int) -> None:
+    async with cluster(nodes) as on:
+        pairs = {b"key-%d" % at: b"v" for at in range(50)}
+        answer = await on.run(on.ids[-1], puts(pairs))
+        assert all(answer[at].error is None for at in range(50))
+        got = await on.run(on.ids[0], gets(*pairs))
+        assert all(got[at].value == b"v" for at in range(50))
