@@ -68,7 +68,12 @@ kv chaos run --target redis --out results
 @click.option("--all", "everything", is_flag=True, help="Every scenario there is.")
 @click.option("--preset", "presets", multiple=True, metavar="P", help="Only this column: a preset, or strict. May be repeated.")
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
-@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where histories and results.json go.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where results.json, histories and index.html go.",
+)
 @click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], help="Another store, under the scenario that it has.")
 @click.option("--bug", metavar="NAME", help="Nodes with a planted bug, which must be found: kv sim bugs.")
 @click.pass_context
@@ -87,6 +92,7 @@ def run_command(
     Clients on both sides write and read through all settings while the fault is made, lasts and is healed; then replicas have to
     agree, every key is read once more, and the histories are checked. Ctrl-C ends the cluster as well.
     """
+    from kvchaos.report.making import make_page_beside
     from kvchaos.scenarios.results import summary, write_results
 
     if target != TARGETS[0]:
@@ -110,6 +116,7 @@ def run_command(
             printer.flush()
         if out is not None:
             write_results(out, results)
+            make_page_beside(out)
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
 
 
@@ -152,7 +159,7 @@ def split_command(context: click.Context, seed: int | None) -> int:
 )
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
 @click.option(
-    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json and the histories go."
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json, histories and index.html go."
 )
 @click.pass_context
 def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
@@ -160,6 +167,7 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
 
     Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
     """
+    from kvchaos.report.making import make_page_beside
     from kvchaos.scenarios.pacelc import lines, measure, write
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
@@ -176,6 +184,7 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
                 printer.line(line)
     if out is not None:
         write(out, found)
+        make_page_beside(out)
     return _code(found.split)
 
 
