@@ -19,6 +19,7 @@ kv chaos split
 kv chaos run F1
 kv chaos run --all --out results
 kv chaos pacelc
+kv chaos run --target redis
 kv chaos report results
 kv chaos check results/F1-pa-ec.jsonl
 """,

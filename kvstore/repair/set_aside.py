@@ -73,7 +73,8 @@ class SetAside:
 
     async def move(self, mark: AliveMark) -> None:
         """Puts every record out of reach, but those that nobody else is to keep, because there is nobody to tell or to ask, and
-        registers, which are never reaped without this node. While nobody writes. Raises `KvError`; the next start goes on with it then."""
+        registers, which are never reaped without this node. While nobody writes. Raises `KvError`; the next start goes on with it
+        then."""
         ours_alone = self._ours_alone()
         staying = ours_alone | self._registers()
         self.is_moving = True

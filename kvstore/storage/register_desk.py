@@ -46,7 +46,7 @@ class RegisterDesk:
             return BadRequest("a question about nothing", subject="register_asks")
         lengths = list(map(len, keys))
         fit = max(lengths) == min(lengths) == GROUP_BYTES if ask.step in GROUP_STEPS else min(lengths) > GROUP_BYTES
-        if fit and self._linearizable.issuperset([key[NAMESPACE_AT] for key in keys]):
-            if int.from_bytes(max(keys)[:2], "big") < self._partitions:
-                return None
+        known = fit and self._linearizable.issuperset([key[NAMESPACE_AT] for key in keys])
+        if known and int.from_bytes(max(keys)[:2], "big") < self._partitions:
+            return None
         return BadRequest("a question to an acceptor about what is no register here", subject="register_asks")

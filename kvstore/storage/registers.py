@@ -4,9 +4,10 @@
     0xFF x 6 . "n" . "register/" . group    promised ballot 24 | floor stamp 32 | watermark 32
     0xFF x 6 . "n" . "registers-lost"       this disk is not the one that promised: it does not vote (safety rule 15)
 
-Decisions are made on the latest state, durable or not; a reply leaves when everything it rests on is durable (safety rule 3), in one
-batch and one fsync with whatever else waits. These records are no eventual ones: nothing merges, hints, repairs or expires them. A
-damaged one is lost: it stays in place, is counted, and has no vote until a later ballot has put another in its place (safety rule 5).
+Decisions are made on the latest state, durable or not; a reply leaves when everything it rests on is durable (safety rule 3), in
+one batch and one fsync with whatever else waits. These records are no eventual ones: nothing merges, hints, repairs or expires
+them. A damaged one is lost: it stays in place, is counted, and has no vote until a later ballot has put another in its place
+(safety rule 5).
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Registers:
         may_vote: Callable[[], bool] = lambda: True,
         on_lost: Callable[[bytes], None] = lambda store_key: None,
     ) -> None:
-        """`may_vote`: False while the node does not know yet whether its disk is the one that it promised on. `on_lost` is told each
-        store key whose register was found damaged, once."""
+        """`may_vote`: False while the node does not know yet whether its disk is the one that it promised on. `on_lost` is told
+        each store key whose register was found damaged, once."""
         self._engine = engine
         self._committer = committer
         self._may_vote = may_vote

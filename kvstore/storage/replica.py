@@ -72,8 +72,8 @@ class Replica:
         registers: Registers,
         linearizable: frozenset[bytes],
     ) -> None:
-        """`linearizable`: ids of the namespaces, as in store keys, whose records are registers (storage/registers.py): nothing here is
-        about those but their number, and which there are."""
+        """`linearizable`: ids of the namespaces, as in store keys, whose records are registers (storage/registers.py): nothing
+        here is about those but their number, and which there are."""
         self._registers = registers
         self._clock = clock
         self._linearizable = linearizable
@@ -205,8 +205,8 @@ class Replica:
         return self._engine.scan(start, end)
 
     async def count_keys(self) -> int:
-        """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Whoever asks while somebody counts
-        gets the same answer: a count must not be a way to keep scans waiting."""
+        """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Whoever
+        asks while somebody counts gets the same answer: a count must not be a way to keep scans waiting."""
         if self._counting is None:
             self._counting = asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
             self._counting.add_done_callback(self._counted)

@@ -22,8 +22,8 @@ def encode_request(
     timeout_ms: int,
     sent_steady_ms: int = 0,
 ) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk], list[RegisterChunk]]:
-    """One message of whatever gathered: its stores, fetches and questions in the order in which their positions count. `sent_ms` is of the
-    clock that people read, `sent_steady_ms` of one that never steps."""
+    """One message of whatever gathered: its stores, fetches and questions in the order in which their positions count. `sent_ms`
+    is of the clock that people read, `sent_steady_ms` of one that never steps."""
     # As old as the oldest record in it: what waited here may have been superseded and reaped meanwhile (safety rule 9).
     oldest_ms = min([chunk.since_ms for chunk in chunks if isinstance(chunk, StoreChunk) and chunk.since_ms], default=sent_ms)
     message = peer_pb2.PeerRequest(
@@ -81,8 +81,8 @@ def answer_stores(chunks: Sequence[StoreChunk], message: peer_pb2.PeerReply) -> 
 
 
 def answer_registers(chunks: list[RegisterChunk | None], message: peer_pb2.PeerReply) -> None:
-    """Hands the chunks that `message` answers their replies; None takes their place. Raises `ValueError` for a position that was not
-    asked about, or answered before."""
+    """Hands the chunks that `message` answers their replies; None takes their place. Raises `ValueError` for a position that was
+    not asked about, or answered before."""
     positions, replies = message.register_positions, message.register_replies
     if len(positions) != len(replies):
         raise ValueError(f"{len(positions)} positions with {len(replies)} replies")

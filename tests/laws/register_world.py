@@ -1,7 +1,8 @@
 """A world for the register's own code: acceptors that commit late and crash, proposers that duel and forget, a network that delays,
 drops, duplicates and reorders, clients that try again. Everything is drawn from one seed.
 
-What runs is kvstore/core/register and its bytes; only time, network and disk are these few lines. `PLANTS` leaves out one rule each.
+What runs is kvstore/core/register and its bytes; only time, network and disk are these few lines. `PLANTS` leaves out one rule
+each.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ STEP = 1000
 
 @dataclass
 class Entry:
-    """One operation of a client, over all its attempts. `out`: what a read or failed condition saw, or the number of an increment."""
+    """One operation of a client, over all its attempts. `out`: what a read or failed condition saw, or the number of an
+    increment."""
 
     key: bytes
     kind: str
@@ -122,6 +124,8 @@ class World:
         self.keys = rng.choice([KEYS, KEYS[:1]])
         self.healing = rng.choice([0.1, 0.5, 1.0])
         self.cuts: set[tuple[int, int]] = set()
+        for name, value in FOCUS.get(plant, {}).items():
+            setattr(self, name, value)
         self.replicas = [Replica(self) for _ in NODES]
         self.lives = [0] * len(NODES)
         self.proposers = [self.new_proposer(at) for at in range(len(NODES))]
@@ -399,8 +403,8 @@ class ReusesBallots(Proposer):
 
 class ForgetsRequests(Proposer):
     def _adopt(self, round_, position, acknowledged):  # type: ignore[no-untyped-def]
-        for node, states in round_.states.items():
-            states = list(states)
+        for node, told in round_.states.items():
+            states = list(told)
             if states[position]:
                 stamp, payload = states[position][:STAMP_BYTES], states[position][STAMP_BYTES:]
                 bare = payloads.encode(payloads.version(payload), payloads.value(payload), tombstone=payloads.is_tombstone(payload))
@@ -437,7 +441,15 @@ PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
 }
 
 
-# --- judging (Wing and Gong, 1993)
+FOCUS: dict[str, dict[str, object]] = {
+    "reap-at-majority": {"reaping": 0.4, "kinds": ["r", "w", "d", "d"], "retry_window_ms": 1},
+    "failed-condition-uncommitted": {"kinds": ["w", "c", "c", "r"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
+    "answer-before-commit": {"kinds": ["r", "r", "w"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
+}
+"""What a schedule is mostly about where a rule shows rarely."""
+
+
+# --- judging, as Wing and Gong (1993) do
 
 
 def is_linearizable(world: World) -> bool:

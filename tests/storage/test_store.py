@@ -18,8 +18,8 @@ from kvstore.storage.commit import Committer
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import quarantine_key, store_key_prefix
 from kvstore.storage.record_cache import RECORD_OVERHEAD_BYTES
-from kvstore.storage.replica import Replica
 from kvstore.storage.registers import Registers
+from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from tests.support.engines import GatedEngine, RottingEngine, rotten
 from tests.support.waiting import turns, until

@@ -12,6 +12,7 @@ from typing import Any
 from kvchaos.history import Recorder
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
+from kvchaos.register_performer import RegisterPerformer
 from kvchaos.simulation.schedule import GRACE_MS, TYPED, Schedule
 from kvchaos.typed_performer import TypedPerformer
 from kvclient.grpc_transport import GrpcTransport
@@ -106,7 +107,8 @@ class Rest:
                 answered.set_result(None)
 
         encoded = [key.encode() for key in keys]
-        group = OperationGroup(Kind.GET, "default", encoded, timeouts_ms=(ASK_TIMEOUT_MS,), level=Level.ALL)
+        level = Level.PRESET if self._schedule.has_registers else Level.ALL
+        group = OperationGroup(Kind.GET, "default", encoded, timeouts_ms=(ASK_TIMEOUT_MS,), level=level)
         probe.exchange([group], take)
         self._world.loop.call_later(2 * ASK_TIMEOUT_MS / 1000, lambda: None if answered.done() else answered.set_result(None))
         await answered
@@ -114,15 +116,19 @@ class Rest:
 
     async def _read_all(self) -> None:
         client = self._world.client(PROBE)
-        performer: Performer | TypedPerformer
-        if self._schedule.policy in TYPED:
+        performer: Performer | TypedPerformer | RegisterPerformer
+        level = "all"
+        if self._schedule.has_registers:
+            level = "preset"
+            performer = RegisterPerformer(client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True)
+        elif self._schedule.policy in TYPED:
             performer = TypedPerformer(
                 client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True, in_map=self._schedule.policy == "map"
             )
         else:
             performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
         for number, key in enumerate(self._schedule.keys):
-            await performer.perform(Operation(0, 0, "get", key, f"final{number}", level="all"))
+            await performer.perform(Operation(0, 0, "get", key, f"final{number}", level=level))
 
     # --- what disks hold
 
@@ -141,7 +147,7 @@ class Rest:
         return self._world.local(self._world.running[0]).ring.view
 
     def _holds(self, name: str) -> dict[str, str]:
-        if not self._world.running:
+        if not self._world.running or self._schedule.has_registers:  # what is accepted need not be the same everywhere
             return {}
         keys = [key for key in self._schedule.keys if name in self._owners(key)]
         return {key: self._digest(name, self._store_key(key)) for key in keys}
@@ -151,6 +157,8 @@ class Rest:
         if name not in self._world.running or self._world.node(name).local is None:
             return []
         local = self._world.local(name)
+        if self._schedule.has_registers:
+            return []
         left = [f"{local.hints.pending(target)} hints for {target}" for target in local.hints.targets]
         others = [key for key in self._schedule.keys if name not in self._owners(key)]
         kept = [key for key in others if self._digest(name, self._store_key(key)) not in ("", "lost")]
@@ -159,7 +167,9 @@ class Rest:
     # --- hash trees
 
     def _shared(self, name: str) -> dict[str, bytes]:
-        """Where `name` keeps keys that are used: partition (as text), and the prefix of its store keys."""
+        """Where `name` keeps keys that are used and compared: partition (as text), and the prefix of its store keys."""
+        if self._schedule.has_registers:
+            return {}
         view = self._view()
         partitions = {view.ring.partition_of(key.encode()) for key in self._schedule.keys if name in self._owners(key)}
         return {str(partition): view.space("default").prefixes[partition] for partition in sorted(partitions)}

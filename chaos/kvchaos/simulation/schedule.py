@@ -62,7 +62,8 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss; `timing` is the failure detectors', `policy` that of the only namespace."""
+    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one. With
+    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say."""
 
     seed: int
     scenario: str = "swarm"
@@ -71,6 +72,7 @@ class Schedule:
     r: int = 2
     w: int = 2
     policy: str = "siblings"
+    preset: str = ""
     clients: int = 2
     timeout_ms: int = 1000
     duration_ms: int = 5000
@@ -86,6 +88,7 @@ class Schedule:
     disk_jitter_ms: float = 0.4
     repair_interval_s: float = 0.0
     timing: str = "lan"
+    sessions: bool = False
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()
@@ -99,6 +102,11 @@ class Schedule:
     def client_ids(self) -> tuple[str, ...]:
         """c1, c2, …"""
         return tuple(f"c{number}" for number in range(1, self.clients + 1))
+
+    @property
+    def has_registers(self) -> bool:
+        """Whether its namespace is linearizable."""
+        return bool(self.preset)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -74,7 +74,8 @@ def tell(sub: SubBatch, answered: Sequence[Answered], clock: Clock, emit: Emit) 
         key = (Outcome.APPLIED if outcome is Outcome.READ else outcome, acknowledged)
         told.setdefault(key, []).append(operation)
     now_ms = clock.now_ms()
-    for (outcome, acknowledged), operations in told.items():
+    for (outcome, acknowledged), some in told.items():
+        operations = some
         positions = sub.original([operation.position for operation in operations])
         whole = len(operations) == len(sub.store_keys) and sub.positions is None
         if whole:

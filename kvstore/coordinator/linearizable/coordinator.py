@@ -1,8 +1,8 @@
 """Where a batch on registers is proposed, and what it is told when it cannot be.
 
-By convention the first healthy home replica of a partition proposes for it, so that proposers do not pass each other; any other node
-hands its operations there. Safety never rests on that: a batch that was handed on is proposed where it arrives. Without a majority in
-reach nothing is begun; what was begun ends as soon as that is known, and says whether it may have been applied.
+By convention the first healthy home replica of a partition proposes for it, so that proposers do not pass each other; any other
+node hands its operations there. Safety never rests on that: a batch that was handed on is proposed where it arrives. Without a
+majority in reach nothing is begun; what was begun ends as soon as that is known, and says whether it may have been applied.
 """
 
 from __future__ import annotations
@@ -150,9 +150,10 @@ class RegisterCoordinator:
         self._tell_unknown(rest, sub, emit, error)
 
     def _tell_unknown(self, operations: Sequence[Operation], sub: SubBatch, emit: Emit, error: KvError) -> None:
-        """`error` to all; of those of which an accept was sent, or an attempt before may have been applied, it is unknown."""
+        """`error` to all; of those of which an accept was sent it is unknown. What an earlier attempt may have done is its sender's
+        to know."""
         for unknown in (False, True):
-            some = [one for one in operations if (one.was_sent or (one.attempt > 0 and one.kind != Kind.GET)) is unknown]
+            some = [one for one in operations if one.was_sent is unknown]
             if some:
                 told = type(error)(
                     error.message, may_have_applied=unknown, needed=error.needed, received=error.received, contacted=error.contacted
@@ -176,8 +177,6 @@ class RegisterCoordinator:
         return self._clock.now_ms().to_bytes(6, "big") + self._tag + self._ids.to_bytes(3, "big")
 
     def _refuse(self, sub: SubBatch, error: KvError, emit: Emit) -> None:
-        if sub.group.attempt and sub.group.kind is not Kind.GET:
-            error.may_have_applied = True  # by an attempt before this one
         emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
 
     # --- elsewhere
@@ -219,7 +218,7 @@ class RegisterCoordinator:
                 reply.group, reply.positions = sub.group_index, told
                 emit(reply, len(told))
             return
-        error.may_have_applied = unknown or (sub.group.attempt > 0 and sub.group.kind is not Kind.GET)
+        error.may_have_applied = unknown
         emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
 
     def _with_ids(self, group: OperationGroup) -> OperationGroup:

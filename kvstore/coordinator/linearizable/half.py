@@ -1,4 +1,5 @@
-"""What a node has for its linearizable namespaces, made and ended as one: the acceptor, its desk, the proposer and the coordinator."""
+"""What a node has for its linearizable namespaces, made and ended as one: the acceptor, its desk, the proposer and the
+coordinator."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The proposer's shell: hands rounds to this node's acceptor and its peers', and answers to whoever waits.
 
-Decides nothing: core/register/proposer.py does. Turns are taken at the end of the loop's turn in which work came, so that what comes
-together leaves together. Rounds that nobody answers are given up after a while, with their ballot.
+Decides nothing: core/register/proposer.py does. Turns are taken at the end of the loop's turn in which work came, so that what
+comes together leaves together. Rounds that nobody answers are given up after a while, with their ballot.
 """
 
 from __future__ import annotations

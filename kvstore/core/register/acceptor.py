@@ -1,7 +1,8 @@
-"""One replica's decisions: what it promises, accepts, reads and forgets. Pure; storage/registers.py makes it durable before it is told.
+"""One replica's decisions: what it promises, accepts, reads and forgets. Pure; storage/registers.py makes it durable before it is
+told.
 
-Promise and floor are of a group (a partition of a namespace), what is accepted is of a key. `answer` decides on the state as of every
-message before, durable or not, and says what has to be written before the reply may leave (safety rule 3).
+Promise and floor are of a group (a partition of a namespace), what is accepted is of a key. `answer` decides on the state as of
+every message before, durable or not, and says what has to be written before the reply may leave (safety rule 3).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class GroupState:
 
 @dataclass(slots=True)
 class Verdict:
-    """The reply, and what has to be durable before it leaves: registers written and forgotten, groups whose promise or floor changed.
-    `looked_at`: store keys on whose state the reply rests without changing it."""
+    """The reply, and what has to be durable before it leaves: registers written and forgotten, groups whose promise or floor
+    changed. `looked_at`: store keys on whose state the reply rests without changing it."""
 
     reply: Reply
     writes: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -178,12 +179,10 @@ class Acceptor:
             if held is None or register.stamp(held) != stamp or not payloads.is_tombstone(register.accepted(held)):
                 continue
             verdict.deletes.append(store_key)
-            if stamp > state.floor:
-                state.floor = stamp
+            state.floor = max(state.floor, stamp)
             verdict.groups.add(group)
 
     @staticmethod
     def _mark(state: GroupState, stamp: bytes) -> None:
         assert len(stamp) == STAMP_BYTES
-        if stamp > state.watermark:
-            state.watermark = stamp
+        state.watermark = max(state.watermark, stamp)

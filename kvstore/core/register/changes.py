@@ -1,7 +1,7 @@
 """What an operation makes of a register: the change functions of CASPaxos, pure and idempotent by request id.
 
-`decide` is given what the register holds and says what it holds afterwards, and what the operation is answered; the proposer decides
-when that may be told. An expired value must have been replaced by its tombstone before (safety rule 10): `expire`.
+`decide` is given what the register holds and says what it holds afterwards, and what the operation is answered; the proposer
+decides when that may be told. An expired value must have been replaced by its tombstone before (safety rule 10): `expire`.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class Operation:
 
 
 class Answer(NamedTuple):
-    """`payload`: what there was (READ, FAILED), None: nothing. `version` and `number` are of what was applied: an increment's result,
-    a touch's expiry."""
+    """`payload`: what there was (READ, FAILED), None: nothing. `version` and `number` are of what was applied: an increment's
+    result, a touch's expiry."""
 
     outcome: Outcome
     payload: bytes | None = None

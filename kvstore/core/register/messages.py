@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from struct import Struct, error, pack, unpack_from
 
 from kvstore.core.register.ballot import BALLOT_BYTES, NO_BALLOT, STAMP_BYTES
@@ -27,8 +27,8 @@ ENTRIES_MAX = 1 << 20
 
 
 class Step(IntEnum):
-    """What is asked. READ and ACCEPT count as a promise of their ballot, CONFIRM only asks whether it still stands. MARK tells what is
-    committed. STATE and REAP end tombstones."""
+    """What is asked. READ and ACCEPT count as a promise of their ballot, CONFIRM only asks whether it still stands. MARK tells
+    what is committed. STATE and REAP end tombstones."""
 
     READ = 1
     ACCEPT = 2
@@ -71,8 +71,8 @@ class Ask:
 
 @dataclass(slots=True)
 class Reply:
-    """`refused`: positions with the reason and the ballot that was promised. `states`: of reads, what is accepted there as stamp and
-    payload in one, b"" for nothing or where it is refused."""
+    """`refused`: positions with the reason and the ballot that was promised. `states`: of reads, what is accepted there as stamp
+    and payload in one, b"" for nothing or where it is refused."""
 
     step: Step
     count: int
@@ -164,4 +164,4 @@ def _read_column(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
     bounds = list(accumulate(lengths, initial=at + 4 * count))
     if bounds[-1] > len(data):
         raise ValueError(f"{len(data)} bytes, {bounds[-1]} are needed")
-    return [data[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)], bounds[-1]
+    return [data[begin:end] for begin, end in pairwise(bounds)], bounds[-1]

@@ -5,8 +5,8 @@
     the value
 
 The version belongs to the value: a touch and an adoption under another ballot keep it. Ids are dropped when there are more than
-`REQUESTS_MAX` of them or when they are older than the retry window; `forgotten ms` is when the latest dropped one was issued, so that
-a repeated operation whose id may have been dropped is refused whatever clock it is judged by (safety rule 8).
+`REQUESTS_MAX` of them or when they are older than the retry window; `forgotten ms` is when the latest dropped one was issued, so
+that a repeated operation whose id may have been dropped is refused whatever clock it is judged by (safety rule 8).
 """
 
 from __future__ import annotations

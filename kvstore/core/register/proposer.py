@@ -4,9 +4,9 @@ Operations gather until `turn`, which applies those of one key in order and make
 (ballot, sequence) orders them, and the next operation on a key builds on one that is still in flight. What makes it safe, and what
 tests/laws/test_register_schedules.py breaks when it is left out:
 
-- A group's first operation takes a ballot above all that were seen; the first touch of a key reads it from a majority, which promise
-  the ballot thereby. What is found is chosen if a majority holds the identical stamp and payload, or nothing; else it is accepted
-  again before anything is answered from it (`_is_chosen`, `_adopt`).
+- A group's first operation takes a ballot above all that were seen; the first touch of a key reads it from a majority, which
+  promise the ballot thereby. What is found is chosen if a majority holds the identical stamp and payload, or nothing; else it is
+  accepted again before anything is answered from it (`_is_chosen`, `_adopt`).
 - A write is answered when a majority has accepted it. A read or a failed condition is answered when what it rests on is committed
   *and* the ballot was confirmed by a majority after the operation came: by a round for that, or by whatever else was sent since.
 - A ballot that another one has passed, or of which an accept did not reach a majority, is given up with all that is known under it
@@ -42,8 +42,8 @@ BACKOFF_S_MAX = 0.3
 
 
 class Proposer:
-    """All groups that one node proposes for. `owners_of` gives a group's home replicas, `promised_of` what this node's own acceptor has
-    promised (a hint: the next ballot is above it), `chance` a number between 0 and 1."""
+    """All groups that one node proposes for. `owners_of` gives a group's home replicas, `promised_of` what this node's own
+    acceptor has promised (a hint: the next ballot is above it), `chance` a number between 0 and 1."""
 
     def __init__(
         self,
@@ -233,12 +233,11 @@ class Proposer:
             changed, self._changed = self._changed, {}
             # In the order of their sequences: the watermark goes by the first that is outstanding.
             entries = sorted([(group, key, register) for key, (group, register) in changed.items()], key=_latest)
-            for some in self._alike(entries):
-                rounds.append(self._accept(some, now_s))
+            rounds += [self._accept(some, now_s) for some in self._alike(entries)]
         if self._to_read:
             to_read, self._to_read = self._to_read, {}
-            for some in self._alike([(group, key, register) for key, (group, register) in to_read.items()]):
-                rounds.append(self._read(some, now_s))
+            entries = [(group, key, register) for key, (group, register) in to_read.items()]
+            rounds += [self._read(some, now_s) for some in self._alike(entries)]
         if self._to_confirm:
             to_confirm, self._to_confirm = self._to_confirm, {}
             groups = [(self.groups[name], name, NO_REGISTER) for name in to_confirm if self.groups[name].ballot]

@@ -1,0 +1,25 @@
+"""Registers are linearizable on any schedule, and each rule that makes them so is found missing when it is left out."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.laws.register_world import PLANTS, broken
+
+SEEDS = 1000 if os.environ.get("KV_TIER") == "long" else 150
+SEARCH_MAX = 3000
+"""Seeds in which a rule that was left out must have shown."""
+
+
+def test_every_history_is_linearizable() -> None:
+    found, answered, total = broken(range(SEEDS))
+    assert not found, f"seeds {found}"
+    assert answered > 0.4 * total, "nothing was tried"
+
+
+@pytest.mark.parametrize("plant", sorted(PLANTS))
+def test_a_rule_that_is_left_out_is_found(plant: str) -> None:
+    found, _, _ = broken(range(SEARCH_MAX), plant, enough=1)
+    assert found
