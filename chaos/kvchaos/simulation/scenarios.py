@@ -336,7 +336,7 @@ def last_writer(seed: int) -> Schedule:
 
 @scenario("registers")
 def registers(seed: int) -> Schedule:
-    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk too."""
+    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under all that may break, a wiped disk too."""
     rng, swarm = Random(f"{seed}/registers"), generate(seed)
     nodes = rng.choice([3, 3, 3, 4, 5])
     base = replace(swarm, nodes=nodes, n=rng.choice([3, 3, nodes if nodes % 2 else 3]), preset="pc-ec", policy="siblings")
