@@ -65,31 +65,34 @@ def encode_batch(
         trace_id=trace_id,
         sent_ms=sent_ms,
         receiver_ms=receiver_ms,
-        groups=[
-            key_value_pb2.OperationGroup(
-                kind=int(group.kind),  # type: ignore[arg-type]
-                namespace=group.namespace,
-                keys=group.keys,
-                values=group.values,
-                contexts=group.contexts,
-                request_ids=group.request_ids,
-                ttls_ms=group.ttls_ms,
-                timeouts_ms=group.timeouts_ms,
-                level=int(group.level),  # type: ignore[arg-type]
-                r=group.r,
-                w=group.w,
-                explain=group.explain,
-                attempt=group.attempt,
-                fields=group.fields,
-                amounts=group.amounts,
-                conditions=group.conditions,
-                seen=group.seen,
-                bound_ms=group.bound_ms,
-                sloppy=int(group.sloppy),  # type: ignore[arg-type]
-            )
-            for group in groups
-        ],
+        groups=[_encode_group(group) for group in groups],
     )
+
+
+def _encode_group(group: OperationGroup) -> key_value_pb2.OperationGroup:
+    message = key_value_pb2.OperationGroup(
+        kind=int(group.kind),  # type: ignore[arg-type]
+        namespace=group.namespace,
+        keys=group.keys,
+        values=group.values,
+        contexts=group.contexts,
+        request_ids=group.request_ids,
+        ttls_ms=group.ttls_ms,
+        timeouts_ms=group.timeouts_ms,
+        level=int(group.level),  # type: ignore[arg-type]
+        r=group.r,
+        w=group.w,
+        explain=group.explain,
+        attempt=group.attempt,
+        fields=group.fields,
+        amounts=group.amounts,
+    )
+    if group.conditions or group.seen or group.bound_ms or group.sloppy:  # seldom, and each costs half a microsecond
+        message.conditions.extend(group.conditions)
+        message.seen.extend(group.seen)
+        message.bound_ms = group.bound_ms
+        message.sloppy = int(group.sloppy)  # type: ignore[assignment]
+    return message
 
 
 def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
@@ -320,7 +323,7 @@ def _same_fields(source: Any, names: Sequence[str]) -> dict[str, Any]:
 
 _MEMBER = ("id", "address", "zone", "weight")
 _OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
-_NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
+_NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact")
 _CLUSTER = (
     ("cluster_id", "node_id", "version", "ring_epoch", "ring_hash", "partitions", "owners_per_partition", "owners")
     + ("key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "protocol")

@@ -6,7 +6,7 @@ import asyncio
 
 from kvchaos.faults.link_state import Direction, Kind, Link
 from kvchaos.faults.proxied_cluster import ProxiedCluster
-from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, SERVE
+from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, SERVE, Cell, Expect
 from kvchaos.scenarios.scenario import FAR, NEAR, Deed, Scenario, nothing
 
 SLOW_MS = 200
@@ -129,13 +129,19 @@ async def restart_all(cluster: ProxiedCluster) -> None:
     await cluster.plane.verify()
 
 
-ALONE = {"pa-el": {NEAR: DEGRADED}, "pa-ec": {NEAR: DEGRADED}, "strict": {NEAR: REFUSE}}
+ALONE = {
+    "pa-el": {NEAR: DEGRADED},
+    "pa-ec": {NEAR: DEGRADED},
+    "strict": {NEAR: REFUSE},
+    "pc-ec": {NEAR: REFUSE},
+    "pc-el": {NEAR: Cell(Expect.MAY, Expect.REFUSE)},
+}
 """What the side of one of three nodes promises."""
-THROUGH_IT = {"pa-el": {NEAR: MAY, FAR: MAY}, "pa-ec": {NEAR: MAY, FAR: MAY}, "strict": {NEAR: MAY, FAR: MAY}}
+THROUGH_IT = {name: {NEAR: MAY, FAR: MAY} for name in ("pa-el", "pa-ec", "strict", "pc-ec", "pc-el")}
 """While every connection breaks."""
 
 ON_BOTH = {"pa-el": {NEAR: DEGRADED, FAR: DEGRADED}, "pa-ec": {NEAR: DEGRADED, FAR: DEGRADED}}
-EITHER = {**ON_BOTH, "strict": {NEAR: MAY, FAR: MAY}}
+EITHER = {**ON_BOTH, **{name: {NEAR: MAY, FAR: MAY} for name in ("strict", "pc-ec", "pc-el")}}
 """While it depends on the key which side has a majority."""
 
 SCENARIOS: dict[str, Scenario] = {

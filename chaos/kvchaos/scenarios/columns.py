@@ -32,7 +32,7 @@ STRICT = Column("strict", "strict", {"id": 4, "preset": "pa-ec"}, "quorum", STRI
 PC_EC = Column("pc-ec", "pc", {"id": 5, "preset": "pc-ec"}, "preset", ("linearizable", "resources"), 2, 2, registers=True)
 PC_EL = Column("pc-el", "pl", {"id": 6, "preset": "pc-el"}, "preset", ("timeline", "resources"), 1, 2, registers=True)
 
-COLUMNS = (PA_EL, PA_EC, STRICT)
+COLUMNS = (PA_EL, PA_EC, STRICT, PC_EC, PC_EL)
 
 
 def namespaces(columns: tuple[Column, ...] = COLUMNS) -> dict[str, Mapping[str, str | int]]:

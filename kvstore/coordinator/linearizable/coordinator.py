@@ -168,9 +168,10 @@ class RegisterCoordinator:
         self._tell_unknown(rest, sub, emit, error)
 
     def _tell_unknown(self, operations: Sequence[Operation], sub: SubBatch, emit: Emit, error: KvError) -> None:
-        """`error` to all; of those of which an accept was sent, or an attempt before may have been applied, it is unknown."""
+        """`error` to all; of those of which an accept was sent it is unknown. What an earlier attempt may have done is its sender's
+        to know."""
         for unknown in (False, True):
-            some = [one for one in operations if (one.was_sent or (one.attempt > 0 and one.kind != Kind.GET)) is unknown]
+            some = [one for one in operations if one.was_sent is unknown]
             if some:
                 told = type(error)(
                     error.message, may_have_applied=unknown, needed=error.needed, received=error.received, contacted=error.contacted
@@ -207,8 +208,6 @@ class RegisterCoordinator:
         return self._clock.now_ms().to_bytes(6, "big") + self._tag + self._ids.to_bytes(3, "big")
 
     def _refuse(self, sub: SubBatch, error: KvError, emit: Emit) -> None:
-        if sub.group.attempt and sub.group.kind is not Kind.GET:
-            error.may_have_applied = True  # by an attempt before this one
         emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
 
     # --- elsewhere
@@ -250,7 +249,7 @@ class RegisterCoordinator:
                 reply.group, reply.positions = sub.group_index, told
                 emit(reply, len(told))
             return
-        error.may_have_applied = unknown or (sub.group.attempt > 0 and sub.group.kind is not Kind.GET)
+        error.may_have_applied = unknown
         emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
 
     def _with_ids(self, group: OperationGroup) -> OperationGroup:

@@ -26,7 +26,7 @@ class Member(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class Namespace(_message.Message):
-    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
+    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,8 @@ class Namespace(_message.Message):
     W_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    R_IS_EXACT_FIELD_NUMBER: _ClassVar[int]
+    W_IS_EXACT_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     mode: str
@@ -47,7 +49,9 @@ class Namespace(_message.Message):
     w: int
     ttl_ms: int
     policy: str
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ...) -> None: ...
+    r_is_exact: bool
+    w_is_exact: bool
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., r_is_exact: bool = ..., w_is_exact: bool = ...) -> None: ...
 
 class DescribeReply(_message.Message):
     __slots__ = ("cluster_id", "node_id", "protocol", "version", "ring_epoch", "ring_hash", "partitions", "members", "owners_per_partition", "owners", "namespaces", "key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms")
