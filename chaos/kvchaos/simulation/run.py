@@ -189,7 +189,9 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
     return work
 
 
-async def _perform(world: World, performer: Performer | TypedPerformer | RegisterPerformer, operations: list[Operation], began_s: float) -> None:
+async def _perform(
+    world: World, performer: Performer | TypedPerformer | RegisterPerformer, operations: list[Operation], began_s: float
+) -> None:
     for operation in operations:
         await world.sleep(max(0.0, began_s + operation.at_ms / 1000 - world.now_s))
         await performer.perform(operation)

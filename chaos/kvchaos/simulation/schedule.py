@@ -62,8 +62,8 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With a `preset` that is a linearizable one:
-    r and w are majorities then, whatever they say. With `sessions` each process is one."""
+    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one. With
+    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say."""
 
     seed: int
     scenario: str = "swarm"

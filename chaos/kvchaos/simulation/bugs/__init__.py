@@ -6,7 +6,19 @@ with `bug`; say in a sentence what the store then does wrong.
 
 from __future__ import annotations
 
-from kvchaos.simulation.bugs import answers, dots, durability, found, hints, membership, policies, reaping, retries, trees
+from kvchaos.simulation.bugs import (
+    answers,
+    dots,
+    durability,
+    found,
+    hints,
+    membership,
+    policies,
+    reaping,
+    registers,
+    retries,
+    trees,
+)
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
 __all__ = [
@@ -20,6 +32,7 @@ __all__ = [
     "planted",
     "policies",
     "reaping",
+    "registers",
     "retries",
     "trees",
 ]
