@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,7 +92,7 @@ def test_operations_have_the_side_and_outcome_that_the_history_gives_them() -> N
         ("fail", {"mismatch": True, "error": "ConditionFailed"}),
     ],
 )
-def test_an_operation_is_counted_as_the_results_count_it(type_: str, facts: dict[str, object]) -> None:
+def test_an_operation_is_counted_as_the_results_count_it(type_: str, facts: dict[str, Any]) -> None:
     """The last of them, a condition that did not hold, stood among what was refused."""
     clock = Clock()
     recorder = Recorder(clock.now_ns)
