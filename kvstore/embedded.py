@@ -29,7 +29,8 @@ from kvproto.columns import (
 )
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
-from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, LINEARIZABLE, NamespaceConfig
+from kvstore.config.loading import PRESETS
+from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, LINEARIZABLE, NamespaceConfig, mode_of
 from kvstore.core.catalog.settings import NAME, NAME_RULE
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
@@ -224,7 +225,7 @@ def open_embedded(url: str) -> EmbeddedTransport:
         if node is None:
             node = _open[key] = EmbeddedNode(key, declared)
         spaces = node.local.view.spaces
-        missing = [name for name, policy in declared.items() if name not in spaces or spaces[name].info.policy != policy]
+        missing = [name for name, policy in declared.items() if name not in spaces or _kind_of(spaces[name].info) != policy]
         if missing:
             said = f"{key} is open in this process without a namespace {missing[0]!r} of policy {declared[missing[0]]}"
             raise BadRequest(f"{said}: whoever opens it first has to declare it", subject=missing[0])
@@ -238,11 +239,13 @@ def _declared(text: str) -> dict[str, str]:
     for one in filter(None, text.split(",")):
         name, colon, policy = one.partition(":")
         declared[name] = policy if colon else NamespaceConfig().policy
+        if policy in PRESETS and mode_of(policy) == LINEARIZABLE:
+            declared[name] = LINEARIZABLE
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name!r} is not a name for a namespace: {NAME_RULE}", subject="namespaces")
         if declared[name] not in (*POLICIES, LINEARIZABLE):
             raise BadRequest(
-                f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}, {LINEARIZABLE}",
+                f"{policy!r} is no policy of an embedded store; there are {', '.join(POLICIES)}, and the preset pc-ec",
                 subject="namespaces",
             )
     return declared
@@ -259,6 +262,10 @@ def _namespaces(engine: Engine, declared: Mapping[str, str]) -> dict[str, Namesp
     remember_namespaces(engine, {name: number for name, (number, _) in known.items()})
     remember_policies(engine, known, partitions=1)
     return {name: _namespace(number, name, policy) for name, (number, policy) in known.items()}
+
+
+def _kind_of(info: NamespaceInfo) -> str:
+    return LINEARIZABLE if info.mode == LINEARIZABLE else info.policy
 
 
 def _namespace(number: int, name: str, policy: str) -> NamespaceConfig:

@@ -96,6 +96,8 @@ def build_view(config: NodeConfig, catalog: Catalog = NO_CATALOG) -> RingView:
             policy=space.policy,
             quota_operations_per_s=space.quota_operations_per_s,
             quota_bytes_per_s=space.quota_bytes_per_s,
+            r_is_exact=space.r is not None,
+            w_is_exact=space.w is not None,
         )
         for name, space in sorted(cluster.namespaces.items())
     )
@@ -270,7 +272,9 @@ class LocalNode:
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers, self.opinions)
-        self.repair = ReadRepair(self.store, replicas, self.freshness, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2)
+        self.repair = ReadRepair(
+            self.store, replicas, self.freshness, pace, in_flight_bytes_max=config.limits.in_flight_bytes_max // 2
+        )
         minter = Minter(
             store=self.store,
             ledger=self.ledger,
@@ -304,6 +308,7 @@ class LocalNode:
                 durable=durable,
                 meter=telemetry.requests,
                 doubts=self.doubts,
+                freshness=self.freshness,
                 turn_bytes_max=min(TURN_BYTES_MAX, config.limits.in_flight_bytes_max // 32),
             ),
             scans=ScanCoordinator(
@@ -422,6 +427,7 @@ class LocalNode:
         self.coordinator.stop()
         self.handoff.stop()
         self.owing.stop()
+        self.repair.stop()
         self.reaper.stop()
         self.linearizable.stop()
         self.absence.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kvchaos.history_commands import check, export
+from kvchaos.report.command import report_command
 from kvchaos.scenarios.command import list_command, pacelc_command, run_command, split_command
 from kvclient.cli.help_pages import ExampleGroup
 
@@ -18,6 +19,8 @@ kv chaos split
 kv chaos run F1
 kv chaos run --all --out results
 kv chaos pacelc
+kv chaos run --target redis
+kv chaos report results
 kv chaos check results/F1-pa-ec.jsonl
 """,
 )
@@ -29,5 +32,5 @@ def chaos() -> None:
     """
 
 
-for command in (list_command, run_command, split_command, pacelc_command, check, export):
+for command in (list_command, run_command, split_command, pacelc_command, report_command, check, export):
     chaos.add_command(command)

@@ -398,6 +398,7 @@ def _to_avoid(link: NodeLink, error: KvError) -> NodeLink | None:
 def _final(failure: Failure) -> KvError:
     """The error a caller gets: the one that was met, or the deadline's when time ran out before a node could be reached."""
     error = failure.error
-    if failure.now_s >= failure.deadline_s and not isinstance(error, DeadlineExceeded):
+    # A definite answer is the answer, however late it came: a condition that failed has not become unknown.
+    if failure.now_s >= failure.deadline_s and error.retryable and not isinstance(error, DeadlineExceeded):
         return deadline_error(error, was_sent=True, may_have_applied=failure.maybe_applied)
     return error

@@ -1,7 +1,8 @@
 """What a session has seen: for each of the keys it met last, how much of it, in a bounded token that travels as text. Pure.
 
-In a linearizable namespace that is the version, and whether the key was absent since (an absent key has no version to compare
-with, so it is read at `linearizable` until it has one again); in an eventual one the context, joined with those before.
+In a linearizable namespace that is the version; in an eventual one the context, joined with those before. Of some keys that does
+not say everything: an absent one has no version to compare with, and one that was let go of and written again has more behind it
+than the context of that write. These are read at a level that sees everything the session did.
 """
 
 from __future__ import annotations
@@ -22,31 +23,39 @@ _CRC_BYTES = 4
 
 @dataclass(slots=True)
 class Memory:
-    """The memory of one session, oldest first: `seen` by key, of at most `keys_max`. `gone`: those of them that were absent when
-    they were last read. `dropped`: others were kept before, and are not any more."""
+    """The memory of one session, oldest first: `seen` by key, of at most `keys_max`. `unsure`: those of them of which `seen`
+    does not say everything. `dropped`: others were kept before, and are not any more."""
 
     namespace: str
     keys_max: int = KEYS_MAX
     dropped: bool = False
     seen: dict[bytes, bytes] = field(default_factory=dict)
-    gone: set[bytes] = field(default_factory=set)
+    unsure: set[bytes] = field(default_factory=set)
 
     def must_be_strict(self, key: bytes) -> bool:
         """Whether what was seen of the key cannot be said: it has to be read at a level that sees everything the session did."""
-        return key in self.gone or (self.dropped and key not in self.seen)
+        return key in self.unsure or (self.dropped and key not in self.seen)
 
     def note_version(self, key: bytes, version: bytes) -> None:
         """The key, of a linearizable namespace, was shown or written at `version`; b"": it was shown to be absent."""
         held = self.seen.get(key, b"")
         if version > held:
             held = version
-            self.gone.discard(key)
+            self.unsure.discard(key)
         elif not version:
-            self.gone.add(key)
+            self.unsure.add(key)
         self.keep(key, held)
 
-    def note_context(self, key: bytes, context: bytes) -> None:
-        """The key, of an eventual namespace, was shown or written with `context`."""
+    def note_context(self, key: bytes, context: bytes, *, is_read: bool) -> None:
+        """The key, of an eventual namespace, was shown with `context` (`is_read`) or written.
+
+        A write says little more than itself: of a key that may have been let go of before, what was seen then is still missing,
+        until a read at a level that sees it.
+        """
+        if is_read:
+            self.unsure.discard(key)
+        elif self.must_be_strict(key):
+            self.unsure.add(key)
         held = self.seen.get(key, b"")
         if held or context:
             self.keep(key, join_contexts(held, context))
@@ -58,14 +67,14 @@ class Memory:
         while len(self.seen) > self.keys_max:
             oldest = next(iter(self.seen))
             del self.seen[oldest]
-            self.gone.discard(oldest)
+            self.unsure.discard(oldest)
             self.dropped = True
 
     def encode(self) -> str:
         """The token: everything, in printable characters that need no quoting in a URL, a header or a cookie."""
         parts = [bytes((_FORMAT, _DROPPED * self.dropped)), _sized(self.namespace.encode())]
         for key, seen in self.seen.items():
-            parts += [_sized(key), _sized(seen), bytes((key in self.gone,))]
+            parts += [_sized(key), _sized(seen), bytes((key in self.unsure,))]
         body = b"".join(parts)
         return base64.urlsafe_b64encode(body + zlib.crc32(body).to_bytes(_CRC_BYTES, "big")).decode().rstrip("=")
 
@@ -91,7 +100,7 @@ def decode_memory(token: object, namespace: str, keys_max: int = KEYS_MAX) -> Me
             key, at = _take(body, at)
             seen, at = _take(body, at)
             if body[at]:
-                memory.gone.add(key)
+                memory.unsure.add(key)
             memory.keep(key, seen)
             at += 1
     except IndexError:

@@ -159,7 +159,7 @@ class _Dispatcher:
 
     def _note(self, result: Entry | PutResult) -> None:
         if not self.has_consensus:
-            self._memory.note_context(result.key, result.context)
+            self._memory.note_context(result.key, result.context, is_read=isinstance(result, Entry))
         elif isinstance(result, Entry) or result.version.strip("0"):  # a touch of what is absent has no version
             self._memory.note_version(result.key, bytes.fromhex(result.version))
 

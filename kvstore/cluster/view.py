@@ -220,6 +220,8 @@ def made_namespace(entry: Entry, nodes: int) -> NamespaceInfo | None:
         w=w,
         ttl_ms=settings.ttl_ms,
         policy=settings.policy,
+        r_is_exact=settings.r > 0,
+        w_is_exact=settings.w > 0,
         created=True,
         quota_operations_per_s=settings.quota_operations_per_s,
         quota_bytes_per_s=settings.quota_bytes_per_s,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup
+from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, Level, NamespaceInfo, OperationGroup, Sloppy
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 from kvstore.coordinator.dial import LINEARIZABLE, check_dial
@@ -68,9 +68,19 @@ class SubBatch:
     story: Story | None = None
 
     @property
+    def counting(self) -> tuple[str, ...]:
+        """The home replicas whose answers count: all of them, but for a quorum of our own zone."""
+        return in_zone(self.view, self.owners) if self.group.level is Level.ZONE_QUORUM else self.owners.nodes
+
+    @property
+    def degrades(self) -> bool:
+        """See `degrades`."""
+        return degrades(self.space.info, self.group)
+
+    @property
     def sloppy(self) -> bool:
         """See `is_sloppy`."""
-        return is_sloppy(self.space.info, self.group.level)
+        return is_sloppy(self.space.info, self.group)
 
     def original(self, positions: Sequence[int] | None) -> Sequence[int] | None:
         """Positions of this sub-batch as positions of its group."""
@@ -83,10 +93,23 @@ class SubBatch:
         return range(len(self.store_keys)) if self.positions is None else self.positions
 
 
-def is_sloppy(info: NamespaceInfo, level: Level) -> bool:
-    """Whether stand-ins may answer for home replicas that cannot be reached, and fewer nodes than were asked for may do. Only a
-    preset degrades: an explicit level, r or w is met or refused."""
-    return level is Level.PRESET and info.preset in SLOPPY_PRESETS
+def in_zone(view: RingView, owners: OwnerSet) -> tuple[str, ...]:
+    """Those of `owners` that are in the zone of this node."""
+    zone = view.zones.get(view.me, "")
+    return tuple([node for node in owners.nodes if view.zones.get(node, "") == zone])
+
+
+def degrades(info: NamespaceInfo, group: OperationGroup) -> bool:
+    """Whether fewer nodes than were asked for will do. Only a preset degrades: a level, r or w that was given, with the request or
+    in the namespace's table, is met or refused, and so is a preset of which it is asked that it be not sloppy."""
+    if group.level is not Level.PRESET or info.preset not in SLOPPY_PRESETS or group.sloppy is Sloppy.NO:
+        return False
+    return not (info.r_is_exact if group.kind is Kind.GET else info.w_is_exact)
+
+
+def is_sloppy(info: NamespaceInfo, group: OperationGroup) -> bool:
+    """Whether stand-ins may answer for home replicas that cannot be reached: where it degrades, and where it is asked for."""
+    return group.sloppy is Sloppy.YES or degrades(info, group)
 
 
 def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:
@@ -101,15 +124,16 @@ def part_of(sub: SubBatch, positions: Sequence[int]) -> SubBatch:
 
 
 def needed(info: NamespaceInfo, group: OperationGroup) -> int:
-    """How many answers the group's level takes in this namespace. Raises `BadRequest` for r or w of 0 or above n."""
+    """How many answers the group's level takes in this namespace; of a zone's quorum, whose replicas are known with the key, at
+    least. Raises `BadRequest` for r or w of 0 or above n."""
     reading = group.kind is Kind.GET
     if info.mode == LINEARIZABLE:
         return info.n // 2 + 1
     if group.level is Level.PRESET:
         return info.r if reading else info.w
-    if group.level is Level.ONE:
+    if group.level in (Level.ONE, Level.ZONE_QUORUM):
         return 1
-    if group.level is Level.QUORUM:
+    if group.level in (Level.QUORUM, Level.ATOMIC):
         return info.n // 2 + 1
     if group.level is Level.ALL:
         return info.n
@@ -153,8 +177,13 @@ def plan(view: RingView, index: int, group: OperationGroup, limits: Limits) -> t
     store_keys = [prefixes[partition] + key for partition, key in zip(partitions, keys, strict=True)]
     sets = view.owner_sets[space.info.n]
     if len(sets) == 1:
-        return [SubBatch(index, group, space, sets[0], positions, store_keys, need, view, partitions)], replies
-    return _by_owners(view, index, group, space, positions, partitions, store_keys, need), replies
+        subs = [SubBatch(index, group, space, sets[0], positions, store_keys, need, view, partitions)]
+    else:
+        subs = _by_owners(view, index, group, space, positions, partitions, store_keys, need)
+    if group.level is Level.ZONE_QUORUM:
+        for sub in subs:
+            sub.need = len(sub.counting) // 2 + 1
+    return subs, replies
 
 
 def _by_owners(

@@ -14,8 +14,8 @@ from kvproto.contexts import EXACT
 from kvproto.errors import BadRequest, WrongMode
 
 LINEARIZABLE = "linearizable"
-PLANNED = frozenset((Level.ATOMIC, Level.ZONE_QUORUM))
-"""Levels of eventual namespaces that this version does not have yet."""
+OF_HOMES = frozenset((Level.ATOMIC, Level.ZONE_QUORUM))
+"""Levels that mean certain home replicas: nobody else can answer for them."""
 
 
 OF_READS = frozenset((Level.TIMELINE, Level.BOUNDED))
@@ -40,22 +40,20 @@ def check_dial(info: NamespaceInfo, group: OperationGroup, others: Iterable[Name
             "condition that nothing was written since",
             subject=info.name,
         )
-    if any(group.seen) and info.mode != LINEARIZABLE:
-        raise BadRequest(f"sessions in namespace {info.name!r} are not available yet in this version", subject="seen")
 
 
 def check_level(info: NamespaceInfo, level: Level, sloppy: Sloppy, bound_ms: int) -> None:
     """The same of the level alone: all that a scan has."""
-    able = LINEARIZABLE_LEVELS if info.mode == LINEARIZABLE else EVENTUAL_LEVELS - PLANNED
-    if level not in LINEARIZABLE_LEVELS | EVENTUAL_LEVELS - PLANNED:
-        raise BadRequest(f"level {_name(level)} is not available yet in this version; there are {_names(able)}", subject="level")
+    able = LINEARIZABLE_LEVELS if info.mode == LINEARIZABLE else EVENTUAL_LEVELS
     if level not in able:
         raise WrongMode(
             f"level {_name(level)} is none of namespace {info.name!r}, which is {info.mode}: there are {_names(able)}",
             subject=info.name,
         )
-    if sloppy is not Sloppy.UNSPECIFIED:
-        raise BadRequest("sloppy= is not available yet in this version: presets are sloppy, other levels are not", subject="sloppy")
+    if sloppy is not Sloppy.UNSPECIFIED and info.mode == LINEARIZABLE:
+        raise WrongMode(f"namespace {info.name!r} is linearizable: nobody stands in for a home replica there", subject=info.name)
+    if sloppy is Sloppy.YES and level in OF_HOMES:
+        raise BadRequest(f"level {_name(level)} is of home replicas: nobody can stand in for them", subject="sloppy")
     if (level is Level.BOUNDED) != (bound_ms > 0):
         raise BadRequest("level bounded goes with a bound of at least 1 ms, and only that level does", subject="bound_ms")
 

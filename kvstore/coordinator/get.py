@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from kvproto.columns import GroupReply
+from kvproto.columns import GroupReply, Level
 from kvproto.errors import DeadlineExceeded, KvError, NotOwner
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import SubBatch, part_of
 from kvstore.coordinator.entries import columns_for
-from kvstore.coordinator.outcomes import Emit, not_met, receipt
+from kvstore.coordinator.outcomes import Emit, behind_session, not_met, not_written_back, receipt
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.read_round import ReadRound
 from kvstore.coordinator.replicas import FOREVER, Arrivals, Replicas
+from kvstore.coordinator.session_reads import SessionReads, seen_by
+from kvstore.coordinator.write_back import WriteBack
 from kvstore.core.doubts import Doubts
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import NO_DIGEST, digest
 from kvstore.runtime import Clock
+from kvstore.storage.freshness import Freshness
 from kvstore.storage.store import Store
 from kvstore.telemetry.meters import RequestMeter
 
@@ -47,10 +50,13 @@ class GetCoordinator:
         durable: bool,
         meter: RequestMeter | None,
         doubts: Doubts,
+        freshness: Freshness,
         turn_bytes_max: int = TURN_BYTES_MAX,
     ) -> None:
         self._meter = meter
         self._doubts = doubts
+        self._write_back = WriteBack(store, replicas, freshness)
+        self._sessions = SessionReads(store, replicas)
         self._turn_bytes_max = turn_bytes_max
         self._store = store
         self._replicas = replicas
@@ -103,24 +109,31 @@ class GetCoordinator:
         """One turn of reading, begun at `since_ms`; the positions of `sub` that have to be read again, because other replicas hold
         too much of them for one turn."""
         me, owners = self._replicas.me, sub.owners.nodes
+        try:
+            seen = seen_by(sub)
+        except KvError as wrong:
+            emit(GroupReply(sub.group_index, positions=sub.original(None), error=wrong), len(sub.store_keys))
+            return []
         seats = self._replicas.seats(sub)
         if me not in seats.holders.values():
             error = NotOwner(f"{me} is no home replica of the key, {', '.join(owners)} are", subject=me)
             emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
             return []
-        tally = Tally(owners, sub.need, len(sub.store_keys))
+        tally = Tally(sub.counting, sub.need, len(sub.store_keys))
         is_rebuilding = self._store.is_rebuilding and len(owners) > 1
         if not is_rebuilding:
             tally.record(seats.home_of(me), lost)
         if seats.absent:
             for home in seats.absent:
-                tally.fail(home)
-            if sub.sloppy:
+                if home in tally.targets:
+                    tally.fail(home)
+            if sub.degrades:
                 tally.settle_for_less()
         loop = asyncio.get_running_loop()
         round_ = ReadRound(sub, tally, seats, records, lost, me, allowance)
         round_.hold(size_bytes)
-        if self._doubts.any and sub.sloppy and sub.need > 1:
+        round_.seen = seen
+        if self._doubts.any and sub.need > 1 and sub.degrades:
             # As of now: what was acknowledged before the read began is what it has to show.
             round_.is_in_doubt = self._doubts.about(sub.partitions)
         if is_rebuilding:
@@ -129,6 +142,11 @@ class GetCoordinator:
             self._settle(round_, emit)
             if not tally.settled:
                 await self._ask(round_, arrivals, loop, emit)
+            if round_.behind:
+                await self._sessions.catch_up(round_, arrivals.deadline_s, lambda positions: self._decided(round_, positions, emit))
+                self._refuse_behind(round_, emit)
+            if round_.unconfirmed:
+                await self._confirm(round_, arrivals, since_ms, emit)
             if not tally.settled:
                 self._give_up(round_, emit)
             if round_.differed and not arrivals.timed_out:
@@ -146,7 +164,8 @@ class GetCoordinator:
         """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
         longer than answers usually take."""
         tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
-        others = replicas.others_by_promptness(round_.seats.holders.values())
+        holders = [round_.seats.holders[home] for home in tally.targets if home in round_.seats.holders]
+        others = replicas.others_by_promptness(holders)
         first = len(others) if round_.lost or not tally.answered else min(len(others), tally.need - 1)
         self._fetch(round_, others[:first], arrivals)
         asked, rest = first, others[first:]
@@ -176,12 +195,14 @@ class GetCoordinator:
                 asked += len(rest)
                 rest = []
 
-    def _fetch(self, round_: ReadRound, nodes: Sequence[str], arrivals: Arrivals) -> None:
+    def _fetch(self, round_: ReadRound, nodes: Sequence[str], arrivals: Arrivals, digests: bytes = b"") -> None:
         if round_.digests is None:
             round_.digests = b"".join([NO_DIGEST if record is None else digest(record) for record in round_.records])
         round_.asked.extend(nodes)
         sub, deadline_s = round_.sub, arrivals.deadline_s
-        self._replicas.fetch_from(nodes, sub.store_keys, round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
+        self._replicas.fetch_from(
+            nodes, sub.store_keys, digests or round_.digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace
+        )
 
     def _settle(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
@@ -192,29 +213,80 @@ class GetCoordinator:
                 if not positions:
                     continue
             count = tally.size if positions is None else len(positions)
+            if outcome is Outcome.UNREACHABLE and round_.rebuilding and sub.degrades:
+                positions = self._show_what_is_left(round_, range(tally.size) if positions is None else positions, emit)
+                if not positions:
+                    continue
+                count = len(positions)
             if outcome is Outcome.UNREACHABLE:
                 at, away = positions[0] if positions else 0, round_.rebuilding
                 error: KvError = not_met(sub, tally, at, timed_out=False, applied=False, rebuilding=away)
                 emit(GroupReply(sub.group_index, positions=sub.original(positions), error=error), count)
                 continue
-            now_ms = self._clock.now_ms()
-            columns = columns_for(sub.space.policy)
-            for position in range(tally.size) if positions is None else positions:
-                columns.add(round_.merged(position), now_ms)
-            reply = columns.reply(sub.group_index, sub.original(positions))
-            answered = tally.answered if positions is None else tally.answered_for(positions[0])
-            acknowledged = [round_.seats.holders[home] for home in answered]
-            reply.receipt = receipt(
-                sub,
-                acknowledged,
-                now_ms=now_ms,
-                durable=self._durable,
-                explanation=[*round_.notes, *columns.failures] if columns.failures else round_.notes,
-                hedged=round_.hedged,
-                degraded=tally.need < sub.need or round_.is_in_doubt,
-                hinted=acknowledged != list(answered),
-            )
-            emit(reply, count)
+            if round_.seen:
+                positions = round_.keep_behind(range(tally.size) if positions is None else positions)
+            self._decided(round_, positions, emit)
+
+    def _show_what_is_left(self, round_: ReadRound, positions: Sequence[int], emit: Emit) -> list[int]:
+        """Nobody whose answer counts is left, but somebody who has lost records. What such a one holds was acknowledged, if perhaps
+        not last, and a preset shows it; what it does not hold it may have lost, and nobody can say (safety rule 5): these positions
+        are returned."""
+        by_holders: dict[tuple[str, ...], list[int]] = {}
+        for position in positions:
+            by_holders.setdefault(round_.holders_of(position), []).append(position)
+        unknown = by_holders.pop((), [])
+        for holders, held in by_holders.items():
+            self._answer(round_, held, emit, holders)
+        return unknown
+
+    def _decided(self, round_: ReadRound, positions: Sequence[int] | None, emit: Emit) -> None:
+        """Enough have answered these positions (None: all) and what they hold is new enough."""
+        if round_.sub.group.level is Level.ATOMIC:
+            round_.unconfirmed += range(round_.tally.size) if positions is None else positions
+        elif positions is None or positions:
+            self._answer(round_, positions, emit)
+
+    async def _confirm(self, round_: ReadRound, arrivals: Arrivals, since_ms: int, emit: Emit) -> None:
+        """What an atomic read answers a majority holds: whoever has not is brought up to it first."""
+        sub = round_.sub
+        confirmed, failed = await self._write_back.run(round_, round_.unconfirmed, arrivals.deadline_s, since_ms)
+        by_answered: dict[tuple[str, ...], list[int]] = {}
+        for position in confirmed:
+            by_answered.setdefault(round_.tally.answered_for(position), []).append(position)
+        for alike in by_answered.values():
+            self._answer(round_, alike, emit)
+        if failed:
+            error = not_written_back(sub, round_.tally, failed[0])
+            emit(GroupReply(sub.group_index, positions=sub.original(failed), error=error), len(failed))
+
+    def _refuse_behind(self, round_: ReadRound, emit: Emit) -> None:
+        positions = sorted(round_.behind)
+        if positions:
+            error = behind_session(round_.sub, round_.tally, positions[0])
+            emit(GroupReply(round_.sub.group_index, positions=round_.sub.original(positions), error=error), len(positions))
+
+    def _answer(self, round_: ReadRound, positions: Sequence[int] | None, emit: Emit, uncounted: Sequence[str] = ()) -> None:
+        """Answers `positions` (None: all). `uncounted`: nodes that have told it, where nobody did whose answer counts."""
+        sub, tally = round_.sub, round_.tally
+        count = tally.size if positions is None else len(positions)
+        now_ms = self._clock.now_ms()
+        columns = columns_for(sub.space.policy)
+        for position in range(tally.size) if positions is None else positions:
+            columns.add(round_.merged(position), now_ms)
+        reply = columns.reply(sub.group_index, sub.original(positions))
+        answered = tally.answered if positions is None else tally.answered_for(positions[0])
+        acknowledged = [*uncounted, *[round_.seats.holders[home] for home in answered]]
+        reply.receipt = receipt(
+            sub,
+            acknowledged,
+            now_ms=now_ms,
+            durable=self._durable,
+            explanation=[*round_.notes, *columns.failures] if columns.failures else round_.notes,
+            hedged=round_.hedged,
+            degraded=tally.need < sub.need or round_.is_in_doubt or bool(uncounted),
+            hinted=acknowledged != [*uncounted, *answered],
+        )
+        emit(reply, count)
 
     def _give_up(self, round_: ReadRound, emit: Emit) -> None:
         sub, tally = round_.sub, round_.tally
@@ -226,7 +298,8 @@ class GetCoordinator:
         """Asks whoever was not asked and listens a while: a difference somewhere is a reason to look everywhere."""
         arrivals.hurry(loop.time() + STRAGGLER_S)
         waiting = [round_.seats.holders[home] for home in round_.tally.waiting_in_order]
-        self._fetch(round_, [node for node in waiting if node not in round_.asked], arrivals)
+        late = [node for node in waiting if node not in round_.asked]
+        self._fetch(round_, late, arrivals, round_.digests_of_merges(late))
         while round_.tally.waiting:
             answer = await arrivals.next()
             if answer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from kvproto.columns import GroupReply, Kind, Receipt
-from kvproto.errors import DeadlineExceeded, KvError, Overloaded, QuorumUnreachable
+from kvproto.errors import BehindSession, DeadlineExceeded, KvError, Overloaded, QuorumUnreachable
 from kvstore.coordinator.batch import SubBatch
 from kvstore.core.quorum import Tally
 
@@ -50,10 +50,9 @@ def receipt(
 
 def out_of_reach(sub: SubBatch, unreachable: Sequence[str]) -> QuorumUnreachable:
     """Why a write is refused before anything of it is written."""
-    owners = sub.owners.nodes
+    reached = [node for node in sub.counting if node not in unreachable]
     return QuorumUnreachable(
-        f"{len(owners) - len(unreachable)} of the {sub.need} replicas needed can be reached (not {', '.join(unreachable)}): "
-        "nothing was written",
+        f"{len(reached)} of the {sub.need} replicas needed can be reached (not {', '.join(unreachable)}): nothing was written",
         needed=sub.need,
     )
 
@@ -78,6 +77,27 @@ def not_met(
             text += f"; {', '.join(sorted(rebuilding))} may have lost records, and counts again once the others have been heard"
         cls = QuorumUnreachable
     return cls(text, needed=sub.need, received=received, contacted=contacted, may_have_applied=applied)
+
+
+def not_written_back(sub: SubBatch, tally: Tally, position: int) -> QuorumUnreachable:
+    """Why an atomic read is not answered although enough have answered it."""
+    return QuorumUnreachable(
+        f"what {tally.received(position)} replicas answered could not be made to be held by {sub.need} of them in time: "
+        "not answered, because a later read might not show it",
+        needed=sub.need,
+        received=tally.received(position),
+        contacted=len(tally.targets),
+    )
+
+
+def behind_session(sub: SubBatch, tally: Tally, position: int) -> BehindSession:
+    """Why a session's read is not answered."""
+    return BehindSession(
+        "no replica that can be reached has what this session has seen of the key: try again, or read without the session",
+        needed=sub.need,
+        received=tally.received(position),
+        contacted=len(tally.targets),
+    )
 
 
 def nobody_holds(sub: SubBatch, tally: Tally, position: int) -> Overloaded:

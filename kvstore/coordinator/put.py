@@ -85,7 +85,7 @@ class PutCoordinator:
 
     def why_not(self, sub: SubBatch, seats: Seats) -> KvError | None:
         """Why nothing is written at all: too few can be reached, or we cannot hold more for others."""
-        if len(seats) < sub.need and not sub.sloppy:
+        if not sub.degrades and sum([home in seats.holders for home in sub.counting]) < sub.need:
             return out_of_reach(sub, seats.absent)
         if not sub.owners.includes_me:
             if self._replicas.me not in seats.holders.values():
@@ -133,11 +133,12 @@ class PutCoordinator:
 
     async def _collect(self, sub: SubBatch, minted: MintedColumns, seats: Seats, arrivals: Arrivals, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
-        tally = Tally(sub.owners.nodes, sub.need, len(minted.keys))
+        tally = Tally(sub.counting, sub.need, len(minted.keys))
         if seats.absent:
             for home in seats.absent:
-                tally.fail(home)
-            if sub.sloppy:
+                if home in tally.targets:
+                    tally.fail(home)
+            if sub.degrades:
                 tally.settle_for_less()
         missed = list(seats.absent)
         asked_again: dict[str, int] = {}
@@ -151,6 +152,9 @@ class PutCoordinator:
             if sub.group.explain:
                 notes.append(_note(answer.node, answer.error, answer.refused, loop.time() - started_s))  # type: ignore[union-attr]
             home = seats.home_of(answer.node)
+            if home not in tally.targets:  # of another zone: it gets everything, and counts for nothing
+                self._came_late(answer, seats, minted.keys)
+                continue
             declined = answer.node != home and len(answer.refused) == len(minted.keys)  # type: ignore[union-attr]
             if answer.error is None and not declined:
                 tally.record(home, answer.refused)  # type: ignore[union-attr]
@@ -160,7 +164,7 @@ class PutCoordinator:
             ):
                 tally.fail(home)
                 full = full or declined  # there are nodes enough, but they hold too much for others: that is no reason for less
-                if sub.sloppy and not full:
+                if sub.degrades and not full:
                     tally.settle_for_less()
             for outcome, positions in tally.settle():
                 if full and outcome is Outcome.UNREACHABLE:

@@ -11,7 +11,8 @@ from kvstore.coordinator.replicas import LocalAnswer
 from kvstore.coordinator.seats import Seats
 from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
-from kvstore.core.record import verify
+from kvstore.core.record import NO_DIGEST, digest, is_blind, unseen, verify
+from kvstore.core.versions import Context
 from kvstore.transport.peers import FetchChunk
 
 
@@ -21,6 +22,7 @@ class ReadRound:
     __slots__ = (
         "allowance",
         "asked",
+        "behind",
         "cut_at",
         "differed",
         "digests",
@@ -29,13 +31,16 @@ class ReadRound:
         "is_in_doubt",
         "lost",
         "me",
+        "merged_then",
         "notes",
         "others",
         "rebuilding",
         "records",
         "seats",
+        "seen",
         "sub",
         "tally",
+        "unconfirmed",
         "unread",
     )
 
@@ -62,10 +67,14 @@ class ReadRound:
         self.others: dict[int, dict[str, bytes | None]] = {}  # position -> node -> what it holds, where that differs from ours
         self.lost = lost
         self.asked: list[str] = []
+        self.merged_then: dict[str, dict[int, bytes]] = {}  # by node: the merges that it was asked to compare with
         self.digests: bytes | None = None
         self.hedged = False
         self.is_in_doubt = False  # somebody may have acknowledged more than a quorum of others knows
         self.differed = bool(lost)
+        self.seen: dict[int, Context] = {}  # what sessions have seen of some positions, as far as that is not nothing
+        self.behind: set[int] = set()  # enough have answered, and what they hold is older than that
+        self.unconfirmed: list[int] = []  # of an atomic read: enough have answered, and it is not known that they hold the same
         self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
 
     def take(self, answer: LocalAnswer | FetchChunk | object, elapsed_s: float) -> None:
@@ -77,7 +86,7 @@ class ReadRound:
         home = self.seats.home_of(answer.node)
         if answer.error is not None:
             self.tally.fail(home)
-            if self.sub.sloppy:
+            if self.sub.degrades:
                 self.tally.settle_for_less()
             return
         refused = list(answer.lost)
@@ -92,16 +101,27 @@ class ReadRound:
                 continue
             self.others.setdefault(position, {})[answer.node] = record or None
         self.differed = self.differed or bool(answer.differing) or bool(refused)
+        for position, merged in self.merged_then.get(answer.node, {}).items():
+            if position not in answer.differing and position not in refused:
+                self.others.setdefault(position, {})[answer.node] = merged
         if answer.rebuilding:  # what it has is merged; what it has not, it may have lost (safety rule 5)
             self.abstain(home)
         else:
             self.tally.record(home, refused)
 
+    def digests_of_merges(self, nodes: Sequence[str]) -> bytes:
+        """For `nodes`, which are asked late: with what is found so far they need to send no copy of it."""
+        merged = {position: record for position in self.others if (record := self.merged(position)) is not None}
+        for node in nodes:
+            self.merged_then[node] = merged
+        found = [merged.get(position, record) for position, record in enumerate(self.records)]
+        return b"".join([NO_DIGEST if record is None else digest(record) for record in found])
+
     def abstain(self, home: str) -> None:
         """`home` has lost records and does not know which: it does not count, as one that cannot be reached does not."""
         self.rebuilding.add(home)
         self.tally.fail(home)
-        if self.sub.sloppy:
+        if self.sub.degrades:
             self.tally.settle_for_less()
 
     def substitute(self, node: str) -> str:
@@ -112,6 +132,38 @@ class ReadRound:
         """So much was read, here or from others, and stays until the turn is over."""
         self.held_bytes += size_bytes
         self.allowance.charge(size_bytes)
+
+    def holders_of(self, position: int) -> tuple[str, ...]:
+        """Those that hold something of the key, among the ones that have lost records."""
+        nodes = {self.seats.holders[home] for home in self.rebuilding if home in self.seats.holders}
+        found = {self.me: self.records[position], **self.others.get(position, {})}
+        return tuple(sorted([node for node in nodes if found.get(node) is not None]))
+
+    def keep_behind(self, positions: Sequence[int]) -> list[int]:
+        """Those of `positions` that are as new as what their sessions have seen; the others are `behind` from now on."""
+        late = {position for position in positions if self.is_behind(position)}
+        self.behind |= late
+        return [position for position in positions if position not in late]
+
+    def is_behind(self, position: int) -> bool:
+        """Whether what was found is older than what its session has seen."""
+        context = self.seen.get(position)
+        if context is None:
+            return False
+        record = self.merged(position)
+        return is_blind(record, context) or bool(unseen(record, context))
+
+    def held_by(self, node: str, position: int) -> bytes | None:
+        """What `node`, which has answered, holds."""
+        held = self.records[position]
+        return held if node == self.me else self.others.get(position, {}).get(node, held)
+
+    def note(self, position: int, node: str, record: bytes) -> None:
+        """`node`, which may have been asked already, or not count, holds this."""
+        if record and verify(record):
+            self.hold(len(record))
+            self.others.setdefault(position, {})[node] = record
+            self.differed = True
 
     def put_aside(self, positions: Sequence[int]) -> list[int]:
         """Those of `positions` that nobody has been asked for in vain: the others are read again."""

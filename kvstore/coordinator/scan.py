@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from xxhash import xxh3_64_intdigest
 
 from kvproto.columns import Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import DeadlineExceeded, KvError, QuorumUnreachable
+from kvproto.errors import BadRequest, DeadlineExceeded, KvError, QuorumUnreachable
 from kvstore.cluster.view import RingHolder, RingView, Space
-from kvstore.coordinator.batch import SubBatch, is_sloppy, needed
-from kvstore.coordinator.dial import LINEARIZABLE, check_level
+from kvstore.coordinator.batch import SubBatch, degrades, needed
+from kvstore.coordinator.dial import LINEARIZABLE, OF_HOMES, check_level
 from kvstore.coordinator.entries import columns_for
 from kvstore.coordinator.linearizable.scanning import ReadRegisters, read_page
 from kvstore.coordinator.outcomes import receipt
@@ -64,6 +64,8 @@ class ScanCoordinator:
                 view = self._ring.view
                 space = view.space(query.namespace)
                 check_level(space.info, query.level, query.sloppy, query.bound_ms)
+                if query.level in OF_HOMES:
+                    raise BadRequest("a scan has no level atomic or zone_quorum: at quorum it asks a majority", subject="level")
                 is_in_doubt = self._doubts.any and self._doubts.everywhere()
                 keys, records, done, answered = await self._merged_page(view, space, query, position, end)
                 if space.info.mode == LINEARIZABLE:
@@ -84,7 +86,7 @@ class ScanCoordinator:
         self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes
     ) -> tuple[list[bytes], list[bytes], bool, list[str]]:
         """Merged records from `start` on: keys, records, whether the range ends here, and who answered."""
-        need = needed(space.info, OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r))
+        need = needed(space.info, _as_group(query))
         answers = await self._ask(view, space, query, start, end, need)
         horizon = min((answer.page.last for answer in answers if answer.page.more), default=None)
         merged: dict[bytes, bytes] = {}
@@ -133,7 +135,7 @@ class ScanCoordinator:
                 task.cancel()
         least = need - max(missing)
         # Lost is unknown, never absent: what was lost by those who answered is no matter of how many were asked (safety rule 5).
-        if answers and is_sloppy(space.info, query.level) and not any(missing[partition] > 0 for partition in sorted(damaged)):
+        if answers and degrades(space.info, _as_group(query)) and not any(missing[partition] > 0 for partition in sorted(damaged)):
             return answers
         raise QuorumUnreachable(
             f"some keys have {least} of the {need} replicas needed to scan them",
@@ -190,9 +192,9 @@ class ScanCoordinator:
             shown.append(key)
             if query.limit and len(shown) >= left:
                 break
-        group = OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r)
+        group = _as_group(query)
         need = needed(space.info, group)
-        is_in_doubt = is_in_doubt and need > 1 and is_sloppy(space.info, query.level)
+        is_in_doubt = is_in_doubt and need > 1 and degrades(space.info, group)
         degraded = self._is_degraded(view, space, answered, need) or is_in_doubt
         sub = SubBatch(0, group, space, view.owner_sets[space.info.n][0], None, [], need, view)
         several = any(count != 1 for count in columns.counts)
@@ -213,6 +215,11 @@ class ScanCoordinator:
     def _is_degraded(view: RingView, space: Space, answered: Sequence[str], need: int) -> bool:
         """Whether some partition had fewer than `need` answers of its home replicas."""
         return any(len(set(owners.nodes) & set(answered)) < need for owners in view.owner_sets[space.info.n])
+
+
+def _as_group(query: ScanQuery) -> OperationGroup:
+    """What the query asks of each key."""
+    return OperationGroup(Kind.GET, query.namespace, (), level=query.level, r=query.r, sloppy=query.sloppy)
 
 
 def _verified(page: Page) -> Page:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Protocol
 
 from kvproto.errors import StorageError
+from kvstore.storage.inside import Inside
 from kvstore.storage.known_keys import KnownKeys, learn
 
 try:
@@ -74,6 +75,7 @@ class LevelDbEngine:
             self._db: Any = self._open(write_buffer_bytes, cache_bytes)
         except plyvel.Error as error:
             raise self._opening_failed(error) from error
+        self._inside = Inside(self._db, plyvel.Error, self._calls, self._closing, self._refusal)
         self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._directory_changed_ns = 0
         self._name_syncs_due = 0
@@ -134,28 +136,15 @@ class LevelDbEngine:
 
         return get
 
-    @contextmanager
-    def _inside(self) -> Iterator[Any]:
-        """The database, for one call; maps its errors."""
-        self._calls.append(None)
-        try:
-            if self._closing:
-                raise StorageError(self._describe(None), subject=str(self._path))
-            yield self._db
-        except plyvel.Error as error:
-            raise StorageError(self._describe(error), subject=str(self._path)) from error
-        finally:
-            self._calls.pop()
-
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
         """See `Engine.write`. LevelDB itself may take the write after a failed one; this layer does not (safety rule 4)."""
-        with self._inside() as db:
+        with self._inside as db:
             batch = self._gather(db, puts, deletes, sync)
         self._write(batch, sync)
 
     def prepare(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> Callable[[], None]:
         """See `Engine.prepare`: plyvel lets go of the interpreter's lock for each entry."""
-        with self._inside() as db:
+        with self._inside as db:
             return partial(self._write, self._gather(db, puts, deletes, sync), sync)
 
     def _gather(self, db: Any, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], sync: bool) -> Any:
@@ -173,7 +162,7 @@ class LevelDbEngine:
     def _write(self, batch: Any, sync: bool) -> None:
         if self._failure is not None:
             raise self._failure.with_traceback(None)
-        with self._inside():
+        with self._inside:
             try:
                 batch.write()
                 if sync:
@@ -201,7 +190,7 @@ class LevelDbEngine:
         in plyvel: at the first key past them, which the end mark makes sure to exist. One that ends by itself has lost keys.
         """
         limit = END_MARK if end is None else min(end, END_MARK)
-        with self._inside() as db:
+        with self._inside as db:
             # The iterator pins its snapshot now, not when the first pair is asked for. A scan must not push hot blocks out of the
             # cache.
             cursor = db.iterator(start=min(start, END_MARK), verify_checksums=True, fill_cache=False)
@@ -220,7 +209,7 @@ class LevelDbEngine:
         two."""
         pairs: list[tuple[bytes, bytes]] = []
         chunk_bytes = 0
-        with self._inside():
+        with self._inside:
             for pair in cursor:
                 if pair[0] >= limit:
                     return pairs, False
@@ -237,7 +226,7 @@ class LevelDbEngine:
     def size_bytes(self) -> int:
         """The files of the database, log included: what it takes on disk, not what its records take."""
         total = 0
-        with self._inside(), os.scandir(self._path) as entries:
+        with self._inside, os.scandir(self._path) as entries:
             for entry in entries:
                 try:
                     total += entry.stat().st_size
@@ -248,7 +237,7 @@ class LevelDbEngine:
     def statistics(self) -> dict[str, str]:
         """LevelDB's version, its table of levels and compactions, and the bytes its buffers and block cache take."""
         names = {"levels": b"leveldb.stats", "memory_bytes": b"leveldb.approximate-memory-usage"}
-        with self._inside() as db:
+        with self._inside as db:
             told = {name: (db.get_property(its) or b"").decode() for name, its in names.items()}
         return {"engine": f"leveldb {plyvel.__leveldb_version__}", **told}
 
@@ -279,6 +268,9 @@ class LevelDbEngine:
         if isinstance(error, plyvel.CorruptionError):
             return f"the data in {self._path} is damaged ({text})"
         return f"the store in {self._path} failed ({text})"
+
+    def _refusal(self, error: Exception | None) -> StorageError:
+        return StorageError(self._describe(error), subject=str(self._path))
 
     def _opening_failed(self, error: Exception) -> StorageError:
         text = _text_of(error)

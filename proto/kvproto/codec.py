@@ -67,31 +67,34 @@ def encode_batch(
         trace_id=trace_id,
         sent_ms=sent_ms,
         receiver_ms=receiver_ms,
-        groups=[
-            key_value_pb2.OperationGroup(
-                kind=int(group.kind),  # type: ignore[arg-type]
-                namespace=group.namespace,
-                keys=group.keys,
-                values=group.values,
-                contexts=group.contexts,
-                request_ids=group.request_ids,
-                ttls_ms=group.ttls_ms,
-                timeouts_ms=group.timeouts_ms,
-                level=int(group.level),  # type: ignore[arg-type]
-                r=group.r,
-                w=group.w,
-                explain=group.explain,
-                attempt=group.attempt,
-                fields=group.fields,
-                amounts=group.amounts,
-                conditions=group.conditions,
-                seen=group.seen,
-                bound_ms=group.bound_ms,
-                sloppy=int(group.sloppy),  # type: ignore[arg-type]
-            )
-            for group in groups
-        ],
+        groups=[_encode_group(group) for group in groups],
     )
+
+
+def _encode_group(group: OperationGroup) -> key_value_pb2.OperationGroup:
+    message = key_value_pb2.OperationGroup(
+        kind=int(group.kind),  # type: ignore[arg-type]
+        namespace=group.namespace,
+        keys=group.keys,
+        values=group.values,
+        contexts=group.contexts,
+        request_ids=group.request_ids,
+        ttls_ms=group.ttls_ms,
+        timeouts_ms=group.timeouts_ms,
+        level=int(group.level),  # type: ignore[arg-type]
+        r=group.r,
+        w=group.w,
+        explain=group.explain,
+        attempt=group.attempt,
+        fields=group.fields,
+        amounts=group.amounts,
+    )
+    if group.conditions or group.seen or group.bound_ms or group.sloppy:  # seldom, and each costs half a microsecond
+        message.conditions.extend(group.conditions)
+        message.seen.extend(group.seen)
+        message.bound_ms = group.bound_ms
+        message.sloppy = int(group.sloppy)  # type: ignore[assignment]
+    return message
 
 
 def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
@@ -324,7 +327,7 @@ _MEMBER = ("id", "address", "zone", "weight")
 _OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
 _NAMESPACE = (
     ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
-    + ("created", "quota_operations_per_s", "quota_bytes_per_s")
+    + ("r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s")
 )  # fmt: skip
 _WISH = tuple(field.name for field in fields(NamespaceWish))
 _CLUSTER = (

@@ -183,7 +183,8 @@ class MemberInfo:
 
 @dataclass(slots=True, frozen=True)
 class NamespaceInfo:
-    """A namespace as clients see it; `n` is effective, `n_asked` what was configured."""
+    """A namespace as clients see it; `n` is effective, `n_asked` what was configured. `r_is_exact`, `w_is_exact`: they were given,
+    so the preset's reads or writes are met or refused."""
 
     id: int
     name: str
@@ -195,6 +196,8 @@ class NamespaceInfo:
     w: int
     ttl_ms: int = 0
     policy: str = "siblings"
+    r_is_exact: bool = False
+    w_is_exact: bool = False
     created: bool = False
     """At run time; else it is configured."""
     quota_operations_per_s: int = 0

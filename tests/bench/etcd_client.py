@@ -11,14 +11,11 @@ from collections.abc import Sequence
 
 import grpc
 
+from kvchaos.targets.etcd_store import ETCD_CHANNEL_OPTIONS
 from kvchaos.targets.etcd_stubs import etcd_kv_pb2 as etcd
-from kvproto.options import CHANNEL_OPTIONS
 
 TXN_PUTS = 64
 """Puts in one transaction; etcd refuses more than 128 by default."""
-
-# etcd's server treats pings on a connection without calls as abuse and answers with GOAWAY too_many_pings, whatever its flags say.
-ETCD_CHANNEL_OPTIONS = [(name, 0 if name == "grpc.keepalive_permit_without_calls" else value) for name, value in CHANNEL_OPTIONS]
 
 
 class EtcdClient:

@@ -346,20 +346,28 @@ def test_a_read_of_one_replica_can_be_old() -> None:
     World(1, cluster=CLUSTER).run(scenario)
 
 
-def test_r_and_w_of_a_namespace_degrade_as_its_preset_does_and_those_of_a_call_do_not() -> None:
+def test_bug_r_and_w_of_a_namespace_degraded_as_its_preset_does() -> None:
+    """What is given is met or refused, in the namespace's table as in a call; what is not given degrades."""
+
     async def scenario(world: World) -> None:
         await world.start()
         client = world.client("here")
         await prepare(client)
+        await client.namespace("reads").put("k", b"old", level="all")
         await two_down(world)
         await notice(client, "n1")
-        assert (await client.put("k", b"new")).receipt.degraded
+        assert await word_for(client.put("k", b"new")) == await word_for(client.get("pa-ec/read/1")) == "refused"
         assert await word_for(client.put("k", b"newer", w=2)) == "refused"
+        reads = client.namespace("reads")
+        assert await word_for(reads.get("k")) == "refused", "r was given"
+        assert await word_for(reads.put("k", b"new")) == "degraded", "w was not"
 
-    World(
-        1,
-        cluster=ClusterConfig(id="sim", partitions=8, namespaces={"default": NamespaceConfig(r=2, w=2), "quick": SPACES["quick"]}),
-    ).run(scenario)
+    spaces = {
+        "default": NamespaceConfig(r=2, w=2),
+        "quick": SPACES["quick"],
+        "reads": NamespaceConfig(id=3, name="reads", r=2),
+    }
+    World(1, cluster=ClusterConfig(id="sim", partitions=8, namespaces=spaces)).run(scenario)
 
 
 def test_nodes_that_hang_cost_a_read_or_write_the_time_until_their_links_break_and_no_more() -> None:

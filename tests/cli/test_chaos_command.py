@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvchaos.report import making
 from kvchaos.scenarios import pacelc, stage
 from kvchaos.scenarios.catalogue import SCENARIOS
 from kvchaos.scenarios.columns import COLUMNS, Column
@@ -45,7 +46,7 @@ def test_the_list_says_what_each_scenario_promises(kv: Kv) -> None:
 def test_a_run_prints_a_verdict_for_every_column_and_says_on_stderr_how_far_it_is(kv: Kv, told: dict[str, Verdict]) -> None:
     done = kv("chaos", "run", "F1", "--seed", "7")
     assert done.code == 0
-    assert done.text.startswith("F1   pa-el ok   pa-ec ok   strict ok   agreed after 0.5 s")
+    assert done.text.startswith("F1   pa-el ok   pa-ec ok   strict ok   pc-ec ok   pc-el ok   agreed after 0.5 s")
     assert "seed 7" in done.stderr and "F1 fault: split" in done.stderr
 
 
@@ -69,6 +70,7 @@ def test_one_column_and_files_and_json(kv: Kv, told: dict[str, Verdict], tmp_pat
     assert (row["scenario"], row["seed"], list(row["columns"])) == ("F8", 3, ["pa-ec"])
     assert json.loads((tmp_path / "results.json").read_text())[0] == row
     assert (tmp_path / "F8-pa-ec.jsonl").exists()
+    assert f"page: {tmp_path / 'index.html'}" in done.stderr and "F8 pa-ec" in (tmp_path / "index.html").read_text()
 
 
 def test_all_is_every_scenario(kv: Kv, told: dict[str, Verdict]) -> None:
@@ -89,27 +91,12 @@ def test_the_pacelc_table_is_made_of_its_json(
     monkeypatch.setattr(pacelc, "measure", measure)
     (row,) = kv("chaos", "pacelc", "--seed", "7", "--out", str(tmp_path), "-o", "json").rows
     written = json.loads((tmp_path / "pacelc.json").read_text())
-    assert {**written, "histories": []} == row and written["histories"] == ["F1-pa-ec.jsonl"]
+    assert written == row and written["histories"] == ["pacelc-pa-ec.jsonl"]
+    assert (tmp_path / "pacelc-pa-ec.jsonl").exists()
     assert row["presets"]["pa-ec"]["p50_rtt"] == {"read": 1.1, "write": 1.5}
     assert row["presets"]["pa-ec"]["minority"] == {"ok": 3, "refused": 1, "unknown": 0}
     line = kv("chaos", "pacelc", "--seed", "7").text.splitlines()[1]
-    assert line.split() == [
-        "pa-ec",
-        "75%",
-        "served",
-        "75%",
-        "served",
-        "5",
-        "ms",
-        "1.10",
-        "RTT",
-        "1.50",
-        "RTT",
-        "50%",
-        "0",
-        "0.5",
-        "s",
-    ]
+    assert line.split() == ["pa-ec", "75%", "75%", "5", "ms", "1.10", "1.50", "50%", "0", "0.5", "s"]
 
 
 @pytest.mark.parametrize(
@@ -126,3 +113,33 @@ def test_wrong_arguments_are_told_with_the_way_out(kv: Kv, arguments: list[str],
     done = kv("chaos", "run", *arguments)
     assert done.code == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "neither results.json nor pacelc.json"),
+        ("{", "results.json"),
+        ("{}", "not what kv chaos writes"),
+        ("[{}]", "'scenario'"),
+    ],
+)
+def test_a_folder_without_results_ends_2_and_says_what_is_wrong(kv: Kv, tmp_path: Path, text: str | None, says: str) -> None:
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    done = kv("chaos", "report", str(tmp_path))
+    assert done.code == 2 and says in done.stderr
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_without_the_extra_the_command_names_it_and_a_run_goes_on(
+    kv: Kv,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(making, "find_spec", lambda name: None)
+    done = kv("chaos", "report", str(tmp_path))
+    assert done.code == 2 and "the page needs matplotlib and jinja2: pip install 'kvstore-chaos[report]'" in done.stderr
+    making.make_page_beside(tmp_path)
+    assert capsys.readouterr().err.startswith("no page: the page needs matplotlib")

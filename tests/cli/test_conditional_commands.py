@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import signal
 import sys
 from contextlib import AbstractAsyncContextManager
@@ -11,9 +13,11 @@ from typing import Any
 import pytest
 
 from kvclient.cli import connection
+from kvclient.cli.conditional import run_holding
 from kvclient.testing import FakeAsyncClient, FakeClient, FakeStore
 from kvproto.errors import DeadlineExceeded, NotAllowed, QuorumUnreachable
 from tests.cli.conftest import Kv
+from tests.support.waiting import turns, until
 
 
 @pytest.fixture
@@ -157,3 +161,55 @@ def test_a_command_whose_lease_is_lost_is_told_to_end(kv_there: Kv, cluster: Fak
             f"kv: the lease of the lock job is lost: {sys.executable} is told to end\n",
         )
         assert not orders.get("job").found
+
+
+def test_lock_works_in_the_shell_too(kv_there: Kv, capfd: pytest.CaptureFixture[str]) -> None:
+    line = shlex.join(["lock", "job", "--", sys.executable, "-c", SHOW, "3"])
+    ended = kv_there("shell", stdin=f"{line}\nget job\n".encode())
+    assert ended.code == 3 and ended.stderr == "kv: job has no value\n"
+    assert int(capfd.readouterr().out) > 0
+
+
+class Held:
+    """A lease that nobody takes away."""
+
+    token = 7
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
+
+REPORT = (
+    "import os, signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), open(sys.argv[2], 'w').close(), sys.exit(9)))\n"
+    "open(sys.argv[1], 'w').close()\n"
+    "time.sleep(60)\n"
+)
+"""Says in the first file that it has begun, and in the second, a while after SIGTERM, that it has ended."""
+
+
+async def test_who_is_told_to_end_tells_the_command_and_waits_for_its_end(tmp_path: Path) -> None:
+    """Whoever has the lock next must not find it running."""
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    command = [sys.executable, "-c", REPORT, str(begun), str(ended)]
+    before = signal.getsignal(signal.SIGTERM)
+    running = asyncio.ensure_future(run_holding(command, Held(), name="job"))
+    await until(begun.exists)
+    assert signal.getsignal(signal.SIGTERM) is not before, "else this would be the end of the tests"
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == 9 and ended.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_who_is_interrupted_waits_for_the_end_of_the_command_all_the_same(tmp_path: Path) -> None:
+    """At a terminal Ctrl-C reaches both; here the command is told by hand."""
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    running = asyncio.ensure_future(run_holding([sys.executable, "-c", REPORT, str(begun), str(ended)], Held(), name="job"))
+    await until(begun.exists)
+    running.cancel()
+    await turns()
+    assert not running.done()
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended.exists()

@@ -103,9 +103,10 @@ def test_the_message_lists_all_problems_and_the_error_is_the_users() -> None:
 @pytest.mark.parametrize(
     ("setting", "word"),
     [
-        ('mode = "linearizable"', "mode: 'linearizable' is not available yet"),
-        ('preset = "pc-ec"', "preset: 'pc-ec' is not available yet"),
-        ('preset = "pc-el"', "preset: 'pc-el' is not available yet"),
+        ('mode = "linearizable"\npreset = "pa-ec"', "preset: 'pa-ec' is a preset of mode 'eventual'"),
+        ('mode = "eventual"\npreset = "pc-el"', "preset: 'pc-el' is a preset of mode 'linearizable'"),
+        ('preset = "pc-ec"\npolicy = "lww"', "policy: a linearizable namespace has one value a key"),
+        ('preset = "pc-ec"\nr = 1', "r: a linearizable namespace goes by majorities"),
         ('policy = "lvv"', "policy: 'lvv' is not known; "),
         ('policy = "merge"', "merge: policy merge needs a function, as \"package.module:name\", not ''"),
         ('policy = "merge"\nmerge = "carts.merge"', "merge: policy merge needs a function"),
@@ -315,3 +316,10 @@ def test_limits_that_leave_no_room_for_a_value_are_refused() -> None:
         parse(MINIMAL + text + "[cluster]\nvalue_bytes_max = 4194304\n")
     (problem,) = caught.value.problems
     assert problem.startswith("limits.in_flight_bytes_max: 8,388,608, but values may have 4,194,304 bytes")
+
+
+@pytest.mark.parametrize("setting", ['mode = "linearizable"', 'preset = "pc-ec"', 'mode = "linearizable"\npreset = "pc-ec"'])
+def test_mode_and_preset_each_decide_the_other(setting: str) -> None:
+    config = parse_config(f"{MINIMAL}[cluster.namespaces.default]\n{setting}\n", base=Path("/"))
+    space = config.cluster.namespaces["default"]
+    assert (space.mode, space.preset, space.written_under) == ("linearizable", "pc-ec", "linearizable")

@@ -32,7 +32,7 @@ from tests.support.waiting import until
 ORDERS = "orders"
 REAL = "pc-ec" in PRESETS
 BACKENDS = ["fake", "fake, blocking"] + ["embedded", "embedded, blocking", "nodes", "nodes, blocking"] * REAL
-EMBEDDED = f"embedded::memory:linearizable?namespaces={ORDERS}:pc-ec,hits:counter"
+EMBEDDED = f"embedded::memory:linearizable?namespaces={ORDERS}:linearizable,hits:counter"
 Space = Any
 
 
@@ -345,6 +345,32 @@ async def test_a_namespace_whose_reads_are_stale_writes_by_consensus(orders: Spa
 async def test_receipts_say_that_consensus_is_durable(orders: Space, key: str) -> None:
     receipt = (await orders.put(key, b"v")).receipt
     assert receipt.durable and receipt.needed == receipt.n // 2 + 1 and not receipt.degraded
+
+
+# Sessions.
+
+
+@pytest.mark.parametrize("level", [None, "timeline"])
+async def test_a_session_sees_its_writes_at_any_level_and_its_token_goes_on(
+    client: AnyClient, orders: Space, key: str, level: Any
+) -> None:
+    """Also what it deleted stays deleted, and what others made of the key is no older than what it saw."""
+    session = sessions(orders)
+    for number in range(5):
+        await session.put(key, b"%d" % number)
+        assert (await session.get(key, level=level)).value == b"%d" % number
+        await session.delete(key)
+        assert not (await session.get(key, level=level)).found
+    await session.increment(key, 7)
+    later = sessions(client.namespace(ORDERS), session.token)
+    assert (await later.get_many([key], level=level))[key].value == b"7"
+    with pytest.raises(ConditionFailed):
+        await later.compare_and_set(key, b"0", b"1")
+    assert later.token == session.token and len(later.token) < 500
+
+
+def sessions(space: Space, token: str | None = None) -> Any:
+    return Awaited(space._inner.session(token)) if isinstance(space, Awaited) else space.session(token)
 
 
 # Locks.

@@ -39,10 +39,10 @@ def test_a_level_belongs_to_a_mode(level: Level) -> None:
     bound_ms = 10 if level is Level.BOUNDED else 0
     for info, levels in ((EVENTUAL, EVENTUAL_LEVELS), (LOCKS, LINEARIZABLE_LEVELS)):
         error = refusal(info, gets(b"k", level=level, bound_ms=bound_ms))
-        if level in levels and level not in (Level.ATOMIC, Level.ZONE_QUORUM):
+        if level in levels:
             assert error is None
-        elif level in LINEARIZABLE_LEVELS | EVENTUAL_LEVELS:
-            assert isinstance(error, WrongMode | BadRequest) and "there are preset, " in error.message
+        else:
+            assert isinstance(error, WrongMode) and "there are preset, " in error.message
 
 
 def test_every_level_is_of_some_mode() -> None:
@@ -65,6 +65,11 @@ def test_a_bound_goes_with_the_level_bounded_and_only_with_it() -> None:
         error = refusal(LOCKS, gets(b"k", level=level, bound_ms=bound_ms))
         assert isinstance(error, BadRequest) and error.subject == "bound_ms"
     check_level(LOCKS, Level.BOUNDED, Sloppy.UNSPECIFIED, 5)
+
+
+def test_nobody_stands_in_where_there_is_consensus() -> None:
+    for sloppy in (Sloppy.YES, Sloppy.NO):
+        assert isinstance(refusal(LOCKS, gets(b"k", sloppy=sloppy)), WrongMode)
 
 
 def test_levels_that_only_reads_have_are_refused_for_writes() -> None:
@@ -93,6 +98,8 @@ def test_a_context_that_a_caller_gave_is_refused_where_there_are_no_siblings() -
         (gets(b"k", level=Level.LINEARIZABLE), WrongMode, "default"),
         (gets(b"k", level=Level.BOUNDED, bound_ms=5), WrongMode, "default"),
         (gets(b"k", bound_ms=5), BadRequest, "bound_ms"),
+        (gets(b"k", level=Level.ATOMIC, sloppy=Sloppy.YES), BadRequest, "sloppy"),
+        (puts({b"k": b"v"}, level=Level.ZONE_QUORUM, sloppy=Sloppy.YES), BadRequest, "sloppy"),
     ],
 )
 async def test_a_batch_that_cannot_be_done_is_refused_and_nothing_of_it_is_written(
@@ -101,6 +108,12 @@ async def test_a_batch_that_cannot_be_done_is_refused_and_nothing_of_it_is_writt
     told = (await cluster.run("n1", group))[0]
     assert type(told.error) is error and told.error.subject == subject and not told.error.may_have_applied
     assert (await cluster.get("n1", b"k")).count == 0
+
+
+@pytest.mark.parametrize("level", [Level.ATOMIC, Level.ZONE_QUORUM])
+async def test_a_scan_has_no_level_that_means_certain_replicas_of_each_key(cluster: Cluster, level: Level) -> None:
+    (page,) = await cluster.scan("n1", level=level)
+    assert isinstance(page.error, BadRequest) and page.error.subject == "level"
 
 
 async def test_a_scan_at_a_level_of_the_other_mode_is_refused(cluster: Cluster) -> None:

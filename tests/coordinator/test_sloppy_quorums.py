@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kvproto.columns import Sloppy
 from kvproto.errors import Overloaded, QuorumUnreachable
 from kvstore.config import ClusterConfig, NodeLimits
 from kvstore.coordinator.put import ASKED_AGAIN_MAX
@@ -95,6 +96,35 @@ async def test_an_explicit_level_is_met_by_home_replicas_or_refused(five: Cluste
     for home in homes[1:]:
         five.isolate(home)
     for told in (await five.put("n1", key, b"v", **QUORUM, **LONG), await five.get("n1", key, **QUORUM, **LONG)):
+        assert isinstance(told.error, QuorumUnreachable) and not told.error.may_have_applied
+
+
+async def test_a_sloppy_level_takes_stand_ins_and_is_met_or_refused(five: Cluster) -> None:
+    """1. Two of three homes are away, two others stand in: met, hinted. 2. These are away too: refused, not less."""
+    key, homes, others = key_at(five, "n1")
+    for home in homes[1:]:
+        five.isolate(home)
+    for _ in range(2):
+        who, hinted, degraded = achieved(await five.put("n1", key, b"v", sloppy=Sloppy.YES, **QUORUM, **LONG))
+        assert who <= {"n1", *others} and len(who) == 2 and hinted and not degraded
+        who, hinted, degraded = achieved(await five.get("n1", key, sloppy=Sloppy.YES, **QUORUM, **LONG))
+        assert len(who) == 2 and hinted and not degraded
+    for other in others:
+        five.isolate(other)
+    told = await five.put("n1", key, b"v", sloppy=Sloppy.YES, **QUORUM, **LONG)
+    assert isinstance(told.error, QuorumUnreachable) and not told.error.may_have_applied
+    assert isinstance((await five.get("n1", key, sloppy=Sloppy.YES, **QUORUM, **LONG)).error, QuorumUnreachable)
+
+
+async def test_a_preset_that_shall_not_be_sloppy_is_met_by_home_replicas_or_refused(five: Cluster) -> None:
+    key, homes, _ = key_at(five, "n1")
+    five.isolate(homes[1])
+    assert achieved(await five.put("n1", key, b"v", sloppy=Sloppy.NO, **LONG)) == ({homes[0], homes[2]}, False, False)
+    five.isolate(homes[2])
+    for told in (
+        await five.put("n1", key, b"v", sloppy=Sloppy.NO, **LONG),
+        await five.get("n1", key, sloppy=Sloppy.NO, **LONG),
+    ):
         assert isinstance(told.error, QuorumUnreachable) and not told.error.may_have_applied
 
 

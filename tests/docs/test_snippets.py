@@ -28,7 +28,7 @@ WORDS_OF_A_REASON_MIN = 4
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """What pages talk to that start no cluster themselves."""
-    with DevCluster(tmp_path_factory.mktemp("docs") / "cluster") as running:
+    with DevCluster(tmp_path_factory.mktemp("docs") / "cluster", "--policy", "orders=linearizable") as running:
         yield running
 
 

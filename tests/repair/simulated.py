@@ -10,7 +10,7 @@ from kvstore.simulation.world import World
 
 LIMITS = NodeLimits(hints_max=0, repair_interval_s=2.0)
 QUIET = NodeLimits(hints_max=0, repair_interval_s=0.0)
-STRICT = ClusterConfig(id="sim", partitions=8, namespaces={"default": NamespaceConfig(n=3, r=2, w=2)})
+STRICT = ClusterConfig(id="sim", partitions=8, namespaces={"default": NamespaceConfig(n=3)})
 
 
 def compared(world: World, node: str) -> AntiEntropy:

@@ -21,7 +21,7 @@ from kvchaos.checkers.membership import check_membership
 from kvchaos.checkers.namespaces import check_namespaces
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
-from kvchaos.checkers.sessions import check_sessions
+from kvchaos.checkers.sessions import MONOTONIC_READS, READ_YOUR_WRITES, check_sessions
 from kvchaos.checkers.sets import check_sets
 from kvchaos.checkers.siblings import UNREAD, check_siblings
 from kvchaos.checkers.strict import check_strict
@@ -55,6 +55,7 @@ FURTHER = {
     "timeline": "replicas go through the commits of a key in one order, and lag by no more than `bound_ms` of the header",
     "namespaces": "namespaces made at run time are agreed on, their ids have one meaning for ever, and the dropped stay gone",
     "sessions": "sessions read what they wrote and what they have read, and their writes come after it",
+    "session_reads": "sessions read what they wrote and what they have read",
     "atomic": "what an atomic read has seen, later ones see",
     "locks": "fencing tokens grow and are heeded, and a lock has one holder (unless the header says `exclusive` false)",
     "counters": "every answer of a counter is between what was acknowledged and what was tried",
@@ -92,7 +93,9 @@ def judge(history: History) -> list[Violation]:
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
         "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
         "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
-        "receipts": lambda: check_receipts(calls, events, n=n, preset=preset, lossy=bool(header.get("loss"))),
+        "receipts": lambda: check_receipts(
+            calls, events, n=n, preset=preset, lossy=bool(header.get("loss")), exact=bool(header.get("exact"))
+        ),
         "executions": lambda: check_executions(events, window_ms=int(header.get("retry_window_ms", 0))),
         "convergence": lambda: check_convergence(events),
         "membership": lambda: check_membership(events),
@@ -101,6 +104,7 @@ def judge(history: History) -> list[Violation]:
         "namespaces": lambda: check_namespaces(calls, events),
         "timeline": lambda: check_timeline(calls, bound_ms=header.get("bound_ms")),
         "sessions": lambda: check_sessions(calls),
+        "session_reads": lambda: [found for found in check_sessions(calls) if found.promise in (READ_YOUR_WRITES, MONOTONIC_READS)],
         "atomic": lambda: check_atomic_reads(stories()),
         "locks": lambda: check_locks(calls, exclusive=bool(header.get("exclusive", True))),
         "counters": lambda: check_counters(calls, fresh=not header.get("stale_ok")),

@@ -21,15 +21,22 @@ EPOCHS = "acknowledgements of different ring epochs never add up"
 
 def needed_at(level: str, n: int, preset: Mapping[str, int], *, reads: bool) -> int:
     """How many replicas a level takes: one, quorum, all, preset, or a number."""
-    fixed = {"one": 1, "quorum": n // 2 + 1, "all": n, "preset": preset["r" if reads else "w"]}
+    fixed = {"one": 1, "quorum": n // 2 + 1, "atomic": n // 2 + 1, "all": n, "preset": preset["r" if reads else "w"]}
     return fixed[level] if level in fixed else int(level)
 
 
 def check_receipts(
-    calls: Iterable[Call], events: Sequence[Event], *, n: int, preset: Mapping[str, int], lossy: bool = False
+    calls: Iterable[Call],
+    events: Sequence[Event],
+    *,
+    n: int,
+    preset: Mapping[str, int],
+    lossy: bool = False,
+    exact: bool = False,
 ) -> list[Violation]:
     """Every acknowledged call whose receipt says too little, or names a replica that went by another ring all the while. `lossy`:
-    links lose messages by themselves, so that something may always be wrong."""
+    links lose messages by themselves, so that something may always be wrong. `exact`: r and w of the namespace were given, so its
+    preset is met or refused as well."""
     epochs = _epochs(events)
     wrong_ns = 0 if lossy else min((event.time_ns for event in events if event.process == NEMESIS), default=None)
     violations = []
@@ -43,7 +50,7 @@ def check_receipts(
         degraded = bool(call.fact("degraded"))
         # A read may also be degraded because somebody who was away may know more (safety rule 12).
         enough = len(set(named)) > 0 and (reads or len(set(named)) < needed) if degraded else len(set(named)) >= needed
-        if not enough or call.fact("needed") != needed or (level != "preset" and (degraded or call.fact("hinted"))):
+        if not enough or call.fact("needed") != needed or ((exact or level != "preset") and (degraded or call.fact("hinted"))):
             said = f"needed {call.fact('needed')} and names {', '.join(named) or 'none'}"
             said += ", degraded" if degraded else ", hinted" if call.fact("hinted") else ""
             text = f"level {level} takes {needed} of {n}; the receipt {said}"

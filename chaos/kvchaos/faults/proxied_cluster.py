@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 
@@ -24,6 +25,7 @@ from kvchaos.faults.server_binary import find_server
 from kvchaos.faults.toxiproxy_plane import ToxiproxyPlane
 from kvchaos.history import Recorder
 from kvchaos.ports import address, find_free_ports
+from kvclient import AsyncClient
 
 CLIENTS = "clients"
 
@@ -88,6 +90,10 @@ class ProxiedCluster:
     def address_map(self, site: str | None = None) -> dict[str, str]:
         """The same by node: `AsyncClient(cluster.addresses(site), address_map=cluster.address_map(site))`."""
         return {node: self.proxies.routes[Link(site or self.sites[0], node)].listen for node in self.node_ids}
+
+    def client(self, site: str | None = None, **options: Any) -> AsyncClient:
+        """A client at a site, an async context manager; `options` are those of `AsyncClient`."""
+        return AsyncClient(self.addresses(site), address_map=self.address_map(site), **options)
 
     def links(self) -> list[Link]:
         """Those between nodes."""

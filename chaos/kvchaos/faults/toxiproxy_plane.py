@@ -7,7 +7,7 @@ every link is open then; whoever was injecting a fault gets an `InjectorFailure`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,15 +21,19 @@ from kvchaos.faults.verification import find_problems, find_wrong_clocks
 from kvchaos.history import Recorder
 from kvchaos.processes import FaultFailed
 
+Look = Callable[[Proxies, NodeProcesses, Mapping[Link, Expectation]], Awaitable[list[str]]]
+
 
 class ToxiproxyPlane:
-    """Implements `FaultPlane`. `proxies` and `nodes` are open; whoever opened them closes them."""
+    """Implements `FaultPlane`. `proxies` and `nodes` are open; whoever opened them closes them. `look` finds what is not as it
+    should be; by default with eyes for nodes of ours."""
 
-    def __init__(self, proxies: Proxies, nodes: NodeProcesses, recorder: Recorder) -> None:
+    def __init__(self, proxies: Proxies, nodes: NodeProcesses, recorder: Recorder, *, look: Look = find_problems) -> None:
         self.unseen: list[str] = []
         self._proxies = proxies
         self._nodes = nodes
         self._recorder = recorder
+        self._look = look
         self._slow_before: dict[Link, Expectation] = {}
 
     @property
@@ -147,7 +151,7 @@ class ToxiproxyPlane:
     async def verify(self) -> None:
         """See `FaultPlane`. Links first, by what the server says of each and by probes; then what the nodes themselves believe."""
         async with self._noted("verify", {"links": self._shown()}):
-            problems = await find_problems(self._proxies, self._nodes, self._slow_before)
+            problems = await self._look(self._proxies, self._nodes, self._slow_before)
             problems += await find_wrong_clocks(self._nodes)
             if problems:
                 raise InjectorFailure("; ".join(problems))

@@ -36,7 +36,7 @@ async def find_problems(proxies: Proxies, nodes: NodeProcesses, slow_before: Map
     nodes.check()
     # Behind a target that is down or paused there is nothing to be seen.
     links = [link for link in proxies.routes if nodes.conditions[link.target] is Condition.RUNNING]
-    problems = await _compare_with_server(proxies)
+    problems = await compare_with_server(proxies)
     looks = [_look(link, proxies, nodes, slow_before.get(link)) for link in links]
     problems += [f"{link}: {said}" for link, said in zip(links, await asyncio.gather(*looks), strict=True) if said]
     if not problems:
@@ -63,7 +63,8 @@ async def find_wrong_clocks(nodes: NodeProcesses) -> list[str]:
     return problems
 
 
-async def _compare_with_server(proxies: Proxies) -> list[str]:
+async def compare_with_server(proxies: Proxies) -> list[str]:
+    """A sentence for each link of which the injector's server says something else than `proxies`."""
     try:
         found = await proxies.found()
     except InjectorWedged as error:

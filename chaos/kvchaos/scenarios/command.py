@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvchaos.processes import FaultFailed
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kvchaos.scenarios.scenario import Scenario
     from kvchaos.scenarios.stage import Result
 
+TARGETS = ("kvstore", "etcd", "redis")
 MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
 
 
@@ -59,13 +61,20 @@ def list_command(context: click.Context) -> int:
 kv chaos run F1
 kv chaos run F1 F8 --preset pa-ec
 kv chaos run --all --seed 7 --out results
+kv chaos run --target redis --out results
 """,
 )
 @click.argument("ids", nargs=-1, metavar="[SCENARIO]…")
 @click.option("--all", "everything", is_flag=True, help="Every scenario there is.")
 @click.option("--preset", "presets", multiple=True, metavar="P", help="Only this column: a preset, or strict. May be repeated.")
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
-@click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where histories and results.json go.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where results.json, histories and index.html go.",
+)
+@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], help="Another store, under the scenario that it has.")
 @click.option("--bug", metavar="NAME", help="Nodes with a planted bug, which must be found: kv sim bugs.")
 @click.pass_context
 def run_command(
@@ -75,6 +84,7 @@ def run_command(
     presets: Sequence[str],
     seed: int | None,
     out: Path | None,
+    target: str,
     bug: str | None,
 ) -> int:
     """Run the scenarios of these ids, one after the other, each on a cluster of its own.
@@ -82,8 +92,13 @@ def run_command(
     Clients on both sides write and read through all settings while the fault is made, lasts and is healed; then replicas have to
     agree, every key is read once more, and the histories are checked. Ctrl-C ends the cluster as well.
     """
+    from kvchaos.report.making import make_page_beside
     from kvchaos.scenarios.results import summary, write_results
 
+    if target != TARGETS[0]:
+        if ids or everything or presets or bug:
+            raise BadRequest(f"{target} has one scenario of its own: neither ids nor --all, --preset or --bug")
+        return _run_target(Options.of(context), target, random.SystemRandom().getrandbits(32) if seed is None else seed, out)
     scenarios, columns = _chosen(ids, everything), _columns(presets)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     command = _planted(bug)
@@ -101,6 +116,7 @@ def run_command(
             printer.flush()
         if out is not None:
             write_results(out, results)
+            make_page_beside(out)
     return max((_code(result) for result in results), key=(ExitCode.DONE, ExitCode.INCONCLUSIVE, ExitCode.PROMISE_BROKEN).index)
 
 
@@ -143,14 +159,17 @@ def split_command(context: click.Context, seed: int | None) -> int:
 )
 @click.option("--seed", type=click.IntRange(0), help="What clients do, and when; drawn and printed by default.")
 @click.option(
-    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json and the histories go."
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json, histories and index.html go."
 )
+@click.option("--split", "with_split", is_flag=True, help="First what each preset did on each side, as kv chaos split shows it.")
 @click.pass_context
-def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
+def pacelc_command(context: click.Context, seed: int | None, out: Path | None, with_split: bool) -> int:
     """Measure what each setting does in a partition (P: available or consistent), and else (E: latency or consistency).
 
     Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
     """
+    from kvchaos.report.making import make_page_beside
+    from kvchaos.scenarios import split_screen
     from kvchaos.scenarios.pacelc import lines, measure, write
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
@@ -163,10 +182,13 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
         elif printer.output is Output.JSON:
             printer.json(found.row())
         else:
+            for line in [*split_screen.lines(found.split), ""] if with_split else []:
+                printer.line(line)
             for line in lines(found.row()):
                 printer.line(line)
     if out is not None:
         write(out, found)
+        make_page_beside(out)
     return _code(found.split)
 
 
@@ -191,6 +213,32 @@ def _run(
 
     with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{scenario.id}-") as folder:
         return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, command=command))
+
+
+def _run_target(options: Options, target: str, seed: int, out: Path | None) -> ExitCode:
+    from kvchaos.targets.failures import TargetFailed
+    from kvchaos.targets.scenarios import break_target, write_histories
+
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{target}-") as folder, _progress(target) as say:
+        try:
+            result = asyncio.run(break_target(target, Path(folder) / target, seed=seed, say=lambda phase: say(phase, "")))
+        except (TargetFailed, FaultFailed) as failure:
+            note(f"kv: {failure}")
+            return ExitCode.INCONCLUSIVE
+    with Printer(options.output) as printer:
+        if printer.output is Output.JSON:
+            told = {"target": target, "version": result.version, "seed": seed, "answered": result.answered}
+            printer.json({**told, "broken": result.broken, "lacking": result.lacking})
+        else:
+            for line in (result.sentence(), *(f"     {sentence}" for sentence in (*result.broken, *result.lacking))):
+                printer.line(line)
+    if out is not None:
+        for path in write_histories(result, out):
+            note(f"history: {path}")
+    if result.broken:
+        return ExitCode.PROMISE_BROKEN
+    return ExitCode.INCONCLUSIVE if result.lacking else ExitCode.DONE
 
 
 def _chosen(ids: Sequence[str], everything: bool) -> list[Scenario]:

@@ -23,6 +23,7 @@ from kvchaos.scenarios.figures import figures_of, stale_share
 from kvchaos.scenarios.load import Load
 from kvchaos.scenarios.scenario import FAR, NEAR, Scenario
 from kvchaos.scenarios.verdict import Sides, Verdict, judge_sides
+from kvchaos.scenarios.versions import versions
 from kvclient import AsyncClient
 from kvclient.cli.cluster import obstacles, wait_converged
 
@@ -215,6 +216,9 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
         "r": column.r,
         "w": column.w,
         "promises": promises,
+        "versions": versions(),
+        "sites": list(load.sites),
+        "during": [began_ns, ended_ns],
     }
     history = merged(header, load.recorder.history.events, [event for event in faults if event.process == NEMESIS])
     calls = [call for call in calls_of(history.events) if not call.invoke.facts.get("final")]

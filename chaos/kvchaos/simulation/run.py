@@ -86,9 +86,7 @@ def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False
 
 def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
     """The world of a schedule, before anything has happened."""
-    space = NamespaceConfig(n=schedule.n, r=schedule.r, w=schedule.w, policy=schedule.policy)
-    if schedule.has_registers:
-        space = NamespaceConfig(n=schedule.n, mode="linearizable", preset=schedule.preset)
+    space = _namespace(schedule)
     cluster = ClusterConfig(
         id="sim",
         partitions=PARTITIONS,
@@ -113,6 +111,18 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
     )
 
 
+def _namespace(schedule: Schedule) -> NamespaceConfig:
+    """By a preset where one gives r and w, so that it degrades; else they are exact. Registers have a preset of their own."""
+    if schedule.has_registers:
+        return NamespaceConfig(n=schedule.n, mode="linearizable", preset=schedule.preset)
+    majority = schedule.copies // 2 + 1
+    presets = {(1, 1): "pa-el", (majority, majority): "pa-ec"}
+    preset = presets.get((schedule.r, schedule.w))
+    if preset is not None:
+        return NamespaceConfig(n=schedule.n, preset=preset, policy=schedule.policy)
+    return NamespaceConfig(n=schedule.n, r=schedule.r, w=schedule.w, policy=schedule.policy)
+
+
 def _header(schedule: Schedule) -> dict[str, Any]:
     return {
         "seed": schedule.seed,
@@ -124,6 +134,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "r": schedule.r,
         "w": schedule.w,
         "loss": schedule.loss,
+        "exact": _namespace(schedule).r is not None,
         "skew_ms": schedule.skew_ms,
         "retry_window_ms": schedule.retry_window_ms if _is_shown_at_once(schedule) else 0,
         "promises": list(schedule.promises),
@@ -179,7 +190,8 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
                 clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"
             )
         else:
-            performer = Performer(clients[at], recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
+            store = clients[at].namespace("default").session() if schedule.sessions else clients[at]
+            performer = Performer(store, recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
         work.append(world.spawn(schedule.client_ids[at], _perform(world, performer, operations, began_s)))
     return work
 

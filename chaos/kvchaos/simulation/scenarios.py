@@ -48,7 +48,10 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
             if schedule.grace_ms < GRACE_MS:
                 promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
-            return replace(schedule, scenario=name, promises=promised)
+            further = ("session_reads",) * schedule.sessions
+            if any(one.level == "atomic" for one in schedule.operations):
+                further += ("atomic",)
+            return replace(schedule, scenario=name, promises=(*promised, *further))
 
         SCENARIOS[name] = named
         DESCRIPTIONS[name] = " ".join((draw.__doc__ or "").split())
@@ -128,6 +131,39 @@ def healing(seed: int) -> Schedule:
         for number, (at_ms, process, f) in enumerate(sorted(rows), 1)
     )
     return replace(base, operations=operations, faults=tuple(faults))
+
+
+@scenario("atomic")
+def atomic(seed: int) -> Schedule:
+    """Disks that take each its time, so that writes are on one replica long before they are on the next, and some faults; atomic
+    reads through all nodes: what one has shown, no later one un-sees."""
+    rng, swarm = Random(f"{seed}/atomic"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, clients=3, timeout_ms=rng.choice([1000, 2500]), duration_ms=8000, loss=0.0)
+    base = replace(base, write_ms=rng.choice([5.0, 30.0]), disk_jitter_ms=rng.choice([50.0, 200.0]), policy="siblings")
+    rows = sorted((rng.randrange(8000), rng.randrange(9), rng.random() < 0.25) for _ in range(220))
+    operations = tuple(
+        Operation(process, at_ms, "put", f"r{rng.randrange(2)}", f"w{number}", "read", rng.choice(["one", "quorum"]))
+        if is_write
+        else Operation(process, at_ms, "get", f"r{rng.randrange(2)}", f"w{number}", "none", "atomic")
+        for number, (at_ms, process, is_write) in enumerate(rows, 1)
+    )
+    return replace(base, operations=operations, faults=draw_faults(rng, base, ["isolate", "pause", "cut", "crash"], share=0.4))
+
+
+@scenario("sessions")
+def sessions(seed: int) -> Schedule:
+    """Each process is a session that reads and writes at level one, while nodes are cut off in turn: it reads what it wrote and
+    what it has read, or is told that it cannot."""
+    rng, swarm = Random(f"{seed}/sessions"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=1, w=1, clients=3, timeout_ms=rng.choice([1000, 2500]), duration_ms=12_000, sessions=True)
+    base = replace(base, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4, policy="siblings")
+    faults = draw_faults(rng, base, ["cut", "partition", "isolate", "slow", "stall"], share=1.0)
+    rows = sorted((rng.randrange(12_000), rng.randrange(6), rng.choice(["put", "get", "get", "delete"])) for _ in range(200))
+    operations = tuple(
+        Operation(process, at_ms, f, f"r{rng.randrange(3)}", f"w{number}", rng.choice(["none", "read"]), "one")
+        for number, (at_ms, process, f) in enumerate(rows, 1)
+    )
+    return replace(base, operations=operations, faults=faults)
 
 
 @scenario("power")
@@ -306,7 +342,8 @@ def last_writer(seed: int) -> Schedule:
 
 @scenario("registers")
 def registers(seed: int) -> Schedule:
-    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk too."""
+    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk
+    too."""
     rng, swarm = Random(f"{seed}/registers"), generate(seed)
     nodes = rng.choice([3, 3, 3, 4, 5])
     base = replace(swarm, nodes=nodes, n=rng.choice([3, 3, nodes if nodes % 2 else 3]), preset="pc-ec", policy="siblings")
@@ -349,6 +386,31 @@ def unspread(seed: int) -> Schedule:
         # Clients ask it first. It is off for longer than all that is asked takes.
         faults.append(Fault(at_ms + rng.randrange(150), rng.choice(["crash", "power"]), {"nodes": ["n1"]}, 1500))
     return replace(base, operations=tuple(operations), faults=tuple(faults))
+
+
+@scenario("lost-acceptor")
+def lost_acceptor(seed: int) -> Schedule:
+    """Two of three acceptors hold what was written; one of them loses its disk and the other is cut off. What is left must
+    refuse."""
+    rng, swarm = Random(f"{seed}/lost-acceptor"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=1, w=1, preset="pc-ec", policy="siblings", timeout_ms=1000, duration_ms=13_000)
+    base = replace(
+        base, timing="local", delay_ms=0.2, jitter_ms=0.6, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4, repair_interval_s=0.0
+    )
+    base = replace(base, late_share=0.0)  # what was lost is not sent again when the cut heals
+    late, wiped, away = rng.sample(base.node_ids, 3)
+    faults = (
+        Fault(100, "partition", {"groups": [[late], sorted([wiped, away])]}, 8000),
+        Fault(8300, "isolate", {"node": away}, 4200),
+        Fault(8350 + rng.randrange(200), "wipe", {"node": wiped}, rng.choice([100, 300])),
+    )
+    rows = [(5000 + rng.randrange(2000), "put") for _ in range(rng.randint(2, 6))]
+    rows += [(9500 + rng.randrange(3400), rng.choice(["get", "get", "cas", "put"])) for _ in range(rng.randint(6, 20))]
+    operations = tuple(
+        Operation(rng.randrange(4), at_ms, f, f"r{rng.randrange(2)}", f"w{number}", "none")
+        for number, (at_ms, f) in enumerate(sorted(rows), 1)
+    )
+    return replace(base, operations=operations, faults=faults)
 
 
 HARMLESS = ("cut", "partition", "isolate", "stall", "mute", "reset", "crash", "pause", "slow_disk")

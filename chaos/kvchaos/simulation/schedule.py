@@ -62,9 +62,10 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With a `preset` that is a linearizable
-    one: r and w are majorities then, whatever they say. With `makes_namespaces` operations are on namespaces made at run time (create,
-    drop, put, get), whose name is their `key`, and the preset of what is made their `level`."""
+    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one. With
+    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say. With
+    `makes_namespaces` operations are on namespaces made at run time (create, drop, put, get), whose name is their `key`, and the
+    preset of what is made their `level`."""
 
     seed: int
     scenario: str = "swarm"
@@ -89,6 +90,7 @@ class Schedule:
     disk_jitter_ms: float = 0.4
     repair_interval_s: float = 0.0
     timing: str = "lan"
+    sessions: bool = False
     makes_namespaces: bool = False
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()

@@ -26,7 +26,7 @@ class Member(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class Namespace(_message.Message):
-    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "created", "quota_operations_per_s", "quota_bytes_per_s")
+    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,8 @@ class Namespace(_message.Message):
     W_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    R_IS_EXACT_FIELD_NUMBER: _ClassVar[int]
+    W_IS_EXACT_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     QUOTA_OPERATIONS_PER_S_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
@@ -50,10 +52,12 @@ class Namespace(_message.Message):
     w: int
     ttl_ms: int
     policy: str
+    r_is_exact: bool
+    w_is_exact: bool
     created: bool
     quota_operations_per_s: int
     quota_bytes_per_s: int
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., created: bool = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., r_is_exact: bool = ..., w_is_exact: bool = ..., created: bool = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ...) -> None: ...
 
 class CreateNamespaceRequest(_message.Message):
     __slots__ = ("name", "preset", "mode", "n", "r", "w", "ttl_ms", "policy", "storage", "durability", "quota_operations_per_s", "quota_bytes_per_s", "timeout_ms")

@@ -16,6 +16,7 @@ from kvchaos.simulation.bugs import (
     namespaces,
     policies,
     reaping,
+    registers,
     retries,
     trees,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "planted",
     "policies",
     "reaping",
+    "registers",
     "retries",
     "trees",
 ]

@@ -7,10 +7,13 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
+from kvproto.columns import Level
 from kvstore.api.peer import PeerService
-from kvstore.coordinator import put
+from kvstore.coordinator import batch, put
 from kvstore.coordinator.read_repair import ReadRepair
+from kvstore.coordinator.read_round import ReadRound
 from kvstore.coordinator.replicas import Arrivals
+from kvstore.coordinator.write_back import WriteBack
 from kvstore.core.quorum import Tally
 
 FAR_S = 1e6
@@ -49,3 +52,25 @@ def forget_deadlines(patch: Patch) -> None:
 def skip_read_repair(patch: Patch) -> None:
     """Replicas do not converge."""
     patch.set(ReadRepair, "submit", lambda self, *args, **named: None)
+
+
+@bug("exact-degrades", "r and w that a namespace was given degrade as its preset does")
+def degrade_what_is_exact(patch: Patch) -> None:
+    """What was promised to be met or refused is answered with less."""
+    patch.set(batch, "degrades", lambda info, group: group.level is Level.PRESET)
+
+
+@bug("no-write-back", "an atomic read answers what a majority need not hold (safety rule 12)", scenario="atomic")
+def skip_write_back(patch: Patch) -> None:
+    """The next one may meet those that have not heard of it."""
+
+    async def run(_self: WriteBack, _round: Any, positions: list[int], *_: Any) -> tuple[list[int], list[int]]:
+        return positions, []
+
+    patch.set(WriteBack, "run", run)
+
+
+@bug("ignores-session", "a read does not ask whether its session has seen more (safety rule 20)", scenario="sessions")
+def ignore_sessions(patch: Patch) -> None:
+    """A session misses what it has written."""
+    patch.set(ReadRound, "is_behind", lambda self, position: False)
