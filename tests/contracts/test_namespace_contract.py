@@ -1,5 +1,5 @@
-"""What every client promises of namespaces made while it runs (docs/namespaces.md): the fake, an embedded store and three real nodes,
-asyncio and blocking. Tests share the stores, so each makes namespaces of its own names."""
+"""What every client promises of namespaces made while it runs (docs/namespaces.md): the fake, an embedded store and three real
+nodes, asyncio and blocking. Tests share the stores, so each makes namespaces of its own names."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ async def no_time(seconds: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[NodesThread]:
-    with NodesThread(ClusterConfig(partitions=16)) as running:
-        yield running
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesThread]:
+    running = NodesThread(tmp_path_factory.mktemp("nodes"), ClusterConfig(id="made", partitions=16))
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")
