@@ -11,8 +11,10 @@ import pytest
 
 from kvclient import AsyncClient, ConditionFailed, Entry, KvError, NodeUnreachable
 from kvclient.conditions import bounds, check_mode, comparison, condition_of, has_consensus
+from kvclient.dispatcher import _final
 from kvclient.errors import BadRequest, WrongMode, copy_error
 from kvclient.locks import fencing_token
+from kvclient.retry import Failure
 from kvclient.testing import FakeStore
 from kvproto import errors as wire
 from kvproto.columns import ClusterInfo, GroupReply, Kind, OperationGroup, Receipt
@@ -202,3 +204,10 @@ def test_a_fencing_token_grows_as_versions_do() -> None:
     assert ordered == sorted(ordered)
     tokens = [fencing_token(one) for one in ordered]
     assert tokens == sorted(set(tokens)) and tokens[0] == 2**40 + 1
+
+
+def test_bug_a_condition_that_failed_at_the_deadline_was_told_as_unknown() -> None:
+    failed = ConditionFailed("the condition does not hold")
+    assert _final(Failure(failed, 0, now_s=5.0, deadline_s=5.0, maybe_applied=True)) is failed
+    late = _final(Failure(wire.QuorumUnreachable("too few"), 0, now_s=5.0, deadline_s=5.0, maybe_applied=True))
+    assert isinstance(late, DeadlineExceeded) and late.may_have_applied

@@ -7,12 +7,23 @@ from typing import Any
 
 import pytest
 
-from kvproto.columns import Kind, Level, OperationGroup
+from kvproto.columns import GroupReply, Kind, Level, OperationGroup
 from kvproto.conditions import ABSENT, PRESENT, between, value_is, version_is
-from kvproto.errors import BadRequest, ConditionFailed, DeadlineExceeded, QuorumUnreachable, RetryWindowPassed, WrongMode
+from kvproto.errors import (
+    AvailabilityError,
+    BadRequest,
+    ConditionFailed,
+    DeadlineExceeded,
+    QuorumUnreachable,
+    RetryWindowPassed,
+    WrongMode,
+)
 from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
 from kvstore.core.register import held as registers
+from kvstore.core.register.ballot import NO_BALLOT
+from kvstore.core.register.messages import Ask, Step, encode_ask
+from kvstore.storage.registers import Registers
 from tests.support.cluster import LONG, Cluster, Told, gets, puts, request_id
 
 LINEARIZABLE = NamespaceConfig(mode="linearizable", preset="pc-ec")
@@ -266,3 +277,72 @@ async def test_other_numbers_of_nodes(nodes: int) -> None:
         assert all(answer[at].error is None for at in range(50))
         got = await on.run(on.ids[0], gets(*pairs))
         assert all(got[at].value == b"v" for at in range(50))
+
+
+async def test_a_majority_that_is_called_dead_ends_what_waits_for_it_within_100_ms() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        await on.put("n1", key, b"before")
+        on.stall("n2")
+        on.stall("n3")
+        answer = on.start("n1", puts({key: b"maybe"}, **LONG))
+        await asyncio.sleep(0.02)
+        began_s = asyncio.get_running_loop().time()
+        on.members["n1"].local.opinions.dead = frozenset(("n2", "n3"))
+        await answer.complete()
+        assert isinstance(answer[0].error, QuorumUnreachable) and answer[0].error.may_have_applied
+        assert asyncio.get_running_loop().time() - began_s < 0.5, "100 ms, and a busy machine"
+        refused = await on.get("n1", key, **LONG)
+        assert isinstance(refused.error, QuorumUnreachable) and not refused.error.may_have_applied
+
+
+async def test_a_node_that_has_lost_its_disk_abstains_and_the_others_go_on() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        on.isolate("n3")
+        await on.put("n1", key, b"v")
+        on.rejoin("n3")
+        lost = on.members["n1"].local
+        lost.linearizable.registers.lose()
+        assert (await on.get("n1", key)).value == b"v", "n2 and n3 answer, whoever proposes"
+        assert (await lost.status()).rebuilding == "registers lost"
+        on.isolate("n2")
+        refused = await on.get("n3", key, timeouts_ms=[300])
+        assert isinstance(refused.error, QuorumUnreachable), "n1 has no vote, so one of three is left"
+
+
+async def test_a_promise_and_what_was_accepted_outlive_the_process() -> None:
+    async with cluster() as on:
+        await on.put("n1", b"k", b"v")
+        member = on.members["n2"]
+        again = Registers(member.engine, member.local.committer, cache_bytes_max=0)
+        before = member.local.linearizable.registers
+        group = on.store_key(b"k")[:6]
+        assert again.promised(group) == before.promised(group) != NO_BALLOT
+        assert again.latest(on.store_key(b"k")) == before.latest(on.store_key(b"k")) is not None
+
+
+async def test_records_of_the_other_kind_are_neither_stored_nor_asked_for_under_a_registers_key() -> None:
+    async with cluster() as on:
+        replica = on.members["n1"].local.replica
+        assert isinstance(replica.why_misplaced([on.store_key(b"k")]), BadRequest)
+        told: list[Any] = []
+        desk = on.members["n1"].local.linearizable.desk
+        desk.ask_bytes(b"nonsense", lambda error, reply: told.append(error))
+        elsewhere = Ask(Step.READ, [b"\x00\x01\x00\x00\x00\x09k"], [NO_BALLOT])
+        desk.ask_bytes(encode_ask(elsewhere), lambda error, reply: told.append(error))
+        assert [type(error) for error in told] == [BadRequest, BadRequest]
+
+
+async def test_bug_a_write_that_was_handed_on_and_lost_was_told_as_not_applied_when_nobody_else_could_be_reached() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        peers = on.members["n2"].peers
+
+        async def lost(node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
+            on.isolate("n2")  # the answer is on its way when the cut begins
+            raise AvailabilityError(f"{node} was cut off", may_have_applied=True)
+
+        peers.forward = lost  # type: ignore[method-assign]
+        told = await on.put("n2", key, b"maybe", timeouts_ms=[1000])
+        assert isinstance(told.error, QuorumUnreachable) and told.error.may_have_applied

@@ -220,6 +220,7 @@ class World:
             amount=1,
             request_id=b"" if entry.kind == "r" else entry.request_id,
             attempt=entry.attempts,
+            is_late=entry.call <= self.now - self.retry_window_ms,
         )
         entry.attempts += 1
         self.open.append((at, operation, entry, self.now))

@@ -336,7 +336,8 @@ def last_writer(seed: int) -> Schedule:
 
 @scenario("registers")
 def registers(seed: int) -> Schedule:
-    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk too."""
+    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk
+    too."""
     rng, swarm = Random(f"{seed}/registers"), generate(seed)
     nodes = rng.choice([3, 3, 3, 4, 5])
     base = replace(swarm, nodes=nodes, n=rng.choice([3, 3, nodes if nodes % 2 else 3]), preset="pc-ec", policy="siblings")
@@ -348,6 +349,31 @@ def registers(seed: int) -> Schedule:
         for one, f in zip(swarm.operations, drawn, strict=True)
     )
     faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe", "flip"]))
+    return replace(base, operations=operations, faults=faults)
+
+
+@scenario("lost-acceptor")
+def lost_acceptor(seed: int) -> Schedule:
+    """Two of three acceptors hold what was written; one of them loses its disk and the other is cut off. What is left must
+    refuse."""
+    rng, swarm = Random(f"{seed}/lost-acceptor"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=1, w=1, preset="pc-ec", policy="siblings", timeout_ms=1000, duration_ms=13_000)
+    base = replace(
+        base, timing="local", delay_ms=0.2, jitter_ms=0.6, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4, repair_interval_s=0.0
+    )
+    base = replace(base, late_share=0.0)  # what was lost is not sent again when the cut heals
+    late, wiped, away = rng.sample(base.node_ids, 3)
+    faults = (
+        Fault(100, "partition", {"groups": [[late], sorted([wiped, away])]}, 8000),
+        Fault(8300, "isolate", {"node": away}, 4200),
+        Fault(8350 + rng.randrange(200), "wipe", {"node": wiped}, rng.choice([100, 300])),
+    )
+    rows = [(5000 + rng.randrange(2000), "put") for _ in range(rng.randint(2, 6))]
+    rows += [(9500 + rng.randrange(3400), rng.choice(["get", "get", "cas", "put"])) for _ in range(rng.randint(6, 20))]
+    operations = tuple(
+        Operation(rng.randrange(4), at_ms, f, f"r{rng.randrange(2)}", f"w{number}", "none")
+        for number, (at_ms, f) in enumerate(sorted(rows), 1)
+    )
     return replace(base, operations=operations, faults=faults)
 
 

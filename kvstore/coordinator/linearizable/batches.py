@@ -6,7 +6,7 @@ with what is there; an increment of what is no number is a `BadRequest`: neither
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import repeat
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, OperationGroup
@@ -22,9 +22,12 @@ from kvstore.runtime import Clock
 Answered = tuple[Operation, tuple[str, ...]]
 
 
-def operations_of(sub: SubBatch, owner: object, deadline_s: float, now_ms: int, new_id: bytes) -> list[Operation]:
+def operations_of(
+    sub: SubBatch, owner: object, deadline_s: float, now_ms: int, new_id: bytes, late: Collection[int] = ()
+) -> list[Operation]:
     """The operations of a sub-batch. A write that came without a request id gets one that begins with `new_id`, 14 bytes: it may be
-    begun again under another ballot. Raises `BadRequest` for conditions that this version does not know."""
+    begun again under another ballot. `late`: positions of the sub-batch whose ids are older than the retry window. Raises
+    `BadRequest` for conditions that this version does not know."""
     group, at = sub.group, sub.at()
     kind, values, amounts, conditions, ids = int(group.kind), group.values, group.amounts, group.conditions, group.request_ids
     expiries = _expiries(sub, now_ms)
@@ -33,6 +36,7 @@ def operations_of(sub: SubBatch, owner: object, deadline_s: float, now_ms: int, 
         operation = Operation(kind, store_key, owner=owner, position=place, expires_ms=expires_ms, deadline_s=deadline_s)
         if kind != Kind.GET:
             operation.attempt = group.attempt
+            operation.is_late = place in late
             if values:
                 operation.value = values[index]
             if amounts:

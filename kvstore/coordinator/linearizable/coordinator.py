@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvproto.columns import GroupReply, Kind, OperationGroup
-from kvproto.errors import DeadlineExceeded, KvError, NotOwner, QuorumUnreachable
+from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, OperationGroup
+from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, NotOwner, QuorumUnreachable
 from kvstore.coordinator.batch import SubBatch, part_of, subset
 from kvstore.coordinator.linearizable.batches import Answered, operations_of, tell
 from kvstore.coordinator.linearizable.proposing import Proposing
 from kvstore.coordinator.outcomes import Emit
+from kvstore.coordinator.too_late import too_late
 from kvstore.core.membership.opinions import Opinions
 from kvstore.core.register.changes import Operation
 from kvstore.runtime import Clock
@@ -56,7 +57,15 @@ class RegisterCoordinator:
     """Coordinates operations of linearizable namespaces."""
 
     def __init__(
-        self, *, me: str, proposing: Proposing, peers: PeerTransport, opinions: Opinions, clock: Clock, tag: bytes
+        self,
+        *,
+        me: str,
+        proposing: Proposing,
+        peers: PeerTransport,
+        opinions: Opinions,
+        clock: Clock,
+        tag: bytes,
+        retry_window_ms: int,
     ) -> None:
         """`tag`: 5 random bytes of this process, for the ids of requests that came without one."""
         self._me = me
@@ -65,6 +74,7 @@ class RegisterCoordinator:
         self._opinions = opinions
         self._clock = clock
         self._tag = tag
+        self._retry_window_ms = retry_window_ms
         self._ids = 0
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit, *, hops: int) -> None:
@@ -107,9 +117,17 @@ class RegisterCoordinator:
         if refusal is not None:
             self._refuse(sub, refusal, emit)
             return
+        late = self._late(sub)
+        if late and not sub.group.attempt:  # an attempt after it may have been executed, and forgotten: this one never is
+            error = too_late(sub.group, self._retry_window_ms)
+            emit(GroupReply(sub.group_index, positions=sub.original(sorted(late)), error=error), len(late))
+            sub = part_of(sub, [at for at in range(len(sub.store_keys)) if at not in late])
+            late = set()
+            if not sub.store_keys:
+                return
         run = _Run(sub, self._clock, emit)
         try:
-            operations = operations_of(sub, run, deadline_s, self._clock.now_ms(), self._new_id())
+            operations = operations_of(sub, run, deadline_s, self._clock.now_ms(), self._new_id(), late)
         except KvError as error:
             self._refuse(sub, error, emit)
             return
@@ -171,6 +189,19 @@ class RegisterCoordinator:
         text = f"{len(nodes) - len(away)} of the {sub.need} replicas needed can be reached (not {', '.join(away)}){said}"
         return QuorumUnreachable(text, needed=sub.need, received=0, contacted=len(nodes))
 
+    def _late(self, sub: SubBatch) -> set[int]:
+        """The positions whose request ids are older than the retry window: by the clock that issued them where it is known how far
+        that is from ours (docs/adr/0015). Where it is not, a first attempt is executed: its age is anybody's guess."""
+        group, window_ms = sub.group, self._retry_window_ms
+        if not group.request_ids or group.kind is Kind.GET or (group.ids_ahead_ms is None and not group.attempt):
+            return set()
+        now_ms = self._clock.now_ms()
+        if group.ids_ahead_ms is not None:
+            now_ms = int(asyncio.get_running_loop().time() * 1000) + group.ids_ahead_ms
+        cutoff = max(0, now_ms - window_ms).to_bytes(8, "big")[2:]
+        ids, size = group.request_ids, REQUEST_ID_BYTES
+        return {place for place, index in enumerate(sub.at()) if ids[size * index : size * index + 6] <= cutoff}
+
     def _new_id(self) -> bytes:
         """The beginning of the ids of a batch: 14 bytes that no other batch has."""
         self._ids = (self._ids + 1) & 0xFF_FFFF
@@ -197,9 +228,9 @@ class RegisterCoordinator:
                 mine = replace(sub, group=group, positions=None)
                 at = sub.at()
 
-                def emit_here(reply: GroupReply, count: int, at: Sequence[int] = at) -> None:
+                def emit_here(reply: GroupReply, count: int, at: Sequence[int] = at, unknown: bool = unknown) -> None:
                     reply.positions = list(at) if reply.positions is None else [at[one] for one in reply.positions]
-                    emit(reply, count)
+                    emit(_after(reply, unknown), count)
 
                 await self._propose(mine, deadline_s, emit_here)
                 return
@@ -216,7 +247,7 @@ class RegisterCoordinator:
             for reply in replies:
                 told = list(at) if reply.positions is None else [at[one] for one in reply.positions]
                 reply.group, reply.positions = sub.group_index, told
-                emit(reply, len(told))
+                emit(_after(reply, unknown), len(told))
             return
         error.may_have_applied = unknown
         emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
@@ -227,3 +258,11 @@ class RegisterCoordinator:
             start = self._new_id()
             group.request_ids = b"".join([start + at.to_bytes(2, "big") for at in range(len(group.keys))])
         return group
+
+
+def _after(reply: GroupReply, unknown: bool) -> GroupReply:
+    """The reply to an attempt of ours, when one before it may have been executed: not reaching anybody the second time says
+    nothing of the first. An answer from the register does, for that remembers the request."""
+    if unknown and isinstance(reply.error, AvailabilityError):
+        reply.error.may_have_applied = True
+    return reply

@@ -51,7 +51,13 @@ class LinearizableHalf:
             cache_bytes_max=cache_bytes_max,
         )
         self.coordinator = RegisterCoordinator(
-            me=me, proposing=self.proposing, peers=peers, opinions=opinions, clock=clock, tag=rng.randbytes(5)
+            me=me,
+            proposing=self.proposing,
+            peers=peers,
+            opinions=opinions,
+            clock=clock,
+            tag=rng.randbytes(5),
+            retry_window_ms=int(cluster.retry_window_s * 1000),
         )
 
     def stop(self) -> None:

@@ -43,7 +43,8 @@ class Outcome(Enum):
 
 class Operation:
     """One operation on one key. `expires_ms`: when the value that it puts or touches ends, 0: never. `attempt`: above 0 it may have
-    been executed before. `owner` and `position` are the caller's. The rest is the proposer's."""
+    been executed before; `is_late`: its id was issued before the retry window. `owner` and `position` are the caller's. The rest
+    is the proposer's."""
 
     __slots__ = (
         "amount",
@@ -54,6 +55,7 @@ class Operation:
         "deadline_s",
         "done",
         "expires_ms",
+        "is_late",
         "kind",
         "needs",
         "number",
@@ -78,6 +80,7 @@ class Operation:
         expires_ms: int = 0,
         request_id: bytes = b"",
         attempt: int = 0,
+        is_late: bool = False,
         deadline_s: float = float("inf"),
     ) -> None:
         self.kind = kind
@@ -90,6 +93,7 @@ class Operation:
         self.expires_ms = expires_ms
         self.request_id = request_id
         self.attempt = attempt
+        self.is_late = is_late
         self.deadline_s = deadline_s
         self.number = 0  # the order in which operations came
         self.answer: Answer | None = None
@@ -127,7 +131,7 @@ def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: 
             return None, Answer(Outcome.APPLIED, None, *known)
         if operation.attempt or operation.was_sent:
             issued_ms = int.from_bytes(request_id[:6], "big")
-            if issued_ms <= cutoff_ms or (held is not None and issued_ms <= payloads.forgotten_ms(held)):
+            if operation.is_late or issued_ms <= (cutoff_ms if held is None else payloads.forgotten_ms(held)):
                 return None, Answer(Outcome.FORGOTTEN)
     condition = operation.condition
     if condition is not None and not condition.holds(*_seen(held)):

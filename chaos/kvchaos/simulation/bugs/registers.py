@@ -44,7 +44,7 @@ def accept_anything(patch: Patch) -> None:
     patch.set(Acceptor, "_promise", promise)
 
 
-@bug("amnesiac-acceptor", "an acceptor that has lost its disk votes (safety rule 15)", scenario=SCENARIO)
+@bug("amnesiac-acceptor", "an acceptor that has lost its disk votes (safety rule 15)", scenario="lost-acceptor")
 def vote_after_a_loss(patch: Patch) -> None:
     """What it had accepted is absent."""
     patch.set(Registers, "votes", property(lambda self: True))
