@@ -47,7 +47,7 @@ class Door:
             task.cancel()
             writer.close()  # a task that has not begun does not close it
         await asyncio.gather(*guests, return_exceptions=True)
-        for _ in range(TURNS_TO_HAND_OVER):
+        for _turn in range(TURNS_TO_HAND_OVER):
             await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
