@@ -20,9 +20,12 @@ from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_f
 from kvstore.commands.outcomes import Exit, chosen_output, output_option, print_event, run_command
 from kvstore.commands.waiting import STOP_SIGNALS, done_before, set_at_end_of_stdin, stop_on_signals
 from kvstore.config.loading import NAME, PRESETS
-from kvstore.config.values import DEFAULT_NAMESPACE
+from kvstore.config.values import DEFAULT_NAMESPACE, LINEARIZABLE
 from kvstore.core.policies.registry import POLICIES
 from kvstore.runtime import system_random
+
+CHOICES = (*POLICIES, LINEARIZABLE)
+"""What a namespace of `kv dev` may be: eventual with a policy, or linearizable."""
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 data_option = click.option(
@@ -52,6 +55,7 @@ class DevOptions:
 kv dev   three nodes on 7400, 7410 and 7420
 kv dev --nodes 5 --data ./cluster   kept; comes up again as it was
 kv dev --policy hits=counter --policy tags=set   namespaces for counters and sets
+kv dev --policy orders=linearizable   a namespace for conditions and locks
 kv dev stop n2 --data ./cluster   from another terminal
 """,
 )
@@ -66,7 +70,7 @@ kv dev stop n2 --data ./cluster   from another terminal
 )
 @click.option("--preset", type=click.Choice(PRESETS), help="Preset of the default namespace; pa-ec for a new cluster.")
 @click.option(
-    "--policy", "policies", multiple=True, metavar="NAME=POLICY", help=f"A namespace with this policy: {', '.join(POLICIES)}."
+    "--policy", "policies", multiple=True, metavar="NAME=POLICY", help=f"A namespace with this policy: {', '.join(CHOICES)}."
 )
 @click.option("--tls", is_flag=True, help="With TLS: certificates are made below DATA/tls, and needed by clients.")
 @click.option("--restart", "restart_dead", is_flag=True, help="Start a node again when it dies; else it is left down.")
@@ -99,8 +103,8 @@ def dev(
 
 def _policy(text: str) -> tuple[str, str]:
     name, _, policy = text.partition("=")
-    if not NAME.fullmatch(name) or name == DEFAULT_NAMESPACE or policy not in POLICIES:
-        raise click.UsageError(f"--policy {text!r} is not NAME=POLICY: a name but default, and one of {', '.join(POLICIES)}")
+    if not NAME.fullmatch(name) or name == DEFAULT_NAMESPACE or policy not in CHOICES:
+        raise click.UsageError(f"--policy {text!r} is not NAME=POLICY: a name but default, and one of {', '.join(CHOICES)}")
     return name, policy
 
 

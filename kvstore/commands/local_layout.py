@@ -17,13 +17,15 @@ from kvproto.errors import ClusterError, UserError
 from kvstore.commands.dev_certificates import FOLDER, DevCertificates
 from kvstore.commands.ports import HTTP_OFFSET, find_free_port_pairs
 from kvstore.config.addresses import PORT_MAX
-from kvstore.config.values import DEFAULT_NAMESPACE_ID, EVENTUAL, NamespaceConfig, mode_of
+from kvstore.config.values import DEFAULT_NAMESPACE_ID, EVENTUAL, LINEARIZABLE, NamespaceConfig, mode_of
 
 CLUSTER_FILE = "cluster.json"
 FORMAT = 1
 HOST = "127.0.0.1"
 PORT_STEP = 10
 NODES_MAX = 16
+CONSISTENT = "pc-ec"
+"""The preset of a namespace that is asked for as `linearizable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,11 @@ def render_config(layout: ClusterLayout, place: NodePlace) -> str:
     for number, (name, policy) in enumerate(layout.policies.items(), start=DEFAULT_NAMESPACE_ID + 1):
         # Stated ids: a namespace that is added later must not shift those of the others.
         head = f"[cluster.namespaces.{_quoted(name)}]"
-        lines += ["", head, f"id = {number}", f"preset = {_quoted(eventual)}", f"policy = {_quoted(policy)}"]
+        lines += ["", head, f"id = {number}"]
+        if policy == LINEARIZABLE:
+            lines += [f"preset = {_quoted(CONSISTENT)}"]
+        else:
+            lines += [f"preset = {_quoted(eventual)}", f"policy = {_quoted(policy)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from kvchaos.checkers.judge import judge
 from kvchaos.checkers.linearizability.verdicts import LINEARIZABLE
-from kvchaos.history import read_history
+from kvchaos.history import calls_of, read_history
 from kvchaos.targets.etcd_binary import find_etcd
 from kvchaos.targets.failures import TargetFailed
 from kvchaos.targets.redis_binary import find_redis
@@ -46,10 +46,12 @@ async def test_etcd_is_linearizable_while_its_leader_is_cut_off_paused_and_kille
     assert (result.broken, result.lacking) == ([], []), result.sentence()
     cut = while_fault(result.histories["registers"], "isolate")
     [leader] = {event.value["node"] for event in cut if event.f == "isolate"}
-    served = [event for event in cut if event.type == "ok"]
-    assert {event.f for event in served} == {"read", "write", "cas", "put_if_absent", "delete"}, "enough happened meanwhile"
-    assert {event.node for event in served} == {"m1", "m2", "m3"} - {leader}, "and on the other side alone"
-    assert any(event.type == "info" and event.node == leader for event in cut), "what the cut side was asked is of unknown outcome"
+    asked = [call for call in calls_of(result.histories["registers"].events) if cut[0].index < call.invoke.index < cut[-1].index]
+    served = [call for call in asked if call.is_ok or call.fact("found", "nothing") != "nothing"]
+    assert {call.f for call in served} == {"read", "write", "cas", "put_if_absent", "delete"}, "enough happened meanwhile"
+    assert {call.invoke.node for call in served if call.ended_ns < cut[-1].time_ns} == {"m1", "m2", "m3"} - {leader}
+    unknown = [call for call in asked if call.end is not None and call.end.type == "info"]
+    assert leader in {call.invoke.node for call in unknown}, "what the cut side was asked is of unknown outcome"
     [path] = write_histories(result, tmp_path / "out")
     assert judge(read_history(path)) == [], "the history is kept, and can be judged again"
 

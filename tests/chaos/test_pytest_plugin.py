@@ -49,6 +49,7 @@ def test_the_example_of_the_page_passes_in_an_empty_project_and_keeps_its_histor
     assert {"partition", "verify", "heal"} <= {event.f for event in history.events}
 
 
+@pytest.mark.long  # two more clusters; what they show is shown above and by tests of the parts
 @pytest.mark.timeout(180, func_only=True)
 def test_a_lost_order_and_a_fault_that_nobody_looked_at_fail_the_test(toxiproxy_server: Path, tmp_path: Path) -> None:
     lossy = EXAMPLE.replace("return [entry.key.decode() ", "return ['order/2' ")

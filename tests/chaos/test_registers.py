@@ -175,6 +175,23 @@ async def test_a_door_leads_each_address_its_own_way_and_no_other() -> None:
         assert door.passed == 1
 
 
+async def test_a_door_that_closes_closes_for_guests_who_have_just_come_in() -> None:
+    """1. A guest connects. 2. The door closes before his task has begun. Warnings are errors: his connection must be closed."""
+    [port] = find_free_ports(1)
+    door = Door(address(port), {})
+    async with door:
+        reader, writer = asyncio.StreamReader(), Closing()
+        door._accept(reader, writer)  # type: ignore[arg-type]
+    assert writer.closed
+
+
+class Closing:
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
 async def test_a_question_is_answered_refused_closed_or_nothing() -> None:
     [nobody] = find_free_ports(1)
     async with echo() as there:

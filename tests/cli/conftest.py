@@ -85,5 +85,5 @@ def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """Three real nodes that the tests of one worker share: each leaves them running, and uses keys of its own."""
-    with DevCluster(tmp_path_factory.mktemp("kv") / "cluster") as running:
+    with DevCluster(tmp_path_factory.mktemp("kv") / "cluster", "--policy", "orders=linearizable") as running:
         yield running

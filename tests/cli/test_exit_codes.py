@@ -68,6 +68,29 @@ def test_4_siblings_need_resolving(cluster: DevCluster) -> None:
     assert code(cluster, "get", "cart") == 4
 
 
+def test_4_a_condition_failed(cluster: DevCluster) -> None:
+    assert code(cluster, "-n", "orders", "put", "17", "open", "--if-absent") == 0
+    assert code(cluster, "-n", "orders", "put", "17", "open", "--if-absent") == 4
+    assert code(cluster, "-n", "orders", "cas", "17", "open", "paid") == 0
+    assert code(cluster, "-n", "orders", "cas", "17", "open", "paid") == 4
+    assert code(cluster, "-n", "orders", "decr", "stock", "--min", "0") == 4
+
+
+def test_lock_ends_with_the_commands_own_code_and_5_if_it_was_not_had(cluster: DevCluster) -> None:
+    patient = ("--timeout", "30")
+    assert code(cluster, "-n", "orders", "lock", "job", *patient, "--", "sh", "-c", "exit 3") == 3
+    holder = start_kv(
+        "--at", cluster.at, "-n", "orders", "lock", "job", "--", "sh", "-c", "echo held $KV_LOCK_TOKEN; exec sleep 60"
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline().startswith(b"held ")
+    assert code(cluster, "-n", "orders", "lock", "job", "--timeout", "0.3", "--", "true") == 5
+    holder.send_signal(signal.SIGTERM)
+    holder.communicate(timeout=30)
+    assert holder.returncode == 128 + signal.SIGTERM
+    assert code(cluster, "-n", "orders", "lock", "job", *patient, "--", "true") == 0, "it was given back"
+
+
 def test_5_unavailable_and_certainly_not_applied(paused: DevCluster) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen

@@ -118,6 +118,17 @@ def test_a_cluster_without_tls_has_no_certificates(tmp_path: Path) -> None:
     assert load_config(planned.nodes[0].config).tls is None
 
 
+def test_a_namespace_may_be_linearizable_whatever_the_preset_of_the_default_one(tmp_path: Path) -> None:
+    for preset, mode in (("pa-el", "eventual"), ("pc-el", "linearizable")):
+        policies = {"orders": "linearizable", "tags": "set"}
+        planned = plan_layout(tmp_path, nodes=1, base_port=7400, preset=preset, rng=random.Random(1), policies=policies)
+        planned.write_configs()
+        spaces = load_config(planned.nodes[0].config).cluster.namespaces
+        modes = {name: (space.mode, space.preset) for name, space in spaces.items() if name != "tags"}
+        assert modes == {"default": (mode, preset), "orders": ("linearizable", "pc-ec")}
+        assert (spaces["tags"].mode, spaces["tags"].policy) == ("eventual", "set")
+
+
 def test_namespaces_with_policies_are_kept_and_more_may_come(tmp_path: Path) -> None:
     first = plan_layout(tmp_path, nodes=1, base_port=7400, preset=None, rng=random.Random(1), policies={"tags": "set"})
     kept: dict[str, object] = {"policies": dict(first.policies), "nodes": [{}]}

@@ -383,6 +383,33 @@ async def test_a_condition_needs_a_namespace_with_consensus(backend: Backend, ke
         assert not (await client.get(key)).found
 
 
+@pytest.mark.parametrize("level", ["one", "quorum", "atomic", None])
+async def test_a_session_sees_its_writes_at_any_level_and_its_token_goes_on(backend: Backend, key: str, level: str | None) -> None:
+    async with backend.client() as client:
+        session = sessions(client.namespace(USERS))
+        for number in range(5):
+            await session.put(key, b"%d" % number)
+            assert (await session.get(key, level=level)).value == b"%d" % number
+            await session.delete(key)
+            assert not (await session.get(key, level=level)).found
+        await session.put(key, b"last", level="one")
+        later = sessions(client.namespace(USERS), session.token)
+        assert (await later.get_many([key], level=level))[key].value == b"last"
+        assert not (await later.get(f"{key}-never met", level=level)).found
+        assert [entry.value async for entry in later.scan(key)] == [b"last"] and len(later.token) < 1000
+
+
+async def test_stand_ins_may_be_allowed_and_forbidden_and_a_healthy_cluster_needs_none(backend: Backend, key: str) -> None:
+    async with backend.client(sloppy=False) as client:
+        await client.put(key, b"v", level="quorum", sloppy=True)
+        entry = await client.with_options(sloppy=True).get(key, sloppy=False)
+        assert entry.value == b"v" and not entry.receipt.hinted and not entry.receipt.degraded
+
+
+def sessions(space: Any, token: str | None = None) -> Any:
+    return Awaited(space._inner.session(token)) if isinstance(space, Awaited) else space.session(token)
+
+
 async def test_too_many_siblings_are_refused_and_can_still_be_merged(backend: Backend, key: str) -> None:
     async with backend.client() as client:
         for number in range(100):

@@ -42,7 +42,7 @@ def test_a_level_belongs_to_a_mode(level: Level) -> None:
         if level in levels:
             assert error is None
         else:
-            assert isinstance(error, WrongMode | BadRequest) and "there are preset, " in error.message
+            assert isinstance(error, WrongMode) and "there are preset, " in error.message
 
 
 def test_every_level_is_of_some_mode() -> None:

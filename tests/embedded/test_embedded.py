@@ -92,6 +92,17 @@ async def test_ways_to_spell_a_path_are_one_store(tmp_path: Path, monkeypatch: p
     assert not embedded._open
 
 
+async def test_bug_a_store_with_a_linearizable_namespace_could_not_be_opened_once_more_by_the_same_url(tmp_path: Path) -> None:
+    url = f"embedded:{tmp_path}?namespaces=orders:linearizable,hits:counter"
+    one, other = open_embedded(url), open_embedded(url)
+    modes = {space.name: space.mode for space in (await other.describe()).namespaces}
+    assert modes == {"default": "eventual", "orders": "linearizable", "hits": "eventual"}
+    with pytest.raises(BadRequest, match="whoever opens it first"):
+        open_embedded(f"embedded:{tmp_path}?namespaces=orders")
+    await one.close()
+    await other.close()
+
+
 async def test_opens_are_counted_and_the_last_close_ends_the_store(memory: EmbeddedTransport) -> None:
     first, second = open_embedded("embedded::memory:counted"), open_embedded("embedded::memory:counted")
     await run(first, puts({b"k": b"v"}))

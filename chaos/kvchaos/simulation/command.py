@@ -63,6 +63,7 @@ class Tally:
 
     seeds: int = 0
     acknowledged: int = 0
+    excused: int = 0
     simulated_s: float = 0.0
     inconclusive: int = 0
     broken: list[SeedResult] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Tally:
         """One more."""
         self.seeds += 1
         self.acknowledged += result.acknowledged
+        self.excused += result.excused
         self.simulated_s += result.simulated_s
         self.inconclusive += result.verdict == "inconclusive"
         if result.violations:
@@ -81,7 +83,8 @@ class Tally:
         held = self.seeds - len(self.broken) - self.inconclusive
         seeds = f"{self.seeds:,} seed{'' if self.seeds == 1 else 's'}"
         counts = f"{held:,} held, {len(self.broken):,} broke a promise, {self.inconclusive:,} inconclusive"
-        return f"{seeds}: {counts}; {self.acknowledged:,} operations answered, {self.simulated_s:,.0f} s simulated"
+        excused = f" ({self.excused:,} writes may be lost: wiped with every copy)" if self.excused else ""
+        return f"{seeds}: {counts}; {self.acknowledged:,} operations answered{excused}, {self.simulated_s:,.0f} s simulated"
 
     def code(self) -> ExitCode:
         """What it all comes to."""

@@ -7,14 +7,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
+from kvchaos.causality import stories_of
+from kvchaos.checkers.judge import robbed_nodes
 from kvchaos.checkers.violations import Violation
-from kvchaos.history import calls_of
+from kvchaos.history import Call, calls_of
 from kvchaos.simulation.run import Outcome, run
 from kvchaos.simulation.scenarios import SCENARIOS
 
@@ -33,6 +35,8 @@ class SeedResult:
     simulated_s: float
     operations: int
     acknowledged: int
+    excused: int = 0
+    """Acknowledged writes that may be lost: their answers were degraded, and all who acknowledged them were wiped."""
 
     @property
     def verdict(self) -> str:
@@ -51,6 +55,7 @@ class SeedResult:
             "digest": self.digest,
             "operations": self.operations,
             "acknowledged": self.acknowledged,
+            "excused": self.excused,
             "simulated_s": round(self.simulated_s, 3),
         }
 
@@ -60,7 +65,16 @@ def result_of(outcome: Outcome) -> SeedResult:
     calls = [call for call in calls_of(outcome.history.events) if not call.invoke.facts.get("final")]
     answered = sum(call.is_ok for call in calls)
     violations = tuple(outcome.violations)
-    return SeedResult(outcome.schedule.seed, violations, outcome.digest, outcome.simulated_s, len(calls), answered)
+    excused = excused_of(calls, robbed_nodes(outcome.history.events))
+    return SeedResult(outcome.schedule.seed, violations, outcome.digest, outcome.simulated_s, len(calls), answered, excused)
+
+
+def excused_of(calls: Sequence[Call], robbed: frozenset[str]) -> int:
+    """How many acknowledged writes no checker asks for, because copies were taken away from all of `robbed`."""
+    if not robbed:
+        return 0
+    stories = stories_of(calls, None, robbed)
+    return sum(call.is_ok and not story.must_be_kept(call) for story in stories for call in story.writes.values())
 
 
 def run_seed(scenario: str, bug: str | None, seed: int) -> SeedResult:

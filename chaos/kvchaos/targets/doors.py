@@ -28,7 +28,7 @@ class Door:
         self._listen = listen
         self._ways = dict(ways)
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._guests: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Door:
         host, port = split(self._listen)
@@ -38,14 +38,16 @@ class Door:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        guests = dict(self._guests)
+        for task, writer in guests.items():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            writer.close()  # a task that has not begun does not close it
+        await asyncio.gather(*guests, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer), name=f"door@{self._listen}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._guests[task] = writer
+        task.add_done_callback(lambda done: self._guests.pop(done, None))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
