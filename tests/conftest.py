@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -66,3 +67,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"seconds of each part ({TIER} tier)")
     for part, seconds in sorted(_seconds.items(), key=lambda row: -row[1]):
         terminalreporter.write_line(f"{part:<24}{seconds:>9.1f} s {_tests[part]:>7} tests")
+
+
+@pytest.fixture(scope="session")
+def toxiproxy_server() -> Path:
+    """The real server, built before the first test that asks for it, however long that takes, and never skipped. Tests that
+    ask for it bound their own time only: `@pytest.mark.timeout(…, func_only=True)`."""
+    from kvchaos.faults.server_binary import find_server
+
+    return find_server()

@@ -18,6 +18,7 @@ from kvproto.options import EVENT_ENGINE_OFF, GRPC_SILENT
 from kvstore.commands.demo_data import first_characters
 from kvstore.commands.demo_steps import (
     Scene,
+    cut_in_two,
     load_and_kill,
     look_up,
     measure_latency,
@@ -38,22 +39,24 @@ NAMES_MIN = 1_000
 
 @click.command()
 @click.option("--names", type=click.IntRange(min=NAMES_MIN), help="Store only so many names. Default: all, about 150,000.")
-def demo(names: int | None) -> None:
-    """Show what the store does: real data, a killed node, siblings, latency. Under 90 seconds; leaves nothing running."""
+@click.option("--cut/--no-cut", default=True, help="Whether to end with a cluster that is cut in two, which takes a minute more.")
+def demo(names: int | None, cut: bool) -> None:
+    """Show what the store does: real data, a killed node, siblings, latency, four presets through one cut. Under three minutes;
+    leaves nothing running."""
     os.environ.setdefault("GRPC_EXPERIMENTS", EVENT_ENGINE_OFF)
     os.environ.setdefault("GRPC_VERBOSITY", GRPC_SILENT)
     # Children are exec'ed at once; without this gRPC would complain on the screen about every node started while it is in use.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            code: int = runner.run(run_demo(Stage(), names=names))
+            code: int = runner.run(run_demo(Stage(), names=names, with_cut=cut))
     except KvError as error:
         report_error(error, output="human")
         code = exit_code(error)
     sys.exit(int(code))
 
 
-async def run_demo(stage: Stage, *, names: int | None) -> Exit:
+async def run_demo(stage: Stage, *, names: int | None, with_cut: bool) -> Exit:
     """Runs every step on a new cluster. `PROMISE_BROKEN` when a claim did not hold, `INTERRUPTED` when told to stop."""
     asked_to_stop = stop_on_signals(STOP_SIGNALS)
     began_s = asyncio.get_running_loop().time()
@@ -62,7 +65,7 @@ async def run_demo(stage: Stage, *, names: int | None) -> Exit:
         cluster = LocalCluster(layout, on_death=lambda death: stage.bad(death.sentence()))
         broken: list[str] = []
         try:
-            finished = await done_before(asked_to_stop, _show(stage, cluster, first_characters(names), broken))
+            finished = await done_before(asked_to_stop, _show(stage, cluster, first_characters(names), broken, with_cut=with_cut))
         finally:
             await cluster.stop()
     if not finished:
@@ -72,7 +75,7 @@ async def run_demo(stage: Stage, *, names: int | None) -> Exit:
     return Exit.PROMISE_BROKEN if broken else Exit.DONE
 
 
-async def _show(stage: Stage, cluster: LocalCluster, names: dict[str, bytes], broken: list[str]) -> None:
+async def _show(stage: Stage, cluster: LocalCluster, names: dict[str, bytes], broken: list[str], *, with_cut: bool) -> None:
     from kvclient import AsyncClient
 
     stage.title("kvstore: three nodes on this machine, real data, real crashes")
@@ -92,6 +95,9 @@ async def _show(stage: Stage, cluster: LocalCluster, names: dict[str, bytes], br
         await scan_prefix(scene)
         await update_concurrently(scene, lambda: AsyncClient(cluster.addresses))
         await measure_latency(scene)
+    if with_cut:
+        await cluster.stop()
+        await cut_in_two(scene)
 
 
 def _print_end(stage: Stage, broken: list[str], *, seconds: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from kvchaos.history import Recorder
 from kvchaos.report.faults_told import Band, bands_of
 from kvchaos.report.freshness import freshness_of, wilson
 from kvchaos.report.series import Outcome, began_ns, operations_of, rates
+from kvchaos.scenarios.figures import Figures
 from kvclient.dial.staleness import Legs, fresh_shares, predict
 from tests.chaos.kept_runs import LIFT_S, RTT_MS, Clock, apart_history, kept_column
 
@@ -78,6 +81,27 @@ def test_operations_have_the_side_and_outcome_that_the_history_gives_them() -> N
         if isinstance(event.process, int) and event.type != "invoke":
             types[{"ok": Outcome.OK, "fail": Outcome.REFUSED, "info": Outcome.UNKNOWN}[event.type]] += 1
     assert counts == types and min(counts.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("type_", "facts"),
+    [
+        ("ok", {}),
+        ("fail", {"error": "QuorumUnreachable: no"}),
+        ("info", {}),
+        ("fail", {"mismatch": True, "error": "ConditionFailed"}),
+    ],
+)
+def test_an_operation_is_counted_as_the_results_count_it(type_: str, facts: dict[str, Any]) -> None:
+    """The last of them, a condition that did not hold, stood among what was refused."""
+    clock = Clock()
+    recorder = Recorder(clock.now_ns)
+    recorder.note(0, "invoke", "cas", key="k", value=["a", "b"])
+    recorder.note(0, type_, "cas", key="k", value=["a", "b"], **facts)
+    (operation,) = operations_of(recorder.history, 0)
+    figures = Figures()
+    figures.add(operation.call)
+    assert (operation.kind, getattr(figures, operation.outcome.value), figures.count) == ("writes", 1, 1)
 
 
 @given(st.integers(1, 60))

@@ -86,7 +86,8 @@ def test_lock_ends_with_the_commands_own_code_and_5_if_it_was_not_had(cluster: D
     assert holder.stdout.readline().startswith(b"held ")
     assert code(cluster, "-n", "orders", "lock", "job", "--timeout", "0.3", "--", "true") == 5
     holder.send_signal(signal.SIGTERM)
-    assert holder.wait(30) == 128 + signal.SIGTERM
+    holder.communicate(timeout=30)
+    assert holder.returncode == 128 + signal.SIGTERM
     assert code(cluster, "-n", "orders", "lock", "job", *patient, "--", "true") == 0, "it was given back"
 
 

@@ -74,7 +74,7 @@ def test_options_of_the_shell_hold_for_its_lines_and_end_with_a_line_that_says_o
 def test_use_chooses_a_namespace_that_exists(cluster: DevCluster) -> None:
     done = run_kv("--at", cluster.at, "shell", stdin=b"use nowhere\nuse default\nput used 1\nuse\n")
     refused, usage = done.stderr.decode().splitlines()
-    assert refused == "kv: no namespace 'nowhere'; there are: default"
+    assert refused == "kv: no namespace 'nowhere'; there are: default, orders"
     assert usage == "kv: use takes a namespace: use NAME"
     assert (done.returncode, done.stdout.startswith(b"stored used")) == (2, True)
 

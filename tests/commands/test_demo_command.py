@@ -14,7 +14,7 @@ import pytest
 from kvstore.commands.demo_data import first_characters, in_chunks, named_characters
 from tests.commands.conftest import is_alive
 
-DEMO = (sys.executable, "-m", "kvstore.commands.demo", "--names", "3000")
+DEMO = (sys.executable, "-m", "kvstore.commands.demo", "--names", "3000", "--no-cut")
 TIMEOUT_S = 90
 
 
@@ -95,3 +95,16 @@ def test_chunks_hold_every_name_once() -> None:
     chunks = list(in_chunks(names, 300))
     assert [len(chunk) for chunk in chunks] == [300, 300, 300, 100]
     assert {name: value for chunk in chunks for name, value in chunk.items()} == names
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240, func_only=True)
+def test_it_ends_with_four_presets_through_one_cut_and_the_measured_table(place: Path, toxiproxy_server: Path) -> None:
+    done = subprocess.run((*DEMO[:-1], "--cut"), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    screen = done.stdout.partition("$ kv chaos pacelc --split")[2]
+    for preset in ("pa-el", "pa-ec", "pc-ec", "pc-el"):
+        assert len(re.findall(rf"^    {preset} ", screen, re.MULTILINE)) == 2, screen
+    assert "✓ every side did what its preset promises" in screen
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert list(place.iterdir()) == []

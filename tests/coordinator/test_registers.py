@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from kvproto.columns import Kind, Level, OperationGroup
+from kvproto.columns import GroupReply, Kind, Level, OperationGroup
 from kvproto.conditions import ABSENT, PRESENT, between, value_is, version_is
-from kvproto.errors import BadRequest, ConditionFailed, DeadlineExceeded, QuorumUnreachable, RetryWindowPassed, WrongMode
+from kvproto.errors import (
+    AvailabilityError,
+    BadRequest,
+    ConditionFailed,
+    DeadlineExceeded,
+    QuorumUnreachable,
+    RetryWindowPassed,
+    WrongMode,
+)
 from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
 from kvstore.core.register import held as registers
@@ -324,3 +332,17 @@ async def test_records_of_the_other_kind_are_neither_stored_nor_asked_for_under_
         elsewhere = Ask(Step.READ, [b"\x00\x01\x00\x00\x00\x09k"], [NO_BALLOT])
         desk.ask_bytes(encode_ask(elsewhere), lambda error, reply: told.append(error))
         assert [type(error) for error in told] == [BadRequest, BadRequest]
+
+
+async def test_bug_a_write_that_was_handed_on_and_lost_was_told_as_not_applied_when_nobody_else_could_be_reached() -> None:
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        peers = on.members["n2"].peers
+
+        async def lost(node: str, group: OperationGroup, timeout_s: float, trace: bytes = b"") -> list[GroupReply]:
+            on.isolate("n2")  # the answer is on its way when the cut begins
+            raise AvailabilityError(f"{node} was cut off", may_have_applied=True)
+
+        peers.forward = lost  # type: ignore[method-assign]
+        told = await on.put("n2", key, b"maybe", timeouts_ms=[1000])
+        assert isinstance(told.error, QuorumUnreachable) and told.error.may_have_applied

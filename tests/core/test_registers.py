@@ -33,8 +33,8 @@ def put(value: bytes, **options: object) -> Operation:
 
 @given(rounds, sequences, rounds, sequences)
 def test_versions_order_as_round_and_sequence(one: int, first: int, other: int, second: int) -> None:
-    versions = [version_of(make_ballot(one, 5, 9), first), version_of(make_ballot(other, 4, 9), second)]
-    assert (versions[0] < versions[1]) == ((one, first) < (other, second))
+    earlier, later = version_of(make_ballot(one, 5, 9), first), version_of(make_ballot(other, 4, 9), second)
+    assert (earlier < later) == ((one, first) < (other, second))
 
 
 def test_a_round_is_promised_to_one_ballot_only() -> None:

@@ -133,6 +133,18 @@ def _without_bare_groups(svg: str) -> str:
     return _GROUP.sub(keep, svg)
 
 
+def name_axes(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
+    """Titles and labels where they always stand: to find a place, matplotlib would measure every letter, a third of its time."""
+    whole = axes.figure
+    box = axes.get_position()
+    across = (box.x0 + box.x1) / 2
+    axes.set_title(title, y=1.0)
+    axes.set_xlabel(x)
+    axes.xaxis.set_label_coords(across, box.y0 - 18 / whole.bbox.height, transform=whole.transFigure)
+    axes.set_ylabel(y)
+    axes.yaxis.set_label_coords(15 / whole.bbox.width, (box.y0 + box.y1) / 2, transform=whole.transFigure)
+
+
 def marks(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, shape: str, colour: str, size: float = 3.4) -> None:
     """One mark for each pair, as one path: `shape` is dot, square or cross. The limits of the axes have to stand already."""
     if not len(xs):

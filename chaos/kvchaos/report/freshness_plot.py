@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from kvchaos.report.drawing import figure, svg_of
+from kvchaos.report.drawing import figure, name_axes, svg_of
 from kvchaos.report.freshness import Freshness
 from kvchaos.report.palette import LIGHT
 from kvchaos.report.plots import WIDTH
@@ -18,13 +18,11 @@ def freshness_plot(found: Freshness, *, id: str, title: str) -> str:
     at_ms = [span_ms * step / STEPS for step in range(STEPS + 1)]
     with figure(WIDTH, 250) as drawn:
         axes = drawn.add_axes((0.15, 0.19, 0.82, 0.69))
-        axes.set_title(title)
+        name_axes(axes, title=title, x="time since the write was acknowledged (ms)", y="fresh reads (%)")
         axes.set_xlim(0, span_ms)
         axes.set_ylim(0, 1.03)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-        axes.set_xlabel("time since the write was acknowledged (ms)")
-        axes.set_ylabel("fresh reads (%)")
         axes.plot(at_ms, found.predicted(at_ms, spread=0.0), color=LIGHT["refused"], linewidth=1.6)
         axes.plot(at_ms, found.predicted(at_ms, spread=1.0), color=LIGHT["unknown"], linewidth=1.6, linestyle="--")
         for each in found.bins:

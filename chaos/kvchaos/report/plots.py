@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from kvchaos.report.drawing import bars, figure, marks, svg_of
+from kvchaos.report.drawing import bars, figure, marks, name_axes, svg_of
 from kvchaos.report.faults_told import Band
 from kvchaos.report.palette import LIGHT
 from kvchaos.report.series import Operation, Outcome, rates
@@ -48,8 +48,8 @@ def side_plot(operations: Sequence[Operation], scale: Scale, *, id: str, title: 
         rate = drawn.add_axes((0.15, 0.13, 0.82, 0.27))
         _times(latency, scale, named=True)
         _times(rate, scale)
-        latency.set_title(title)
-        latency.set_ylabel("latency (ms, log)")
+        name_axes(latency, title=title, y="latency (ms, log)")
+        name_axes(rate, x="time (s)", y="operations/s")
         latency.set_yscale("log")
         latency.set_ylim(scale.low_ms, scale.high_ms)
         powers = range(round(math.log10(scale.low_ms)), round(math.log10(scale.high_ms)) + 1)
@@ -62,8 +62,6 @@ def side_plot(operations: Sequence[Operation], scale: Scale, *, id: str, title: 
         counted = rates(operations, scale.span_s, bins)
         rate.set_ylim(0, max(1.0, *(max(row) for row in counted.values())) * 1.1)
         rate.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        rate.set_ylabel("operations/s")
-        rate.set_xlabel("time (s)")
         for outcome in Outcome:
             told = [operation for operation in operations if operation.outcome is outcome and operation.took_ms]
             marks(
@@ -96,12 +94,10 @@ def failures_plot(failures: Sequence[Operation], scale: Scale, *, id: str, title
         bottom = 46 / (80 + 26 * len(lanes))
         axes = drawn.add_axes((0.245, bottom, 0.725, 1 - bottom - 0.13))
         _times(axes, scale)
-        axes.set_title(title)
+        name_axes(axes, title=title, x="time (s)", y="side and kind")
         axes.set_ylim(len(lanes) - 0.4, -0.6)
         axes.yaxis.set_major_locator(FixedLocator(list(range(len(lanes)))))
         axes.set_yticklabels([f"{side}, {kind}" for side, kind in lanes])
-        axes.set_xlabel("time (s)")
-        axes.set_ylabel("side and kind")
         for outcome in Outcome:
             rows = [
                 (failure.at_s, failure.ended_s, float(lanes.index((failure.side, failure.kind))))

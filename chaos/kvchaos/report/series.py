@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kvchaos.history import Call, History, calls_of
-from kvchaos.scenarios.figures import READS, WRITTEN
+from kvchaos.scenarios.figures import READS, WRITTEN, is_answered
 
 SITES = ("near", "far")
 """The sides of clients in histories whose header does not name them."""
@@ -59,7 +59,7 @@ def operations_of(history: History, zero_ns: int) -> list[Operation]:
         process = call.invoke.process
         if call.invoke.facts.get("final") or not isinstance(process, int):
             continue
-        outcome = Outcome.OK if call.is_ok else Outcome.REFUSED if call.is_refused else Outcome.UNKNOWN
+        outcome = Outcome.OK if is_answered(call) else Outcome.REFUSED if call.is_refused else Outcome.UNKNOWN
         took_ms = None if call.end is None else (call.end.time_ns - call.began_ns) / 1e6
         kind = READS if call.f == "read" else WRITTEN
         found.append(Operation((call.began_ns - zero_ns) / 1e9, took_ms, outcome, kind, sides[process % len(sides)], call))

@@ -161,13 +161,15 @@ def split_command(context: click.Context, seed: int | None) -> int:
 @click.option(
     "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where pacelc.json, histories and index.html go."
 )
+@click.option("--split", "with_split", is_flag=True, help="First what each preset did on each side, as kv chaos split shows it.")
 @click.pass_context
-def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -> int:
+def pacelc_command(context: click.Context, seed: int | None, out: Path | None, with_split: bool) -> int:
     """Measure what each setting does in a partition (P: available or consistent), and else (E: latency or consistency).
 
     Latencies are multiples of the round trip between nodes, which is made 80 ms by Toxiproxy; the partition is that of scenario F1.
     """
     from kvchaos.report.making import make_page_beside
+    from kvchaos.scenarios import split_screen
     from kvchaos.scenarios.pacelc import lines, measure, write
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
@@ -180,6 +182,8 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None) -
         elif printer.output is Output.JSON:
             printer.json(found.row())
         else:
+            for line in [*split_screen.lines(found.split), ""] if with_split else []:
+                printer.line(line)
             for line in lines(found.row()):
                 printer.line(line)
     if out is not None:

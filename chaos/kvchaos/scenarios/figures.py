@@ -11,6 +11,11 @@ from kvchaos.history import Call
 READS, WRITTEN = "reads", "writes"
 
 
+def is_answered(call: Call) -> bool:
+    """Whether the store said what was asked of it: a condition that does not hold is an answer."""
+    return call.is_ok or bool(call.fact("mismatch"))
+
+
 @dataclass(slots=True)
 class Figures:
     """One kind of operation of one side in one phase. Latencies in milliseconds, in order; `degraded` of those that are ok."""
@@ -35,7 +40,7 @@ class Figures:
 
     def add(self, call: Call) -> None:
         """One more."""
-        if call.is_ok or call.fact("mismatch"):  # a condition that does not hold was answered
+        if is_answered(call):
             self.ok += 1
             self.degraded += bool(call.fact("degraded"))
             self.ok_ms.append(_ms(call))

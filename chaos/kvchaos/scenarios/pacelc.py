@@ -114,8 +114,8 @@ def write(folder: Path, found: Pacelc) -> None:
 
 
 def lines(row: Mapping[str, Any]) -> list[str]:
-    """The table for people, from `pacelc.json` alone."""
-    head = ("setting", "majority", "minority", "refused in", "read", "write", "stale", "lost", "agreed after")
+    """The table for people, from `pacelc.json` alone; it fits 80 columns."""
+    head = ("setting", "majority", "minority", "refused in", "read", "write", "stale", "lost", "agreed")
     rows = [head]
     for name, told in row["presets"].items():
         rows.append(
@@ -124,20 +124,21 @@ def lines(row: Mapping[str, Any]) -> list[str]:
                 _served(told["majority"]),
                 _served(told["minority"]),
                 _with(told["refuse_ms_p99"], ".0f", " ms"),
-                _with(told["p50_rtt"]["read"], ".2f", " RTT"),
-                _with(told["p50_rtt"]["write"], ".2f", " RTT"),
+                _with(told["p50_rtt"]["read"], ".2f", ""),
+                _with(told["p50_rtt"]["write"], ".2f", ""),
                 _with(told["stale_share"], ".0%", ""),
                 str(told["lost"]),
                 _with(told["converge_s"], ".1f", " s"),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
+    table = ["  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
+    return [*table, f"read and write: medians, as multiples of the {row['rtt_ms']} ms between nodes"]
 
 
 def _served(outcomes: Mapping[str, int]) -> str:
     count = sum(outcomes.values())
-    return "-" if not count else f"{outcomes['ok'] / count:.0%} served"
+    return "-" if not count else f"{outcomes['ok'] / count:.0%}"
 
 
 def _with(value: float | None, form: str, unit: str) -> str:

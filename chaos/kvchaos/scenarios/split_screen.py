@@ -12,7 +12,7 @@ PICTURE = (
     "  n1 and its clients   ╳   n2 ── n3 and their clients",
     "  the side of one      ╳   the side of two",
 )
-HEAD = ("", "before", "the side of two", "the side of one", "afterwards")
+HEAD = ("", "before", "side of two", "side of one", "afterwards")
 
 
 def lines(result: Result) -> list[str]:
@@ -34,7 +34,7 @@ def _row(told: ColumnResult) -> tuple[str, ...]:
         told.column,
         _whole(told.before),
         _served(told.during[FAR]),
-        _served(told.during[NEAR]) + ("" if not told.stale else ", reads may be old"),
+        _served(told.during[NEAR]) + ("" if not told.stale else ", may be old"),
         _whole(told.after),
     )
 
@@ -58,8 +58,6 @@ def _sentence(parts: Sequence[Figures]) -> str:
     if ok:
         half = sum(part.degraded for part in parts) * 2 > ok
         word = "served degraded" if half else "served"
-        p50 = percentile([ms for part in parts for ms in part.ok_ms], 0.5)
-        share = "" if ok == count else f" {ok / count:.0%}"
-        return f"{word}{share} in {p50:.1f} ms"
+        return word if ok == count else f"{word} {ok / count:.0%}"
     p99 = percentile([ms for part in parts for ms in part.refused_ms], 0.99)
     return "refused" if p99 is None else f"refused in {p99:.0f} ms"

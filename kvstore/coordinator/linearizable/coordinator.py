@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, OperationGroup
-from kvproto.errors import DeadlineExceeded, KvError, NotOwner, QuorumUnreachable
+from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, NotOwner, QuorumUnreachable
 from kvstore.coordinator.batch import SubBatch, part_of, subset
 from kvstore.coordinator.linearizable.batches import Answered, operations_of, tell
 from kvstore.coordinator.linearizable.proposing import Proposing
@@ -228,9 +228,9 @@ class RegisterCoordinator:
                 mine = replace(sub, group=group, positions=None)
                 at = sub.at()
 
-                def emit_here(reply: GroupReply, count: int, at: Sequence[int] = at) -> None:
+                def emit_here(reply: GroupReply, count: int, at: Sequence[int] = at, unknown: bool = unknown) -> None:
                     reply.positions = list(at) if reply.positions is None else [at[one] for one in reply.positions]
-                    emit(reply, count)
+                    emit(_after(reply, unknown), count)
 
                 await self._propose(mine, deadline_s, emit_here)
                 return
@@ -247,7 +247,7 @@ class RegisterCoordinator:
             for reply in replies:
                 told = list(at) if reply.positions is None else [at[one] for one in reply.positions]
                 reply.group, reply.positions = sub.group_index, told
-                emit(reply, len(told))
+                emit(_after(reply, unknown), len(told))
             return
         error.may_have_applied = unknown
         emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
@@ -258,3 +258,11 @@ class RegisterCoordinator:
             start = self._new_id()
             group.request_ids = b"".join([start + at.to_bytes(2, "big") for at in range(len(group.keys))])
         return group
+
+
+def _after(reply: GroupReply, unknown: bool) -> GroupReply:
+    """The reply to an attempt of ours, when one before it may have been executed: not reaching anybody the second time says
+    nothing of the first. An answer from the register does, for that remembers the request."""
+    if unknown and isinstance(reply.error, AvailabilityError):
+        reply.error.may_have_applied = True
+    return reply
