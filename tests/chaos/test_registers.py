@@ -183,6 +183,9 @@ async def test_a_door_that_closes_closes_for_guests_who_have_just_come_in() -> N
         reader, writer = asyncio.StreamReader(), Closing()
         door._accept(reader, writer)  # type: ignore[arg-type]
     assert writer.closed
+    late = Closing()
+    door._accept(reader, late)  # type: ignore[arg-type]
+    assert late.closed and not door._guests, "and for one who is handed over only now"
 
 
 class Closing:

@@ -17,7 +17,8 @@ import pytest
 from kvchaos.report.evidence import Evidence, read_evidence
 from kvchaos.report.page import html_of, write_page
 from kvchaos.report.palette import DARK, LIGHT
-from kvchaos.report.views import FAILURES_SHOWN, milliseconds, share
+from kvchaos.report.views import FAILURES_SHOWN
+from kvchaos.report.words import milliseconds, share
 from kvchaos.scenarios.stage import Result
 from kvchaos.scenarios.verdict import Verdict
 from tests.chaos.kept_runs import REFUSED, SEED, keep, keep_pacelc, kept_column, kept_run
@@ -262,7 +263,14 @@ def test_a_scenario_that_was_not_judged_says_why(tmp_path: Path) -> None:
     page = page_of(html_of(read_evidence(tmp_path)))
     assert "not judged" in page.by_id("verdict-grid").text
     assert "the fault did not take: n1 <-> n2" in page.by_id("F1").text
-    assert page.by_id("verdict").text == "Nothing broken, but 1 unclear; 0 held."
+    assert page.by_id("verdict").text == "0 broken, 1 unclear, 0 held."
+
+
+def test_a_node_that_did_not_come_back_is_a_broken_promise(tmp_path: Path) -> None:
+    keep(tmp_path, Result("F10", SEED, failure="n1 did not start again", failure_breaks=True))
+    page = page_of(html_of(read_evidence(tmp_path)))
+    assert page.by_id("verdict").text == "1 broken, 0 unclear, 0 held."
+    assert page.by_id("verdict-grid").rows()[1][1:] == ["not judged", "–"]
 
 
 def test_a_history_of_another_run_is_not_drawn_beside_these_results(tmp_path: Path) -> None:

@@ -4,142 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from kvchaos.report.evidence import Evidence, Row, Run, Told
 from kvchaos.report.faults_told import bands_of
 from kvchaos.report.freshness import Freshness, freshness_of
 from kvchaos.report.freshness_plot import freshness_plot
+from kvchaos.report.page_view import (
+    ColumnView,
+    FailureRow,
+    FigureRow,
+    FreshnessView,
+    PacelcView,
+    PageView,
+    RunView,
+)
 from kvchaos.report.plots import Scale, failures_plot, scale_of, side_plot
 from kvchaos.report.series import Operation, began_ns, failed, operations_of
+from kvchaos.report.words import NONE, milliseconds, round_trips, share, versions_in_words
 
 FAILURES_SHOWN = 200
 WORDS = {"ok": "ok", "broken": "broken", "inconclusive": "unclear"}
-NONE = "–"
-
-
-@dataclass(frozen=True, slots=True)
-class FigureRow:
-    """One side's reads or writes while the fault lasted, as text."""
-
-    side: str
-    kind: str
-    promised: str
-    answered: str
-    ok: str
-    refused: str
-    unknown: str
-    degraded: str
-    p50: str
-    p99: str
-    refuse_p99: str
-    errors: str
-
-
-@dataclass(frozen=True, slots=True)
-class FailureRow:
-    """One operation that failed."""
-
-    at: str
-    side: str
-    process: str
-    f: str
-    key: str
-    outcome: str
-    took: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnView:
-    """One column of one scenario."""
-
-    id: str
-    name: str
-    verdict: str
-    word: str
-    broken: Sequence[str]
-    lacking: Sequence[str]
-    stale: str
-    availability: Sequence[tuple[str, str]]
-    figures: Sequence[FigureRow]
-    plots: Sequence[str]
-    failures_plot: str
-    failures: Sequence[FailureRow]
-    failures_count: int
-    missing: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """One scenario. `failure`: why nothing was judged."""
-
-    id: str
-    name: str
-    title: str
-    seed: str
-    agreed: str
-    failure: str
-    replay: str
-    versions: str
-    faults: Sequence[str]
-    columns: Sequence[ColumnView]
-
-    def column(self, name: str) -> ColumnView | None:
-        """Its column of that name."""
-        return next((column for column in self.columns if column.name == name), None)
-
-
-@dataclass(frozen=True, slots=True)
-class FreshnessView:
-    """Measured and predicted staleness of one column."""
-
-    name: str
-    found: Freshness
-    plot: str
-    rows: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class PacelcView:
-    """The table, a row of texts for each setting."""
-
-    rows: Sequence[tuple[str, str, Sequence[str]]]
-    rtt: str
-    seed: str
-    replay: str
-    versions: str
-    freshness: Sequence[FreshnessView] = ()
-
-
-@dataclass(slots=True)
-class PageView:
-    """Everything."""
-
-    runs: Sequence[RunView]
-    pacelc: PacelcView | None
-    columns: list[str] = field(default_factory=list)
-
-    @property
-    def broken(self) -> list[tuple[RunView, ColumnView]]:
-        """Columns whose promises were broken."""
-        return [(run, column) for run in self.runs for column in run.columns if column.verdict == "broken"]
-
-    @property
-    def unclear(self) -> list[tuple[RunView, ColumnView]]:
-        """Columns of which nothing can be said."""
-        return [(run, column) for run in self.runs for column in run.columns if column.verdict == "inconclusive"]
-
-    @property
-    def failures(self) -> list[RunView]:
-        """Scenarios in which nothing was judged."""
-        return [run for run in self.runs if run.failure]
-
-    @property
-    def held(self) -> int:
-        """How many cells are ok."""
-        return sum(column.verdict == "ok" for run in self.runs for column in run.columns)
 
 
 class Ids:
@@ -179,14 +63,17 @@ def _run(run: Run, ids: Ids, *, prefix: str = "", replay: str = "") -> RunView:
     bands = bands_of(histories[0].events, zero_ns) if histories else []
     scale = scale_of([operation for held in operations.values() for operation in held], bands)
     name = f"{prefix} {run.id}".strip()
+    failure, converged_s = str(row.get("failure", "")), row.get("converged_s")
+    agreed = f"{converged_s:.2f} s" if converged_s is not None else NONE if failure else "replicas did not agree"
     view_id = ids.of(prefix, run.id)
     return RunView(
         view_id,
         name,
         str(row.get("title", "")),
         str(row["seed"]),
-        "replicas did not agree" if row.get("converged_s") is None else f"{row['converged_s']:.2f} s",
-        str(row.get("failure", "")),
+        agreed,
+        failure,
+        bool(row.get("failure_breaks", False)),
         replay or str(row.get("replay", "")),
         versions_in_words(row),
         [band.sentence() for band in bands],
@@ -317,30 +204,3 @@ def _availability(rows: Iterable[Row]) -> str:
     ok = sum(row["ok"] for row in held)
     count = ok + sum(row["refused"] + row["unknown"] for row in held)
     return share(ok / count) if count else NONE
-
-
-def share(value: float | None) -> str:
-    """As a percentage; 100 % and 0 % only where nothing and everything is left."""
-    if value is None:
-        return NONE
-    if value in (0.0, 1.0):
-        return f"{value:.0%}".replace("%", " %")
-    return f"{min(max(value * 100, 0.1), 99.9):.1f} %"
-
-
-def milliseconds(value: float | None) -> str:
-    """With as many digits as say something."""
-    if value is None:
-        return NONE
-    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
-
-
-def round_trips(value: float | None) -> str:
-    """As a multiple of the round trip between nodes."""
-    return NONE if value is None else f"{value:.2f} RTT"
-
-
-def versions_in_words(row: Row) -> str:
-    """`kvstore 0.1.0, python 3.11.9`."""
-    held: Any = row.get("versions") or {}
-    return ", ".join(f"{name} {version}" for name, version in held.items()) or NONE

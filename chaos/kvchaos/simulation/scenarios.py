@@ -140,12 +140,16 @@ def atomic(seed: int) -> Schedule:
     rng, swarm = Random(f"{seed}/atomic"), generate(seed)
     base = replace(swarm, nodes=3, n=3, r=2, w=2, clients=3, timeout_ms=rng.choice([1000, 2500]), duration_ms=8000, loss=0.0)
     base = replace(base, write_ms=rng.choice([5.0, 30.0]), disk_jitter_ms=rng.choice([50.0, 200.0]), policy="siblings")
-    rows = sorted((rng.randrange(8000), rng.randrange(9), rng.random() < 0.25) for _ in range(220))
+    rows: list[tuple[int, int, bool, int]] = []
+    for _ in range(24):  # one writes, and the others look while it goes from disk to disk
+        at_ms, key = rng.randrange(8000), rng.randrange(2)
+        rows.append((at_ms, rng.randrange(3), True, key))
+        rows += [(at_ms + rng.randrange(10, 260), 3 + rng.randrange(9), False, key) for _ in range(8)]
     operations = tuple(
-        Operation(process, at_ms, "put", f"r{rng.randrange(2)}", f"w{number}", "read", rng.choice(["one", "quorum"]))
+        Operation(process, at_ms, "put", f"r{key}", f"w{number}", "read", rng.choice(["one", "quorum"]))
         if is_write
-        else Operation(process, at_ms, "get", f"r{rng.randrange(2)}", f"w{number}", "none", "atomic")
-        for number, (at_ms, process, is_write) in enumerate(rows, 1)
+        else Operation(process, at_ms, "get", f"r{key}", f"w{number}", "none", "atomic")
+        for number, (at_ms, process, is_write, key) in enumerate(sorted(rows), 1)
     )
     return replace(base, operations=operations, faults=draw_faults(rng, base, ["isolate", "pause", "cut", "crash"], share=0.4))
 

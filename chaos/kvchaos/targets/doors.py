@@ -15,6 +15,8 @@ from contextlib import suppress
 VERSION, CONNECT, IPV4, NO_AUTHENTICATION = 5, 1, 1, 0
 GRANTED, REFUSED, UNREACHABLE = 0, 5, 4
 CHUNK_BYTES = 65_536
+TURNS_TO_HAND_OVER = 3
+"""Of the loop, until a connection that it has accepted is handed over."""
 
 Address = tuple[str, int]
 
@@ -28,6 +30,7 @@ class Door:
         self._listen = listen
         self._ways = dict(ways)
         self._server: asyncio.Server | None = None
+        self._closed = False
         self._guests: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Door:
@@ -37,14 +40,20 @@ class Door:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
+        self._closed = True
         self._server.close()
         guests = dict(self._guests)
         for task, writer in guests.items():
             task.cancel()
             writer.close()  # a task that has not begun does not close it
         await asyncio.gather(*guests, return_exceptions=True)
+        for _turn in range(TURNS_TO_HAND_OVER):
+            await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # it was accepted before, and is only handed over now
+            writer.close()
+            return
         task = asyncio.create_task(self._serve(reader, writer), name=f"door@{self._listen}")
         self._guests[task] = writer
         task.add_done_callback(lambda done: self._guests.pop(done, None))

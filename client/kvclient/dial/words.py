@@ -98,8 +98,8 @@ def _cost(setting: Setting, cost: Cost) -> list[str]:
     if cost.write_max > cost.write:
         write += f", up to {cost.write_max} after a take-over"
     if cost.read_max > cost.read:
-        why = "replicas differ" if setting.read is Level.ATOMIC else "this replica is behind, or after a take-over"
-        read += f", up to {cost.read_max} where {why}"
+        why = "where replicas differ" if setting.read is Level.ATOMIC else "after a take-over"
+        read += f", up to {cost.read_max} {why}"
     return [write, read]
 
 
@@ -111,8 +111,8 @@ def _staleness(advice: Advice) -> list[str]:
     setting, stale = advice.setting, advice.staleness
     if setting.mode == LINEARIZABLE:
         return {
-            Level.TIMELINE: ["up to the bound after which a replica that hears no majority stops to answer"],
-            Level.BOUNDED: ["up to the bound that the call gives"],
+            Level.TIMELINE: ["promised: up to a lease; in this version none, as nodes confirm every read"],
+            Level.BOUNDED: ["promised: up to the bound of the call; in this version none, as nodes confirm every read"],
         }.get(setting.read, ["none"])
     if setting.r + setting.w > setting.n:
         return ["none while nothing says degraded" if setting.sloppy else "none"]
