@@ -14,7 +14,7 @@ class Awaited:
     """Each method of a `Namespace` or `Client`, run on another thread and awaited."""
 
     def __init__(self, inner: Namespace | Admin) -> None:
-        self._inner = inner
+        self._inner: Any = inner
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
