@@ -68,9 +68,8 @@ class CatalogSpread:
 
     def start(self) -> None:
         """Begins to read the register now and then."""
-        if self._others:
-            own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me.encode()) / 2**64  # not all nodes at one moment
-            self._auditing = asyncio.get_running_loop().call_later(AUDIT_S * own_share, self._begin_audit)
+        own_share = 0.75 + 0.5 * xxh3_64_intdigest(self._me.encode()) / 2**64  # not all nodes at one moment
+        self._auditing = asyncio.get_running_loop().call_later(AUDIT_S * own_share, self._begin_audit)
 
     def stop(self) -> None:
         """Ends at once."""
