@@ -7,7 +7,7 @@ from enum import StrEnum
 
 SERVED_SHARE_MIN = 0.99
 WHOLE_SHARE_MIN = 0.8
-"""Of what is served, so much does not say `degraded`: on a busy machine links hiccup, and after a hiccup it is said for a moment."""
+"""Of what is served, so much does not say `degraded`: on a busy machine links hiccup, and then it is said for a moment."""
 UNKNOWN_SHARE_MAX = 0.5
 """Of refusals: what had been sent before the far side was known to be away stays unknown."""
 
