@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from kvchaos.scenarios.stage import Result, run
 from kvchaos.simulation.planted_serve import planted_serve_command
 
 SEED = 20261126
+DURING_MIN = 12
+"""Of each kind, side and column; the command asks for more."""
 
 
 async def run_scenario(name: str, root: Path, *, bug: str | None = None) -> Result:
@@ -21,7 +24,8 @@ async def run_scenario(name: str, root: Path, *, bug: str | None = None) -> Resu
     command = None if bug is None else planted_serve_command(bug)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        return await run(SCENARIOS[name], seed=SEED, root=root, command=command)
+        scenario = replace(SCENARIOS[name], during_min=DURING_MIN)
+        return await run(scenario, seed=SEED, root=root, command=command)
 
 
 async def hold_every_promise(name: str, root: Path) -> None:

@@ -171,7 +171,7 @@ def test_without_data_nothing_is_left_on_disk() -> None:
         (("stop", "n1", "--data", "{tmp}"), "no kv dev is running on"),
         (("stop", "n1"), "--data DIR is needed"),
         (("--nodes", "0"), "--nodes"),
-        (("--preset", "pc-ec"), "--preset"),
+        (("--preset", "pa-xx"), "--preset"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_2(tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
