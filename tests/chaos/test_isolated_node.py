@@ -23,7 +23,7 @@ from kvchaos.performer import ClientPast, Performer
 from kvclient import AsyncClient
 from tests.chaos.proxied import client_of, proxied
 
-pytestmark = pytest.mark.timeout(120, func_only=True)
+pytestmark = [pytest.mark.timeout(120, func_only=True), pytest.mark.long]  # F1 is its like
 
 KEYS = [f"r{number}" for number in range(12)]
 OUTSIDE, INSIDE = "outside", "inside"

@@ -233,7 +233,7 @@ def test_what_one_copy_cannot_have_answered_is_rejected_among_whatever_else(name
 # --- size
 
 
-@pytest.mark.parametrize("kinds", [ALL, pytest.param(("read", "write"), marks=pytest.mark.long)])
+@pytest.mark.parametrize("kinds", [pytest.param(ALL, marks=pytest.mark.long), ("read", "write")])
 def test_a_hundred_thousand_operations_are_judged_in_thirty_seconds(kinds: tuple[str, ...]) -> None:
     """8 clients on 60 keys, 2 % of unknown outcome: 0.4 to 9 s were measured on one core , so thirty leave a margin."""
     calls = atomic_history(random.Random(7), operations=100_000, clients=8, keys=60, kinds=kinds, unknown=0.02)

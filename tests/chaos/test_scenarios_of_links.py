@@ -14,7 +14,7 @@ from tests.chaos.scenario_runs import hold_every_promise
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
 
-@pytest.mark.parametrize("name", ["F2", "F3", "F4", "F5", "F6", "F7", "F14"])
+@pytest.mark.parametrize("name", ["F2", "F3", "F4", "F5", "F6", "F7", pytest.param("F14", marks=pytest.mark.long)])
 async def test_promises_hold_while_links_fail(name: str, toxiproxy_server: Path, tmp_path: Path) -> None:
     await hold_every_promise(name, tmp_path / "cluster")
 

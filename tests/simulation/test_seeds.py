@@ -27,10 +27,12 @@ def test_seeds_keep_every_promise(first: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - {"swarm"}))
 def test_scenarios_keep_every_promise(name: str) -> None:
+    acknowledged = 0
     for seed in range(4):
         result = run_seed(name, None, seed)
         assert not result.violations, f"kv sim run --scenario {name} --seed {seed}: {[one.sentence() for one in result.violations]}"
-        assert result.acknowledged
+        acknowledged += result.acknowledged
+    assert acknowledged
 
 
 def test_every_kind_of_fault_takes() -> None:
