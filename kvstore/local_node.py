@@ -43,6 +43,7 @@ from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.repair.lost_records import LostRecords
 from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
+from kvstore.repair.readmitting import Readmitting
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
 from kvstore.repair.rebuilding import LOST, UNHEARD, Rebuilding
@@ -237,6 +238,7 @@ class LocalNode:
         self.trees: TreeKeeper | None = None
         self.anti_entropy: AntiEntropy | None = None
         self.lost_records: LostRecords | None = None
+        self.readmitting: Readmitting | None = None
         if self.forest is not None:
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
             self.lost_records = LostRecords(
@@ -258,6 +260,16 @@ class LocalNode:
                 is_busy=lambda: self.coordinator.in_flight > 0,
                 rng=random.Random(rng.getrandbits(64)),
                 interval_s=config.limits.repair_interval_s,
+            )
+        if others and self.view.linearizable:
+            self.readmitting = Readmitting(
+                me=me,
+                registers=self.linearizable.registers,
+                taken=self.linearizable.proposing.proposer.taken,
+                peers=peers,
+                ring=self.ring,
+                pace=pace,
+                rng=random.Random(rng.getrandbits(64)),
             )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers, self.opinions)
@@ -370,7 +382,7 @@ class LocalNode:
         self.reaper.start()
         self.absence.start()
         self.aside.start()
-        for job in (self.trees, self.anti_entropy, self.lost_records):
+        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting):
             if job is not None:
                 job.start()
 
@@ -395,7 +407,7 @@ class LocalNode:
         self.linearizable.stop()
         self.absence.stop()
         self.aside.stop()
-        for job in (self.trees, self.anti_entropy, self.lost_records):
+        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting):
             if job is not None:
                 job.stop()
         await self.committer.close()
