@@ -87,7 +87,8 @@ class Readmitting:
         by_owners: dict[tuple[str, ...], list[Readmission]] = {}
         for group, owners in open_groups.items():
             begun = self._begun.get(group) or self._begin(group, owners)
-            if begun.others and self._waits.get(group, (0.0, 0.0))[1] <= now_s and all(map(self._peers.reachable, begun.others)):
+            reachable = sum(map(self._peers.reachable, begun.others))
+            if reachable >= begun.needed and self._waits.get(group, (0.0, 0.0))[1] <= now_s:
                 by_owners.setdefault(tuple(sorted(begun.others)), []).append(begun)
         went_on = False
         for some in by_owners.values():

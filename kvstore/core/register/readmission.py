@@ -52,6 +52,13 @@ class Readmission:
         self.ballot = b""
         self.passed(round_above)
 
+    @property
+    def needed(self) -> int:
+        """How many other owners have to be heard: all of them. A value that we and just enough others had accepted is held by those
+        alone, and n - majority + 1 would find it. But each other owner may also be a proposer that counts a promise of our former
+        life: its own ballots have to be heard, too. Who has no others is never admitted again: nobody knows what it held."""
+        return max(1, len(self.others))
+
     def passed(self, round_: int) -> None:
         """Some acceptor has promised, or some proposer taken, a ballot of `round_`: the next one is above it."""
         if round_ >= round_of(self.ballot):
@@ -61,7 +68,7 @@ class Readmission:
     def take(self, pages: Mapping[str, Page], own: Page) -> Copied | None:
         """What the pages behind the cursor come to; None: nothing, and they have to be asked for again. `pages` are those of other
         owners that have promised the ballot, `own` is what lies here."""
-        if len(pages) < others_needed(len(self.others)) or any(page.lost for page in pages.values()):
+        if len(pages) < self.needed or any(page.lost for page in pages.values()):
             return None
         stamps = [state[:STAMP_BYTES] for page in pages.values() for state in page.states]
         highest = max(stamps, default=NO_STAMP)[:BALLOT_BYTES]
@@ -95,10 +102,3 @@ class Readmission:
         stamp = self.ballot + self._sequence.to_bytes(8, "big")
         copied.writes.append((store_key, registers.encode(stamp, payload)))
         copied.proposed.append((store_key, stamp, payload))
-
-
-def others_needed(others: int) -> int:
-    """All of them. A value that we and just enough others had accepted is held by those alone, and n - majority + 1 would find it.
-    But each other owner may also be a proposer that counts a promise of our former life: its own ballots have to be heard, too.
-    Who has no others is never admitted again: nobody knows what it held."""
-    return max(1, others)
