@@ -20,7 +20,7 @@ from kvstore.api.key_value import KeyValueService
 from kvstore.api.loop_lag import LoopLag
 from kvstore.api.metrics.collector import Exposition
 from kvstore.api.metrics.membership import collect_membership
-from kvstore.api.peer import PeerService
+from kvstore.api.peer import CatalogDesk, PeerService
 from kvstore.api.server import GrpcServer
 from kvstore.cluster.leases import Leases
 from kvstore.config import NodeConfig
@@ -31,6 +31,7 @@ from kvstore.local_node import LocalNode
 from kvstore.membership.detection import FailureDetection
 from kvstore.membership.promptness import Promptness
 from kvstore.seams import Directory, Seams
+from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.engine import Engine
 from kvstore.storage.incarnations import IncarnationLedger
 from kvstore.storage.namespaces import remember_namespaces, remember_policies
@@ -115,6 +116,8 @@ class Assembly:
             noted=noted,
             remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
             on_lived=lambda node, now_ms, lived_ms: local.absence.heard(node, now_ms, lived_ms),  # noqa: PLW0108 - likewise
+            revision=lambda: local.view.catalog.revision,
+            on_revision=lambda node, revision: local.namespaces.spread.heard(node, revision),  # noqa: PLW0108 - likewise
         )
         self.peers = peers
         self.leases = Leases(identity, peers)
@@ -143,6 +146,8 @@ class Assembly:
             security=seams.security,
             timeout_s=2 * timing.probe_interval_ms / 1000,
         )
+        spread = local.namespaces.spread
+        self.calls.revision, self.calls.on_revision = lambda: local.view.catalog.revision, spread.heard
         detection = FailureDetection(
             config.node_id,
             others,
@@ -178,6 +183,7 @@ class Assembly:
                 logs=telemetry.logs,
                 intake=local.intake,
                 quotas=local.quotas,
+                security=seams.security,
                 operations_max=config.limits.batch_operations_max,
             ),
             PeerService(
@@ -194,9 +200,12 @@ class Assembly:
                 on_owing=local.owing.told,
                 on_remembered=on_remembered,
                 lived=lambda: (seams.clock.now_ms(), local.absence.lived_ms),
+                catalog=CatalogDesk(lambda: local.view.catalog.revision, spread.heard, spread.receive),
                 security=seams.security,
             ),
-            AdminService(lambda: local.describe(advertised), self._status, local.compare_now),
+            AdminService(
+                lambda: local.describe(advertised), self._status, local.compare_now, local.namespaces.create, local.namespaces.drop
+            ),
             security=seams.security,
         )
 
@@ -277,6 +286,7 @@ class Assembly:
             remember_namespaces(engine, {name: space.id for name, space in cluster.namespaces.items()})
             policies = {name: (space.id, space.written_under) for name, space in cluster.namespaces.items()}
             remember_policies(engine, policies, cluster.partitions)
+            load_catalog(engine, frozenset(cluster.namespaces))  # said now, if it cannot be gone by
         except BaseException:
             engine.close()
             raise

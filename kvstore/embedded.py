@@ -16,17 +16,29 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvproto.columns import ClusterInfo, GroupReply, NamespaceInfo, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import (
+    ClusterInfo,
+    GroupReply,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 from kvproto.errors import AvailabilityError, BadRequest, KvError, ShuttingDown, StorageError
 from kvstore.config import ClusterConfig, NodeConfig
-from kvstore.config.loading import NAME, NAME_RULE, PRESETS
+from kvstore.config.loading import PRESETS
 from kvstore.config.values import DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_ID, LINEARIZABLE, NamespaceConfig, mode_of
+from kvstore.core.catalog.settings import NAME, NAME_RULE
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 from kvstore.core.policies.registry import POLICIES
 from kvstore.event_loop import new_event_loop
 from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
+from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
@@ -77,6 +89,10 @@ class NoPeers:
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
     async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
+        """Nobody to tell."""
+        raise AvailabilityError(f"there is no node {node}", subject=node)
+
+    async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
         """Nobody to tell."""
         raise AvailabilityError(f"there is no node {node}", subject=node)
 
@@ -143,6 +159,7 @@ class EmbeddedNode:
         durable = self._directory is not None
         try:
             namespaces = _namespaces(engine, self.declared)
+            load_catalog(engine, frozenset(namespaces))
         except BaseException:
             engine.close()
             if self._directory is not None:
@@ -157,6 +174,7 @@ class EmbeddedNode:
         )
         await local.ledger.leased()
         local.reaper.start()
+        local.namespaces.start()
         return local
 
     async def _stop(self) -> None:
@@ -317,6 +335,16 @@ class EmbeddedTransport:
         """There is nobody to compare with."""
         self._check()
         return self._node.local.compare_now(namespace, follow)
+
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        """Makes it, and remembers it with the store."""
+        self._check()
+        return (await self._there(self._node.local.namespaces.create(wish, timeout_s)))[0]
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        """Drops it, with everything in it."""
+        self._check()
+        return (await self._there(self._node.local.namespaces.drop(name, timeout_s)))[0]
 
     async def close(self) -> None:
         """Lets go of the store; the last one to do so ends it. Idempotent."""

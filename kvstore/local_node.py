@@ -14,7 +14,7 @@ from kvproto.errors import StorageError
 from kvproto.link import LinkBounds
 from kvstore import __version__
 from kvstore.cluster.leases import pack_state
-from kvstore.cluster.view import RingHolder, RingView
+from kvstore.cluster.view import NO_CATALOG, RingHolder, RingView
 from kvstore.config import NodeConfig
 from kvstore.config.policies import load_policies
 from kvstore.coordinator.batch import Limits
@@ -30,12 +30,13 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
+from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.doubts import Doubts
 from kvstore.core.membership.opinions import Opinions
-from kvstore.core.policies.plain import LWW
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.local_namespaces import LocalNamespaces, joins_of
 from kvstore.repair.absence import Absence
 from kvstore.repair.answering import Answering
 from kvstore.repair.anti_entropy import AntiEntropy
@@ -51,11 +52,14 @@ from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.alive import AliveMark
+from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.commit import Committer
+from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger, load_past
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
+from kvstore.storage.layout import NAMESPACE_AT
 from kvstore.storage.replica import Replica
 from kvstore.storage.store import Store
 from kvstore.storage.tombstones import ReapStamps
@@ -71,8 +75,9 @@ COMMIT_BYTES_MAX = 1024 * 1024
 """Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
 
 
-def build_view(config: NodeConfig) -> RingView:
-    """The ring and namespaces that follow from the configuration alone; equal on every node whose cluster settings are."""
+def build_view(config: NodeConfig, catalog: Catalog = NO_CATALOG) -> RingView:
+    """The ring and namespaces that follow from the configuration alone, equal on every node whose cluster settings are; and those
+    of the `catalog`, made at run time."""
     addresses = {**config.peers, config.node_id: config.advertise}
     members = [Member(node, addresses[node], config.zone_of(node)) for node in config.nodes]
     cluster = config.cluster
@@ -90,12 +95,14 @@ def build_view(config: NodeConfig) -> RingView:
             w=space.write_quorum(nodes),
             ttl_ms=int((space.ttl_s or 0) * 1000),
             policy=space.policy,
+            quota_operations_per_s=space.quota_operations_per_s,
+            quota_bytes_per_s=space.quota_bytes_per_s,
             r_is_exact=space.r is not None,
             w_is_exact=space.w is not None,
         )
         for name, space in sorted(cluster.namespaces.items())
     )
-    return RingView(config.node_id, ring, namespaces, load_policies(cluster.namespaces))
+    return RingView(config.node_id, ring, namespaces, load_policies(cluster.namespaces), catalog)
 
 
 class LocalNode:
@@ -126,8 +133,7 @@ class LocalNode:
         self.telemetry = telemetry
         self.clock = clock
         self.engine = engine
-        self.view = build_view(config)
-        self.ring = RingHolder(self.view)
+        self.ring = RingHolder(build_view(config, load_catalog(engine, frozenset(cluster.namespaces))))
         queue = LinkBounds(batch_bytes_max=COMMIT_BYTES_MAX, queue_count_max=config.limits.in_flight_max * 4)
         self.committer = Committer(
             engine,
@@ -142,14 +148,19 @@ class LocalNode:
         others = [node for node in config.nodes if node != me]
         eventual = [space for space in self.view.spaces.values() if space.info.mode == "eventual"]
         prefixes = [prefix for space in eventual for prefix in space.prefixes]
-        self.forest = load_forest(engine, clean_state, prefixes) if others else None
+        dropped = DroppedIds(self.view.catalog)
+
+        def has_no_tree(prefix: bytes) -> bool:
+            return prefix[NAMESPACE_AT] in self.view.linearizable or dropped.is_of(prefix)
+
+        self.forest = load_forest(engine, clean_state, prefixes, has_no_tree) if others else None
         self.store = Store(
             engine,
             self.committer,
             cache_bytes_max=config.limits.record_cache_bytes,
             on_quarantine=self._quarantined,
             forest=self.forest,
-            joins={space.info.id.to_bytes(4, "big"): LWW for space in self.view.spaces.values() if space.policy is LWW},
+            joins=joins_of(self.view),
         )
         self.hints = HintTable(
             clock,
@@ -261,16 +272,6 @@ class LocalNode:
                 rng=random.Random(rng.getrandbits(64)),
                 interval_s=config.limits.repair_interval_s,
             )
-        if others and self.view.linearizable:
-            self.readmitting = Readmitting(
-                me=me,
-                registers=self.linearizable.registers,
-                taken=self.linearizable.proposing.proposer.taken,
-                peers=peers,
-                ring=self.ring,
-                pace=pace,
-                rng=random.Random(rng.getrandbits(64)),
-            )
         limits = Limits(cluster.key_bytes_max, cluster.value_bytes_max, cluster.siblings_max)
         replicas = Replicas(me, peers, self.opinions)
         self.repair = ReadRepair(
@@ -324,6 +325,41 @@ class LocalNode:
             slow=SlowLog(telemetry.slow_batch_s, telemetry.timer, telemetry.logs),
             meter=telemetry.requests,
         )
+
+        self.namespaces = LocalNamespaces(
+            me,
+            others,
+            engine=engine,
+            committer=self.committer,
+            ring=self.ring,
+            store=self.store,
+            replica=self.replica,
+            hints=self.hints,
+            linearizable=self.linearizable,
+            quotas=self.quotas,
+            coordinator=self.coordinator,
+            rebuilding=self.rebuilding,
+            peers=peers,
+            pace=pace,
+            clock=clock,
+            rng=rng,
+        )
+        if others:
+            self.readmitting = Readmitting(
+                me=me,
+                registers=self.linearizable.registers,
+                taken=self.linearizable.proposing.proposer.taken,
+                peers=peers,
+                ring=self.ring,
+                pace=pace,
+                rng=random.Random(self.linearizable.proposing.incarnation),
+                read_catalog=self.namespaces.catalog.changes.read,
+            )
+
+    @property
+    def view(self) -> RingView:
+        """What this node goes by now."""
+        return self.ring.view
 
     def describe(self, advertised: Mapping[str, str] | None = None) -> ClusterInfo:
         """What clients are told. `advertised`: where they reach the other nodes, by what those say; the rest is as in [peers]."""
@@ -382,6 +418,7 @@ class LocalNode:
         self.reaper.start()
         self.absence.start()
         self.aside.start()
+        self.namespaces.start()
         for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting):
             if job is not None:
                 job.start()
@@ -396,6 +433,7 @@ class LocalNode:
         self.hints.check()
         self.reaper.check()
         self.linearizable.check()
+        self.namespaces.check()
 
     async def close(self) -> bytes | None:
         """Ends storage. The actor state for a clean-shutdown marker, or None if this was no clean end."""
@@ -407,6 +445,7 @@ class LocalNode:
         self.linearizable.stop()
         self.absence.stop()
         self.aside.stop()
+        self.namespaces.stop()
         for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting):
             if job is not None:
                 job.stop()

@@ -43,6 +43,8 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
         await asyncio.sleep(ASK_AGAIN_S)
         go_on()
         present = await leases.greet(local.ledger, None, is_damaged=lambda: True)
+    await local.namespaces.spread.caught_up()  # what is ours to keep follows from the namespaces there are
+    go_on()
     await local.absence.settle()
     await local.ledger.leased()
     # What the peers remember is replaced by what they are told next: what follows from it has to outlive us before.

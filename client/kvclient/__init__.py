@@ -58,6 +58,12 @@ if TYPE_CHECKING:
         LockNotAcquired as LockNotAcquired,
     )
     from kvclient.errors import (
+        NamespaceConfigured as NamespaceConfigured,
+    )
+    from kvclient.errors import (
+        NamespaceExists as NamespaceExists,
+    )
+    from kvclient.errors import (
         NodeUnreachable as NodeUnreachable,
     )
     from kvclient.errors import (
@@ -162,7 +168,8 @@ _HOMES = {
 _ERRORS = (
     ("AvailabilityError", "BadRequest", "BatchError", "BehindSession", "CertificateExpired", "CertificateRefused")
     + ("CertificateRequired", "ClientClosed", "ClusterError", "ConditionFailed", "DeadlineExceeded", "DuplicateNode")
-    + ("ForkedClient", "KvError", "LockNotAcquired", "NodeUnreachable", "NotAllowed", "NotOwner", "Overloaded")
+    + ("ForkedClient", "KvError", "LockNotAcquired", "NamespaceConfigured", "NamespaceExists", "NodeUnreachable", "NotAllowed")
+    + ("NotOwner", "Overloaded")
     + ("QuorumUnreachable", "QuotaExceeded", "RecordLost", "RetryWindowPassed", "SettingsMismatch", "ShuttingDown")
     + ("SiblingsError", "StorageError", "StoreInUse", "TlsError", "TlsNotSpoken", "TlsRequired", "TooLarge")
     + ("UnknownAuthority", "UnknownNamespace", "UnsupportedProtocol", "UserError", "WrongCluster", "WrongEpoch")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kvclient.errors import AvailabilityError, KvError, WrongMode
+from kvclient.checks import milliseconds_to_live, namespace_name, seconds
+from kvclient.errors import AvailabilityError, BadRequest, KvError, NodeUnreachable, QuorumUnreachable, UnknownNamespace
 from kvclient.node_link import NodeLink
-from kvproto.columns import ClusterInfo, NodeStatus, RepairProgress
+from kvproto.columns import ClusterInfo, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
@@ -74,13 +76,92 @@ class AsyncAdmin:
             on_progress(row)
         return row
 
-    async def create_namespace(self, name: str, *, preset: str = "pa-ec") -> None:
-        """Namespaces are part of the nodes' configuration: always raises `WrongMode`, saying what to write where."""
-        raise WrongMode(
-            f"namespaces are configured, not created: add [cluster.namespaces.{name}] with preset = {preset!r} to every node.toml "
-            "and restart the nodes",
-            subject=name,
+    async def namespaces(self, *, timeout_s: float | None = None) -> list[NamespaceInfo]:
+        """Every namespace there is, by name; asked for now, of one node. Raises `AvailabilityError` when no node answers."""
+        return sorted((await self.describe(timeout_s=timeout_s)).namespaces, key=lambda space: space.name)
+
+    async def namespace(self, name: str, *, timeout_s: float | None = None) -> NamespaceInfo:
+        """What the namespace `name` is. Raises `UnknownNamespace` with the names there are."""
+        spaces = await self.namespaces(timeout_s=timeout_s)
+        for space in spaces:
+            if space.name == name:
+                return space
+        there_are = ", ".join(space.name for space in spaces)
+        raise UnknownNamespace(f"there is no namespace {name!r}; there is: {there_are}", subject=name)
+
+    async def create_namespace(
+        self,
+        name: str,
+        *,
+        preset: str = "",
+        mode: str = "",
+        n: int = 0,
+        ttl_s: float = 0.0,
+        policy: str = "",
+        r: int = 0,
+        w: int = 0,
+        quota_operations_per_s: int = 0,
+        quota_bytes_per_s: int = 0,
+        storage: str = "",
+        durability: str = "",
+        timeout_s: float | None = None,
+    ) -> NamespaceInfo:
+        """Makes a namespace, on every node; what is left away is as usual (docs/namespaces.md). The same again is no error.
+
+        Raises `NamespaceExists` when there is one of that name with other settings, `NamespaceConfigured` when node.toml has it,
+        `BadRequest` or `WrongMode` for settings that cannot be, `QuorumUnreachable` without a majority of the nodes: nothing was
+        changed then. Another `AvailabilityError` with `may_have_applied` is settled by making it again.
+        """
+        wish = NamespaceWish(
+            name=namespace_name(name),
+            preset=preset,
+            mode=mode,
+            n=_count(n, "n"),
+            r=_count(r, "r"),
+            w=_count(w, "w"),
+            ttl_ms=milliseconds_to_live(ttl_s) if ttl_s else 0,
+            policy=policy,
+            storage=storage,
+            durability=durability,
+            quota_operations_per_s=_count(quota_operations_per_s, "quota_operations_per_s"),
+            quota_bytes_per_s=_count(quota_bytes_per_s, "quota_bytes_per_s"),
         )
+        return await self._change(lambda link, left_s: link.transport.create_namespace(wish, left_s), timeout_s)
+
+    async def drop_namespace(self, name: str, *, timeout_s: float | None = None) -> NamespaceInfo:
+        """Drops a namespace that was made at run time, with everything in it, for ever; what it was. The name may be given again.
+
+        Raises `UnknownNamespace`, `NamespaceConfigured`, and as `create_namespace` without a majority.
+        """
+        name = namespace_name(name)
+        return await self._change(lambda link, left_s: link.transport.drop_namespace(name, left_s), timeout_s)
+
+    async def _change(self, ask: Callable[[NodeLink, float], Awaitable[NamespaceInfo]], timeout_s: float | None) -> NamespaceInfo:
+        """Asks one node after the other, until one of them may have done it, or none is left."""
+        client, loop = self._client, asyncio.get_running_loop()
+        deadline_s = loop.time() + (client.timeout_s if timeout_s is None else seconds(timeout_s))
+        await client.connect(deadline_s - loop.time())
+        refused: KvError | None = None
+        for link in sorted(client.membership.all_links(), key=lambda link: not link.up):
+            left_s = deadline_s - loop.time()
+            if left_s <= 0:
+                break
+            try:
+                async with asyncio.timeout(min(left_s, STATUS_TIMEOUT_S)):
+                    await link.transport.describe()  # one that is not there was certainly not asked
+                made = await ask(link, deadline_s - loop.time())
+            except TimeoutError:
+                continue
+            except AvailabilityError as error:
+                if error.may_have_applied:
+                    raise
+                if not isinstance(refused, QuorumUnreachable):  # says more than that another one is down
+                    refused = error
+                continue
+            with suppress(KvError):  # else it is learned with the next answer
+                await client.membership.describe_by(link, max(0.01, deadline_s - loop.time()))
+            return made
+        raise refused or NodeUnreachable("no node has answered in time")
 
     async def _status_of(self, link: NodeLink, timeout_s: float) -> NodeStatus:
         try:
@@ -90,3 +171,9 @@ class AsyncAdmin:
             info = self._client.info
             zone = next((member.zone for member in info.members if member.id == link.node_id), "")
             return NodeStatus(link.node_id, link.address, zone, STATE_DEAD, ring_epoch=0, keys=0, version="")
+
+
+def _count(number: object, name: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << 63:
+        raise BadRequest(f"{name}={number!r} is no whole number from 0 on", subject=name)
+    return number

@@ -178,7 +178,10 @@ class Admin:
 
     describe = _question(AsyncAdmin.describe)
     status = _question(AsyncAdmin.status)
+    namespaces = _question(AsyncAdmin.namespaces)
+    namespace = _question(AsyncAdmin.namespace)
     create_namespace = _question(AsyncAdmin.create_namespace)
+    drop_namespace = _question(AsyncAdmin.drop_namespace)
 
 
 class Client(Namespace):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kvclient.checks import context_token, key_bytes, milliseconds_to_live, seconds, value_bytes
 from kvclient.conditions import check_mode, comparison
+from kvclient.errors import WrongMode
 from kvclient.levels import LevelLike
 from kvclient.shapes import Shape
 from kvclient.values import PutResult
@@ -109,6 +110,10 @@ class AsyncConditions:
         dispatcher = client.dispatcher
         if dispatcher is None:
             dispatcher, timeout = await client.connect_within(timeout)
-        check_mode(client.info, self.name, "a condition")
+        try:
+            check_mode(client.info, self.name, "a condition")
+        except WrongMode:
+            await client.membership.refreshed()  # there may be another one of that name by now
+            check_mode(client.info, self.name, "a condition")
         self._check(encoded, value)
         return await dispatcher.change(shape, encoded, value, timeout, token, ttl_ms, amount=amount, condition=condition)

@@ -17,8 +17,28 @@ from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NodeUnreach
 from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import OnReply, Ring
 from kvproto import PROTOCOL
-from kvproto.codec import decode_cluster, decode_page, decode_progress, decode_replies, decode_status, encode_batch, encode_scan
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.codec import (
+    decode_cluster,
+    decode_namespace,
+    decode_page,
+    decode_progress,
+    decode_replies,
+    decode_status,
+    encode_batch,
+    encode_scan,
+    encode_wish,
+)
+from kvproto.columns import (
+    ClusterInfo,
+    GroupReply,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 from kvproto.options import CHANNEL_OPTIONS, MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
 from kvproto.steady import FarClock
@@ -150,6 +170,25 @@ class GrpcTransport:
         except grpc.RpcError as error:
             raise self._error_of(error) from error
 
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        """See `Transport.create_namespace`."""
+        return await self._change(self._admin.CreateNamespace(encode_wish(wish, int(timeout_s * 1000)), timeout=timeout_s))
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        """See `Transport.drop_namespace`."""
+        request = admin_pb2.DropNamespaceRequest(name=name, timeout_ms=int(timeout_s * 1000))
+        return await self._change(self._admin.DropNamespace(request, timeout=timeout_s))
+
+    async def _change(self, call: Any) -> NamespaceInfo:
+        try:
+            return decode_namespace(await call)
+        except grpc.RpcError as error:
+            if isinstance(error, aio.AioRpcError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise DeadlineExceeded(f"{self._address} did not answer in time", may_have_applied=True) from error
+            told = self._error_of(error)
+            told.may_have_applied = not isinstance(told, UnsupportedProtocol)
+            raise told from error
+
     async def close(self) -> None:
         """See `Transport.close`."""
         self._closed = True
@@ -242,6 +281,8 @@ class GrpcTransport:
             self._far.heard(message.now_ms, now_s())
             if message.ring_epoch > ring.epoch:
                 ring.seen(message.ring_epoch)
+            if message.catalog_revision > ring.catalog_revision:
+                ring.seen_catalog(message.catalog_revision)
             sent = batches.get(message.batch_id)
             if sent is None:
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from kvclient.errors import AvailabilityError, ClientClosed, KvError, NodeUnreachable, NotAllowed
 from kvclient.node_link import LinkOwner, NodeLink
@@ -81,11 +82,15 @@ class Membership:
     def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
         """A node described the ring: the clock is set by the first, and a newer ring replaces the one in use."""
         self._ids.synchronize(info.server_time_ms, sent_s, received_s)
-        if self.closed or (hasattr(self, "router") and info.ring_epoch <= self._ring.epoch):
+        if self.closed:
+            return
+        if hasattr(self, "router") and info.ring_epoch <= self._ring.epoch:
+            self._learn_namespaces(info)
             return
         if self._ring.cluster_id and info.cluster_id != self._ring.cluster_id:
             return  # another cluster answers at a known address: what is sent there is refused by its id
         self._ring.cluster_id, self._ring.epoch = info.cluster_id, info.ring_epoch
+        self._ring.catalog_revision = info.catalog_revision
         addresses = (
             [(member.id, self._seeds[0]) for member in info.members] if self._is_single else addresses_of(info, self._address_map)
         )
@@ -95,6 +100,22 @@ class Membership:
         for member, link in before.items():
             if member not in self._links:
                 self._retire(link)
+
+    def _learn_namespaces(self, info: ClusterInfo) -> None:
+        """The ring is the one in use, or an older one: the namespaces may be newer all the same."""
+        if info.cluster_id == self._ring.cluster_id and info.catalog_revision > self._ring.catalog_revision:
+            self._ring.catalog_revision = info.catalog_revision
+            known = replace(self.router.info, namespaces=info.namespaces, catalog_revision=info.catalog_revision)
+            self.router = Router(known, self.router.links)
+
+    def refreshed(self) -> asyncio.Future[None]:
+        """Done when the ring and the namespaces were fetched again, or nobody could be asked."""
+        self.refresh()
+        if self._refreshing is None:
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        return asyncio.shield(self._refreshing)
 
     def refresh(self) -> None:
         """Fetches the ring again, in the background; once at a time."""
@@ -110,6 +131,10 @@ class Membership:
             except KvError as error:
                 last = error
         raise last
+
+    async def describe_by(self, link: NodeLink, timeout_s: float) -> ClusterInfo:
+        """The ring as the node of `link` knows it now. Raises its `KvError`."""
+        return await self._ask(link, timeout_s)
 
     async def close(self) -> None:
         """Closes every link; what they hold ends with `ClientClosed`."""
@@ -161,13 +186,14 @@ class Membership:
             return None
 
     async def _refresh(self) -> None:
-        """Asks one node after the other until one knows a newer ring: the first to answer may be the one that is behind."""
-        before = self._ring.epoch
+        """Asks one node after the other until one knows a newer ring, or newer namespaces: the first to answer may be the one that
+        is behind."""
+        before = self._ring.epoch, self._ring.catalog_revision
         try:
             for link in self._promising():
                 with suppress(KvError):
                     await self._ask(link, DESCRIBE_TIMEOUT_S)
-                if self._ring.epoch > before:
+                if (self._ring.epoch, self._ring.catalog_revision) > before:
                     return
         finally:
             self._refreshing = None

@@ -10,7 +10,17 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from kvclient.errors import BadRequest
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import (
+    ClusterInfo,
+    GroupReply,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 
 EMBEDDED_GROUP = "kvclient.embedded"
 
@@ -44,6 +54,12 @@ class Transport(Protocol):
         how far it is. `follow`: the `number` of the run that is meant; 0 begins one, or joins the one under way. Raises
         `KvError`."""
 
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        """Has the nodes agree on a namespace; what it is, once they have. Raises `KvError`."""
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        """Has the nodes agree that a namespace is gone; what it was. Raises `KvError`."""
+
     async def close(self) -> None:
         """Answers what is in flight with errors and lets go of the node. Idempotent."""
 
@@ -51,7 +67,7 @@ class Transport(Protocol):
 class Ring:
     """What every message of a client says about the ring it routed by and who sent it, and where news of a newer ring go."""
 
-    __slots__ = ("_trace_prefix", "_traces", "cluster_id", "epoch", "now_ms", "on_newer")
+    __slots__ = ("_trace_prefix", "_traces", "catalog_revision", "cluster_id", "epoch", "now_ms", "on_newer")
 
     def __init__(self, on_newer: Callable[[], None], trace_prefix: bytes = b"", now_ms: Callable[[], int] = lambda: 0) -> None:
         """`trace_prefix`: 8 bytes of this client alone; without them its requests are named by the nodes. `now_ms`: the clock that
@@ -61,6 +77,7 @@ class Ring:
         self._traces = 0
         self.cluster_id = ""
         self.epoch = 0
+        self.catalog_revision = 0
         self.on_newer = on_newer
 
     def next_trace(self) -> bytes:
@@ -73,6 +90,11 @@ class Ring:
     def seen(self, epoch: int) -> None:
         """A node answered by the ring of `epoch`. An older one is that node's to catch up on: fetching again would not help."""
         if epoch > self.epoch:
+            self.on_newer()
+
+    def seen_catalog(self, revision: int) -> None:
+        """A node goes by that version of the namespaces; as `seen`."""
+        if revision > self.catalog_revision:
             self.on_newer()
 
 

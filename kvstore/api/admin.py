@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kvproto.codec import encode_cluster, encode_error, encode_progress, encode_status
-from kvproto.columns import ClusterInfo, NodeStatus, RepairProgress
+from kvproto.codec import decode_wish, encode_cluster, encode_error, encode_namespace, encode_progress, encode_status
+from kvproto.columns import ClusterInfo, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
 from kvproto.errors import KvError
 from kvproto.v1 import admin_pb2, admin_pb2_grpc
+
+TIMEOUT_MS, TIMEOUT_MS_MAX = 5000, 60_000
+
+Made = tuple[NamespaceInfo, int]
+"""A namespace, and the version of the catalog in which it is made, or dropped."""
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -19,7 +24,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         describe: Callable[[], ClusterInfo],
         status: Callable[[], Awaitable[NodeStatus]],
         repair: Callable[[str, int], RepairProgress],
+        create: Callable[[NamespaceWish, float], Awaitable[Made]],
+        drop: Callable[[str, float], Awaitable[Made]],
     ) -> None:
+        self._create = create
+        self._drop = drop
         self._repair = repair
         self._describe = describe
         self._status = status
@@ -38,3 +47,22 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             return encode_progress(self._repair(request.namespace, request.follow))
         except KvError as error:
             return admin_pb2.RepairReply(error=encode_error(error))
+
+    async def CreateNamespace(self, request: admin_pb2.CreateNamespaceRequest, context: Any) -> admin_pb2.NamespaceReply:
+        """A namespace from now on, on every node."""
+        return await _answer(self._create(decode_wish(request), _timeout_s(request.timeout_ms)))
+
+    async def DropNamespace(self, request: admin_pb2.DropNamespaceRequest, context: Any) -> admin_pb2.NamespaceReply:
+        """Gone from now on, on every node."""
+        return await _answer(self._drop(request.name, _timeout_s(request.timeout_ms)))
+
+
+async def _answer(made: Awaitable[Made]) -> admin_pb2.NamespaceReply:
+    try:
+        return encode_namespace(*await made)
+    except KvError as error:
+        return admin_pb2.NamespaceReply(error=encode_error(error))
+
+
+def _timeout_s(timeout_ms: int) -> float:
+    return min(timeout_ms or TIMEOUT_MS, TIMEOUT_MS_MAX) / 1000

@@ -29,6 +29,7 @@ from kvstore.coordinator.quotas import Quotas
 from kvstore.core.transit import Transit
 from kvstore.telemetry.limiter import BoundedLog
 from kvstore.telemetry.trace import TraceIds
+from kvstore.transport.security import PlainText, Security
 
 STREAM_BATCHES_MAX = 64
 """Batches of one stream that may be unanswered; the stream is not read beyond."""
@@ -54,8 +55,10 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         logs: BoundedLog,
         intake: Intake | None = None,
         quotas: Quotas | None = None,
+        security: Security | None = None,
         operations_max: int = OPERATIONS_MAX,
     ) -> None:
+        self._security = security or PlainText()
         self._traces = traces
         self._logs = logs
         self._coordinator = coordinator
@@ -87,7 +90,8 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         gathered = _Gathered(call)
         await call.turn(min(work.operations, ROUND_OPERATIONS_MAX))
         # A read that found a stale replica goes on listening after its reply: that must not reach the client.
-        executing = self._execute(request, gathered.take, trace, work, gathered)
+        inside = request.hops > 0 and self._security.why_not_peer(context) is None
+        executing = self._execute(request, gathered.take, trace, work, gathered, inside=inside)
         task = asyncio.get_running_loop().create_task(executing, name="batch")
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -219,9 +223,16 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         return Admitted(request, call, operations, waited_s)
 
     async def _execute(
-        self, request: key_value_pb2.BatchRequest, reply: Reply, trace: bytes, work: Admitted, allowance: Allowance
+        self,
+        request: key_value_pb2.BatchRequest,
+        reply: Reply,
+        trace: bytes,
+        work: Admitted,
+        allowance: Allowance,
+        *,
+        inside: bool = False,
     ) -> None:
-        """Answers what was admitted."""
+        """Answers what was admitted. `inside`: a node has handed it on."""
 
         def tell(replies: list[GroupReply], last: bool) -> None:
             work.tell(replies)
@@ -240,7 +251,9 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 groups, answer = within_quotas(self._quotas, request, groups, tell, asyncio.get_running_loop().time())
                 if not groups:
                     return
-            await self._coordinator.execute(groups, answer, hops=request.hops, trace=trace, allowance=allowance, came_s=work.came_s)
+            await self._coordinator.execute(
+                groups, answer, hops=request.hops, trace=trace, allowance=allowance, came_s=work.came_s, inside=inside
+            )
         finally:
             work.end()
 
@@ -270,8 +283,11 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         return self._encode(request.batch_id, replies, trace, last=True)
 
     def _encode(self, batch_id: int, replies: list[GroupReply], trace: bytes, *, last: bool) -> key_value_pb2.BatchReply:
-        epoch, now_ms = self._ring.view.ring.epoch, int(asyncio.get_running_loop().time() * 1000)
-        return encode_replies(batch_id, replies, last=last, ring_epoch=epoch, trace_id=trace, now_ms=now_ms)
+        view, now_ms = self._ring.view, int(asyncio.get_running_loop().time() * 1000)
+        reply = encode_replies(batch_id, replies, last=last, ring_epoch=view.ring.epoch, trace_id=trace, now_ms=now_ms)
+        if view.catalog.revision:
+            reply.catalog_revision = view.catalog.revision
+        return reply
 
     def _tell(self, refusal: KvError, trace: bytes) -> None:
         """A client that is wrong about what it talks to: told to the operator too, who may have set it up."""

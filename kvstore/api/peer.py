@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
+from kvstore.core.catalog.encoding import CATALOG_BYTES_MAX
 from kvstore.core.membership.messages import Message
 from kvstore.core.transit import Transit
 from kvstore.repair.answering import Answering
@@ -41,6 +43,20 @@ TRACES_TOLD_MAX = 8
 """Of a message's ids, so many are told when it was slow."""
 
 
+async def _nothing_newer(_revision: int, _data: bytes) -> tuple[int, bytes]:
+    return 0, b""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogDesk:
+    """What is known here of the namespaces made at run time: the `revision` gone by, and who takes in what others know
+    (cluster/catalog_spread.py)."""
+
+    revision: Callable[[], int] = lambda: 0
+    heard: Callable[[str, int], None] = lambda node, revision: None
+    receive: Callable[[int, bytes], Awaitable[tuple[int, bytes]]] = _nothing_newer
+
+
 class PeerService(peer_pb2_grpc.PeerServicer):
     """Decodes, hands to the replica, encodes. Every method is for nodes only, as far as certificates tell (`security`)."""
 
@@ -60,6 +76,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         on_owing: Callable[[str, Sequence[int]], None] = lambda node, partitions: None,
         on_remembered: Callable[[bytes, int], None] = lambda actor, lease: None,
         lived: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        catalog: CatalogDesk | None = None,
         security: Security | None = None,
     ) -> None:
         """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
@@ -67,6 +84,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         leases: before it works with us, also where we cannot reach it. `lived` gives the wall time, and until when we are known to
         have been alive (repair/absence.py)."""
         self._lived = lived
+        self._catalog = catalog or CatalogDesk()
         self._on_remembered = on_remembered
         self._detector = detector
         self._security = security or PlainText()
@@ -123,9 +141,11 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             if remembered is not None:
                 reply.remembered_actor, reply.remembered_lease = remembered
             reply.now_ms, reply.lived_ms = self._lived()
+            reply.catalog_revision = self._catalog.revision()
             if request.node_id != me.node_id:
                 self._on_remembered(request.remembered_actor, request.remembered_lease)
                 self._on_greeted(request.node_id)
+                self._catalog.heard(request.node_id, request.catalog_revision)
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
@@ -205,9 +225,28 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             refusal = WrongCluster(f"node {me.node_id} belongs to another cluster", subject=me.cluster.id)
         if refusal is not None:
             return peer_pb2.DetectorReply(error=encode_error(refusal))
+        self._catalog.heard(request.sender, request.catalog_revision)
         message = decode_detector(request)
         answers = [] if message is None else self._detector(request.sender, message)
-        return peer_pb2.DetectorReply(messages=[encode_detector(me.cluster.id, me.node_id, answer) for answer in answers])
+        revision = self._catalog.revision()
+        return peer_pb2.DetectorReply(messages=[encode_detector(me.cluster.id, me.node_id, answer, revision) for answer in answers])
+
+    async def Catalog(self, request: peer_pb2.CatalogRequest, context: Any) -> peer_pb2.CatalogReply:
+        """The namespaces that the sender goes by, for those that are newer here."""
+        me = self._doorkeeper.me
+        refusal = self._security.why_not_peer(context, request.sender)
+        if refusal is None and request.cluster_id != me.cluster.id:
+            refusal = WrongCluster(f"node {me.node_id} belongs to another cluster", subject=me.cluster.id)
+        if refusal is None and len(request.catalog) > CATALOG_BYTES_MAX:
+            said = f"a list of namespaces of {len(request.catalog)} bytes"
+            refusal = TooLarge(said, limit=CATALOG_BYTES_MAX, actual=len(request.catalog), subject="catalog")
+        try:
+            if refusal is not None:
+                raise refusal
+            revision, newer = await self._catalog.receive(request.revision, request.catalog)
+        except KvError as error:
+            return peer_pb2.CatalogReply(error=encode_error(error))
+        return peer_pb2.CatalogReply(revision=revision, catalog=newer)
 
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
         transit, loop = Transit(), asyncio.get_running_loop()

@@ -19,8 +19,9 @@ from kvstore.commands.local_cluster import Death, LocalCluster
 from kvstore.commands.local_layout import NODES_MAX, plan_layout, read_cluster_file
 from kvstore.commands.outcomes import Exit, chosen_output, output_option, print_event, run_command
 from kvstore.commands.waiting import STOP_SIGNALS, done_before, set_at_end_of_stdin, stop_on_signals
-from kvstore.config.loading import NAME, PRESETS
+from kvstore.config.loading import PRESETS
 from kvstore.config.values import DEFAULT_NAMESPACE, LINEARIZABLE
+from kvstore.core.catalog.settings import NAME
 from kvstore.core.policies.registry import POLICIES
 from kvstore.runtime import system_random
 

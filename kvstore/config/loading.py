@@ -6,7 +6,6 @@ file, so that starting a node from another folder does not give it a new, empty 
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -31,6 +30,7 @@ from kvstore.config.values import (
     TlsConfig,
     mode_of,
 )
+from kvstore.core.catalog.settings import NAME, NAME_RULE
 from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.telemetry.logs import LEVELS
 
@@ -42,8 +42,6 @@ STORAGES_PLANNED = ("memory",)
 DURABILITIES = ("fsync",)
 DURABILITIES_PLANNED = ("os",)
 REPLICAS_MAX = 9
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 
 _TABLES = {
     "cluster": ClusterConfig,

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
+from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE_ID
 from kvstore.telemetry.logs import LEVEL_DEFAULT
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_NAMESPACE_ID = 1
-# 0 is what an unset field of a message reads as, the last one is the prefix of system keys.
-NAMESPACE_ID_MAX = 0xFFFF_FFFE
+# 0 is what an unset field of a message reads as; from the nodes' own namespace on, ids are given at run time.
+NAMESPACE_ID_MAX = CLUSTER_NAMESPACE_ID - 1
 
 MIB = 1 << 20
 

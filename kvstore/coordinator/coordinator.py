@@ -7,12 +7,12 @@ still unanswered, the part that says so last, and how much work a node takes in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from kvproto.columns import GroupReply, Kind, OperationGroup, ScanPage, ScanQuery
-from kvproto.errors import Code, DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown
+from kvproto.errors import Code, DeadlineExceeded, KvError, NotOwner, Overloaded, QuorumUnreachable, ShuttingDown, UnknownNamespace
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.allowance import UNLIMITED, Allowance
 from kvstore.coordinator.batch import Limits, SubBatch, part_of, plan, subset
@@ -23,6 +23,7 @@ from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.scan import ScanCoordinator
 from kvstore.coordinator.slow import Forwarding, SlowLog
 from kvstore.coordinator.touch import TouchCoordinator
+from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE
 from kvstore.core.membership.opinions import Opinions
 from kvstore.telemetry.meters import RequestMeter, Timer
 from kvstore.transport.peers import PeerTransport
@@ -158,6 +159,8 @@ class Coordinator:
         self.expired = 0
         """Operations whose deadline had passed when their turn came."""
         self.stopped: KvError | None = None
+        self.look: Callable[[], Awaitable[None]] | None = None
+        """Asks others for namespaces that this node has not heard of; not too often, whoever calls it."""
 
     async def execute(
         self,
@@ -168,14 +171,17 @@ class Coordinator:
         trace: bytes = b"",
         allowance: Allowance = UNLIMITED,
         came_s: float | None = None,
+        inside: bool = False,
     ) -> None:
         """Answers every operation of `groups` through `reply`, in parts. Never raises for what a client sent. `trace`: the batch's
         id, which goes with it to the replicas and into what is logged of it. `allowance`: what the batch may make the node hold.
-        `came_s`: from when on its deadlines count, by the loop's clock; None: from now."""
+        `came_s`: from when on its deadlines count, by the loop's clock; None: from now. `inside`: a node asks, which may ask about
+        what nodes keep for themselves."""
         if not groups:
             reply([], True)
             return
         loop = asyncio.get_running_loop()
+        came_s = loop.time() if came_s is None else came_s
         operations = sum([max(1, len(group.keys)) for group in groups])
         answer = BatchAnswer(reply, groups, operations, loop, self._meter, self._timer())
         refusal = self._refusal(operations)
@@ -185,7 +191,8 @@ class Coordinator:
             return
         self.in_flight += operations
         try:
-            rounds = self._rounds(groups, answer, hops, loop.time() if came_s is None else came_s, trace, allowance)
+            await self._look_for(group.namespace for group in groups)
+            rounds = self._rounds(groups, answer, hops, came_s, trace, allowance, inside=inside)
             if len(rounds) == 1:
                 await rounds[0]
             elif rounds:
@@ -198,6 +205,10 @@ class Coordinator:
     async def scan(self, query: ScanQuery, *, trace: bytes = b"") -> AsyncIterator[ScanPage]:
         """Pages of live keys in order; a failure is the last page. `trace` as in `execute`."""
         meter, started_s = self._meter, self._timer()
+        if query.namespace == CLUSTER_NAMESPACE:
+            yield ScanPage(error=_not_for_clients())
+            return
+        await self._look_for([query.namespace])
         async with aclosing(self._scans.run(query, self._read_registers)) as pages:
             async for page in pages:
                 self._slow.page_done(query, page, trace, started_s)
@@ -211,6 +222,12 @@ class Coordinator:
         gathered: list[GroupReply] = []
         await self.execute([group], lambda replies, last: gathered.extend(replies))
         return gathered
+
+    async def _look_for(self, names: Iterable[str]) -> None:
+        """A name that this node does not know may be one that it has not heard of yet."""
+        spaces = self._ring.view.spaces
+        if self.look is not None and any(name not in spaces and name != CLUSTER_NAMESPACE for name in names):
+            await self.look()
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -238,10 +255,15 @@ class Coordinator:
         came_s: float,
         trace: bytes,
         allowance: Allowance,
+        *,
+        inside: bool,
     ) -> list[Coroutine[None, None, None]]:
         view = self._ring.view
         rounds: list[Coroutine[None, None, None]] = []
         for index, group in enumerate(groups):
+            if group.namespace == CLUSTER_NAMESPACE and not inside:
+                answer.emit(GroupReply(index, error=_not_for_clients()), max(1, len(group.keys)))
+                continue
             subs, refused = plan(view, index, group, self._limits)
             for reply in refused:
                 answer.emit(reply, len(reply.positions or group.keys) or 1)
@@ -350,3 +372,7 @@ class Coordinator:
         """Refuses whatever comes from now on; what is in flight goes on."""
         if self.stopped is None:
             self.stopped = ShuttingDown(f"{self._me} is shutting down", subject=self._me)
+
+
+def _not_for_clients() -> KvError:
+    return UnknownNamespace(f"there is no namespace {CLUSTER_NAMESPACE!r} for clients", subject=CLUSTER_NAMESPACE)

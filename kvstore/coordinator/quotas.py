@@ -60,8 +60,8 @@ class Quotas:
         for name, config in sorted(namespaces.items()):
             self.install(name, config)
 
-    def install(self, name: str, config: NamespaceConfig) -> None:
-        """From here on `config` says what `name` may use."""
+    def install(self, name: str, config: NamespaceConfig | None) -> None:
+        """From here on `config` says what `name` may use; None: there is no such namespace any more."""
         self.of.pop(name, None)
-        if config.quota_operations_per_s or config.quota_bytes_per_s:
+        if config is not None and (config.quota_operations_per_s or config.quota_bytes_per_s):
             self.of[name] = Quota(config, max(1, self._nodes()))

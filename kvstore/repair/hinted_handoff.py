@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 
 from kvproto.errors import KvError, RecordLost
-from kvstore.cluster.view import RingHolder
+from kvstore.cluster.view import Place, RingHolder
 from kvstore.core.record import names_actor
 from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
@@ -162,7 +162,10 @@ class HintedHandoff:
         copies = [
             (store_key, sent[store_key])
             for store_key, _ in delivered
-            if store_key in sent and not self._hints.is_owed(store_key) and not view.is_home(store_key, self._me)
+            if store_key in sent
+            and not self._hints.is_owed(store_key)
+            # A copy of a namespace that is not known here yet may be our own.
+            and view.place_of(store_key, self._me) in (Place.ELSEWHERE, Place.DROPPED)
         ]
         if any(names_actor(record, self._ledger.actor) for _, record in copies):
             self._ledger.begin_epoch()

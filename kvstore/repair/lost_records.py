@@ -15,7 +15,6 @@ from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, verify
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.storage.freshness import Freshness
-from kvstore.storage.layout import split_store_key
 from kvstore.storage.store import Store
 from kvstore.telemetry import log
 from kvstore.transport.peers import FetchChunk, PeerTransport
@@ -79,13 +78,8 @@ class LostRecords:
         return await self._write(store_key, merged or EMPTY_RECORD)
 
     def _others(self, store_key: bytes) -> Sequence[str]:
-        view = self._ring.view
-        partition, namespace_id, _ = split_store_key(store_key)
-        for space in view.spaces.values():
-            if space.info.id == namespace_id and partition < len(view.preference):
-                homes = view.preference[partition][: space.info.n]
-                return [node for node in homes if node != self._me] if self._me in homes else []
-        return []
+        homes = self._ring.view.homes_of(store_key)
+        return [node for node in homes if node != self._me] if self._me in homes else []
 
     async def _fetch(self, node: str, store_key: bytes) -> FetchChunk:
         loop, told = asyncio.get_running_loop(), Told[FetchChunk]()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from kvproto.errors import KvError, StorageError
 from kvstore.cluster.view import RingHolder
@@ -44,7 +44,10 @@ class Readmitting:
         ring: RingHolder,
         pace: Pace,
         rng: random.Random,
+        read_catalog: Callable[[float], Awaitable[object]],
     ) -> None:
+        """`read_catalog` makes this node go by the newest committed version of the namespaces, or raises `KvError`; it is given the
+        seconds it may take."""
         self._me = me
         self._registers = registers
         self._taken = taken
@@ -52,6 +55,7 @@ class Readmitting:
         self._ring = ring
         self._pace = pace
         self._rng = rng
+        self._read_catalog = read_catalog
         self._begun: dict[bytes, Readmission] = {}
         self._waits: dict[bytes, tuple[float, float]] = {}
         """Groups of which nothing could be had: how long they wait, and until when."""
@@ -78,6 +82,14 @@ class Readmitting:
         """Whether anything came of it."""
         open_groups = self.open_groups()
         if not open_groups:
+            # It may have voted in namespaces that nobody has told it of since.
+            try:
+                await self._read_catalog(TIMEOUT_S)
+            except KvError as error:
+                log.info("catalog_not_read", node=self._me, reason=error.message)
+                return False
+            if self.open_groups():
+                return True
             told = Told[StorageError | None]()
             self._registers.end_loss(told.take)
             if await told.answer is None:
@@ -100,7 +112,7 @@ class Readmitting:
         view, admitted = self._ring.view, self._registers.admission.admitted
         return {
             prefix: homes
-            for space in view.spaces.values()
+            for space in view.all_spaces()
             if space.info.mode == "linearizable"
             for prefix, owners in zip(space.prefixes, view.preference, strict=True)
             if self._me in (homes := tuple(owners[: space.info.n])) and prefix not in admitted

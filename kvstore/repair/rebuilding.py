@@ -61,6 +61,8 @@ class Rebuilding:
         comes later and remembers one of them says nothing new."""
         self._made_good: dict[bytes, int] = {}
         self._noted: asyncio.Future[None] | None = None
+        self.knows_all: Callable[[], bool] = lambda: True
+        """Whether this node goes by the newest namespaces that it has heard of: what it has lost of others, nobody has told it."""
         self.reason = (engine.get(REBUILDING_KEY) or b"").decode()
         self.ended = 0
         store.is_rebuilding = bool(self.reason)
@@ -115,7 +117,7 @@ class Rebuilding:
             return
         for prefix in prefixes:
             self._covered[prefix].add(peer)
-        if not self.open_prefixes():
+        if self.knows_all() and not self.open_prefixes():
             self.ended += 1
             self._made_good.update(self._missed)
             self._end()

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from kvproto.errors import KvError, RecordLost
-from kvstore.cluster.view import RingHolder
+from kvstore.cluster.view import Place, RingHolder
+from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.record import DamagedRecord, deleted_ms
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
@@ -100,7 +101,7 @@ class SetAside:
         log.warning("records_moved_aside", node=self._me, records=moved)
 
     def _registers(self) -> frozenset[bytes]:
-        spaces = self._ring.view.spaces.values()
+        spaces = self._ring.view.all_spaces()
         return frozenset(prefix for space in spaces if space.info.mode == "linearizable" for prefix in space.prefixes)
 
     def _ours_alone(self) -> frozenset[bytes]:
@@ -124,35 +125,44 @@ class SetAside:
             self._judging.cancel()
 
     async def _judge(self) -> None:
+        waits_for: Catalog | None = None
         while True:
             await asyncio.sleep(LOOK_S)
             if self._store.is_rebuilding:
                 continue
+            if waits_for is self._ring.view.catalog:
+                continue
             try:
-                await self._judge_all()
+                waits_for = None if await self._judge_all() else self._ring.view.catalog
             except KvError as error:  # too much waits for the disk, or it has failed
                 log.warning("set_aside_later", node=self._me, reason=error.message)
                 continue
-            return
+            if waits_for is None:
+                return
 
-    async def _judge_all(self) -> None:
-        start = len(system_key(_NAME))
+    async def _judge_all(self) -> bool:
+        """Whether all was judged: what is of a namespace that this node does not know yet has to wait for that."""
+        start, view, unknown = len(system_key(_NAME)), self._ring.view, 0
         snapshot = self._replica.snapshot(*system_name_range(_NAME))
         kept_before, is_over = self.kept, False
         while not is_over:
             rows = await self._replica.read_some(snapshot, ROWS_AT_ONCE, ROWS_BYTES)
             is_over = rows.is_over
+            places = [view.place_of(key[start:], self._me) for key in rows.store_keys]
+            unknown += places.count(Place.NOT_YET_KNOWN)
+            judged = [key for key, place in zip(rows.store_keys, places, strict=True) if place is not Place.NOT_YET_KNOWN]
             only_here = [
                 (key[start:], record)
-                for key, record in zip(rows.store_keys, rows.records, strict=True)
-                if not self._is_covered(key[start:], record)
+                for key, record, place in zip(rows.store_keys, rows.records, places, strict=True)
+                if place in (Place.HOME, Place.ELSEWHERE) and not self._is_covered(key[start:], record)
             ]
             if only_here:
                 await self._keep_for_the_operator(only_here)
             self.kept += len(only_here)
-            await self._commit([(_COUNT_KEY, self.kept.to_bytes(8, "big"))], [*rows.store_keys, *rows.damaged])
+            await self._commit([(_COUNT_KEY, self.kept.to_bytes(8, "big"))], [*judged, *rows.damaged])
             await self._pace.turn(sum(map(len, rows.records)), len(rows.records))
         log.warning("records_set_aside", node=self._me, records=self.kept - kept_before)
+        return not unknown
 
     def _is_covered(self, store_key: bytes, record: bytes) -> bool:
         """Whether what the owners hold, this node among them, has everything that the record has: a key that nobody has is deleted

@@ -31,7 +31,6 @@ from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring as ClientRing
 from kvclient.transport import Transport
 from kvproto.errors import KvError
-from kvstore.cluster.view import RingView
 from kvstore.config import ClusterConfig, MembershipConfig, NodeLimits
 from kvstore.core.ring import Member, Ring
 from kvstore.core.ring_planner import plan_ring
@@ -199,9 +198,7 @@ class World(Faults):
         """Installs the newest ring on a node that runs."""
         if self.ring is not None:
             local = self.local(name)
-            spaces = local.ring.view.spaces
-            policies = {of: space.policy for of, space in spaces.items()}
-            local.ring.view = RingView(name, self.ring, tuple(space.info for space in spaces.values()), policies)
+            local.ring.view = local.ring.view.with_ring(self.ring)
 
     async def wait_linked(self, timeout_s: float = LINKED_S_MAX) -> None:
         """Returns once every running node has a link to every other one that runs. Raises `TimeoutError`."""

@@ -12,7 +12,7 @@ event loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from struct import Struct
 
@@ -164,6 +164,17 @@ class HintTable:
                 del hints[store_key]
                 self._uncount(store_key)
                 self._drop(target, store_key)
+                gone.append(_join(target, store_key))
+        return gone
+
+    def forget(self, is_gone: Callable[[bytes], bool]) -> list[bytes]:
+        """Drops every hint for a store key of which `is_gone` is true: nobody is to have that record any more. What to delete."""
+        gone: list[bytes] = []
+        for target, hints in sorted(self._targets.items()):
+            for store_key in [key for key in hints if is_gone(key)]:
+                hint = hints.pop(store_key)
+                self._uncount(store_key)
+                self.held_bytes -= hint.held_bytes
                 gone.append(_join(target, store_key))
         return gone
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kvproto.errors import KvError, StorageError
+from kvproto.errors import KvError, StorageError, UnknownNamespace
+from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.register import held as registers
 from kvstore.core.register import payload as payloads
 from kvstore.core.register.acceptor import Acceptor, GroupState, Lost, Verdict
@@ -24,6 +25,7 @@ from kvstore.core.register.messages import Ask, Reply, Step, Why, abstain, part_
 from kvstore.core.register.readmission import Copied
 from kvstore.storage.admission import Admission
 from kvstore.storage.commit import Commit, Committer
+from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import PREFIX_BYTES, prefix_successor, system_key, system_name_range
 from kvstore.storage.record_cache import RecordCache
@@ -63,6 +65,24 @@ class Registers:
         self._known_lost: set[bytes] = set()
         self.admission = Admission(engine)
         self.acceptor = Acceptor(self.latest, _load_groups(engine), taken)
+        self._dropped = DroppedIds(Catalog())
+
+    def go_by(self, catalog: Catalog) -> None:
+        """From here on nothing of a namespace that `catalog` names as dropped is answered, or accepted, however late it comes."""
+        self._dropped = DroppedIds(catalog)
+
+    def forget_dropped(self) -> list[bytes]:
+        """Nothing of dropped namespaces was promised, or is known to be lost, any more; the system keys to delete. When no commit
+        that could hold more of them is on its way."""
+        self._known_lost = {store_key for store_key in self._known_lost if not self._dropped.is_of(store_key)}
+        gone = sorted(group for group in self.acceptor.groups if self._dropped.is_of(group))
+        for group in gone:
+            del self.acceptor.groups[group]
+        return [system_key(_NAME + group) for group in gone]
+
+    def forget(self, store_keys: Sequence[bytes]) -> None:
+        """These were erased."""
+        self._cache.forget(store_keys)
 
     @property
     def is_lost(self) -> bool:
@@ -95,6 +115,9 @@ class Registers:
 
     def ask(self, ask: Ask, done: Done) -> None:
         """Answers; `done` is called once, when what the answer rests on is durable, or at once if it already is."""
+        if self._dropped.any and any(map(self._dropped.is_of, ask.keys)):
+            done(UnknownNamespace("the namespace was dropped"), None)
+            return
         if not self.votes:
             self._ask_admitted(ask, done)
         else:
@@ -157,6 +180,7 @@ class Registers:
         """Replaces what lies here by what others hold; what is complete with it votes once that is durable."""
         loss = self.admission.loss
         verdict = Verdict(Reply(Step.COPY, 0))
+        copied = [one for one in copied if not self._dropped.is_of(one.group)]
         for one in copied:
             self.acceptor.take_in(one.group, one.promised, one.floor, [*(key for key, _ in one.writes), *one.deletes])
             verdict.writes += one.writes

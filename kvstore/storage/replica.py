@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from kvproto.errors import BadRequest, KvError, StorageError
+from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE_ID
 from kvstore.core.page import Page
 from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
 from kvstore.runtime import Clock
@@ -76,7 +77,8 @@ class Replica:
         here is about those but their number, and which there are."""
         self._registers = registers
         self._clock = clock
-        self._linearizable = linearizable
+        self.linearizable = linearizable
+        """Replaced when the namespaces change."""
         self._store = store
         self._hints = hints
         self._engine = engine
@@ -97,7 +99,7 @@ class Replica:
     def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
         """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
         for itself, holds no key, or is of a linearizable namespace. Two passes in C."""
-        if self._linearizable and not self._linearizable.isdisjoint([store_key[NAMESPACE_AT] for store_key in store_keys]):
+        if self.linearizable and not self.linearizable.isdisjoint([store_key[NAMESPACE_AT] for store_key in store_keys]):
             return BadRequest("the store key of a register: what is accepted is never copied", subject="store_keys")
         if not store_keys or (max(store_keys) < self._end and min(map(len, store_keys)) > PREFIX_BYTES):
             return None
@@ -193,7 +195,7 @@ class Replica:
         """What has expired, and what is nothing but tombstones, among some records from the store key `start` on. Raises
         `StorageError`."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._scans, read_slice, self._engine, start, now_ms, self._linearizable
+            self._scans, read_slice, self._engine, start, now_ms, self.linearizable
         )
 
     async def read_some(self, snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:
@@ -203,6 +205,11 @@ class Replica:
     def snapshot(self, start: bytes, end: bytes | None) -> Snapshot:
         """The records from `start` to before `end` as of now. Raises `StorageError`."""
         return self._engine.scan(start, end)
+
+    async def keys_under(self, prefix: bytes, count_max: int, bytes_max: int) -> list[bytes]:
+        """Some store keys under `prefix` in order, whatever they hold, read off the loop: as many as `count_max`, or as their
+        records take `bytes_max`. Raises `StorageError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._scans, self._keys_under, prefix, count_max, bytes_max)
 
     async def count_keys(self) -> int:
         """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Whoever
@@ -221,10 +228,20 @@ class Replica:
         if not counting.cancelled():
             counting.exception()  # whoever asked may be gone: nobody else looks at it
 
+    def _keys_under(self, prefix: bytes, count_max: int, bytes_max: int) -> list[bytes]:
+        found: list[bytes] = []
+        size_bytes = 0
+        for store_key, record in self._engine.scan(prefix, prefix_successor(prefix)):
+            found.append(store_key)
+            size_bytes += len(store_key) + len(record)
+            if len(found) >= count_max or size_bytes >= bytes_max:
+                break
+        return found
+
     def _count_keys(self) -> int:
-        now_ms, linearizable = self._clock.now_ms(), self._linearizable
+        now_ms, linearizable = self._clock.now_ms(), self.linearizable
         return sum(
-            store_key[NAMESPACE_AT] not in linearizable or is_live(record, now_ms)
+            (store_key[NAMESPACE_AT] not in linearizable or is_live(record, now_ms)) and store_key[NAMESPACE_AT] != _OWN
             for partition in range(self._partitions)
             for store_key, record in self._engine.scan(*partition_range(partition))
         )
@@ -240,7 +257,7 @@ class Replica:
         lost: list[bytes] = []
         size_bytes = 0
         strip = len(store_key_prefix(0, namespace))
-        registers = namespace.to_bytes(4, "big") in self._linearizable
+        registers = namespace.to_bytes(4, "big") in self.linearizable
         rebuilding = not self._registers.votes if registers else self.is_rebuilding
         try:
             for store_key, record in heapq.merge(*iterators, key=lambda pair: pair[0][strip:]):
@@ -260,6 +277,10 @@ class Replica:
         except StorageError as error:
             raise StorageError(f"a scan could not be read: {error}") from error
         return Page(keys, records, False, lost, rebuilding=rebuilding)
+
+
+_OWN = CLUSTER_NAMESPACE_ID.to_bytes(4, "big")
+"""What nodes keep for themselves is no key of a user."""
 
 
 def _read_some(snapshot: Snapshot, count_max: int, bytes_max: int) -> Scanned:

@@ -11,19 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from kvproto.errors import KvError, RecordLost, StorageError
+from kvproto.errors import KvError, RecordLost, StorageError, UnknownNamespace
+from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
 from kvstore.core.merkle.tree import items_of
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.registry import join_records
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
 from kvstore.storage.commit import Commit, Committer
+from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import NAMESPACE_AT, prefix_successor, quarantine_key
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
 Snapshot = Iterator[tuple[bytes, bytes]]
+
+
+def _is_dropped() -> KvError:
+    return UnknownNamespace("the namespace was dropped while this was under way: nothing was written")
+
 
 KEYS_AT_FIRST = 8
 KEYS_AT_ONCE = 64
@@ -46,6 +53,7 @@ class Store:
         """`forest`: the hash trees of its records, if anybody compares them; they change with each commit that completes. `joins`:
         by the four bytes of a namespace's id in a store key, the policies whose join is not the usual merge."""
         self._joins = joins or {}
+        self._dropped = DroppedIds(Catalog())
         self.forest = forest
         self.is_rebuilding = False
         """Whether records of this node are lost, nobody knows which: what is held or not held here is then no vote."""
@@ -59,6 +67,12 @@ class Store:
         self.lookups = 0
         """Records asked for by batches; those that were not in the cache are `misses`, and were read from the engine."""
         self.misses = 0
+
+    def go_by(self, catalog: Catalog, joins: Mapping[bytes, Policy]) -> None:
+        """From here on `joins` are those of the namespaces, and no record of one that `catalog` names as dropped is taken in any
+        more, whoever sends it and however late: what was accepted before is the last of it."""
+        self._joins = joins
+        self._dropped = DroppedIds(catalog)
 
     @property
     def cache(self) -> RecordCache:
@@ -172,11 +186,23 @@ class Store:
         """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be. `beside`: what
         becomes durable with them, in the same batch, and is no record. `before`: the item (core/merkle) of what each was built on,
         0 for nothing; needed where there are trees."""
+        if self._dropped.any and any(map(self._dropped.is_of, pairs_keys := [store_key for store_key, _ in pairs])):
+            kept = [at for at, store_key in enumerate(pairs_keys) if not self._dropped.is_of(store_key)]
+            self._unstage([pair for pair in pairs if self._dropped.is_of(pair[0])])
+            if not kept:
+                self._committer.submit(Commit((), 0, lambda error: done(error or _is_dropped())))
+                return
+            pairs, before = [pairs[at] for at in kept], before and [before[at] for at in kept]
         size_bytes = sum([len(store_key) + len(record) for store_key, record in pairs])
         written = [*pairs, *beside] if beside else pairs
         if self._going and before is not None:
             self._build_on_nothing(pairs, before)
         self._committer.submit(Commit(written, size_bytes, lambda error: self._committed(pairs, before, error, done)))
+
+    def _unstage(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        for store_key, record in pairs:
+            if self._pending.get(store_key) is record:
+                del self._pending[store_key]
 
     def _build_on_nothing(self, pairs: Sequence[tuple[bytes, bytes]], before: list[int]) -> None:
         """What is built on a record whose deletion is on its way comes behind that: it finds nothing there."""
@@ -208,6 +234,8 @@ class Store:
         that has changed stays. Whoever minted into one of them must not go on under the same actor epoch (safety rule 2)."""
         going: list[tuple[bytes, bytes]] = []
         for store_key, record in held:
+            if self._dropped.any and self._dropped.is_of(store_key):
+                continue  # erased by somebody else, who has forgotten its tree
             try:
                 if not self.is_pending(store_key) and self.durable(store_key) == record:
                     going.append((store_key, record))
@@ -245,6 +273,9 @@ class Store:
         Damaged records and keys that are lost here are refused. A record that adds nothing still waits for what it equals to be
         durable. `intact`: a checksum over all of the records was verified, so that each need not be. `beside` as in `commit`.
         """
+        if self._dropped.any and any(map(self._dropped.is_of, store_keys)):
+            self._merge_living(store_keys, records, done, beside)
+            return
         usual = not self._joins or self._joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])
         if intact and usual and len(set(store_keys)) == len(store_keys):
             before: list[int] | None = None if self.forest is None else []
@@ -254,6 +285,22 @@ class Store:
                 self.commit(pairs, lambda error: done(error, []), beside, before=before)
                 return
         self._merge_one_by_one(store_keys, records, done, beside)
+
+    def _merge_living(
+        self,
+        store_keys: Sequence[bytes],
+        records: Sequence[bytes],
+        done: Callable[[KvError | None, list[int]], None],
+        beside: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """Refuses what is of dropped namespaces: whoever sent it has not heard of that yet."""
+        kept = [at for at, store_key in enumerate(store_keys) if not self._dropped.is_of(store_key)]
+        dropped = sorted({*range(len(store_keys))} - {*kept})
+
+        def merged(error: KvError | None, refused: list[int]) -> None:
+            done(error, sorted([*dropped, *(kept[position] for position in refused)]))
+
+        self._merge_one_by_one([store_keys[at] for at in kept], [records[at] for at in kept], merged, beside)
 
     def _overwritten(
         self, store_keys: Sequence[bytes], records: Sequence[bytes], before: list[int] | None
@@ -309,6 +356,26 @@ class Store:
             self.commit(pairs, lambda error: done(error, refused), beside, before=before)
         else:
             done(None, refused)
+
+    def settled(self, done: Done) -> None:
+        """Calls `done` behind every commit so far."""
+        self._committer.submit(Commit((), 0, done))
+
+    def erase(self, store_keys: Sequence[bytes], done: Done, *, beside: Sequence[bytes] = ()) -> None:
+        """Deletes records of dropped namespaces, and the system keys `beside` them, whatever they hold. When no commit that could
+        hold more of them is on its way (`settled`)."""
+        assert all(map(self._dropped.is_of, store_keys)), "somebody goes by that namespace still"
+        self._cache.forget(store_keys)
+        self._quarantined.difference_update(store_keys)
+        self._committer.submit(Commit((), sum(map(len, store_keys)), done, [*store_keys, *beside]))
+
+    def forget_dropped(self) -> None:
+        """Nothing of dropped namespaces is known to be lost, or compared, any more."""
+        self._quarantined = {store_key for store_key in self._quarantined if not self._dropped.is_of(store_key)}
+        for prefix in self.forest.prefixes if self.forest is not None else ():
+            if self._dropped.is_of(prefix):
+                assert self.forest is not None
+                self.forest.drop(prefix)
 
     def forget_all(self, *, but: Collection[bytes]) -> None:
         """There is no record any more, except perhaps under the prefixes `but`: they were deleted behind our back, while nobody

@@ -9,13 +9,13 @@ none, do not tell what is on the disk: they are unknown, and rebuilt (repair/tre
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 
 from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
 from kvstore.core.merkle.tree import DamagedTree
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import SYSTEM_PREFIX, system_key, system_name_range
+from kvstore.storage.layout import SYSTEM_PREFIX, prefix_successor, system_key, system_name_range
 
 SET_KEY = system_key(b"trees")
 _NAME = b"tree/"
@@ -23,14 +23,19 @@ _STATE = Struct(">H")
 _BATCH_BYTES = 4 << 20
 
 
-def load_forest(engine: Engine, clean_state: bytes | None, prefixes: Iterable[bytes]) -> Forest:
-    """The trees as a clean stop has left them. After any other end those of `prefixes`, all there may be, are unknown, unless the
-    directory holds no record at all. Raises `StorageError`."""
+def load_forest(
+    engine: Engine,
+    clean_state: bytes | None,
+    prefixes: Iterable[bytes],
+    has_none: Callable[[bytes], bool] = lambda prefix: False,
+) -> Forest:
+    """The trees as a clean stop has left them. After any other end those of `prefixes`, all that are known of, and of whatever else
+    the directory holds are unknown, but for those that `has_none` of, unless it holds no record at all. Raises `StorageError`."""
     forest = Forest()
     stored = engine.get(SET_KEY)
     if clean_state is None or stored is None or not _is_of(stored, clean_state):
         if next(iter(engine.scan(b"", SYSTEM_PREFIX)), None) is not None:
-            forest.mark_unknown(prefixes)
+            forest.mark_unknown([*prefixes, *(prefix for prefix in held_prefixes(engine) if not has_none(prefix))])
         return forest
     start = len(system_key(_NAME))
     for name, data in engine.scan(*system_name_range(_NAME)):
@@ -41,6 +46,19 @@ def load_forest(engine: Engine, clean_state: bytes | None, prefixes: Iterable[by
     unknown = stored[_STATE.size + len(clean_state) :]
     forest.mark_unknown(unknown[at : at + PREFIX_BYTES] for at in range(0, len(unknown), PREFIX_BYTES))
     return forest
+
+
+def held_prefixes(engine: Engine, start: bytes = b"") -> Iterator[bytes]:
+    """The prefix of every tree of which records are held, in order, from `start` on; a seek for each. Also of namespaces that this
+    node does not know yet. Raises `StorageError`."""
+    cursor: bytes | None = start
+    while cursor is not None:
+        found = next(iter(engine.scan(cursor, SYSTEM_PREFIX)), None)
+        if found is None:
+            return
+        prefix = found[0][:PREFIX_BYTES]
+        yield prefix
+        cursor = prefix_successor(prefix)
 
 
 def store_forest(engine: Engine, forest: Forest, clean_state: bytes) -> None:

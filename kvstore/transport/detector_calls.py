@@ -47,6 +47,9 @@ class DetectorCalls:
         self._calls: dict[str, set[asyncio.Task[None]]] = {node: set() for node in addresses}
         self._number = 0
         self.heard: Callable[[str, Message], None] = lambda node, message: None
+        self.revision: Callable[[], int] = lambda: 0
+        """Of the namespaces that this node goes by: goes with every message."""
+        self.on_revision: Callable[[str, int], None] = lambda node, revision: None
         self.sent = 0
         self.lost = 0
 
@@ -94,7 +97,7 @@ class DetectorCalls:
     async def _call(self, node: str, message: Message) -> bool:
         """Whether it was answered."""
         self.sent += 1
-        request = encode_detector(self._cluster_id, self._me, message)
+        request = encode_detector(self._cluster_id, self._me, message, self.revision())
         gossip = await self._gossip(node)
         try:
             reply: peer_pb2.DetectorReply = await gossip(request, timeout=self._timeout_s)
@@ -108,6 +111,7 @@ class DetectorCalls:
         for wire in messages:
             message = decode_detector(wire)
             if message is not None and wire.sender == node and wire.cluster_id == self._cluster_id:
+                self.on_revision(node, wire.catalog_revision)
                 self.heard(node, message)
 
     async def _gossip(self, node: str) -> Any:

@@ -26,11 +26,12 @@ _KINDS = {
 }
 
 
-def encode_detector(cluster_id: str, sender: str, message: Message) -> peer_pb2.DetectorMessage:
-    """`message` of `sender`."""
+def encode_detector(cluster_id: str, sender: str, message: Message, catalog_revision: int = 0) -> peer_pb2.DetectorMessage:
+    """`message` of `sender`, which goes by that version of the namespaces."""
     wire = peer_pb2.DetectorMessage(
         cluster_id=cluster_id,
         sender=sender,
+        catalog_revision=catalog_revision,
         kind=_KINDS[type(message)],
         claims=[
             peer_pb2.MemberClaim(

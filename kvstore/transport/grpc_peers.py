@@ -46,7 +46,8 @@ class GrpcPeers:
     peers that were greeted say of where clients reach them. When `security` has other certificates than before, a link that is
     down is dialled with a new channel; one that stands goes on. `on_remembered` is told what each peer remembers of our leases,
     before that peer is told of newer ones: not before `noted` returns. `remembered` is what we remember of theirs; `on_lived` is
-    told the wall time at each peer that answers, and until when it has lived."""
+    told the wall time at each peer that answers, and until when it has lived. `revision` is the version of the namespaces that we
+    go by; `on_revision` is told that of each peer that answers."""
 
     def __init__(
         self,
@@ -67,7 +68,11 @@ class GrpcPeers:
         noted: Callable[[], Awaitable[None]] = _at_once,
         remembered: Callable[[str], tuple[bytes, int] | None] = lambda node: None,
         on_lived: Callable[[str, int, int], None] = lambda node, now_ms, lived_ms: None,
+        revision: Callable[[], int] = lambda: 0,
+        on_revision: Callable[[str, int], None] = lambda node, revision: None,
     ) -> None:
+        self._revision = revision
+        self._on_revision = on_revision
         self._on_lived = on_lived
         self._on_remembered = on_remembered
         self._noted = noted
@@ -195,6 +200,16 @@ class GrpcPeers:
         if reply.HasField("error"):
             raise decode_error(reply.error)
 
+    async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """Tells `node` which namespaces we go by; what is newer there."""
+        me = self._identity
+        request = peer_pb2.CatalogRequest(cluster_id=me.cluster.id, sender=me.node_id, revision=revision, catalog=data)
+        stub = peer_pb2_grpc.PeerStub(self._channels[node])
+        reply: peer_pb2.CatalogReply = await self._call(node, stub.Catalog(request, timeout=timeout_s))
+        if reply.HasField("error"):
+            raise decode_error(reply.error)
+        return reply.revision, reply.catalog
+
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers."""
         stub = admin_pb2_grpc.AdminStub(self._channels[node])
@@ -243,6 +258,7 @@ class GrpcPeers:
             advertise=me.advertise,
             zone=me.zone,
             expects=node,
+            catalog_revision=self._revision(),
         )
         if node in self._heard:  # what it remembers is replaced by this, so we ask first
             request.actor, request.lease = me.actor, me.lease
@@ -266,6 +282,7 @@ class GrpcPeers:
             self._advertised[node] = reply.advertise
         self._heard.add(node)
         self._on_lived(node, reply.now_ms, reply.lived_ms)
+        self._on_revision(node, reply.catalog_revision)
         self._on_remembered(reply.remembered_actor, reply.remembered_lease)
         if self._links[node].is_up:
             self._on_up(node)  # to whom we say hello we seem to have been away

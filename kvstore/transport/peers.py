@@ -261,6 +261,10 @@ class PeerTransport(Protocol):
     async def owe(self, node: str, partitions: Collection[int], timeout_s: float) -> None:
         """Tells `node` of which partitions we have undelivered hints. Raises `KvError`."""
 
+    async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """Tells `node` that we go by `revision` of the namespaces, and its bytes unless they are b""; what it goes by then, and the
+        bytes of that if it is newer. Raises `KvError`."""
+
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         """The peer's own numbers. Raises `KvError`."""
 

@@ -7,6 +7,7 @@ would cost what columns save.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from kvproto import PROTOCOL
@@ -17,6 +18,7 @@ from kvproto.columns import (
     Level,
     MemberInfo,
     NamespaceInfo,
+    NamespaceWish,
     NodeStatus,
     OperationGroup,
     PeerOpinion,
@@ -323,10 +325,14 @@ def _same_fields(source: Any, names: Sequence[str]) -> dict[str, Any]:
 
 _MEMBER = ("id", "address", "zone", "weight")
 _OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
-_NAMESPACE = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact")
+_NAMESPACE = (
+    ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
+    + ("r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s")
+)  # fmt: skip
+_WISH = tuple(field.name for field in fields(NamespaceWish))
 _CLUSTER = (
     ("cluster_id", "node_id", "version", "ring_epoch", "ring_hash", "partitions", "owners_per_partition", "owners")
-    + ("key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "protocol")
+    + ("key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "protocol", "catalog_revision")
 )  # fmt: skip
 _STATUS = (
     ("node_id", "address", "zone", "state", "ring_epoch", "keys", "version", "hints_pending", "hints_dropped", "oldest_hint_s")
@@ -355,6 +361,28 @@ def decode_cluster(message: admin_pb2.DescribeReply) -> ClusterInfo:
         namespaces=tuple(NamespaceInfo(**_same_fields(space, _NAMESPACE)) for space in message.namespaces),
         **_same_fields(message, _CLUSTER),
     )
+
+
+def encode_wish(wish: NamespaceWish, timeout_ms: int) -> admin_pb2.CreateNamespaceRequest:
+    """What a namespace that is to be made is asked to be."""
+    return admin_pb2.CreateNamespaceRequest(timeout_ms=timeout_ms, **_same_fields(wish, _WISH))
+
+
+def decode_wish(message: admin_pb2.CreateNamespaceRequest) -> NamespaceWish:
+    """What a namespace that is to be made is asked to be."""
+    return NamespaceWish(**_same_fields(message, _WISH))
+
+
+def encode_namespace(info: NamespaceInfo, revision: int) -> admin_pb2.NamespaceReply:
+    """A namespace that was made or dropped, and the version of the catalog in which it is so."""
+    return admin_pb2.NamespaceReply(namespace=admin_pb2.Namespace(**_same_fields(info, _NAMESPACE)), catalog_revision=revision)
+
+
+def decode_namespace(message: admin_pb2.NamespaceReply) -> NamespaceInfo:
+    """The namespace that was made or dropped. Raises the node's error."""
+    if message.HasField("error"):
+        raise decode_error(message.error)
+    return NamespaceInfo(**_same_fields(message.namespace, _NAMESPACE))
 
 
 def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:

@@ -198,6 +198,29 @@ class NamespaceInfo:
     policy: str = "siblings"
     r_is_exact: bool = False
     w_is_exact: bool = False
+    created: bool = False
+    """At run time; else it is configured."""
+    quota_operations_per_s: int = 0
+    quota_bytes_per_s: int = 0
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class NamespaceWish:
+    """What a namespace that is to be made is asked to be; "" and 0 leave it to what fits. Quotas are what all clients together may
+    use of it a second."""
+
+    name: str
+    preset: str = ""
+    mode: str = ""
+    n: int = 0
+    r: int = 0
+    w: int = 0
+    ttl_ms: int = 0
+    policy: str = ""
+    storage: str = ""
+    durability: str = ""
+    quota_operations_per_s: int = 0
+    quota_bytes_per_s: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -220,6 +243,8 @@ class ClusterInfo:
     server_time_ms: int
     retry_window_ms: int
     protocol: int = 1
+    catalog_revision: int = 0
+    """Of the namespaces made at run time, as far as the node knows."""
 
     def preference_list(self, partition: int) -> tuple[int, ...]:
         """Indices into `members` of the partition's home replicas, the coordinator by convention first."""

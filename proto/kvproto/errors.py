@@ -39,6 +39,8 @@ class Code(IntEnum):
     QUOTA_EXCEEDED = 100
     CONDITION_FAILED = 101
     BEHIND_SESSION = 102
+    NAMESPACE_EXISTS = 140
+    NAMESPACE_CONFIGURED = 141
 
 
 class KvError(Exception):
@@ -106,6 +108,18 @@ class UnknownNamespace(UserError):
     """No namespace of that name (`subject`)."""
 
     code = Code.UNKNOWN_NAMESPACE
+
+
+class NamespaceExists(UserError):
+    """There is a namespace of that name (`subject`) with other settings, which the message names; settings never change."""
+
+    code = Code.NAMESPACE_EXISTS
+
+
+class NamespaceConfigured(UserError):
+    """The namespace (`subject`) is part of the nodes' configuration: it is neither made nor dropped at run time."""
+
+    code = Code.NAMESPACE_CONFIGURED
 
 
 class WrongMode(UserError):

@@ -6,11 +6,13 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvclient.cli import connection, main
+from kvstore.embedded import open_embedded
 from tests.cli.fake_store import FakeClient
 from tests.support.kv_processes import DevCluster
 
@@ -52,6 +54,8 @@ class Stream(io.TextIOWrapper):
 
 Kv = Callable[..., Outcome]
 
+_connect = connection.connect
+
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
@@ -67,10 +71,12 @@ def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
     for name in ("GRPC_EXPERIMENTS", "GRPC_VERBOSITY"):
         monkeypatch.setenv(name, "")
 
-    def run(*arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color") -> Outcome:
+    def run(
+        *arguments: str, stdin: bytes = b"", terminal: bool = False, term: str = "xterm-256color", typed: bool = False
+    ) -> Outcome:
         out, err = Stream(terminal=terminal), Stream(terminal=terminal)
         with monkeypatch.context() as patch:
-            patch.setattr("sys.stdin", Stream(stdin))
+            patch.setattr("sys.stdin", Stream(stdin, terminal=typed))
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", err)
             if terminal:
@@ -80,6 +86,15 @@ def kv(store: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Kv:
         return Outcome(code, out.bytes.getvalue(), err.bytes.getvalue().decode())
 
     return run
+
+
+@pytest.fixture
+def kv_here(kv: Kv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kv:
+    """`kv` on a real client and a real node with its LevelDB, inside this process."""
+    monkeypatch.setattr(connection, "connect", _connect)
+    monkeypatch.setattr("kvclient.async_client.open_embedded", open_embedded)
+    monkeypatch.setenv("KV_AT", f"embedded:{tmp_path / 'store'}")
+    return kv
 
 
 @pytest.fixture(scope="session")

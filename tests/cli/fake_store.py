@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvclient.errors import BatchError
-from kvproto.columns import ClusterInfo, Level, MemberInfo, NodeStatus, Receipt, RepairProgress
-from kvproto.errors import KvError, WrongMode
+from kvproto.columns import ClusterInfo, Level, MemberInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
+from kvproto.errors import KvError, UnknownNamespace, WrongMode
 
 RECEIPT = Receipt(Level.QUORUM, 2, 3, 3, ("n1", "n2"), ("a", "b"), durable=True, ring_epoch=7, coordinator="n1", server_time_ms=5)
 
@@ -129,6 +129,8 @@ class FakeAdmin:
     statuses: list[list[NodeStatus] | KvError]
     repairs: list[RepairProgress] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
+    wanted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    refusal: KvError | None = None
 
     async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
         answer = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
@@ -146,6 +148,29 @@ class FakeAdmin:
         for row in self.repairs:
             on_progress(row)
         return self.repairs
+
+    async def namespaces(self, *args: Any, **options: Any) -> list[NamespaceInfo]:
+        return sorted(self.cluster.namespaces, key=lambda space: space.name)
+
+    async def namespace(self, name: str, *args: Any, **options: Any) -> NamespaceInfo:
+        for space in self.cluster.namespaces:
+            if space.name == name:
+                return space
+        raise UnknownNamespace(f"there is no namespace {name!r}", subject=name)
+
+    async def create_namespace(self, name: str, *args: Any, **options: Any) -> NamespaceInfo:
+        self.wanted.append((name, options))
+        if self.refusal is not None:
+            raise self.refusal
+        made = NamespaceInfo(0x40000000, name, "linearizable", options.get("preset", "pa-ec"), 3, 3, 2, 2, created=True)
+        self.cluster = replace(self.cluster, namespaces=(*self.cluster.namespaces, made))
+        return made
+
+    async def drop_namespace(self, name: str, *args: Any, **options: Any) -> NamespaceInfo:
+        found = await self.namespace(name)
+        left = tuple(space for space in self.cluster.namespaces if space.name != name)
+        self.cluster = replace(self.cluster, namespaces=left)
+        return found
 
 
 class FakeClient:

@@ -247,12 +247,6 @@ def test_tables_keep_whole_rows_in_narrow_terminals(kv: Kv, monkeypatch: pytest.
     assert max(map(len, kv("get", "--help").text.splitlines())) < 80
 
 
-def test_a_command_that_no_node_can_serve_yet_says_what_it_needs(kv: Kv) -> None:
-    refused = kv("namespace", "a", "b", "-o", "json")
-    assert (refused.code, refused.error["code"], refused.error["subject"]) == (2, "WRONG_MODE", "namespace")
-    assert refused.error["message"].startswith("kv namespace needs ")
-
-
 def test_a_cluster_that_is_not_there_is_told_in_a_line_and_a_hint(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(at: str, **_: object) -> object:
         raise errors.AvailabilityError(f"no node answers at {at}: {at}: unavailable: connect: Connection refused (111)")

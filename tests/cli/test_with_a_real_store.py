@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,20 +11,8 @@ import pytest
 
 from kvclient.bench import worker
 from kvclient.bench.loop import run_closed_loop
-from kvclient.cli import connection
-from kvstore.embedded import open_embedded
 from tests.bench_generator.clocks import Ticks
-from tests.cli.conftest import Kv, Outcome
-
-_connect = connection.connect
-
-
-@pytest.fixture
-def kv_here(kv: Kv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    monkeypatch.setattr(connection, "connect", _connect)
-    monkeypatch.setattr("kvclient.async_client.open_embedded", open_embedded)
-    monkeypatch.setenv("KV_AT", f"embedded:{tmp_path / 'store'}")
-    return kv
+from tests.cli.conftest import Kv
 
 
 def test_values_live_from_one_command_to_the_next(kv_here: Kv) -> None:

@@ -7,7 +7,18 @@ from collections.abc import AsyncIterator
 
 from kvclient import KvError, NodeUnreachable
 from kvclient.transport import OnReply, Ring, Transport
-from kvproto.columns import ClusterInfo, GroupReply, NodeStatus, OperationGroup, Receipt, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import (
+    ClusterInfo,
+    GroupReply,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    Receipt,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 from tests.client.fake_server import FakeCluster, FakeStore
 
 
@@ -53,6 +64,12 @@ class Scripted:
 
     async def repair(self, namespace: str, follow: int) -> RepairProgress:
         raise NodeUnreachable("no repair", subject=self.address)
+
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        raise AssertionError("not asked here")
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        raise AssertionError("not asked here")
 
     async def close(self) -> None:
         self.open.clear()

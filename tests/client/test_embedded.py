@@ -11,7 +11,17 @@ import pytest
 import kvclient
 from kvclient import AsyncClient, BadRequest
 from kvclient.transport import OnReply, Transport
-from kvproto.columns import ClusterInfo, NodeStatus, OperationGroup, Receipt, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import (
+    ClusterInfo,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    Receipt,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 from tests.client.fake_server import FakeCluster, FakeStore
 
 
@@ -41,6 +51,12 @@ class InProcess:
 
     async def repair(self, namespace: str, follow: int) -> RepairProgress:
         return RepairProgress("n1", number=1, over=True)
+
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        raise AssertionError("not asked here")
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        raise AssertionError("not asked here")
 
     async def close(self) -> None:
         self.closed += 1

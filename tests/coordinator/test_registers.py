@@ -346,3 +346,15 @@ async def test_bug_a_write_that_was_handed_on_and_lost_was_told_as_not_applied_w
         peers.forward = lost  # type: ignore[method-assign]
         told = await on.put("n2", key, b"maybe", timeouts_ms=[1000])
         assert isinstance(told.error, QuorumUnreachable) and told.error.may_have_applied
+
+
+async def test_explain_tells_who_stands_behind_an_answer() -> None:
+    async with cluster() as on:
+        put = await on.put("n1", b"k", b"v", explain=True)
+        got = await on.get("n1", b"k", explain=True)
+        for told, did in ((put, "accepted it after"), (got, "confirmed that it has promised no later ballot after")):
+            assert told.receipt is not None
+            assert [line.partition(" ")[0] for line in told.receipt.explanation] == list(told.receipt.acknowledged)
+            assert all(did in line and line.endswith(" ms") for line in told.receipt.explanation)
+        plain = await on.get("n1", b"k")
+        assert plain.receipt is not None and plain.receipt.explanation == ()

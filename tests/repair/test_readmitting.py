@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import AsyncMock
 
-from kvproto.errors import QuorumUnreachable
+from kvproto.errors import KvError, QuorumUnreachable
 from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
 from kvstore.core.register import held as registers
@@ -204,6 +205,19 @@ async def test_a_damaged_register_at_another_owner_holds_its_group_up_and_no_oth
         assert on.members["n2"].local.linearizable.registers.promised(key[:6]) == NO_BALLOT
         on.members["n3"].engine.write([(key, held)], sync=True)
         again._waits.clear()
+        await readmit(on, "n2")
+
+
+async def test_it_stays_lost_until_it_knows_every_namespace_that_it_may_have_voted_in() -> None:
+    async with cluster() as on:
+        wipe(on, "n2")
+        again = on.members["n2"].local.readmitting
+        assert again is not None
+        read, again._read_catalog = again._read_catalog, AsyncMock(side_effect=KvError("no majority"))
+        while await again._go_on():
+            pass
+        assert not again.open_groups() and lost(on, "n2")
+        again._read_catalog = read
         await readmit(on, "n2")
 
 

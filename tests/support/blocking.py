@@ -7,27 +7,36 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from kvclient import AsyncClient, Client, Entry
-from kvclient.blocking import Namespace
+from kvclient.blocking import Admin, Namespace
 
 
 class Awaited:
     """Each method of a `Namespace` or `Client`, run on another thread and awaited."""
 
-    def __init__(self, inner: Namespace) -> None:
-        self._inner = inner
+    def __init__(self, inner: Namespace | Admin) -> None:
+        self._inner: Any = inner
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
         return _awaited(found) if callable(found) else found
 
-    def namespace(self, name: str, **options: Any) -> Awaited:
+    @property
+    def admin(self) -> Any:
+        assert isinstance(self._inner, Client)
+        return Awaited(self._inner.admin)
+
+    def namespace(self, name: str, **options: Any) -> Any:
+        if isinstance(self._inner, Admin):
+            return _awaited(self._inner.namespace)(name, **options)
         assert isinstance(self._inner, Client)
         return Awaited(self._inner.namespace(name, **options))
 
     def with_options(self, **options: Any) -> Awaited:
+        assert isinstance(self._inner, Namespace)
         return Awaited(self._inner.with_options(**options))
 
     async def scan(self, *args: Any, **options: Any) -> AsyncIterator[Entry]:
+        assert isinstance(self._inner, Namespace)
         entries = self._inner.scan(*args, **options)
         while True:
             entry = await asyncio.to_thread(next, entries, None)

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kvproto.codec import decode_replies, encode_batch, encode_error
+from kvproto.codec import decode_error, decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, KvError
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.key_value import KeyValueService
-from kvstore.api.peer import PeerService
+from kvstore.api.peer import CatalogDesk, PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
@@ -199,6 +199,17 @@ class WirePeers:
         request = peer_pb2.OweRequest(node_id=self.me, partitions=sorted(partitions))
         await self.cluster.members[node].peer_service.Owe(peer_pb2.OweRequest.FromString(request.SerializeToString()), None)
         await self._travel(node, self.me)
+
+    async def catalog(self, node: str, revision: int, data: bytes, timeout_s: float) -> tuple[int, bytes]:
+        await self._travel(self.me, node)
+        request = peer_pb2.CatalogRequest(
+            cluster_id=self.cluster.members[node].local.config.cluster.id, sender=self.me, revision=revision, catalog=data
+        )
+        reply = await self.cluster.members[node].peer_service.Catalog(request, None)
+        await self._travel(node, self.me)
+        if reply.HasField("error"):
+            raise decode_error(reply.error)
+        return reply.revision, reply.catalog
 
     async def status(self, node: str, timeout_s: float) -> NodeStatus:
         return await self.cluster.members[node].local.status()
@@ -468,6 +479,9 @@ class Cluster:
             freshness=local.freshness,
             reap_votes=local.reap_votes,
             on_owing=local.owing.told,
+            catalog=CatalogDesk(
+                lambda: local.view.catalog.revision, local.namespaces.spread.heard, local.namespaces.spread.receive
+            ),
         )
         key_value_service = KeyValueService(
             local.coordinator, local.ring, self._settings.id, traces=TraceIds(1), logs=local.telemetry.logs

@@ -18,6 +18,7 @@ from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.linearizability.verdicts import check_linearizable
 from kvchaos.checkers.locks import check_locks
 from kvchaos.checkers.membership import check_membership
+from kvchaos.checkers.namespaces import check_namespaces
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
 from kvchaos.checkers.sessions import MONOTONIC_READS, READ_YOUR_WRITES, check_sessions
@@ -52,6 +53,7 @@ PROMISES = {
 FURTHER = {
     "linearizable": "registers behave as if there were one copy",
     "timeline": "replicas go through the commits of a key in one order, and lag by no more than `bound_ms` of the header",
+    "namespaces": "namespaces made at run time are agreed on, their ids have one meaning for ever, and the dropped stay gone",
     "sessions": "sessions read what they wrote and what they have read, and their writes come after it",
     "session_reads": "sessions read what they wrote and what they have read",
     "atomic": "what an atomic read has seen, later ones see",
@@ -99,6 +101,7 @@ def judge(history: History) -> list[Violation]:
         "membership": lambda: check_membership(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
         "linearizable": lambda: check_linearizable(calls),
+        "namespaces": lambda: check_namespaces(calls, events),
         "timeline": lambda: check_timeline(calls, bound_ms=header.get("bound_ms")),
         "sessions": lambda: check_sessions(calls),
         "session_reads": lambda: [found for found in check_sessions(calls) if found.promise in (READ_YOUR_WRITES, MONOTONIC_READS)],

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 SERVED_SHARE_MIN = 0.99
+WHOLE_SHARE_MIN = 0.8
+"""Of what is served, so much does not say `degraded`: on a busy machine links hiccup, and then it is said for a moment."""
 UNKNOWN_SHARE_MAX = 0.5
 """Of refusals: what had been sent before the far side was known to be away stays unknown."""
 
@@ -14,7 +16,7 @@ class Expect(StrEnum):
     """Of the operations of one side while the fault lasts and was noticed."""
 
     SERVE = "serve"
-    """As good as all are answered, and none says `degraded`."""
+    """As good as all are answered, and few say `degraded`."""
     DEGRADED = "degraded"
     """As good as all are answered; that they say `degraded` is allowed."""
     REFUSE = "refuse"

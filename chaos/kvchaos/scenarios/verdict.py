@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from kvchaos.scenarios.cells import SERVED_SHARE_MIN, UNKNOWN_SHARE_MAX, Expect
+from kvchaos.scenarios.cells import SERVED_SHARE_MIN, UNKNOWN_SHARE_MAX, WHOLE_SHARE_MIN, Expect
 from kvchaos.scenarios.figures import READS, WRITTEN, Figures
 from kvchaos.scenarios.scenario import Scenario
 
@@ -51,7 +51,7 @@ def _judge(what: str, expected: Expect, found: Figures, least: int, verdict: Ver
     told = f"{found.ok} answered ({found.degraded} degraded), {found.refused} refused, {found.unknown} unknown {found.errors or ''}"
     if expected in (Expect.SERVE, Expect.DEGRADED) and found.ok_share < SERVED_SHARE_MIN:
         verdict.broken.append(f"{what} were promised to be served: {told}")
-    if expected is Expect.SERVE and found.degraded > (1 - SERVED_SHARE_MIN) * found.count:
+    if expected is Expect.SERVE and found.degraded > (1 - WHOLE_SHARE_MIN) * found.count:
         verdict.broken.append(f"{what} were promised to be whole: {told}")
     if expected is Expect.REFUSE:
         if found.ok:

@@ -80,8 +80,10 @@ def is_fair(schedule: Schedule) -> bool:
     losing = [fault for fault in schedule.faults if fault.kind in LOSES_COPIES]
     if not losing:
         return True
-    fewest = _fewest_copies(schedule, schedule.operations)
     nodes = {fault.args["node"] for fault in losing}
+    if schedule.makes_namespaces:
+        return len(nodes) == 1
+    fewest = _fewest_copies(schedule, schedule.operations)
     return fewest >= 2 and len(nodes) == 1 and not _taken_away(losing) & set(schedule.promises)
 
 

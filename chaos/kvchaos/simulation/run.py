@@ -11,10 +11,13 @@ from typing import Any
 from kvchaos.checkers.judge import judge
 from kvchaos.checkers.violations import Violation
 from kvchaos.history import History, Recorder
+from kvchaos.namespace_performer import NamespacePerformer
+from kvchaos.namespace_performer import Performer as CarriesOut
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.register_performer import RegisterPerformer
 from kvchaos.simulation.bugs import planted
+from kvchaos.simulation.made import agree_on_namespaces
 from kvchaos.simulation.members import agree, note_incarnations
 from kvchaos.simulation.nemesis import Nemesis
 from kvchaos.simulation.patch import Patch
@@ -161,6 +164,8 @@ async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch:
     await nemesis.end()
     await rest.come()
     await agree(world, recorder)
+    if schedule.makes_namespaces:
+        await agree_on_namespaces(world, recorder)
     watch.finish()
 
 
@@ -175,8 +180,10 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
     work = []
     for process, operations in sorted(of_process.items()):
         at = process % len(clients)
-        performer: Performer | TypedPerformer | RegisterPerformer
-        if schedule.has_registers:
+        performer: Performer | TypedPerformer | RegisterPerformer | NamespacePerformer
+        if schedule.makes_namespaces:
+            performer = NamespacePerformer(clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
+        elif schedule.has_registers:
             performer = RegisterPerformer(clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
         elif schedule.policy in TYPED:
             performer = TypedPerformer(
@@ -189,9 +196,7 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
     return work
 
 
-async def _perform(
-    world: World, performer: Performer | TypedPerformer | RegisterPerformer, operations: list[Operation], began_s: float
-) -> None:
+async def _perform(world: World, performer: CarriesOut, operations: list[Operation], began_s: float) -> None:
     for operation in operations:
         await world.sleep(max(0.0, began_s + operation.at_ms / 1000 - world.now_s))
         await performer.perform(operation)

@@ -31,6 +31,10 @@ OF_REGISTERS = ("membership", "resources", "linearizable")
 """What a linearizable namespace promises."""
 
 
+OF_NAMESPACES = ("membership", "resources", "namespaces")
+"""What is promised of namespaces made at run time, whatever is in them."""
+
+
 def scenario(name: str) -> Callable[[Scenario], Scenario]:
     """Registers a scenario."""
 
@@ -38,6 +42,8 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
             promised = OF_REGISTERS if schedule.has_registers else promises_for(schedule.faults)
+            if schedule.makes_namespaces:
+                promised = OF_NAMESPACES
             if schedule.policy == "lww":
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
             if schedule.grace_ms < GRACE_MS:
@@ -134,12 +140,16 @@ def atomic(seed: int) -> Schedule:
     rng, swarm = Random(f"{seed}/atomic"), generate(seed)
     base = replace(swarm, nodes=3, n=3, r=2, w=2, clients=3, timeout_ms=rng.choice([1000, 2500]), duration_ms=8000, loss=0.0)
     base = replace(base, write_ms=rng.choice([5.0, 30.0]), disk_jitter_ms=rng.choice([50.0, 200.0]), policy="siblings")
-    rows = sorted((rng.randrange(8000), rng.randrange(9), rng.random() < 0.25) for _ in range(220))
+    rows: list[tuple[int, int, bool, int]] = []
+    for _ in range(24):  # one writes, and the others look while it goes from disk to disk
+        at_ms, key = rng.randrange(8000), rng.randrange(2)
+        rows.append((at_ms, rng.randrange(3), True, key))
+        rows += [(at_ms + rng.randrange(10, 260), 3 + rng.randrange(9), False, key) for _ in range(8)]
     operations = tuple(
-        Operation(process, at_ms, "put", f"r{rng.randrange(2)}", f"w{number}", "read", rng.choice(["one", "quorum"]))
+        Operation(process, at_ms, "put", f"r{key}", f"w{number}", "read", rng.choice(["one", "quorum"]))
         if is_write
-        else Operation(process, at_ms, "get", f"r{rng.randrange(2)}", f"w{number}", "none", "atomic")
-        for number, (at_ms, process, is_write) in enumerate(rows, 1)
+        else Operation(process, at_ms, "get", f"r{key}", f"w{number}", "none", "atomic")
+        for number, (at_ms, process, is_write, key) in enumerate(sorted(rows), 1)
     )
     return replace(base, operations=operations, faults=draw_faults(rng, base, ["isolate", "pause", "cut", "crash"], share=0.4))
 
@@ -350,6 +360,36 @@ def registers(seed: int) -> Schedule:
     )
     faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe", "flip"]))
     return replace(base, operations=operations, faults=faults)
+
+
+@scenario("namespaces")
+def namespaces(seed: int) -> Schedule:
+    """Namespaces are made, used, dropped and made again with other settings, on both sides of cuts and while nodes crash."""
+    rng, swarm = Random(f"{seed}/namespaces"), generate(seed)
+    nodes = rng.choice([3, 3, 3, 4, 5])
+    base = replace(swarm, nodes=nodes, n=3, r=2, w=2, policy="siblings", makes_namespaces=True, timeout_ms=rng.choice([1000, 2500]))
+    kinds = {"create": 3, "drop": rng.choice([1, 2]), "put": rng.choice([2, 4]), "get": 3}
+    drawn = rng.choices(list(kinds), list(kinds.values()), k=len(swarm.operations))
+    presets = rng.choice([["pa-ec", "pc-ec"], ["pa-el", "pa-ec"], ["pa-el", "pa-ec", "pc-ec"]])
+    operations = tuple(
+        replace(one, f=f, key=rng.choice(["a", "b"]), context="none", level=rng.choice(presets) if f == "create" else "preset")
+        for one, f in zip(swarm.operations, drawn, strict=True)
+    )
+    faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe"]))
+    return replace(base, operations=operations, faults=faults)
+
+
+@scenario("unspread")
+def unspread(seed: int) -> Schedule:
+    """A node that changes the namespaces dies about when that is committed: the others have to find out what nobody told them."""
+    rng, swarm = Random(f"{seed}/unspread"), generate(seed)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, policy="siblings", makes_namespaces=True, timeout_ms=1000, loss=0.0)
+    faults, operations = [], []
+    for number, at_ms in enumerate((500, 2500), 1):
+        operations.append(Operation(0, at_ms, "create", rng.choice(["a", "b"]), f"w{number}", level="pa-ec"))
+        # Clients ask it first. It is off for longer than all that is asked takes.
+        faults.append(Fault(at_ms + rng.randrange(150), rng.choice(["crash", "power"]), {"nodes": ["n1"]}, 1500))
+    return replace(base, operations=tuple(operations), faults=tuple(faults))
 
 
 @scenario("lost-acceptor")

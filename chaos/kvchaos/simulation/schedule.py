@@ -63,7 +63,9 @@ class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
     after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one. With
-    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say."""
+    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say. With
+    `makes_namespaces` operations are on namespaces made at run time (create, drop, put, get), whose name is their `key`, and the
+    preset of what is made their `level`."""
 
     seed: int
     scenario: str = "swarm"
@@ -89,6 +91,7 @@ class Schedule:
     repair_interval_s: float = 0.0
     timing: str = "lan"
     sessions: bool = False
+    makes_namespaces: bool = False
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()
@@ -110,7 +113,9 @@ class Schedule:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every key that is used."""
+        """Every key of the configured namespace that is used."""
+        if self.makes_namespaces:
+            return ()
         return tuple(sorted({operation.key for operation in self.operations}))
 
     @property

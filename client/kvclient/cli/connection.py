@@ -19,7 +19,7 @@ from kvproto.errors import AvailabilityError
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
     from kvclient.levels import LevelLike
-    from kvproto.columns import ClusterInfo, NodeStatus, Receipt, RepairProgress
+    from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
 
 T = TypeVar("T")
 
@@ -208,6 +208,18 @@ class Admin(Protocol):
 
     async def repair(self, namespace: str = "", *, on_progress: Callable[[RepairProgress], None] = ...) -> list[RepairProgress]:
         """Has one node after the other compare its records with its peers', and repair what differs."""
+
+    async def namespaces(self, *args: Any, **options: Any) -> list[NamespaceInfo]:
+        """See `kvclient.admin`."""
+
+    async def namespace(self, name: str, *args: Any, **options: Any) -> NamespaceInfo:
+        """See `kvclient.admin`."""
+
+    async def create_namespace(self, name: str, *args: Any, **options: Any) -> NamespaceInfo:
+        """See `kvclient.admin`."""
+
+    async def drop_namespace(self, name: str, *args: Any, **options: Any) -> NamespaceInfo:
+        """See `kvclient.admin`."""
 
 
 class Client(Protocol):

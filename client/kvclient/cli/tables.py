@@ -88,6 +88,19 @@ def repair_table(rows: Sequence[Mapping[str, Any]]) -> None:
     _print(table)
 
 
+def namespaces_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a row a namespace: what it gives, on how many replicas, and whose clients may use how much of it."""
+    right = ("n", "r", "w", "ttl s", "operations/s", "bytes/s")
+    table = _table(
+        [*((name, "left") for name in ("namespace", "preset", "policy")), *((name, "right") for name in right), ("", "left")]
+    )
+    for row in rows:
+        figures = [row["n"], row["r"], row["w"], row["ttl_s"], row["quota_operations_per_s"], row["quota_bytes_per_s"]]
+        shown = [f"{figure:,g}" if figure else "-" for figure in figures]
+        table.add_row(row["name"], row["preset"], row["policy"], *shown, "configured" if row["configured"] else "")
+    _print(table)
+
+
 def ring_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     """Prints a bar a member; shares are of all replicas of all partitions."""
     left, right = ("node", "address", "zone"), ("first of", "replicas of", "share")

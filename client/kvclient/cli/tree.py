@@ -19,7 +19,7 @@ from kvclient.cli.exit_codes import ExitCode, exit_code_of
 from kvclient.cli.help_pages import ExampleGroup
 from kvclient.cli.options import Options, Output
 from kvclient.cli.suggestions import SuggestingGroup
-from kvproto.errors import KvError, WrongMode
+from kvproto.errors import KvError
 
 COMPLETE_VARIABLE = "_KV_COMPLETE"  # set by the scripts of `kv completion`
 
@@ -45,6 +45,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     "dump": ("kvclient.cli.dump:dump", "Write a namespace as JSON Lines; resumable."),
     "shell": ("kvclient.cli.shell:shell", "Type commands at a prompt, over one connection."),
     "status": ("kvclient.cli.cluster:status", "One row a node: state, epoch, hints, divergence."),
+    "namespace": ("kvclient.cli.namespace:namespace", "Make, list, show and drop namespaces."),
     "repair": ("kvclient.cli.repair:repair", "Compare replicas now, and repair what differs."),
     "ring": ("kvclient.cli.cluster:ring", "Who owns what: shares of the ring, owners of a key."),
     "dial": ("kvclient.cli.dial:dial", "What a consistency setting promises, survives and costs."),
@@ -56,15 +57,11 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Commands for data": ("put", "get", "del", "touch", "cas", "lock", "scan", "load", "dump", "shell"),
     "Commands for counters, sets and maps": ("incr", "decr", "sadd", "srem", "smembers", "sismember", "hset", "hget", "hdel"),
-    "Commands for clusters": ("status", "ring", "repair", "dev", "serve", "demo"),
+    "Commands for clusters": ("status", "ring", "namespace", "repair", "dev", "serve", "demo"),
     "Commands that measure and test": ("dial", "bench", "sim", "chaos", "pacelc"),
     "Commands for your terminal": ("completion",),
 }
 OTHERS = "Commands of installed packages"
-
-# Commands of the interface that need what no node has yet: better said than answered with the nearest name.
-_AT_RUN_TIME = "namespaces that are made at run time; those of this version are configured: [cluster.namespaces.NAME] in node.toml"
-NEEDED = {"namespace": _AT_RUN_TIME}
 
 EXAMPLES = """
 kv put alice 'hello'   kv get alice
@@ -95,12 +92,7 @@ class LazyGroup(SuggestingGroup, ExampleGroup):
         return self.commands[cmd_name]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """As in every group; a command that spells a global option its own way also gets what stood before its name.
-
-        Raises `WrongMode` for a command whose needs nothing here can meet.
-        """
-        if args[0] in NEEDED and self.get_command(ctx, args[0]) is None:
-            raise WrongMode(f"kv {args[0]} needs {NEEDED[args[0]]}", subject=args[0])
+        """As in every group; a command that spells a global option its own way also gets what stood before its name."""
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None and (defaults := options.given_before(ctx, command)):
             ctx.default_map = {name: defaults}

@@ -16,7 +16,16 @@ from kvclient.testing.clock import FakeClock
 from kvclient.testing.faults import Faults, FaultyDispatcher
 from kvclient.testing.store import FakeStore, Namespaces
 from kvclient.transport import OnReply, Ring, Transport
-from kvproto.columns import ClusterInfo, NodeStatus, OperationGroup, RepairProgress, ScanPage, ScanQuery
+from kvproto.columns import (
+    ClusterInfo,
+    NamespaceInfo,
+    NamespaceWish,
+    NodeStatus,
+    OperationGroup,
+    RepairProgress,
+    ScanPage,
+    ScanQuery,
+)
 
 SEED = 2007
 
@@ -53,6 +62,16 @@ class FakeTransport:
         """See `Transport.repair`: its nodes hold the same at all times."""
         self._check()
         return RepairProgress(self._node, number=1, over=True)
+
+    async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
+        """See `Transport.create_namespace`."""
+        self._check()
+        return self._store.create_namespace(wish)
+
+    async def drop_namespace(self, name: str, timeout_s: float) -> NamespaceInfo:
+        """See `Transport.drop_namespace`."""
+        self._check()
+        return self._store.drop_namespace(name)
 
     async def close(self) -> None:
         """See `Transport.close`."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from threading import Lock
 
-from kvclient.errors import BadRequest, BehindSession, KvError, TooLarge, UnknownNamespace
+from kvclient.errors import BadRequest, BehindSession, KvError, NamespaceConfigured, TooLarge, UnknownNamespace
 from kvclient.testing.clock import FakeClock
 from kvclient.testing.contexts import ACTOR, Seen, decode_seen
+from kvclient.testing.namespaces import check_same, info_of
 from kvclient.testing.registers import LINEARIZABLE, Registers, check_dial
 from kvclient.testing.typed import TYPED, FakeCell, Id, TypedRecord, change, check_operation
 from kvproto.columns import (
@@ -26,6 +27,7 @@ from kvproto.columns import (
     Level,
     MemberInfo,
     NamespaceInfo,
+    NamespaceWish,
     NodeStatus,
     OperationGroup,
     Receipt,
@@ -40,6 +42,7 @@ VALUE_BYTES_MAX = 1024 * 1024
 SIBLINGS_MAX = 100
 RETRY_WINDOW_MS = 10_000
 RETRY_IDS_MAX = 10_000
+CREATED_ID_MIN = 0x4000_0000
 POLICIES = ("siblings", "lww", "merge", *TYPED)
 MODES = {LINEARIZABLE: "pc-ec", "pc-ec": "pc-ec", "pc-el": "pc-el"}
 """What stands for a linearizable namespace, and its preset."""
@@ -94,6 +97,8 @@ class FakeStore:
         self.clock = clock or FakeClock()
         self.nodes = tuple(f"n{number + 1}" for number in range(nodes))
         self._spaces: dict[str, NamespaceInfo] = {}
+        self._next_id = CREATED_ID_MIN
+        self._catalog_revision = 0
         policies = namespaces if isinstance(namespaces, Mapping) else {}
         for name in ("default", *namespaces):
             self._add(name, policies.get(name, "siblings") if isinstance(name, str) else "siblings")
@@ -124,6 +129,36 @@ class FakeStore:
             raise BadRequest(f"{info.policy!r} is no policy: {', '.join((*POLICIES, *MODES))}", subject="policy")
         self._spaces[info.name] = info
 
+    def create_namespace(self, wish: NamespaceWish) -> NamespaceInfo:
+        """As `Transport.create_namespace`, at once."""
+        with self._lock:
+            found = self._spaces.get(wish.name)
+            if found is not None and not found.created:
+                raise NamespaceConfigured(f"namespace {wish.name!r} was there from the beginning", subject=wish.name)
+            made = info_of(wish, self._next_id if found is None else found.id, len(self.nodes))
+            if found is not None:
+                check_same(found, made)
+                return found
+            self._next_id += 1
+            self._catalog_revision += 1
+            self._spaces = {**self._spaces, made.name: made}
+            return made
+
+    def drop_namespace(self, name: str) -> NamespaceInfo:
+        """As `Transport.drop_namespace`, at once; its keys are gone."""
+        with self._lock:
+            found = self._spaces.get(name)
+            if found is None:
+                raise UnknownNamespace(f"there is no namespace {name!r}", subject=name)
+            if not found.created:
+                raise NamespaceConfigured(f"namespace {name!r} was there from the beginning", subject=name)
+            self._catalog_revision += 1
+            self._spaces = {other: space for other, space in self._spaces.items() if other != name}
+            for held in (self._typed, self._records, self._registers.held):
+                for key in [key for key in held if key[0] == name]:
+                    del held[key]
+            return found
+
     def describe(self, node: str) -> ClusterInfo:
         """The ring: each partition begins with another node."""
         count = len(self.nodes)
@@ -144,6 +179,7 @@ class FakeStore:
             value_bytes_max=VALUE_BYTES_MAX,
             server_time_ms=self.clock.now_ms(),
             retry_window_ms=RETRY_WINDOW_MS,
+            catalog_revision=self._catalog_revision,
         )
 
     def status(self, node: str) -> NodeStatus:

@@ -69,8 +69,9 @@ def _expiries(sub: SubBatch, now_ms: int) -> Sequence[int] | int:
     return now_ms + ttl_ms if ttl_ms else 0
 
 
-def tell(sub: SubBatch, answered: Sequence[Answered], clock: Clock, emit: Emit) -> None:
-    """Emits what was answered: one reply for all of the same kind behind which the same acceptors stand."""
+def tell(sub: SubBatch, answered: Sequence[Answered], clock: Clock, emit: Emit, elapsed_s: float) -> None:
+    """Emits what was answered, `elapsed_s` after it came: one reply for all of the same kind behind which the same acceptors
+    stand."""
     told: dict[tuple[Outcome, tuple[str, ...]], list[Operation]] = {}
     for operation, acknowledged in answered:
         assert operation.answer is not None
@@ -89,8 +90,16 @@ def tell(sub: SubBatch, answered: Sequence[Answered], clock: Clock, emit: Emit) 
         reply = _reply(sub.group, sub.group_index, outcome, answers)
         reply.positions = positions
         if reply.error is None or outcome is Outcome.FAILED:
-            reply.receipt = receipt(sub, acknowledged, now_ms=now_ms, durable=True)
+            was_read = sub.group.kind is Kind.GET or outcome is Outcome.FAILED
+            notes = explain(acknowledged, elapsed_s, was_read=was_read) if sub.group.explain else ()
+            reply.receipt = receipt(sub, acknowledged, now_ms=now_ms, durable=True, explanation=notes)
         emit(reply, len(operations))
+
+
+def explain(acknowledged: Sequence[str], elapsed_s: float, *, was_read: bool) -> list[str]:
+    """Who stands behind an answer, and by what: one line an acceptor. A failed condition is a read."""
+    did = "confirmed that it has promised no later ballot" if was_read else "accepted it"
+    return [f"{node} {did} after {elapsed_s * 1000:.1f} ms" for node in acknowledged]
 
 
 def _position(operation: Operation) -> int:

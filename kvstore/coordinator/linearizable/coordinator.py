@@ -30,12 +30,13 @@ LOOK_S = 0.05
 class _Run:
     """The operations of one sub-batch while they are proposed here: what they are told, in parts as it is decided."""
 
-    __slots__ = ("_clock", "_emit", "_sub", "changed", "open", "unreachable")
+    __slots__ = ("_began_s", "_clock", "_emit", "_sub", "changed", "open", "unreachable")
 
     def __init__(self, sub: SubBatch, clock: Clock, emit: Emit) -> None:
         self._sub = sub
         self._clock = clock
         self._emit = emit
+        self._began_s = asyncio.get_running_loop().time()
         self.open: dict[int, Operation] = {}
         self.unreachable: list[Operation] = []
         self.changed = asyncio.Event()
@@ -45,7 +46,7 @@ class _Run:
         for operation, _ in answered:
             del self.open[operation.position]
         if answered:
-            tell(self._sub, answered, self._clock, self._emit)
+            tell(self._sub, answered, self._clock, self._emit, asyncio.get_running_loop().time() - self._began_s)
         for operation in failed:
             del self.open[operation.position]
         self.unreachable += failed

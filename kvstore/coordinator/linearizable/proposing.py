@@ -20,7 +20,6 @@ from kvstore.core.register.messages import Ask, Reply, decode_reply, encode_ask
 from kvstore.core.register.proposer import Proposer
 from kvstore.core.register.rounds import Round
 from kvstore.runtime import Clock
-from kvstore.storage.layout import split_store_key
 from kvstore.storage.registers import Registers
 from kvstore.transport.peers import PeerTransport, RegisterChunk
 
@@ -60,9 +59,11 @@ class Proposing:
         self._scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self.incarnation = rng.getrandbits(64)
+        """Of this process's ballots."""
         self.proposer = Proposer(
             tag=node_tag(me),
-            incarnation=rng.getrandbits(64),
+            incarnation=self.incarnation,
             owners_of=self._owners_of,
             promised_of=registers.promised,
             chance=rng.random,
@@ -87,11 +88,9 @@ class Proposing:
                 timer.cancel()
 
     def _owners_of(self, group: bytes) -> tuple[str, ...]:
-        """The home replicas of a group. Whoever asks has found the namespace in this node's view."""
-        partition, namespace_id, _ = split_store_key(group)
-        view = self._ring.view
-        n = next(space.info.n for space in view.spaces.values() if space.info.id == namespace_id)
-        return tuple(view.preference[partition][:n])
+        """The home replicas of a group. Whoever asks has found the namespace in this node's view; if it was dropped since, there is
+        nobody but us, whose acceptor refuses."""
+        return self._ring.view.homes_of(group) or (self._me,)
 
     def _schedule(self) -> None:
         if not self._scheduled:

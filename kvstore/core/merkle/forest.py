@@ -148,6 +148,11 @@ class Forest:
         self._trees.pop(prefix, None)
         self._rebuilds.pop(prefix, None)
 
+    @property
+    def prefixes(self) -> list[bytes]:
+        """Of every tree that there is, known or not."""
+        return sorted({*self._trees, *self._unknown, *self._rebuilds})
+
     def dump(self) -> Iterator[tuple[bytes, bytes]]:
         """(prefix, bytes) of every known tree, for a clean stop. An unknown one is not stored, so it is unknown at the next
         start."""

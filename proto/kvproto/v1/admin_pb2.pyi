@@ -26,7 +26,7 @@ class Member(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class Namespace(_message.Message):
-    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact")
+    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,9 @@ class Namespace(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     R_IS_EXACT_FIELD_NUMBER: _ClassVar[int]
     W_IS_EXACT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_OPERATIONS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     mode: str
@@ -51,10 +54,61 @@ class Namespace(_message.Message):
     policy: str
     r_is_exact: bool
     w_is_exact: bool
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., r_is_exact: bool = ..., w_is_exact: bool = ...) -> None: ...
+    created: bool
+    quota_operations_per_s: int
+    quota_bytes_per_s: int
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., r_is_exact: bool = ..., w_is_exact: bool = ..., created: bool = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ...) -> None: ...
+
+class CreateNamespaceRequest(_message.Message):
+    __slots__ = ("name", "preset", "mode", "n", "r", "w", "ttl_ms", "policy", "storage", "durability", "quota_operations_per_s", "quota_bytes_per_s", "timeout_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    R_FIELD_NUMBER: _ClassVar[int]
+    W_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_OPERATIONS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    preset: str
+    mode: str
+    n: int
+    r: int
+    w: int
+    ttl_ms: int
+    policy: str
+    storage: str
+    durability: str
+    quota_operations_per_s: int
+    quota_bytes_per_s: int
+    timeout_ms: int
+    def __init__(self, name: _Optional[str] = ..., preset: _Optional[str] = ..., mode: _Optional[str] = ..., n: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., storage: _Optional[str] = ..., durability: _Optional[str] = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class DropNamespaceRequest(_message.Message):
+    __slots__ = ("name", "timeout_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    timeout_ms: int
+    def __init__(self, name: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class NamespaceReply(_message.Message):
+    __slots__ = ("error", "namespace", "catalog_revision")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
+    error: _key_value_pb2.Error
+    namespace: Namespace
+    catalog_revision: int
+    def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., namespace: _Optional[_Union[Namespace, _Mapping]] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "protocol", "version", "ring_epoch", "ring_hash", "partitions", "members", "owners_per_partition", "owners", "namespaces", "key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms")
+    __slots__ = ("cluster_id", "node_id", "protocol", "version", "ring_epoch", "ring_hash", "partitions", "members", "owners_per_partition", "owners", "namespaces", "key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "catalog_revision")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +124,7 @@ class DescribeReply(_message.Message):
     VALUE_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     RETRY_WINDOW_MS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     protocol: int
@@ -85,7 +140,8 @@ class DescribeReply(_message.Message):
     value_bytes_max: int
     server_time_ms: int
     retry_window_ms: int
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., partitions: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., owners_per_partition: _Optional[int] = ..., owners: _Optional[bytes] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., key_bytes_max: _Optional[int] = ..., value_bytes_max: _Optional[int] = ..., server_time_ms: _Optional[int] = ..., retry_window_ms: _Optional[int] = ...) -> None: ...
+    catalog_revision: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., partitions: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., owners_per_partition: _Optional[int] = ..., owners: _Optional[bytes] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., key_bytes_max: _Optional[int] = ..., value_bytes_max: _Optional[int] = ..., server_time_ms: _Optional[int] = ..., retry_window_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

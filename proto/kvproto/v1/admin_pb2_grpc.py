@@ -49,6 +49,16 @@ class AdminStub(object):
                 request_serializer=kvproto_dot_v1_dot_admin__pb2.RepairRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_admin__pb2.RepairReply.FromString,
                 _registered_method=True)
+        self.CreateNamespace = channel.unary_unary(
+                '/kvproto.v1.Admin/CreateNamespace',
+                request_serializer=kvproto_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_admin__pb2.NamespaceReply.FromString,
+                _registered_method=True)
+        self.DropNamespace = channel.unary_unary(
+                '/kvproto.v1.Admin/DropNamespace',
+                request_serializer=kvproto_dot_v1_dot_admin__pb2.DropNamespaceRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_admin__pb2.NamespaceReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
@@ -75,6 +85,20 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateNamespace(self, request, context):
+        """A namespace from now on, on every node; answered with what there is if it is the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropNamespace(self, request, context):
+        """Gone from now on, with everything in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +116,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Repair,
                     request_deserializer=kvproto_dot_v1_dot_admin__pb2.RepairRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_admin__pb2.RepairReply.SerializeToString,
+            ),
+            'CreateNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateNamespace,
+                    request_deserializer=kvproto_dot_v1_dot_admin__pb2.CreateNamespaceRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_admin__pb2.NamespaceReply.SerializeToString,
+            ),
+            'DropNamespace': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropNamespace,
+                    request_deserializer=kvproto_dot_v1_dot_admin__pb2.DropNamespaceRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_admin__pb2.NamespaceReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +209,60 @@ class Admin(object):
             '/kvproto.v1.Admin/Repair',
             kvproto_dot_v1_dot_admin__pb2.RepairRequest.SerializeToString,
             kvproto_dot_v1_dot_admin__pb2.RepairReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Admin/CreateNamespace',
+            kvproto_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
+            kvproto_dot_v1_dot_admin__pb2.NamespaceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Admin/DropNamespace',
+            kvproto_dot_v1_dot_admin__pb2.DropNamespaceRequest.SerializeToString,
+            kvproto_dot_v1_dot_admin__pb2.NamespaceReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,8 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUOTA_EXCEEDED: _ClassVar[ErrorCode]
     CONDITION_FAILED: _ClassVar[ErrorCode]
     BEHIND_SESSION: _ClassVar[ErrorCode]
+    NAMESPACE_EXISTS: _ClassVar[ErrorCode]
+    NAMESPACE_CONFIGURED: _ClassVar[ErrorCode]
 KIND_UNSPECIFIED: Kind
 KIND_GET: Kind
 KIND_PUT: Kind
@@ -114,6 +116,8 @@ NOT_ALLOWED: ErrorCode
 QUOTA_EXCEEDED: ErrorCode
 CONDITION_FAILED: ErrorCode
 BEHIND_SESSION: ErrorCode
+NAMESPACE_EXISTS: ErrorCode
+NAMESPACE_CONFIGURED: ErrorCode
 
 class BatchRequest(_message.Message):
     __slots__ = ("batch_id", "protocol", "cluster_id", "ring_epoch", "hops", "groups", "trace_id", "sent_ms", "receiver_ms")
@@ -180,18 +184,20 @@ class OperationGroup(_message.Message):
     def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., namespace: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., contexts: _Optional[_Iterable[bytes]] = ..., request_ids: _Optional[bytes] = ..., ttls_ms: _Optional[_Iterable[int]] = ..., timeouts_ms: _Optional[_Iterable[int]] = ..., level: _Optional[_Union[Level, str]] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., explain: bool = ..., attempt: _Optional[int] = ..., fields: _Optional[_Iterable[bytes]] = ..., amounts: _Optional[_Iterable[int]] = ..., conditions: _Optional[_Iterable[bytes]] = ..., seen: _Optional[_Iterable[bytes]] = ..., bound_ms: _Optional[int] = ..., sloppy: _Optional[_Union[Sloppy, str]] = ...) -> None: ...
 
 class BatchReply(_message.Message):
-    __slots__ = ("batch_id", "replies", "last", "ring_epoch", "now_ms")
+    __slots__ = ("batch_id", "replies", "last", "ring_epoch", "now_ms", "catalog_revision")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     replies: _containers.RepeatedCompositeFieldContainer[GroupReply]
     last: bool
     ring_epoch: int
     now_ms: int
-    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ..., now_ms: _Optional[int] = ...) -> None: ...
+    catalog_revision: int
+    def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ..., now_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class GroupReply(_message.Message):
     __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")

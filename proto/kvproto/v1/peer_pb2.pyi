@@ -46,7 +46,7 @@ MEMBER_STATE_SUSPECT: MemberState
 MEMBER_STATE_DEAD: MemberState
 
 class HelloRequest(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects", "remembered_actor", "remembered_lease")
+    __slots__ = ("cluster_id", "node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "settings", "advertise", "zone", "actor", "lease", "expects", "remembered_actor", "remembered_lease", "catalog_revision")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class HelloRequest(_message.Message):
     EXPECTS_FIELD_NUMBER: _ClassVar[int]
     REMEMBERED_ACTOR_FIELD_NUMBER: _ClassVar[int]
     REMEMBERED_LEASE_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     incarnation: int
@@ -75,10 +76,11 @@ class HelloRequest(_message.Message):
     expects: str
     remembered_actor: bytes
     remembered_lease: int
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ...) -> None: ...
+    catalog_revision: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., settings: _Optional[str] = ..., advertise: _Optional[str] = ..., zone: _Optional[str] = ..., actor: _Optional[bytes] = ..., lease: _Optional[int] = ..., expects: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error", "advertise", "now_ms", "lived_ms")
+    __slots__ = ("node_id", "incarnation", "protocol", "ring_epoch", "ring_hash", "zone", "remembered_actor", "remembered_lease", "error", "advertise", "now_ms", "catalog_revision", "lived_ms")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +92,7 @@ class HelloReply(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
     LIVED_MS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     incarnation: int
@@ -102,8 +105,9 @@ class HelloReply(_message.Message):
     error: _key_value_pb2.Error
     advertise: str
     now_ms: int
+    catalog_revision: int
     lived_ms: int
-    def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ..., now_ms: _Optional[int] = ..., lived_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ..., now_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ..., lived_ms: _Optional[int] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
     __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms", "register_asks")
@@ -366,7 +370,7 @@ class MemberClaim(_message.Message):
     def __init__(self, member: _Optional[str] = ..., state: _Optional[_Union[MemberState, str]] = ..., incarnation: _Optional[int] = ..., by: _Optional[str] = ...) -> None: ...
 
 class DetectorMessage(_message.Message):
-    __slots__ = ("cluster_id", "sender", "kind", "sequence", "target", "claims", "sync", "answer")
+    __slots__ = ("cluster_id", "sender", "kind", "sequence", "target", "claims", "sync", "answer", "catalog_revision")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +379,7 @@ class DetectorMessage(_message.Message):
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     sender: str
     kind: DetectorKind
@@ -383,7 +388,8 @@ class DetectorMessage(_message.Message):
     claims: _containers.RepeatedCompositeFieldContainer[MemberClaim]
     sync: bool
     answer: bool
-    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[str] = ..., kind: _Optional[_Union[DetectorKind, str]] = ..., sequence: _Optional[int] = ..., target: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[MemberClaim, _Mapping]]] = ..., sync: bool = ..., answer: bool = ...) -> None: ...
+    catalog_revision: int
+    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[str] = ..., kind: _Optional[_Union[DetectorKind, str]] = ..., sequence: _Optional[int] = ..., target: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[MemberClaim, _Mapping]]] = ..., sync: bool = ..., answer: bool = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class DetectorReply(_message.Message):
     __slots__ = ("messages", "error")
@@ -392,3 +398,25 @@ class DetectorReply(_message.Message):
     messages: _containers.RepeatedCompositeFieldContainer[DetectorMessage]
     error: _key_value_pb2.Error
     def __init__(self, messages: _Optional[_Iterable[_Union[DetectorMessage, _Mapping]]] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class CatalogRequest(_message.Message):
+    __slots__ = ("cluster_id", "sender", "revision", "catalog")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    sender: str
+    revision: int
+    catalog: bytes
+    def __init__(self, cluster_id: _Optional[str] = ..., sender: _Optional[str] = ..., revision: _Optional[int] = ..., catalog: _Optional[bytes] = ...) -> None: ...
+
+class CatalogReply(_message.Message):
+    __slots__ = ("error", "revision", "catalog")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
+    error: _key_value_pb2.Error
+    revision: int
+    catalog: bytes
+    def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., revision: _Optional[int] = ..., catalog: _Optional[bytes] = ...) -> None: ...

@@ -69,6 +69,11 @@ class PeerStub(object):
                 request_serializer=kvproto_dot_v1_dot_peer__pb2.DetectorMessage.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_peer__pb2.DetectorReply.FromString,
                 _registered_method=True)
+        self.Catalog = channel.unary_unary(
+                '/kvproto.v1.Peer/Catalog',
+                request_serializer=kvproto_dot_v1_dot_peer__pb2.CatalogRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_peer__pb2.CatalogReply.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -124,6 +129,13 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Catalog(self, request, context):
+        """The namespaces made at run time: those that the asker knows, for those that are newer here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -161,6 +173,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Gossip,
                     request_deserializer=kvproto_dot_v1_dot_peer__pb2.DetectorMessage.FromString,
                     response_serializer=kvproto_dot_v1_dot_peer__pb2.DetectorReply.SerializeToString,
+            ),
+            'Catalog': grpc.unary_unary_rpc_method_handler(
+                    servicer.Catalog,
+                    request_deserializer=kvproto_dot_v1_dot_peer__pb2.CatalogRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_peer__pb2.CatalogReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -352,6 +369,33 @@ class Peer(object):
             '/kvproto.v1.Peer/Gossip',
             kvproto_dot_v1_dot_peer__pb2.DetectorMessage.SerializeToString,
             kvproto_dot_v1_dot_peer__pb2.DetectorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Catalog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Peer/Catalog',
+            kvproto_dot_v1_dot_peer__pb2.CatalogRequest.SerializeToString,
+            kvproto_dot_v1_dot_peer__pb2.CatalogReply.FromString,
             options,
             channel_credentials,
             insecure,

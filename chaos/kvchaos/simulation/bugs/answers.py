@@ -60,7 +60,7 @@ def degrade_what_is_exact(patch: Patch) -> None:
     patch.set(batch, "degrades", lambda info, group: group.level is Level.PRESET)
 
 
-@bug("no-write-back", "an atomic read answers what a majority need not hold (safety rule 12)", scenario="atomic")
+@bug("unseen-by-atomic", "an atomic read answers what a majority need not hold (safety rule 12)", scenario="atomic")
 def skip_write_back(patch: Patch) -> None:
     """The next one may meet those that have not heard of it."""
 

@@ -26,6 +26,7 @@ def bug(name: str, sentence: str, *, scenario: str = "swarm") -> Callable[[Calla
     """Registers the function that plants the bug `name`."""
 
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        assert name not in BUGS, f"two planted bugs are called {name}"
         BUGS[name] = Bug(name, sentence, plant, scenario)
         return plant
 

@@ -53,10 +53,10 @@ def vote_after_a_wipe(patch: Patch) -> None:
 def believe_old_trees(patch: Patch) -> None:
     """They do not know what was written since."""
 
-    def load_whatever_there_is(engine: Engine, clean_state: bytes | None, prefixes: Iterable[bytes]) -> Forest:
+    def load_whatever_there_is(engine: Engine, clean_state: bytes | None, prefixes: Iterable[bytes], *rest: Any) -> Forest:
         stored = list(engine.scan(*system_name_range(b"tree/")))
         if not stored:
-            forest: Forest = load(engine, clean_state, prefixes)
+            forest: Forest = load(engine, clean_state, prefixes, *rest)
             return forest
         forest = Forest()
         for name, data in stored:

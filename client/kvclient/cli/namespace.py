@@ -1,0 +1,181 @@
+"""`kv namespace`: make, list, show and drop namespaces while the cluster runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvclient.cli import connection
+from kvclient.cli.arguments import namespaces_offered
+from kvclient.cli.exit_codes import ExitCode
+from kvclient.cli.help_pages import Examples
+from kvclient.cli.options import Options, Output
+from kvclient.cli.output import Printer, note
+from kvclient.cli.suggestions import SuggestingGroup
+from kvproto.errors import BadRequest
+
+if TYPE_CHECKING:
+    from kvclient.cli.connection import Client
+    from kvproto.columns import NamespaceInfo
+
+PRESETS = ("pa-el", "pa-ec", "pc-ec", "pc-el")
+MODES = ("eventual", "linearizable")
+POLICIES = ("siblings", "lww", "counter", "set", "map")
+FIELDS = (
+    "name",
+    "id",
+    "mode",
+    "preset",
+    "n",
+    "n_asked",
+    "r",
+    "w",
+    "ttl_s",
+    "policy",
+    "quota_operations_per_s",
+    "quota_bytes_per_s",
+)
+
+
+@click.group(cls=SuggestingGroup, short_help="Make, list, show and drop namespaces.")
+def namespace() -> None:
+    """Namespaces while the cluster runs. All nodes agree on them: without a majority of them nothing is made or dropped."""
+
+
+@namespace.command(
+    "create",
+    cls=Examples,
+    short_help="Make a namespace.",
+    examples="""
+kv namespace create orders --preset pc-ec
+kv namespace create hits --preset pa-el --policy counter
+kv namespace create cache --ttl 3600 --quota-operations 5000
+""",
+)
+@click.argument("name")
+@click.option("--preset", type=click.Choice(PRESETS), help="What it gives and costs: kv dial --preset P. [default: pa-ec]")
+@click.option("--mode", type=click.Choice(MODES), help="Of its writes; a preset has its own.")
+@click.option("--n", "n", type=click.IntRange(1), metavar="N", help="Replicas of a key. [default: 3]")
+@click.option("--r", "r", type=click.IntRange(1), metavar="N", help="Replicas that a read waits for. [default: the preset's]")
+@click.option("--w", "w", type=click.IntRange(1), metavar="N", help="Replicas that a write waits for. [default: the preset's]")
+@click.option(
+    "--ttl", "ttl_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="How long keys live. [default: for ever]"
+)
+@click.option("--policy", type=click.Choice(POLICIES), help="What becomes of concurrent writes. [default: siblings]")
+@click.option("--quota-operations", type=click.IntRange(1), metavar="N", help="Operations a second, of all clients together.")
+@click.option("--quota-bytes", type=click.IntRange(1), metavar="N", help="Bytes a second, of all clients together.")
+@click.pass_context
+def create(ctx: click.Context, /, name: str, **wanted: Any) -> int:
+    """Make the namespace NAME, on every node.
+
+    What it is can never be changed afterwards; only a new one has other settings. Making the same again is no error.
+
+    Ends 2 if there is another one of that name, 5 without a majority of the nodes (nothing was made), 6 if nobody can tell: run it
+    again then.
+    """
+    options = Options.of(ctx)
+    quotas = {"quota_operations": "quota_operations_per_s", "quota_bytes": "quota_bytes_per_s"}
+    given = {quotas.get(what, what): value for what, value in wanted.items() if value is not None}
+
+    async def work(client: Client) -> int:
+        made = await client.admin.create_namespace(name, **given, **_patience(options))
+        print_namespaces(options.output, [made], "created")
+        return ExitCode.DONE
+
+    return connection.run(options, work)
+
+
+@namespace.command("list", cls=Examples, short_help="One row a namespace.", examples="kv -o json namespace list | jq .name")
+@click.pass_context
+def list_all(ctx: click.Context) -> int:
+    """List every namespace with its settings; those of node.toml are `configured`."""
+    options = Options.of(ctx)
+
+    async def work(client: Client) -> int:
+        print_namespaces(options.output, await client.admin.namespaces(), "")
+        return ExitCode.DONE
+
+    return connection.run(options, work)
+
+
+@namespace.command("show", cls=Examples, short_help="What one namespace is.", examples="kv namespace show orders")
+@click.argument("name", shell_complete=namespaces_offered)
+@click.pass_context
+def show(ctx: click.Context, name: str) -> int:
+    """Show the settings of the namespace NAME. Ends 2 if there is none."""
+    options = Options.of(ctx)
+
+    async def work(client: Client) -> int:
+        print_namespaces(options.output, [await client.admin.namespace(name)], "")
+        return ExitCode.DONE
+
+    return connection.run(options, work)
+
+
+@namespace.command(
+    "drop",
+    cls=Examples,
+    short_help="Drop a namespace, with everything in it.",
+    examples="""
+kv namespace drop orders
+kv namespace drop orders --yes   in scripts
+""",
+)
+@click.argument("name", shell_complete=namespaces_offered)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def drop(ctx: click.Context, name: str, yes: bool) -> int:
+    """Drop the namespace NAME, with every key in it, for ever.
+
+    It is refused by name at once; what nodes hold of it is erased in the background. On a terminal it asks for the name first,
+    elsewhere it needs --yes. Ends 2 if there is none, or if it is part of node.toml; 5 and 6 as for create.
+    """
+    options = Options.of(ctx)
+    if not yes:
+        _ask(name)
+
+    async def work(client: Client) -> int:
+        was = await client.admin.drop_namespace(name, **_patience(options))
+        print_namespaces(options.output, [was], "dropped")
+        return ExitCode.DONE
+
+    return connection.run(options, work)
+
+
+def _ask(name: str) -> None:
+    """Raises `BadRequest` unless whoever sits there types the name again."""
+    if not sys.stdin.isatty():
+        raise BadRequest(f"dropping {name!r} deletes every key in it for ever: say --yes where nobody can be asked", subject="yes")
+    typed = click.prompt(f"This deletes every key of {name!r} for ever. Type its name", default="", show_default=False, err=True)
+    if typed != name:
+        raise BadRequest(f"{typed!r} is not {name!r}: nothing was dropped", subject="name")
+
+
+def _patience(options: Options) -> dict[str, float]:
+    return {} if options.timeout_s is None else {"timeout_s": options.timeout_s}
+
+
+def row_of(info: NamespaceInfo) -> dict[str, Any]:
+    """One namespace as JSON."""
+    values = {name: info.ttl_ms / 1000 if name == "ttl_s" else getattr(info, name) for name in FIELDS}
+    return {**values, "configured": not info.created}
+
+
+def print_namespaces(output: Output, spaces: list[NamespaceInfo], done: str) -> None:
+    """A JSON object, a line with tabs, or a row of a table for each; `done` is what was done to it, in a note."""
+    rows = [row_of(space) for space in spaces]
+    if output is Output.HUMAN:
+        from kvclient.cli.tables import namespaces_table
+
+        namespaces_table(rows)
+        if done:
+            note(f"kv: {done} {rows[0]['name']!r}")
+        return
+    with Printer(output) as printer:
+        for row in rows:
+            if output is Output.JSON:
+                printer.json(row)
+            else:
+                printer.line("\t".join(str(value) for value in row.values()))
