@@ -95,16 +95,18 @@ class Readmitting:
             if await told.answer is None:
                 log.info("registers_readmitted", node=self._me, groups=self.groups, registers=self.copied)
             return False
-        now_s = asyncio.get_running_loop().time()
+        now_s, ring_hash = asyncio.get_running_loop().time(), self._ring.view.ring.hash
         by_owners: dict[tuple[str, ...], list[Readmission]] = {}
         for group, owners in open_groups.items():
-            begun = self._begun.get(group) or self._begin(group, owners)
+            begun = self._begun.get(group)
+            if begun is None or {*begun.others, self._me} != set(owners):
+                begun = self._begin(group, owners)
             reachable = sum(map(self._peers.reachable, begun.others))
             if reachable >= begun.needed and self._waits.get(group, (0.0, 0.0))[1] <= now_s:
                 by_owners.setdefault(tuple(sorted(begun.others)), []).append(begun)
         went_on = False
         for some in by_owners.values():
-            went_on = await self._copy(some[:GROUPS_AT_ONCE]) or went_on
+            went_on = await self._copy(some[:GROUPS_AT_ONCE], ring_hash) or went_on
         return went_on
 
     def open_groups(self) -> dict[bytes, tuple[str, ...]]:
@@ -125,13 +127,13 @@ class Readmitting:
         self._begun[group] = begun
         return begun
 
-    async def _copy(self, begun: Sequence[Readmission]) -> bool:
+    async def _copy(self, begun: Sequence[Readmission], ring_hash: int) -> bool:
         """The next page of each; they have the same owners. Whether one has got further, or knows a ballot to try next."""
         await self._pace.turn(operations=len(begun))
         loss, cursors = self._registers.admission.loss, [one.cursor for one in begun]
         ask = Ask(Step.COPY, cursors, [one.ballot for one in begun])
         others = begun[0].others
-        replies = dict(zip(others, await asyncio.gather(*(self._ask(node, ask) for node in others)), strict=True))
+        replies = dict(zip(others, await asyncio.gather(*(self._ask(node, ask, ring_hash) for node in others)), strict=True))
         own_told = Told[tuple[StorageError | None, list[Page | None]]]()
         self._registers.pages(cursors, lambda error, pages: own_told.take((error, pages)))
         failure, own = await own_told.answer
@@ -152,13 +154,13 @@ class Readmitting:
                 elif one.ballot == ballot:
                     self._put_off(one.group)
             tries_again = tries_again or one.ballot != ballot
-        return await self._take_in(copied, others) or tries_again
+        return await self._take_in(copied, others, ring_hash) or tries_again
 
     def _put_off(self, group: bytes) -> None:
         wait_s = min(WAIT_S_MAX, 2 * self._waits.get(group, (LOOK_S / 4, 0.0))[0])
         self._waits[group] = wait_s, asyncio.get_running_loop().time() + wait_s
 
-    async def _take_in(self, copied: Sequence[Copied], others: Sequence[str]) -> bool:
+    async def _take_in(self, copied: Sequence[Copied], others: Sequence[str], ring_hash: int) -> bool:
         if not copied:
             return False
         self._pace.charge(sum(len(held) for one in copied for _, held in one.writes), sum(len(one.writes) for one in copied))
@@ -169,7 +171,7 @@ class Readmitting:
             keys, stamps, payloads = map(list, zip(*proposed, strict=True))
             ask = Ask(Step.ACCEPT, keys, stamps, [0] * len(keys), payloads)
             # Whoever refuses has promised a later proposer, who has to find out by itself what is chosen.
-            await asyncio.gather(*(self._ask(node, ask) for node in others))
+            await asyncio.gather(*(self._ask(node, ask, ring_hash) for node in others))
         if await told.answer is not None:
             return False
         for one in copied:
@@ -180,11 +182,10 @@ class Readmitting:
                 del self._begun[one.group]
         return True
 
-    async def _ask(self, node: str, ask: Ask) -> Reply | None:
-        """The reply of `node`; None: it cannot be asked, or says nothing that can be read."""
+    async def _ask(self, node: str, ask: Ask, ring_hash: int) -> Reply | None:
+        """The reply of `node`, by the ring that made it an owner; None: it cannot be asked, or says nothing that can be read."""
         told = Told[RegisterChunk]()
         deadline_s = asyncio.get_running_loop().time() + TIMEOUT_S
-        ring_hash = self._ring.view.ring.hash
         self._peers.register(RegisterChunk(node, encode_ask(ask), len(ask.keys), deadline_s, told.take, ring_hash))
         chunk = await told.answer
         if chunk.error is not None:

@@ -136,7 +136,7 @@ def test_what_is_asked_in_part_is_answered_in_its_places(asked: list[bool]) -> N
     at = [position for position, one in enumerate(asked) if one]
     ask = Ask(Step.READ, [GROUP + b"%d" % position for position in range(len(asked))], [make_ballot(1, 1, 1)] * len(asked))
     part = part_of(ask, at)
-    reply = widen(Reply(Step.READ, len(at), {0: (Why.LOST, b"")}, [key for key in part.keys]), ask, at)
+    reply = widen(Reply(Step.READ, len(at), {0: (Why.LOST, b"")}, list(part.keys)), ask, at)
     assert [position for position, (why, _) in reply.refused.items() if why is Why.ABSTAINS] == [
         position for position, one in enumerate(asked) if not one
     ]

@@ -132,6 +132,7 @@ async def test_a_group_is_copied_in_pages_and_what_lay_here_is_replaced(monkeypa
         await on.run("n1", puts(pairs))
         member = on.members["n2"]
         stale = on.store_key(b"key-03") + b"stale"
+        await until(lambda: on.held("n2", b"key-03") is not None)
         held = on.held("n2", b"key-03")
         assert held is not None
         member.engine.write([(stale, held)], sync=True)
@@ -192,6 +193,7 @@ async def test_a_later_loss_takes_back_what_was_admitted() -> None:
 async def test_a_damaged_register_at_another_owner_holds_its_group_up_and_no_other() -> None:
     async with cluster() as on:
         await on.put("n1", b"k", b"v")
+        await until(lambda: on.held("n3", b"k") is not None)
         wipe(on, "n2")
         key = on.store_key(b"k")
         held = on.held("n3", b"k")

@@ -1,4 +1,4 @@
-"""How an acceptor that has lost what it promised and accepted may vote again, for one group (safety rule 15, docs/adr/0021). Pure.
+"""How an acceptor that has lost what it promised and accepted may vote again, for one group (safety rule 15, docs/adr/0020). Pure.
 
 It takes part as a proposer that does not count its own acceptor: under a ballot above all that any other owner has promised *or
 taken*, every other owner promises that ballot and tells, page by page, what it holds. Of each key the highest is what counts:
