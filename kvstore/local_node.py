@@ -44,6 +44,7 @@ from kvstore.repair.hinted_handoff import HintedHandoff
 from kvstore.repair.lost_records import LostRecords
 from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
+from kvstore.repair.readmitting import Readmitting
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
 from kvstore.repair.rebuilding import LOST, UNHEARD, Rebuilding
@@ -248,6 +249,7 @@ class LocalNode:
         self.trees: TreeKeeper | None = None
         self.anti_entropy: AntiEntropy | None = None
         self.lost_records: LostRecords | None = None
+        self.readmitting: Readmitting | None = None
         if self.forest is not None:
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
             self.lost_records = LostRecords(
@@ -342,6 +344,17 @@ class LocalNode:
             clock=clock,
             rng=rng,
         )
+        if others:
+            self.readmitting = Readmitting(
+                me=me,
+                registers=self.linearizable.registers,
+                taken=self.linearizable.proposing.proposer.taken,
+                peers=peers,
+                ring=self.ring,
+                pace=pace,
+                rng=random.Random(self.linearizable.proposing.incarnation),
+                read_catalog=self.namespaces.catalog.changes.read,
+            )
 
     @property
     def view(self) -> RingView:
@@ -406,7 +419,7 @@ class LocalNode:
         self.absence.start()
         self.aside.start()
         self.namespaces.start()
-        for job in (self.trees, self.anti_entropy, self.lost_records):
+        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting):
             if job is not None:
                 job.start()
 
@@ -433,7 +446,7 @@ class LocalNode:
         self.absence.stop()
         self.aside.stop()
         self.namespaces.stop()
-        for job in (self.trees, self.anti_entropy, self.lost_records):
+        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting):
             if job is not None:
                 job.stop()
         await self.committer.close()

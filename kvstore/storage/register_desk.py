@@ -62,7 +62,10 @@ class RegisterDesk:
         if not keys:
             return BadRequest("a question about nothing", subject="register_asks")
         lengths = list(map(len, keys))
-        fit = max(lengths) == min(lengths) == GROUP_BYTES if ask.step in GROUP_STEPS else min(lengths) > GROUP_BYTES
+        if ask.step in GROUP_STEPS:
+            fit = max(lengths) == min(lengths) == GROUP_BYTES
+        else:
+            fit = min(lengths) > GROUP_BYTES or (ask.step is Step.COPY and min(lengths) == GROUP_BYTES)
         known = fit and self.linearizable.issuperset([key[NAMESPACE_AT] for key in keys])
         if known and int.from_bytes(max(keys)[:2], "big") < self._partitions:
             return None

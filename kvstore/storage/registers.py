@@ -2,7 +2,7 @@
 
     store key                               what was accepted and the last committed (core/register/held.py)
     0xFF x 6 . "n" . "register/" . group    promised ballot 24 | floor stamp 32 | watermark 32
-    0xFF x 6 . "n" . "registers-lost"       this disk is not the one that promised: it does not vote (safety rule 15)
+    0xFF x 6 . "n" . "registers-lost", …    which of it has been lost and does not vote (admission.py)
 
 Decisions are made on the latest state, durable or not; a reply leaves when everything it rests on is durable (safety rule 3), in
 one batch and one fsync with whatever else waits. These records are no eventual ones: nothing merges, hints, repairs or expires
@@ -19,18 +19,21 @@ from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.register import held as registers
 from kvstore.core.register import payload as payloads
 from kvstore.core.register.acceptor import Acceptor, GroupState, Lost, Verdict
-from kvstore.core.register.ballot import BALLOT_BYTES, GROUP_BYTES, NO_BALLOT, STAMP_BYTES
-from kvstore.core.register.messages import Ask, Reply, Step, abstain
+from kvstore.core.register.ballot import BALLOT_BYTES, GROUP_BYTES, NO_BALLOT, NO_STAMP, STAMP_BYTES
+from kvstore.core.register.copying import Page, encode_page, read_page
+from kvstore.core.register.messages import Ask, Reply, Step, Why, abstain, part_of, widen
+from kvstore.core.register.readmission import Copied
+from kvstore.storage.admission import Admission
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import PREFIX_BYTES, system_key, system_name_range
+from kvstore.storage.layout import PREFIX_BYTES, prefix_successor, system_key, system_name_range
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None, Reply | None], None]
 
 REPLY_BYTES_MAX = 4 * 1024 * 1024
-LOST_KEY = system_key(b"registers-lost")
+PAGES_BYTES_MAX = 1024 * 1024
 _NAME = b"register/"
 _STATE_BYTES = BALLOT_BYTES + 2 * STAMP_BYTES
 
@@ -48,9 +51,10 @@ class Registers:
         cache_bytes_max: int,
         may_vote: Callable[[], bool] = lambda: True,
         on_lost: Callable[[bytes], None] = lambda store_key: None,
+        taken: Callable[[bytes], bytes] = lambda group: NO_BALLOT,
     ) -> None:
         """`may_vote`: False while the node does not know yet whether its disk is the one that it promised on. `on_lost` is told
-        each store key whose register was found damaged, once."""
+        each store key whose register was found damaged, once. `taken`: as in `Acceptor`."""
         self._engine = engine
         self._committer = committer
         self._may_vote = may_vote
@@ -59,9 +63,8 @@ class Registers:
         self._pending_groups: dict[bytes, int] = {}
         self._cache = RecordCache(cache_bytes_max)
         self._known_lost: set[bytes] = set()
-        self.is_lost = engine.get(LOST_KEY) is not None
-        """Whether this node's acceptor has to be admitted again before it votes."""
-        self.acceptor = Acceptor(self.latest, _load_groups(engine))
+        self.admission = Admission(engine)
+        self.acceptor = Acceptor(self.latest, _load_groups(engine), taken)
         self._dropped = DroppedIds(Catalog())
 
     def go_by(self, catalog: Catalog) -> None:
@@ -82,9 +85,19 @@ class Registers:
         self._cache.forget(store_keys)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether this node's acceptor has to be admitted again before it votes."""
+        return bool(self.admission.loss)
+
+    @property
     def votes(self) -> bool:
-        """Whether anything that it answers counts."""
+        """Whether everything that it answers counts."""
         return not self.is_lost and self._may_vote()
+
+    @property
+    def may_be_admitted(self) -> bool:
+        """Whether it is known what is lost: registers, and nothing else any more."""
+        return self.is_lost and self._may_vote()
 
     @property
     def quarantined(self) -> int:
@@ -98,8 +111,7 @@ class Registers:
 
     def lose(self) -> list[tuple[bytes, bytes]]:
         """From now on this disk does not vote; what has to be written with whatever says so."""
-        was, self.is_lost = self.is_lost, True
-        return [] if was else [(LOST_KEY, b"1")]
+        return self.admission.lose()
 
     def ask(self, ask: Ask, done: Done) -> None:
         """Answers; `done` is called once, when what the answer rests on is durable, or at once if it already is."""
@@ -107,8 +119,21 @@ class Registers:
             done(UnknownNamespace("the namespace was dropped"), None)
             return
         if not self.votes:
+            self._ask_admitted(ask, done)
+        else:
+            self._ask(ask, done)
+
+    def _ask_admitted(self, ask: Ask, done: Done) -> None:
+        """Of what was lost, only those groups have a vote that were admitted again."""
+        at = self.admission.positions(ask) if self._may_vote() else ()
+        if len(at) == len(ask.keys):
+            self._ask(ask, done)
+        elif at:
+            self._ask(part_of(ask, at), lambda error, reply: done(error, None if reply is None else widen(reply, ask, at)))
+        else:
             done(None, abstain(ask))
-            return
+
+    def _ask(self, ask: Ask, done: Done) -> None:
         if self._committer.failure is not None:
             done(self._committer.failure, None)
             return
@@ -119,13 +144,67 @@ class Registers:
                 done(error, None)
                 return
         verdict = self.acceptor.answer(ask, REPLY_BYTES_MAX)
-        if verdict.writes or verdict.deletes or verdict.groups:
+        if ask.step is Step.COPY:
+            self._copy(ask, verdict, done)
+        elif verdict.writes or verdict.deletes or verdict.groups:
             self._commit(verdict, done)
         elif self._rests_on_pending(ask, verdict):
             # Behind what it rests on: commits are told in the order in which they were submitted.
             self._committer.submit(Commit((), 0, lambda error: done(error, None if error else verdict.reply)))
         else:
             done(None, verdict.reply)
+
+    def pages(self, cursors: Sequence[bytes], told: Callable[[StorageError | None, list[Page | None]], None]) -> None:
+        """What lies here behind each cursor, read off the loop when all that was decided before is durable. None: there is more
+        than a message may carry, and it is to be asked for again."""
+        floors = [self._floor(cursor[:GROUP_BYTES]) for cursor in cursors]
+        pages: list[Page | None] = []
+
+        def look() -> None:
+            left_bytes = PAGES_BYTES_MAX
+            for cursor, floor in zip(cursors, floors, strict=True):
+                if left_bytes <= 0:
+                    pages.append(None)
+                    continue
+                try:
+                    pairs = self._engine.scan(cursor, prefix_successor(cursor[:GROUP_BYTES]))
+                    page = read_page(pairs, cursor, floor, left_bytes)
+                except StorageError:
+                    page = Page(floor, False, [cursor], [b""])
+                left_bytes -= page.size_bytes
+                pages.append(page)
+
+        self._committer.submit(Commit((), 0, lambda error: told(error, pages), look=look))
+
+    def take_in(self, copied: Sequence[Copied], done: Callable[[KvError | None], None]) -> None:
+        """Replaces what lies here by what others hold; what is complete with it votes once that is durable."""
+        loss = self.admission.loss
+        verdict = Verdict(Reply(Step.COPY, 0))
+        copied = [one for one in copied if not self._dropped.is_of(one.group)]
+        for one in copied:
+            self.acceptor.take_in(one.group, one.promised, one.floor, [*(key for key, _ in one.writes), *one.deletes])
+            verdict.writes += one.writes
+            verdict.deletes += one.deletes
+            verdict.groups.add(one.group)
+        complete = [one.group for one in copied if one.is_last]
+
+        def told(error: KvError | None, _: Reply | None) -> None:
+            if error is None and loss == self.admission.loss:
+                self.admission.admitted.update(complete)
+            done(error)
+
+        self._commit(verdict, told, [self.admission.row(group) for group in complete])
+
+    def end_loss(self, done: Callable[[StorageError | None], None]) -> None:
+        """Every group was admitted: as if nothing had been lost, once that is durable."""
+        loss = self.admission.loss
+
+        def told(error: StorageError | None) -> None:
+            if error is None and loss == self.admission.loss:
+                self.admission.end()
+            done(error)
+
+        self._committer.submit(Commit((), 64, told, self.admission.rows_to_end()))
 
     def committed(self, store_key: bytes) -> bytes | None:
         """The payload that is known to be committed, for reads that may be stale. Raises `Lost`."""
@@ -167,10 +246,43 @@ class Registers:
             return True
         return bool(self._pending) and not self._pending.keys().isdisjoint(verdict.looked_at)
 
-    def _commit(self, verdict: Verdict, done: Done) -> None:
+    def _copy(self, ask: Ask, verdict: Verdict, done: Done) -> None:
+        """Promises first, then looks: as one commit the promise could come behind a later one of the same batch, for those that
+        look are written last."""
+        reply = verdict.reply
+        if verdict.groups:
+            self._commit(verdict, lambda error, reply: None)
+        at = [position for position in range(len(ask.keys)) if position not in reply.refused]
+        if not at:
+            done(None, reply)
+            return
+
+        def told(error: StorageError | None, pages: list[Page | None]) -> None:
+            if error is not None:
+                done(error, None)
+                return
+            states = [b""] * len(ask.keys)
+            for position, page in zip(at, pages, strict=True):
+                if page is None:
+                    reply.refused[position] = (Why.LATER, NO_BALLOT)
+                elif page.lost is None:
+                    states[position] = encode_page(page)
+                else:
+                    self._lost(page.lost)
+                    reply.refused[position] = (Why.LOST, NO_BALLOT)
+            reply.states = states
+            done(None, reply)
+
+        self.pages([ask.keys[position] for position in at], told)
+
+    def _floor(self, group: bytes) -> bytes:
+        state = self.acceptor.groups.get(group)
+        return NO_STAMP if state is None else state.floor
+
+    def _commit(self, verdict: Verdict, done: Done, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
         groups = self.acceptor.groups
         rows = [(system_key(_NAME + group), _pack(groups[group])) for group in sorted(verdict.groups)]
-        pairs = [*verdict.writes, *rows]
+        pairs = [*verdict.writes, *rows, *more]
         self._pending.update(verdict.writes)
         self._pending.update(dict.fromkeys(verdict.deletes))
         for group in verdict.groups:
@@ -196,7 +308,7 @@ class Registers:
         self._cache.update(verdict.writes)
         self._cache.forget(verdict.deletes)
         if self._known_lost:
-            self._known_lost.difference_update([store_key for store_key, _ in verdict.writes])
+            self._known_lost.difference_update([store_key for store_key, _ in verdict.writes], verdict.deletes)
         done(None, verdict.reply)
 
 

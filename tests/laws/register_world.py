@@ -15,10 +15,23 @@ from kvproto.conditions import ABSENT, read_condition
 from kvstore.core.register import held as registers
 from kvstore.core.register import payload as payloads
 from kvstore.core.register.acceptor import Acceptor, GroupState
-from kvstore.core.register.ballot import NO_BALLOT, STAMP_BYTES
+from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, STAMP_BYTES, round_of
 from kvstore.core.register.changes import Kind, Operation, Outcome
-from kvstore.core.register.messages import Ask, Step, decode_ask, decode_reply, encode_ask, encode_reply
+from kvstore.core.register.copying import Page, decode_page, encode_page, read_page
+from kvstore.core.register.messages import (
+    Ask,
+    Reply,
+    Step,
+    Why,
+    decode_ask,
+    decode_reply,
+    encode_ask,
+    encode_reply,
+    part_of,
+    widen,
+)
 from kvstore.core.register.proposer import Proposer
+from kvstore.core.register.readmission import Copied, Readmission
 from kvstore.core.register.rounds import Round
 
 NODES = ("n1", "n2", "n3")
@@ -55,13 +68,16 @@ class Disk:
     held: dict[bytes, bytes] = field(default_factory=dict)
     groups: dict[bytes, GroupState] = field(default_factory=dict)
     queue: list[tuple[dict[bytes, bytes | None], dict[bytes, GroupState], Callable[[], None]]] = field(default_factory=list)
+    lost: set[bytes] = field(default_factory=set)
+    """Groups that it may not vote on."""
 
 
 class Replica:
     """An acceptor with a disk that takes its time."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, at: int) -> None:
         self.world = world
+        self.at = at
         self.disk = Disk()
         self.start()
 
@@ -69,22 +85,58 @@ class Replica:
         self.staged: dict[bytes, bytes | None] = {}
         self.disk.queue.clear()
         groups = {group: replace(state) for group, state in self.disk.groups.items()}
-        self.core = self.world.acceptor(self.lookup, groups)
+        self.core = self.world.acceptor(self.lookup, groups, self.taken)
+        self.again: dict[bytes, Readmission] = {}
+
+    def taken(self, group: bytes) -> bytes:
+        return self.world.proposers[self.at].taken(group)
 
     def lookup(self, store_key: bytes) -> bytes | None:
         return self.staged[store_key] if store_key in self.staged else self.disk.held.get(store_key)
 
     def on(self, data: bytes, reply: Callable[[bytes], None]) -> None:
-        ask = decode_ask(data)
+        whole = decode_ask(data)
+        at = [position for position, key in enumerate(whole.keys) if key[:GROUP_BYTES] not in self.disk.lost]
+        if len(at) < len(whole.keys):
+            self.answer(part_of(whole, at), lambda told: reply(encode_reply(widen(told, whole, at))))
+        else:
+            self.answer(whole, lambda told: reply(encode_reply(told)))
+
+    def answer(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
         verdict = self.core.answer(ask, bytes_max=60 if self.world.rng.random() < 0.1 else 1 << 30)
         written: dict[bytes, bytes | None] = {**dict(verdict.writes), **dict.fromkeys(verdict.deletes)}
         self.staged.update(written)
-        answer = encode_reply(verdict.reply)
+        told = verdict.reply
         if ask.step is Step.CONFIRM:
-            reply(answer)
+            reply(told)
             return
         groups = {group: replace(self.core.groups[group]) for group in verdict.groups}
-        self.disk.queue.append((written, groups, lambda: reply(answer)))
+
+        def tell() -> None:
+            if ask.step is Step.COPY:
+                pages = [encode_page(self.page(cursor)) for cursor in ask.keys]
+                told.states = [b"" if at in told.refused else page for at, page in enumerate(pages)]
+            reply(told)
+
+        self.disk.queue.append((written, groups, tell))
+
+    def page(self, cursor: bytes) -> Page:
+        held, floor = self.disk.held, self.core.groups.get(cursor[:GROUP_BYTES], GroupState()).floor
+        pairs = [(key, held[key]) for key in sorted(held) if key[:GROUP_BYTES] == cursor[:GROUP_BYTES] and key >= cursor]
+        return read_page(pairs, cursor, floor, 1 if self.world.small_pages else 1 << 30)
+
+    def take_in(self, copied: Copied) -> None:
+        """What the others hold comes in the place of what was lost, in one batch with the promise."""
+        self.core.take_in(copied.group, copied.promised, copied.floor, [])
+        written: dict[bytes, bytes | None] = {**dict(copied.writes), **dict.fromkeys(copied.deletes)}
+        self.staged.update(written)
+
+        def done() -> None:
+            if copied.is_last:
+                self.disk.lost.discard(copied.group)
+                self.world.readmitted += 1
+
+        self.disk.queue.append((written, {copied.group: replace(self.core.groups[copied.group])}, done))
 
     def commit(self) -> None:
         """Makes what waits longest durable, then tells."""
@@ -107,6 +159,11 @@ class World:
         self.rng = rng = random.Random(f"registers/{seed}")
         self.plant = plant
         self.acceptor, self.proposer = PLANTS.get(plant, (Acceptor, Proposer))
+        self.readmission = READMISSIONS.get(plant, Readmission)
+        wiping = random.Random(f"wipes/{seed}")  # apart from the rest, which goes as before where nothing is wiped
+        self.wiping = wiping.choice([0, 0, 0.03, 0.1])
+        self.small_pages = wiping.random() < 0.5
+        self.wiped = self.readmitted = 0
         self.now = 0
         self.history: list[Entry] = []
         self.timeline: dict[tuple[bytes, int | None], int] = {}
@@ -126,7 +183,7 @@ class World:
         self.cuts: set[tuple[int, int]] = set()
         for name, value in FOCUS.get(plant, {}).items():
             setattr(self, name, value)
-        self.replicas = [Replica(self) for _ in NODES]
+        self.replicas = [Replica(self, at) for at in range(len(NODES))]
         self.lives = [0] * len(NODES)
         self.proposers = [self.new_proposer(at) for at in range(len(NODES))]
         self.open: list[tuple[int, Operation, Entry, int]] = []
@@ -177,6 +234,9 @@ class World:
             self.happen()
         if rng.random() < 0.5:
             self.turns()
+        for replica in self.replicas:
+            if replica.disk.lost and rng.random() < 0.3:
+                self.readmit(replica, rng.choice(sorted(replica.disk.lost)))
 
     def happen(self) -> None:
         rng, draw = self.rng, self.rng.random()
@@ -194,6 +254,8 @@ class World:
         else:
             self.operate(at)
         self.look()
+        if self.wiping and rng.random() < self.wiping and not any(replica.disk.lost for replica in self.replicas):
+            self.wipe(rng.randrange(len(NODES)))
         if self.plant == "amnesia" and rng.random() < 0.05:
             lost = rng.choice(self.replicas)
             lost.disk = Disk()
@@ -267,6 +329,46 @@ class World:
         if self.plant == "ballot-reused":
             self.proposers[at].rounds_before = seen  # type: ignore[attr-defined]
 
+    def wipe(self, at: int) -> None:
+        """A node loses its disk, and its process with it."""
+        self.wiped += 1
+        self.replicas[at].disk = Disk(lost={GROUP, OTHER})
+        self.restart(at)
+
+    def readmit(self, replica: Replica, group: bytes) -> None:
+        """Asks the others for the next page of a group; what was asked before and comes later is taken as well."""
+        again = replica.again.get(group)
+        if again is None:
+            self.lives[replica.at] += 1
+            incarnation = (self.lives[replica.at] << 32) + len(replica.again) + 1
+            above = round_of(replica.core.groups.get(group, GroupState()).promised)
+            again = self.readmission(
+                group, NODES, NODES[replica.at], tag=replica.at + 1, incarnation=incarnation, round_above=above
+            )
+            replica.again[group] = again
+        cursor, ballot = again.cursor, again.ballot
+        ask = Ask(Step.COPY, [cursor], [ballot])
+        pages: dict[str, Page] = {}
+
+        def heard(target: str, answer: bytes) -> None:
+            if replica.again.get(group) is not again or (again.cursor, again.ballot) != (cursor, ballot):
+                return
+            reply = decode_reply(answer, ask)
+            if 0 in reply.refused:
+                if reply.refused[0][0] is Why.PROMISED:
+                    again.passed(round_of(reply.refused[0][1]))
+                return
+            pages[target] = decode_page(reply.states[0], cursor)
+            copied = again.take(pages, replica.page(cursor)) if len(pages) >= again.needed else None
+            if copied is not None:
+                replica.take_in(copied)
+                if copied.is_last:
+                    del replica.again[group]
+                for key, stamp, payload in copied.proposed:
+                    self.send_ask(replica.at, Ask(Step.ACCEPT, [key], [stamp], [0], [payload]), again.others, lambda *_: None)
+
+        self.send_ask(replica.at, ask, again.others, heard)
+
     def give_up_rounds(self, age: int) -> None:
         for proposer in self.proposers:
             for round_ in list(proposer.rounds.values()):
@@ -288,14 +390,22 @@ class World:
             self.take_answers(at, proposer)
 
     def send_round(self, at: int, round_: Round) -> None:
-        data = encode_ask(round_.ask)
         proposer = self.proposers[at]
-        for target in round_.targets:
+        self.send_ask(
+            at,
+            round_.ask,
+            round_.targets,
+            lambda target, answer: self.heard(at, proposer, round_.ask, round_.number, target, answer),
+        )
+
+    def send_ask(self, at: int, ask: Ask, targets: Sequence[str], heard: Callable[[str, bytes], None]) -> None:
+        data = encode_ask(ask)
+        for target in targets:
             replica = self.replicas[NODES.index(target)]
 
             def reply(answer: bytes, target: str = target) -> None:
                 path = NODES.index(target), at
-                self.pass_on(path, lambda: self.heard(at, proposer, round_.ask, round_.number, target, answer))
+                self.pass_on(path, lambda: heard(target, answer))
 
             path = at, NODES.index(target)
             self.pass_on(path, lambda replica=replica, reply=reply: replica.on(data, reply))  # type: ignore[misc]
@@ -428,6 +538,18 @@ class TellsAccepted(Acceptor):
         return None if held is None else registers.accepted(held)
 
 
+class HearsOne(Readmission):
+    needed = 1
+
+
+class CopiesNothing(Readmission):
+    def take(self, pages, own):  # type: ignore[no-untyped-def]
+        copied = super().take(pages, own)
+        if copied is not None:
+            copied.writes, copied.proposed = [], []
+        return copied
+
+
 PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
     "no-confirmation": (Acceptor, NoConfirmation),
     "answer-before-commit": (Acceptor, AnswersBeforeCommit),
@@ -439,10 +561,29 @@ PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
     "accept-below-promise": (AcceptsBelowPromise, Proposer),
     "requests-forgotten": (Acceptor, ForgetsRequests),
     "timeline-of-accepted": (TellsAccepted, Proposer),
+    "readmitted-by-one": (Acceptor, Proposer),
+    "readmitted-unread": (Acceptor, Proposer),
 }
 
 
+READMISSIONS: dict[str, type[Readmission]] = {"readmitted-by-one": HearsOne, "readmitted-unread": CopiesNothing}
+
+
+WIPED: dict[str, object] = {
+    "wiping": 0.2,
+    "loss": 0.2,
+    "keys": KEYS[:1],
+    "upset": 0,
+    "reaping": 0.0,
+    "cutting": 0.3,
+    "healing": 0.1,
+    "steady": 0.5,
+    "kinds": ["r", "r", "w", "c"],
+}
+
 FOCUS: dict[str, dict[str, object]] = {
+    "readmitted-by-one": WIPED,
+    "readmitted-unread": WIPED,
     "reap-at-majority": {"reaping": 0.4, "kinds": ["r", "w", "d", "d"], "retry_window_ms": 1},
     "failed-condition-uncommitted": {"kinds": ["w", "c", "c", "r"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
     "answer-before-commit": {"kinds": ["r", "r", "w"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},

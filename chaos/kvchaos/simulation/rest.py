@@ -198,11 +198,10 @@ class Rest:
 
     def _is_unsure(self, name: str) -> bool:
         """Whether a node still answers that it does not know what it has lost."""
-        return (
-            name in self._world.running
-            and self._world.node(name).local is not None
-            and (self._world.local(name).store.is_rebuilding)
-        )
+        if name not in self._world.running or self._world.node(name).local is None:
+            return False
+        local = self._world.local(name)
+        return bool(local.store.is_rebuilding or local.linearizable.registers.is_lost)
 
     def _digest(self, name: str, store_key: bytes) -> str:
         """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""

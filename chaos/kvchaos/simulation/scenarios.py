@@ -417,6 +417,17 @@ def lost_acceptor(seed: int) -> Schedule:
     return replace(base, operations=operations, faults=faults)
 
 
+@scenario("readmitted-acceptor")
+def readmitted_acceptor(seed: int) -> Schedule:
+    """Two of three acceptors hold what was written; one of them loses its disk and is readmitted by both others. Then the other one
+    is cut off: what is left has to know everything."""
+    base = lost_acceptor(seed)
+    apart, isolate, wipe = base.faults
+    faults = (apart, replace(isolate, at_ms=11_000, for_ms=4_000), wipe)
+    late = tuple(replace(one, at_ms=one.at_ms + 1600) if one.at_ms > 9000 else one for one in base.operations)
+    return replace(base, operations=late, faults=faults, duration_ms=15_000)
+
+
 HARMLESS = ("cut", "partition", "isolate", "stall", "mute", "reset", "crash", "pause", "slow_disk")
 """Faults that take no copies away."""
 

@@ -38,7 +38,14 @@ class LinearizableHalf:
     ) -> None:
         me, cluster = config.node_id, config.cluster
         cache_bytes_max = config.limits.record_cache_bytes
-        self.registers = Registers(engine, committer, cache_bytes_max=cache_bytes_max, may_vote=may_vote, on_lost=on_lost)
+        self.registers = Registers(
+            engine,
+            committer,
+            cache_bytes_max=cache_bytes_max,
+            may_vote=may_vote,
+            on_lost=on_lost,
+            taken=lambda group: self.proposing.proposer.taken(group),  # noqa: PLW0108 - it is made below
+        )
         self.desk = RegisterDesk(self.registers, cluster.partitions, ring.view.linearizable)
         self.proposing = Proposing(
             me=me,

@@ -59,9 +59,11 @@ class Proposing:
         self._scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self.incarnation = rng.getrandbits(64)
+        """Of this process's ballots."""
         self.proposer = Proposer(
             tag=node_tag(me),
-            incarnation=rng.getrandbits(64),
+            incarnation=self.incarnation,
             owners_of=self._owners_of,
             promised_of=registers.promised,
             chance=rng.random,

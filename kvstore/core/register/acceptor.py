@@ -7,7 +7,7 @@ every message before, durable or not, and says what has to be written before the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kvstore.core.register import held as register
@@ -46,10 +46,17 @@ class Verdict:
 
 
 class Acceptor:
-    """One node's. `groups` is what it remembered, `lookup` what it holds."""
+    """One node's. `groups` is what it remembered, `lookup` what it holds. `taken` gives a ballot of a group, not
+    below any that the proposer beside it has used."""
 
-    def __init__(self, lookup: Lookup, groups: dict[bytes, GroupState] | None = None) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        groups: dict[bytes, GroupState] | None = None,
+        taken: Callable[[bytes], bytes] = lambda group: NO_BALLOT,
+    ) -> None:
         self._lookup = lookup
+        self._taken = taken
         self.groups: dict[bytes, GroupState] = groups or {}
         self._lost: dict[bytes, bytes] = {}
         """Keys that were found lost, with the ballot that was promised then: what is accepted in their place has a higher one, for
@@ -64,6 +71,8 @@ class Acceptor:
             self._read(ask, verdict, bytes_max)
         elif ask.step is Step.CONFIRM:
             self._confirm(ask, verdict)
+        elif ask.step is Step.COPY:
+            self._copy(ask, verdict)
         elif ask.step is Step.MARK:
             for group, stamp in zip(ask.keys, ask.ballots, strict=True):
                 self._mark(self._group(group), stamp)
@@ -122,6 +131,25 @@ class Acceptor:
                 states[-1] = register.stamp(held) + register.accepted(held)
                 size_bytes += len(states[-1])
         verdict.reply.states = states
+
+    def take_in(self, group: bytes, promised: bytes, floor: bytes, store_keys: Iterable[bytes]) -> None:
+        """What this acceptor had promised is lost, and was replaced by what others have; so was what it held of `store_keys`."""
+        state = self._group(group)
+        state.promised = max(state.promised, promised)
+        state.floor = max(state.floor, floor)
+        for store_key in store_keys:
+            self._lost.pop(store_key, None)
+
+    def _copy(self, ask: Ask, verdict: Verdict) -> None:
+        """Promises; what is held is read once that is durable (`copying.read_page`). Who asks has lost answers that it gave, and
+        the ballot they were given to may have been promised by nobody else yet, not even beside its own proposer."""
+        for position, (cursor, ballot) in enumerate(zip(ask.keys, ask.ballots, strict=True)):
+            group = cursor[:GROUP_BYTES]
+            taken = self._taken(group)
+            state = taken if ballot[:8] <= taken[:8] else self._promise(group, ballot, verdict)
+            if isinstance(state, bytes):
+                verdict.reply.refused[position] = (Why.PROMISED, state)
+        verdict.reply.states = [b""] * len(ask.keys)
 
     def _accept(self, ask: Ask, verdict: Verdict) -> None:
         refused, lookup = verdict.reply.refused, self._lookup

@@ -28,7 +28,8 @@ ENTRIES_MAX = 1 << 20
 
 class Step(IntEnum):
     """What is asked. READ and ACCEPT count as a promise of their ballot, CONFIRM only asks whether it still stands. MARK tells
-    what is committed. STATE and REAP end tombstones."""
+    what is committed. STATE and REAP end tombstones. COPY is a promise, and asks for everything that is held of a group behind a
+    key (copying.py)."""
 
     READ = 1
     ACCEPT = 2
@@ -36,10 +37,11 @@ class Step(IntEnum):
     MARK = 4
     STATE = 5
     REAP = 6
+    COPY = 7
 
 
 STAMPED = frozenset((Step.ACCEPT, Step.MARK, Step.REAP))
-ANSWERED_WITH_STATES = frozenset((Step.READ, Step.STATE))
+ANSWERED_WITH_STATES = frozenset((Step.READ, Step.STATE, Step.COPY))
 
 
 class Why(IntEnum):
@@ -59,8 +61,8 @@ class Why(IntEnum):
 
 @dataclass(slots=True)
 class Ask:
-    """`keys` are store keys, or groups (CONFIRM, MARK). `ballots`: 24 bytes each, or stamps of 32 where `STAMPED`. `marks`: with an
-    accept, up to which sequence of the same ballot and group everything is committed."""
+    """`keys` are store keys, or groups (CONFIRM, MARK), or either (COPY). `ballots`: 24 bytes each, or stamps of 32 where
+    `STAMPED`. `marks`: with an accept, up to which sequence of the same ballot and group everything is committed."""
 
     step: Step
     keys: Sequence[bytes]
@@ -72,7 +74,7 @@ class Ask:
 @dataclass(slots=True)
 class Reply:
     """`refused`: positions with the reason and the ballot that was promised. `states`: of reads, what is accepted there as stamp
-    and payload in one, b"" for nothing or where it is refused."""
+    and payload in one, b"" for nothing or where it is refused; of copies, a page each."""
 
     step: Step
     count: int
@@ -83,9 +85,9 @@ class Reply:
 def encode_ask(ask: Ask) -> bytes:
     """Its bytes."""
     count = len(ask.keys)
-    parts = [_HEAD.pack(ask.step, count), *_column(ask.keys), b"".join(ask.ballots)]
+    parts = [_HEAD.pack(ask.step, count), *column(ask.keys), b"".join(ask.ballots)]
     if ask.step is Step.ACCEPT:
-        parts += [pack(f">{count}Q", *ask.marks), *_column(ask.payloads)]
+        parts += [pack(f">{count}Q", *ask.marks), *column(ask.payloads)]
     return b"".join(parts)
 
 
@@ -94,7 +96,7 @@ def decode_ask(data: bytes) -> Ask:
     try:
         number, count = _HEAD.unpack_from(data)
         step = Step(number)
-        keys, at = _read_column(data, _HEAD.size, count)
+        keys, at = read_column(data, _HEAD.size, count)
         width = STAMP_BYTES if step in STAMPED else BALLOT_BYTES
         end = at + width * count
         ballots = [data[begin : begin + width] for begin in range(at, end, width)]
@@ -102,7 +104,7 @@ def decode_ask(data: bytes) -> Ask:
         payloads: Sequence[bytes] = ()
         if step is Step.ACCEPT:
             marks = unpack_from(f">{count}Q", data, end)
-            payloads, end = _read_column(data, end + 8 * count, count)
+            payloads, end = read_column(data, end + 8 * count, count)
             for payload in payloads:
                 check(payload)
     except error as failure:
@@ -117,7 +119,7 @@ def encode_reply(reply: Reply) -> bytes:
     parts = [_HEAD.pack(reply.step, reply.count), _COUNT.pack(len(reply.refused))]
     parts += [_REFUSAL.pack(position, why, promised) for position, (why, promised) in reply.refused.items()]
     if reply.step in ANSWERED_WITH_STATES:
-        parts += _column(reply.states)
+        parts += column(reply.states)
     return b"".join(parts)
 
 
@@ -138,7 +140,7 @@ def decode_reply(data: bytes, ask: Ask) -> Reply:
             at += _REFUSAL.size
         states: Sequence[bytes] = ()
         if ask.step in ANSWERED_WITH_STATES:
-            states, at = _read_column(data, at, count)
+            states, at = read_column(data, at, count)
     except error as failure:
         raise ValueError(str(failure)) from failure
     if at != len(data) or any(0 < len(state) <= STAMP_BYTES for state in states):
@@ -153,11 +155,34 @@ def abstain(ask: Ask) -> Reply:
     return Reply(ask.step, count, dict.fromkeys(range(count), (Why.ABSTAINS, NO_BALLOT)), states)
 
 
-def _column(items: Sequence[bytes]) -> list[bytes]:
+def part_of(ask: Ask, positions: Sequence[int]) -> Ask:
+    """What is asked at some positions."""
+    marks = [ask.marks[at] for at in positions] if ask.marks else ()
+    payloads = [ask.payloads[at] for at in positions] if ask.payloads else ()
+    return Ask(ask.step, [ask.keys[at] for at in positions], [ask.ballots[at] for at in positions], marks, payloads)
+
+
+def widen(reply: Reply, ask: Ask, positions: Sequence[int]) -> Reply:
+    """The answer to all of `ask` from one that is about `positions` of it: the rest abstains."""
+    wide = abstain(ask)
+    for position in positions:
+        del wide.refused[position]
+    wide.refused.update({positions[at]: why for at, why in reply.refused.items()})
+    if reply.step in ANSWERED_WITH_STATES:
+        states = [b""] * len(ask.keys)
+        for position, state in zip(positions, reply.states, strict=True):
+            states[position] = state
+        wide.states = states
+    return wide
+
+
+def column(items: Sequence[bytes]) -> list[bytes]:
+    """Byte strings with their lengths in front."""
     return [pack(f">{len(items)}I", *map(len, items)), b"".join(items)]
 
 
-def _read_column(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+def read_column(data: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    """What `column` wrote at `at`, and where it ends. Raises `ValueError` or `struct.error` when it does not add up."""
     if count > ENTRIES_MAX:
         raise ValueError(f"{count} entries")
     lengths = unpack_from(f">{count}I", data, at)

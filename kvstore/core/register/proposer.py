@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from kvstore.core.quorum import Outcome as Settled
 from kvstore.core.register import payload as payloads
-from kvstore.core.register.ballot import GROUP_BYTES, SEQUENCE_MAX, STAMP_BYTES, make_ballot, round_of, version_of
+from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, SEQUENCE_MAX, STAMP_BYTES, make_ballot, round_of, version_of
 from kvstore.core.register.changes import Operation, decide, expire
 from kvstore.core.register.messages import Ask, Reply, Step, Why
 from kvstore.core.register.rounds import Group, Register, Round
@@ -100,6 +100,11 @@ class Proposer:
         group = self.groups.get(operation.store_key[:GROUP_BYTES])
         if group is not None:
             group.live.pop(operation.number, None)
+
+    def taken(self, group: bytes) -> bytes:
+        """A ballot that is not below any that was taken here of `group`."""
+        known = self.groups.get(group)
+        return NO_BALLOT if known is None else make_ballot(known.round_seen, self._tag, self._incarnation)
 
     @property
     def has_work(self) -> bool:
