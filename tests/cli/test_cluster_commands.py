@@ -183,3 +183,18 @@ def test_ring_tells_who_owns_a_key(kv: Kv) -> None:
 
 def test_a_bar_is_as_long_as_the_share_and_always_as_wide() -> None:
     assert [bar(share, 4) for share in (0.0, 0.25, 0.28125, 1.0, 7.0)] == ["    ", "█   ", "█▏  ", "████", "████"]
+
+
+def test_a_node_that_is_being_admitted_again_has_not_converged_and_two_that_wait_for_each_other_are_told_of(
+    kv: Kv, store: FakeClient
+) -> None:
+    lost = {"rebuilding": "registers lost"}
+    assert cluster.obstacles([make_status("n1", **lost), make_status("n2")]) == [
+        "n1 has lost its registers and is being admitted again"
+    ]
+    both = [make_status("n1", **lost), make_status("n2", **lost), make_status("n3")]
+    assert cluster.obstacles(both) == []
+    store.admin.statuses = [both]
+    told = kv("status", "--wait", "converged")
+    assert told.code == 0
+    assert "n1 and n2 have lost their registers and wait for each other" in told.stderr

@@ -37,6 +37,8 @@ STATUS_FIELDS = (
     "version",
 )
 REPAIR_FIELDS = ("rebuilding", "trees_unknown", "differences", "repaired", "set_aside")
+REGISTERS_LOST = "registers lost"
+"""Why a node is rebuilding whose records are whole."""
 OPINION_FIELDS = ("state", "incarnation", "since_s", "flaps", "latency_ms")
 
 
@@ -71,9 +73,11 @@ def status(ctx: click.Context, wait: str | None, peers: bool) -> int:
         if wait is None:
             rows = judged(await client.admin.status())
             show(options.output, rows)
+            note_lost_registers(rows)
             return ExitCode.DONE
         rows, converged = await wait_converged(client, options.patience_s)
         show(options.output, rows)
+        note_lost_registers(rows)
         if not converged:
             note(f"kv: not converged within {options.patience_s:g} s: {'; '.join(obstacles(rows))}")
         return ExitCode.DONE if converged else ExitCode.UNAVAILABLE
@@ -135,10 +139,29 @@ def obstacles(rows: list[NodeStatus]) -> list[str]:
     if len(epochs) > 1:
         found.append(f"ring epochs {', '.join(map(str, epochs))}")
     found += [f"{row.node_id} has {row.hints_pending} hints" for row in rows if row.hints_pending]
-    found += [f"{row.node_id} is rebuilding" for row in rows if row.rebuilding]
+    found += [f"{row.node_id} is rebuilding" for row in rows if row.rebuilding and row.rebuilding != REGISTERS_LOST]
+    lost = without_registers(rows)
+    if len(lost) == 1:
+        found.append(f"{lost[0]} has lost its registers and is being admitted again")
     found += [f"{row.node_id} has {row.trees_unknown} hash trees to rebuild" for row in rows if row.trees_unknown]
     found += [f"{row.node_id} has {row.divergent_partitions} divergent partitions" for row in rows if row.divergent_partitions]
     return found
+
+
+def without_registers(rows: list[NodeStatus]) -> list[str]:
+    """The nodes that have lost their registers and have no vote in linearizable namespaces. Two of them wait for each other: that
+    nothing more comes of waiting is no obstacle, and is told (`note_lost_registers`)."""
+    return [row.node_id for row in rows if row.rebuilding == REGISTERS_LOST]
+
+
+def note_lost_registers(rows: list[NodeStatus]) -> None:
+    """On stderr, that linearizable namespaces refuse for good where it is so."""
+    lost = without_registers(rows)
+    if len(lost) > 1:
+        note(
+            f"kv: {' and '.join(lost)} have lost their registers and wait for each other: what they share of linearizable "
+            "namespaces, and of the list of namespaces, is refused (docs/registers.md)"
+        )
 
 
 def status_row(row: NodeStatus) -> dict[str, Any]:
