@@ -257,7 +257,7 @@ def test_bug_ctrl_c_while_a_load_waited_for_its_input_was_only_noted(kv: Kv, mon
     giving_up = threading.Timer(10, os.close, [writing])
     giving_up.start()
     silent = _Silent(reading)
-    monkeypatch.setattr("tests.cli.conftest.Stream", lambda *data, **how: Stream(*data, **how) if how else silent)
+    monkeypatch.setattr("tests.cli.conftest.Stream", lambda *data, **how: silent if data else Stream(**how))
     assert kv("load", "-").code == 130
     giving_up.cancel()
     assert not silent.waited_to_the_end

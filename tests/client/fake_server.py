@@ -71,7 +71,7 @@ class FakeStore:
         return reply
 
 
-class FakeNode:
+class FakeNode(key_value_pb2_grpc.KeyValueServicer, admin_pb2_grpc.AdminServicer):
     """One node. The public attributes after `batches` are its faults."""
 
     def __init__(self, node_id: str, store: FakeStore, describe: Callable[[FakeNode], ClusterInfo]) -> None:
