@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import kvclient
-from kvclient import BatchError, Client, ClientClosed, WrongMode
-from kvproto.errors import UnknownNamespace
+from kvclient import BatchError, Client, ClientClosed
+from kvproto.errors import UnknownNamespace, UnsupportedProtocol
 from tests.client.fake_server import FakeCluster
 
 FORKED_OK = 42
@@ -65,7 +65,7 @@ def test_every_method_of_the_asyncio_client_is_there_and_blocks(client: Client) 
     assert not client.get("k000").found and not client.get("k001").found
     assert [row.state for row in client.admin.status()] == ["alive"] * 3
     assert client.admin.describe().cluster_id == "fake"
-    with pytest.raises(WrongMode):
+    with pytest.raises(UnsupportedProtocol):  # an older node
         client.admin.create_namespace("orders")
 
 

@@ -126,8 +126,6 @@ async def test_conditions_are_refused_where_there_is_no_consensus(cluster: FakeC
         await client.put("k", b"v", if_version="00" * 20)
     with pytest.raises(BadRequest, match="40 hex digits"):
         await client.put("k", b"v", if_version="00")
-    with pytest.raises(WrongMode, match=r"node\.toml"):
-        await client.admin.create_namespace("orders", preset="pc-ec")
     assert cluster.batches == 0
 
 
