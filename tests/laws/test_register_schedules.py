@@ -8,7 +8,7 @@ import pytest
 
 from tests.laws.register_world import PLANTS, broken
 
-SEEDS = 1000 if os.environ.get("KV_TIER") == "long" else 150
+SEEDS = 1000 if os.environ.get("KV_TIER") == "long" else 60
 SEARCH_MAX = 3000
 """Seeds in which a rule that was left out must have shown."""
 FIRST = {"readmitted-unread": 1500, "readmitted-by-one": 180, "failed-condition-uncommitted": 300, "reap-at-majority": 110}

@@ -28,7 +28,7 @@ def test_seeds_keep_every_promise(first: int) -> None:
 @pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - {"swarm"}))
 def test_scenarios_keep_every_promise(name: str) -> None:
     acknowledged = 0
-    for seed in range(4):
+    for seed in range(2):
         result = run_seed(name, None, seed)
         assert not result.violations, f"kv sim run --scenario {name} --seed {seed}: {[one.sentence() for one in result.violations]}"
         acknowledged += result.acknowledged
