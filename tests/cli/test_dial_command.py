@@ -50,6 +50,8 @@ def test_a_namespace_of_the_cluster_with_what_its_nodes_measure(kv: Kv, store: F
         (["--preset", "pc-ec", "--r", "2"], "pa-el and pa-ec do"),
         (["--preset", "pa-ec", "--read", "linearizable"], "pc-ec or pc-el"),
         (["--preset", "pa-ec", "--r", "7"], "between 1 and n=3"),
+        (["--preset", "pa-ec", "--r", "0"], "between 1 and n=3"),
+        (["--preset", "pa-ec", "--n", "0"], "at least one replica"),
         (["--preset", "pa-ec", "--measured", "--round-trip-ms", "3"], "give one of them"),
         (["--namespace", "nowhere"], "no namespace 'nowhere'"),
     ],

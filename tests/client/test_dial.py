@@ -34,6 +34,10 @@ def test_only_what_is_sloppy_degrades_and_what_is_exact_is_met_or_refused() -> N
     for setting in EVERY:
         outcomes = {answer for reachable in range(setting.n + 1) for answer in outcome(setting, reachable)}
         assert Answer.DEGRADED not in outcomes or setting.sloppy
+        for reachable in range(setting.n + 1):
+            found = outcome(setting, reachable)
+            assert found.writes is not Answer.DEGRADED or setting.write is Level.PRESET
+            assert found.reads is not Answer.DEGRADED or setting.read is Level.PRESET
 
 
 def test_both_sides_of_a_cut_serve_whole_only_where_a_read_on_one_may_miss_a_write_on_the_other() -> None:

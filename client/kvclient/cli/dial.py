@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -66,14 +66,14 @@ def dial(
         raise BadRequest("--round-trip-ms and --measured both say how far the nodes are from each other: give one of them")
     level = None if read is None else Level(read)
     if preset is not None and not measured:
-        _print(options, _advice(preset, n or 3, r, w, level, sloppy, zones, round_trip_ms))
+        _print(options, _advice(preset, 3 if n is None else n, r, w, level, sloppy, zones, round_trip_ms))
         return ExitCode.DONE
 
     async def work(client: Client) -> int:
-        from_cluster = (await _asked(client, options.namespace)) if preset is None else (preset, n or 3, r, w)
+        from_cluster = (await _asked(client, options.namespace)) if preset is None else (preset, 3, r, w)
         chosen, replicas, its_r, its_w = from_cluster
         distance_ms = await _round_trip_ms(client) if measured else round_trip_ms
-        _print(options, _advice(chosen, n or replicas, r or its_r, w or its_w, level, sloppy, zones, distance_ms))
+        _print(options, _advice(chosen, _first(n, replicas), _first(r, its_r), _first(w, its_w), level, sloppy, zones, distance_ms))
         return ExitCode.DONE
 
     return connection.run(options, work)
@@ -100,13 +100,12 @@ async def _asked(client: Client, namespace: str) -> tuple[str, int, int | None, 
         names = ", ".join(sorted(found)) or "none at all"
         raise UnknownNamespace(f"no namespace {namespace!r}: there are {names}", subject=namespace)
     info = found[namespace]
-    usual = Setting.of_preset(info.preset, n=info.n)
-    return (
-        info.preset,
-        info.n,
-        None if info.r == usual.r or usual.mode == "linearizable" else info.r,
-        None if info.w == usual.w or usual.mode == "linearizable" else info.w,
-    )
+    return info.preset, info.n, info.r if info.r_is_exact else None, info.w if info.w_is_exact else None
+
+
+def _first(given: int | None, otherwise: Any) -> Any:
+    """What was given, also if it is 0: that is for `Setting` to refuse."""
+    return otherwise if given is None else given
 
 
 async def _round_trip_ms(client: Client) -> float:

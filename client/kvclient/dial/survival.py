@@ -27,9 +27,10 @@ class Outcome(NamedTuple):
 
 
 def outcome(setting: Setting, reachable: int) -> Outcome:
-    """With so many of a key's n home replicas within reach, once that was noticed, and no other node that could stand in."""
+    """With so many of a key's n home replicas within reach, once that was noticed, and no other node that could stand in. Only a
+    preset makes do with fewer: a number of replicas is met or refused, also where stand-ins may be among them."""
     return Outcome(
-        _answer(reachable, setting.w, setting.sloppy and setting.write is not Level.LINEARIZABLE),
+        _answer(reachable, setting.w, setting.sloppy and setting.write is Level.PRESET),
         _read(setting, reachable),
     )
 
@@ -40,7 +41,7 @@ def _read(setting: Setting, reachable: int) -> Answer:
     if setting.mode == LINEARIZABLE and setting.read in (Level.TIMELINE, Level.BOUNDED):
         # Past the lease or the bound a replica that hears no majority cannot know that what it has is fresh enough.
         return _answer(reachable, setting.majority, sloppy=False)
-    return _answer(reachable, setting.r, setting.sloppy)
+    return _answer(reachable, setting.r, setting.sloppy and setting.read is Level.PRESET)
 
 
 def _answer(reachable: int, need: int, sloppy: bool) -> Answer:
