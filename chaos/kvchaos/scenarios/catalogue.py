@@ -6,7 +6,7 @@ import asyncio
 
 from kvchaos.faults.link_state import Direction, Kind, Link
 from kvchaos.faults.proxied_cluster import ProxiedCluster
-from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, SERVE, Cell, Expect
+from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, Cell, Expect
 from kvchaos.scenarios.scenario import FAR, NEAR, Deed, Scenario, nothing
 
 SLOW_MS = 200
@@ -175,4 +175,3 @@ SCENARIOS: dict[str, Scenario] = {
     )
 }
 """By id."""
-__all__ = ["SCENARIOS", "SERVE", "heal"]

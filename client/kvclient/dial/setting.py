@@ -34,7 +34,7 @@ WRITE_LEVELS = {EVENTUAL: (Level.PRESET, Level.COUNT), LINEARIZABLE: (Level.PRES
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One point of the dial: reads at one level, writes at one. `r` and `w` count replicas; of linearizable namespaces, and of
-    `atomic` reads, they follow from n. `sloppy`: stand-ins, and fewer replicas than asked for, may do."""
+    `atomic` reads, they follow from n. `sloppy`: stand-ins may do, and with a preset fewer replicas."""
 
     preset: str
     n: int

@@ -34,7 +34,11 @@ def heading(setting: Setting) -> str:
     else:
         read = f"{setting.read} reads of {setting.r}" if setting.read is Level.ATOMIC else f"reads of {setting.r}"
         how = f"writes to {setting.w} of {_replicas(setting.n)}, {read}"
-        how += "; fewer or stand-ins where they are away" if setting.sloppy else "; exactly so, or refused"
+        exact = setting.read is not Level.PRESET and setting.write is not Level.PRESET
+        if not setting.sloppy:
+            how += "; exactly so, or refused"
+        else:
+            how += "; stand-ins may be among them" if exact else "; fewer or stand-ins where they are away"
     return f"{setting.preset} ({setting.mode}): {how}"
 
 
