@@ -150,16 +150,21 @@ class Horizons:
     async def _scan_on(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if not (self.is_wanted or self._idle_s):
-                continue
-            for group in self._tracker.unknown(self._registers.votes_on):
-                progress = self._tracker.groups.get(group)
-                while progress is not None and not progress.is_known and self._tracker.groups.get(group) is progress:
-                    await self._pace.turn()
-                    told = Told[StorageError | None]()
-                    self._scans.go_on(group, told.take)
-                    failure = await told.answer
-                    if failure is not None:
-                        log.warning("registers_not_scanned", node=self._me, group=group.hex(), reason=failure.message)
-                        await asyncio.sleep(TIMEOUT_S)
-                        break
+            if (self.is_wanted or self._idle_s) and not await self.scan():
+                await asyncio.sleep(TIMEOUT_S)
+
+    async def scan(self) -> bool:
+        """Looks through groups of which it is not known what is held; whether all could be."""
+        could = True
+        for group in self._tracker.unknown(self._registers.votes_on):
+            progress = self._tracker.groups.get(group)
+            while progress is not None and not progress.is_known and self._tracker.groups.get(group) is progress:
+                await self._pace.turn()
+                told = Told[StorageError | None]()
+                self._scans.go_on(group, told.take)
+                failure = await told.answer
+                if failure is not None:
+                    log.warning("registers_not_scanned", node=self._me, group=group.hex(), reason=failure.message)
+                    could = False
+                    break
+        return could

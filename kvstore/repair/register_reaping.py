@@ -1,8 +1,8 @@
 """Ends tombstones of registers, as the node that proposes for them: all owners forget what all hold (consistency.md, section 5).
 
 Sweeps over what lies here, page by page, for tombstones that are older than the grace. Each is read through the proposer, which
-makes it committed, and is reaped if all owners then say that they hold it (core/register/reaping.py). While an owner is away nothing
-is: the next sweep tries again.
+makes it committed, and is reaped if all owners then say that they hold it (core/register/reaping.py). While an owner is away
+nothing is: the next sweep tries again.
 """
 
 from __future__ import annotations

@@ -80,13 +80,13 @@ class RegisterRepair:
 
     async def _lasting(self) -> list[Place]:
         """Where another owner is not where we are, at `LOOKS` looks one after the other."""
-        for look in range(1, LOOKS + 1):
-            if look > 1:
-                self._horizons.ask()
-                await asyncio.sleep(PAUSE_S)
-            places = self._look(look)
+        places = self._look(1)
+        for looks in range(2, LOOKS + 1):
             if not places:
-                return []
+                break
+            self._horizons.ask()
+            await asyncio.sleep(PAUSE_S)
+            places = self._look(looks)
         return [(group, node) for group, node in places if self._me < node]
 
     def _look(self, looks: int) -> list[Place]:
@@ -112,9 +112,8 @@ class RegisterRepair:
         found: dict[Place, Differing] = {}
         for first in range(0, len(places), AT_ONCE):
             some = places[first : first + AT_ONCE]
-            for place, differs in zip(some, await asyncio.gather(*(self._compare(*place) for place in some)), strict=True):
-                if differs:
-                    found[place] = differs
+            all_differs = await asyncio.gather(*(self._compare(*place) for place in some))
+            found.update({place: differs for place, differs in zip(some, all_differs, strict=True) if differs})
         return found
 
     async def _compare(self, group: bytes, node: str) -> Differing:

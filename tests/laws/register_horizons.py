@@ -1,5 +1,5 @@
-"""What owners of registers tell each other of their groups in the world of register_world.py: rounds, scans, repair and reads without a
-round trip; and the judge of those reads. `PROGRESSES` and `HORIZONS` leave out one rule each."""
+"""What owners of registers tell each other of their groups in the world of register_world.py: rounds, scans, repair and reads
+without a round trip; and the judge of those reads. `PROGRESSES` and `HORIZONS` leave out one rule each."""
 
 from __future__ import annotations
 

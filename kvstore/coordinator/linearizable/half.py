@@ -21,7 +21,6 @@ from kvstore.storage.register_scans import RegisterScans
 from kvstore.storage.registers import Registers
 from kvstore.transport.peers import PeerTransport
 
-
 LOST_FACTOR = 0x9E3779B97F4A7C15F39CC0605CEDC835
 """Odd: makes 128 bits that are nobody else's of an incarnation."""
 

@@ -1,4 +1,4 @@
-"""Reads that a home replica answers alone: timeline and bounded ones, where it is proven that they are fresh enough (docs/adr/0021).
+"""Reads that a home replica answers alone: at timeline and bounded, where they are proven to be fresh enough (docs/adr/0021).
 
 What cannot be answered so is left to the proposer, at once: a round to prove more would cost as much as reading there.
 """

@@ -101,8 +101,8 @@ class Proposing:
             self.proposer.abandon(operation)
 
     def settle(self, store_keys: Iterable[bytes]) -> None:
-        """Has registers accepted once more: other owners hold something else (safety rule 17). What is being settled, or is more than
-        may be at once, is not begun: whoever asked looks again."""
+        """Has registers accepted once more: other owners hold something else (safety rule 17). What is being settled, or is more
+        than may be at once, is not begun: whoever asked looks again."""
         begun = []
         for store_key in store_keys:
             if len(self._settling) < SETTLING_MAX and store_key not in self._settling:

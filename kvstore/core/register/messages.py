@@ -68,7 +68,8 @@ class Why(IntEnum):
 @dataclass(slots=True)
 class Ask:
     """`keys` are store keys, or groups (CONFIRM), or either (COPY, LIST), or since when (HORIZON). `ballots`: 24 bytes each, stamps
-    of 32 where `STAMPED`, none where `OF_NO_BALLOT`. `marks`: with an accept, up to which sequence of the same ballot and group everything is committed."""
+    of 32 where `STAMPED`, none where `OF_NO_BALLOT`. `marks`: with an accept, up to which sequence of the same ballot and group
+    everything is committed."""
 
     step: Step
     keys: Sequence[bytes]

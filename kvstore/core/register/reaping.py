@@ -34,7 +34,7 @@ class Reaping:
         return bool(self._confirmed)
 
     def ask(self, store_keys: Iterable[bytes], now_ms: int, now_s: float) -> list[Round]:
-        """Rounds that ask all owners about tombstones that are committed here and whose requests are all beyond the retry window."""
+        """Rounds that ask all owners about tombstones that are committed here, with all their requests beyond the retry window."""
         entries: list[Entry] = []
         for store_key in store_keys:
             group = self._proposer.groups.get(store_key[:GROUP_BYTES])

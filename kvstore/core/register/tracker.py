@@ -1,4 +1,4 @@
-"""What an owner tells others of its groups, and what it knows of them: for reads without a round trip, and to find what differs. Pure.
+"""What an owner tells others of its groups, and knows of theirs: for reads without a round trip, and to find what differs. Pure.
 
 One question to each other node is about all groups, and names what was heard last: only what changed since is answered, so a round
 costs nearly nothing while nobody writes. What was told and did not change still holds as of the latest question.
