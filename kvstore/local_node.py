@@ -41,7 +41,6 @@ from kvstore.repair.absence import Absence
 from kvstore.repair.answering import Answering
 from kvstore.repair.anti_entropy import AntiEntropy
 from kvstore.repair.hinted_handoff import HintedHandoff
-from kvstore.repair.horizons import Horizons
 from kvstore.repair.lost_records import LostRecords
 from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
@@ -49,8 +48,7 @@ from kvstore.repair.readmitting import Readmitting
 from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.reaping import Reaper
 from kvstore.repair.rebuilding import LOST, UNHEARD, Rebuilding
-from kvstore.repair.register_reaping import RegisterReaper
-from kvstore.repair.register_repair import RegisterRepair
+from kvstore.repair.register_upkeep import RegisterUpkeep
 from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.tree_keeper import TreeKeeper
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
@@ -148,7 +146,7 @@ class LocalNode:
             meter=telemetry.commits,
         )
         self.ledger = ActorLedger(me, self.committer, rng, on_renewed=on_lease, past=load_past(engine))
-        self._others = others = [node for node in config.nodes if node != me]
+        others = [node for node in config.nodes if node != me]
         eventual = [space for space in self.view.spaces.values() if space.info.mode == "eventual"]
         prefixes = [prefix for space in eventual for prefix in space.prefixes]
         dropped = DroppedIds(self.view.catalog)
@@ -253,8 +251,7 @@ class LocalNode:
         self.anti_entropy: AntiEntropy | None = None
         self.lost_records: LostRecords | None = None
         self.readmitting: Readmitting | None = None
-        self.register_repair: RegisterRepair | None = None
-        self.register_reaper: RegisterReaper | None = None
+        self.upkeep: RegisterUpkeep | None = None
         if self.forest is not None:
             self.trees = TreeKeeper(me=me, forest=self.forest, store=self.store, replica=self.replica, pace=pace)
             self.lost_records = LostRecords(
@@ -349,42 +346,24 @@ class LocalNode:
             clock=clock,
             rng=rng,
         )
-        self.horizons = Horizons(
-            me=me,
-            registers=self.linearizable.registers,
-            scans=self.linearizable.scans,
-            peers=peers,
-            ring=self.ring,
-            pace=pace,
-            clock=clock,
-            bound_s=cluster.timeline_bound_s,
-            idle_s=config.limits.repair_interval_s,
-        )
-        self.linearizable.coordinator.reads.want = self.horizons.want
         if others:
-            self.register_repair = RegisterRepair(
+            self.upkeep = RegisterUpkeep(
                 me=me,
                 registers=self.linearizable.registers,
                 scans=self.linearizable.scans,
-                horizons=self.horizons,
                 settle=self.linearizable.proposing.settle,
-                leader_of=self.linearizable.leader_of,
-                peers=peers,
-                ring=self.ring,
-                pace=pace,
-            )
-            self.register_reaper = RegisterReaper(
-                me=me,
-                registers=self.linearizable.registers,
-                scans=self.linearizable.scans,
-                leader_of=self.linearizable.leader_of,
                 reap=self.linearizable.proposing.reap,
+                leader_of=self.linearizable.leader_of,
                 peers=peers,
                 ring=self.ring,
                 pace=pace,
                 clock=clock,
+                bound_s=cluster.timeline_bound_s,
+                idle_s=config.limits.repair_interval_s,
                 grace_s=cluster.tombstone_grace_s,
             )
+            self.linearizable.coordinator.reads.want = self.upkeep.horizons.want
+            self.namespaces.on_change = self.upkeep.follow
             self.readmitting = Readmitting(
                 me=me,
                 registers=self.linearizable.registers,
@@ -459,9 +438,7 @@ class LocalNode:
         self.absence.start()
         self.aside.start()
         self.namespaces.start()
-        if self._others:
-            self.horizons.start()
-        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting, self.register_repair, self.register_reaper):
+        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting, self.upkeep):
             if job is not None:
                 job.start()
 
@@ -488,8 +465,7 @@ class LocalNode:
         self.absence.stop()
         self.aside.stop()
         self.namespaces.stop()
-        self.horizons.stop()
-        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting, self.register_repair, self.register_reaper):
+        for job in (self.trees, self.anti_entropy, self.lost_records, self.readmitting, self.upkeep):
             if job is not None:
                 job.stop()
         await self.committer.close()

@@ -24,7 +24,6 @@ from kvstore.transport.peers import PeerTransport, RegisterChunk
 ROUNDS_A_BOUND = 4
 LINGER_S = 60.0
 TIMEOUT_S = 2.0
-LOOK_S = 0.25
 
 
 class Horizons:
@@ -59,6 +58,7 @@ class Horizons:
         self._needs_rounds = False
         self._wanted_until_s = float("-inf")
         self._wake = asyncio.Event()
+        self._may_scan = asyncio.Event()
         self._open: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.rounds = 0
@@ -140,6 +140,7 @@ class Horizons:
             self.follow()
             if self._others and (self.is_wanted or self._idle_s):
                 self.ask()
+                self._may_scan.set()
             self._wake.clear()
             try:
                 async with asyncio.timeout(self.interval_s):
@@ -149,8 +150,9 @@ class Horizons:
 
     async def _scan_on(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
-            if (self.is_wanted or self._idle_s) and not await self.scan():
+            await self._may_scan.wait()
+            self._may_scan.clear()
+            if not await self.scan():
                 await asyncio.sleep(TIMEOUT_S)
 
     async def scan(self) -> bool:

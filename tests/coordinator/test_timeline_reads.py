@@ -12,6 +12,7 @@ from kvproto.errors import QuorumUnreachable
 from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
 from tests.support.cluster import Cluster, Told, gets, puts
+from tests.support.horizons import hear
 from tests.support.waiting import until
 
 SPACES = {
@@ -26,18 +27,6 @@ def cluster(nodes: int = 3, **options: Any) -> Cluster:
     return Cluster(nodes, settings=options.pop("settings", SETTINGS), **options)
 
 
-async def round_of(on: Cluster, *nodes: str) -> None:
-    """Each of `nodes`, or all, knows what is held, and has heard all others that it can reach."""
-    for node in on.ids:
-        horizons = on.members[node].local.horizons
-        horizons.follow()
-        assert await horizons.scan()
-    for node in nodes or on.ids:
-        horizons = on.members[node].local.horizons
-        horizons.ask()
-        await until(lambda horizons=horizons: not horizons._open)
-
-
 def alone(told: Told, node: str) -> bool:
     """Whether `node` answered without asking anybody."""
     receipt = told.receipt
@@ -50,9 +39,9 @@ async def test_every_home_replica_answers_alone_what_all_hold() -> None:
         pairs = {b"key-%d" % at: b"value-%d" % at for at in range(60)}
         await on.run("n1", puts(pairs))
         await on.delete("n1", b"key-7")
-        await round_of(on)
+        await hear(on)
         await until(lambda: all(on.held(node, b"key-59") is not None for node in on.ids))
-        await round_of(on)
+        await hear(on)
         for node in on.ids:
             got = await on.run(node, gets(*pairs, b"never written"))
             for at, (key, value) in enumerate(pairs.items()):
@@ -71,13 +60,13 @@ async def test_a_replica_that_has_heard_nobody_leaves_the_read_to_the_proposer()
 async def test_a_replica_that_missed_a_write_does_not_answer_alone_once_it_has_heard_of_it() -> None:
     async with cluster() as on:
         await on.put("n1", b"k", b"old")
-        await round_of(on)
+        await hear(on)
         on.isolate("n3")
         await on.put("n1", b"k", b"new")
         got = await on.get("n3", b"k")
         assert alone(got, "n3") and got.value == b"old", "within the bound"
         on.rejoin("n3")
-        await round_of(on, "n3")
+        await hear(on, "n3")
         for bound_ms in (60_000, 1):
             got = await on.get("n3", b"k", level=Level.BOUNDED, bound_ms=bound_ms)
             assert got.value == ("old" if alone(got, "n3") else "new").encode()
@@ -89,7 +78,7 @@ async def test_a_minority_reads_within_the_bound_and_refuses_at_once_after_it() 
     async with cluster() as on:
         await on.put("n1", b"k", b"v")
         await until(lambda: on.held("n3", b"k") is not None)
-        await round_of(on)
+        await hear(on)
         on.isolate("n3")
         assert alone(await on.get("n3", b"k"), "n3")
         assert isinstance((await on.put("n3", b"k", b"w")).error, QuorumUnreachable)
@@ -103,7 +92,7 @@ async def test_a_session_is_never_shown_less_than_it_has_seen() -> None:
     async with cluster() as on:
         old = await on.put("n1", b"k", b"old")
         await until(lambda: on.held("n3", b"k") is not None)
-        await round_of(on)
+        await hear(on)
         on.cut("n1", "n3")
         new = await on.put("n1", b"k", b"new")
         assert (await on.get("n3", b"k", seen=[old.versions[0]])).value == b"old"
@@ -117,7 +106,7 @@ async def test_what_has_expired_is_left_to_the_proposer_who_commits_its_tombston
     async with cluster() as on:
         await on.put("n1", b"k", b"v", ttls_ms=[500])
         await until(lambda: on.held("n3", b"k") is not None)
-        await round_of(on)
+        await hear(on)
         assert (await on.get("n3", b"k")).value == b"v"
         on.clock.advance_s(1.0)
         got = await on.get("n3", b"k")
@@ -128,7 +117,7 @@ async def test_an_accept_that_nobody_confirmed_is_not_shown_and_what_it_came_ove
     async with cluster() as on:
         await on.put("n1", b"k", b"old")
         await until(lambda: on.held("n3", b"k") is not None)
-        await round_of(on)
+        await hear(on)
         await until(lambda: alone_now(on, "n3"))
         on.cut("n1", "n2")
         on.wire("n3", "n1").hold()  # its acknowledgement, which would make it chosen
@@ -151,7 +140,7 @@ async def test_a_node_that_is_no_home_replica_hands_reads_to_all_that_are() -> N
         key = next(key for key in (b"k%d" % at for at in range(100)) if "n1" not in on.owners(key))
         await on.put("n1", key, b"v")
         await until(lambda: all(on.held(node, key) is not None for node in on.owners(key)))
-        await round_of(on)
+        await hear(on)
         answered = {(await on.get("n1", key)).receipt.acknowledged for _ in range(12)}  # type: ignore[union-attr]
         assert answered == {(node,) for node in on.owners(key)}
 
@@ -161,12 +150,12 @@ async def test_levels_other_than_timeline_and_bounded_go_to_a_majority() -> None
         await on.put("n1", b"k", b"v")
         await on.run("n1", OperationGroup(Kind.PUT, "strict", [b"k"], [b"v"]))
         await until(lambda: on.held("n3", b"k") is not None)
-        await round_of(on)
+        await hear(on)
         assert not alone(await on.get("n3", b"k", level=Level.LINEARIZABLE), "n3")
         strict = OperationGroup(Kind.GET, "strict", [b"k"])
         assert not alone((await on.run("n3", strict))[0], "n3")
         timeline = OperationGroup(Kind.GET, "strict", [b"k"], level=Level.TIMELINE, explain=True)
-        await round_of(on)
+        await hear(on)
         told = (await on.run("n3", timeline))[0]
         assert alone(told, "n3") and "n3 answered alone" in told.receipt.explanation[0]  # type: ignore[union-attr]
 
@@ -179,7 +168,7 @@ async def test_other_numbers_of_nodes(nodes: int) -> None:
     async with cluster(nodes, settings=settings) as on:
         await on.put("n1", b"k", b"v")
         await until(lambda: all(on.held(node, b"k") is not None for node in on.ids))
-        await round_of(on)
+        await hear(on)
         for node in on.ids:
             got = await on.get(node, b"k")
             assert got.value == b"v" and alone(got, node)
@@ -195,10 +184,10 @@ async def test_a_restart_proves_nothing_until_it_has_looked_and_heard() -> None:
     async with cluster() as on:
         await on.put("n1", b"k", b"v")
         await until(lambda: on.held("n3", b"k") is not None)
-        await round_of(on)
+        await hear(on)
         assert alone(await on.get("n3", b"k"), "n3")
         on.members["n3"].local.linearizable.registers.tracker.forget_all()
         assert not alone(await on.get("n3", b"k"), "n3")
-        await round_of(on)
+        await hear(on)
         await asyncio.sleep(0)
         assert alone(await on.get("n3", b"k"), "n3")

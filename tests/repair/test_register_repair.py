@@ -14,6 +14,7 @@ from kvstore.repair import register_repair
 from kvstore.storage import register_scans
 from tests.support.cluster import Cluster, puts
 from tests.support.engines import RottingEngine
+from tests.support.horizons import hear, upkeep
 from tests.support.waiting import until
 
 GRACE_S = 40.0
@@ -25,28 +26,15 @@ def cluster(nodes: int = 3, **options: Any) -> Cluster:
     return Cluster(nodes, settings=SETTINGS, **options)
 
 
-async def hear(on: Cluster) -> None:
-    """Every node knows what it holds, and has heard all others."""
-    for node in on.ids:
-        on.members[node].local.horizons.follow()
-        assert await on.members[node].local.horizons.scan()
-    for node in on.ids:
-        horizons = on.members[node].local.horizons
-        horizons.ask()
-        await until(lambda horizons=horizons: not horizons._open)
-
-
-async def repair(on: Cluster, *nodes: str) -> int:
+async def repair(on: Cluster) -> int:
     """Every node looks for what differs, once, as after its last look; how many registers it handed over."""
     await hear(on)
-    before = sum(on.members[node].local.register_repair.found for node in on.ids)  # type: ignore[union-attr]
-    for node in nodes or on.ids:
-        job = on.members[node].local.register_repair
-        assert job is not None
-        for _ in range(register_repair.LOOKS):
-            places = job._look(register_repair.LOOKS)
-        await job._repair([place for place in places if node < place[1]])
-    return sum(on.members[node].local.register_repair.found for node in on.ids) - before  # type: ignore[union-attr]
+    jobs = [(node, upkeep(on, node).repair) for node in on.ids]
+    before = sum(job.found for _, job in jobs)
+    for node, job in jobs:
+        places = [place for _ in range(register_repair.LOOKS) for place in job._look(register_repair.LOOKS)]
+        await job._repair(sorted({place for place in places if node < place[1]}))
+    return sum(job.found for _, job in jobs) - before
 
 
 def stamps(on: Cluster, key: bytes) -> set[bytes]:
@@ -164,10 +152,10 @@ async def test_a_scan_counts_what_is_written_while_it_looks(monkeypatch: Any) ->
     async with cluster() as on:
         await on.run("n1", puts({b"key-%d" % at: b"v" for at in range(40)}))
         for node in on.ids:
-            on.members[node].local.horizons.follow()
+            upkeep(on, node).horizons.follow()
         writing = on.start("n1", puts({b"key-%d" % (3 * at): b"w" for at in range(40)}))
         for node in on.ids:
-            assert await on.members[node].local.horizons.scan()
+            assert await upkeep(on, node).horizons.scan()
         await writing.complete()
         await on.run("n1", puts({b"last-%d" % at: b"w" for at in range(40)}))
         await until(lambda: all(len(stamps(on, b"last-%d" % at)) == 1 for at in range(40)))
@@ -177,8 +165,7 @@ async def test_a_scan_counts_what_is_written_while_it_looks(monkeypatch: Any) ->
 
 async def sweep(on: Cluster) -> None:
     for node in on.ids:
-        job = on.members[node].local.register_reaper
-        assert job is not None
+        job = upkeep(on, node).reaper
         for group in list(on.members[node].local.linearizable.tracker.groups):
             if job._may_reap(group):
                 await job._sweep(group)
@@ -230,7 +217,7 @@ async def test_it_goes_by_itself(monkeypatch: Any) -> None:
         on.isolate("n3")
         await on.put("n1", b"k", b"v")
         on.rejoin("n3")
-        jobs = [job for member in on.members.values() for job in (member.local.horizons, member.local.register_repair) if job]
+        jobs = [upkeep(on, node) for node in on.ids]
         for job in jobs:
             job.start()
         try:
