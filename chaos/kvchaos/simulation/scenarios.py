@@ -31,6 +31,10 @@ OF_REGISTERS = ("membership", "resources", "linearizable")
 """What a linearizable namespace promises."""
 
 
+OF_TIMELINES = ("membership", "resources", "timeline")
+"""What one promises whose replicas answer alone."""
+
+
 OF_NAMESPACES = ("membership", "resources", "namespaces")
 """What is promised of namespaces made at run time, whatever is in them."""
 
@@ -42,11 +46,13 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
             promised = OF_REGISTERS if schedule.has_registers else promises_for(schedule.faults)
+            if schedule.preset == "pc-el":
+                promised = OF_TIMELINES
             if schedule.makes_namespaces:
                 promised = OF_NAMESPACES
             if schedule.policy == "lww":
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
-            if schedule.grace_ms < GRACE_MS:
+            if schedule.grace_ms < GRACE_MS and not schedule.has_registers:
                 promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
             further = ("session_reads",) * schedule.sessions
             if any(one.level == "atomic" for one in schedule.operations):
@@ -360,6 +366,23 @@ def registers(seed: int) -> Schedule:
     )
     faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe", "flip"]))
     return replace(base, operations=operations, faults=faults)
+
+
+@scenario("timeline")
+def timeline(seed: int) -> Schedule:
+    """Registers whose home replicas answer alone, in sessions or not: what they show was committed, in one order, and is no older
+    than the bound; whatever breaks, a wiped disk too. Tombstones end."""
+    rng, base = Random(f"{seed}/timeline"), registers(seed)
+    base = replace(base, preset="pc-el", sessions=rng.random() < 0.4, timeline_bound_ms=rng.choice([100, 300, 1000]))
+    base = replace(base, grace_ms=rng.choice([GRACE_MS, 2000]), retry_window_ms=1000, repair_interval_s=1.0)
+    levels = rng.choice([["preset"], ["preset", "timeline", "linearizable"]])
+    more = tuple(
+        Operation(one.process, one.at_ms, "get", one.key, f"{one.name}r{number}", "none", rng.choice(levels))
+        for one in base.operations
+        for number in range(rng.choice([0, 1, 3]))
+    )
+    operations = tuple(replace(one, level=rng.choice(levels)) if one.f == "get" else one for one in base.operations)
+    return replace(base, operations=tuple(sorted((*operations, *more), key=lambda one: one.at_ms)))
 
 
 @scenario("namespaces")

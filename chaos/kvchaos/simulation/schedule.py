@@ -63,7 +63,8 @@ class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
     after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one. With
-    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say. With
+    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say; `timeline_bound_ms` is
+    how old its reads may be at pc-el. With
     `makes_namespaces` operations are on namespaces made at run time (create, drop, put, get), whose name is their `key`, and the
     preset of what is made their `level`."""
 
@@ -81,6 +82,7 @@ class Schedule:
     retry_window_ms: int = 10_000
     retry_ids: int = 32
     grace_ms: int = GRACE_MS
+    timeline_bound_ms: int = 1000
     cache_bytes: int = 1 << 20
     delay_ms: float = 0.2
     jitter_ms: float = 0.6
