@@ -75,9 +75,11 @@ class RegisterReaper:
             self.sweeps += 1
 
     def _may_reap(self, group: bytes) -> bool:
-        """Whether we propose for it, and all owners can be asked."""
-        if self._leader_of(group) != self._me or not self._registers.votes_on(group):
-            return False
+        """Whether we propose for it, and there may be an end to its tombstones."""
+        return self._leader_of(group) == self._me and self._registers.votes_on(group) and self.all_are_there(group)
+
+    def all_are_there(self, group: bytes) -> bool:
+        """Whether all owners can be asked."""
         return all(node == self._me or self._peers.reachable(node) for node in self._ring.view.homes_of(group))
 
     async def _sweep(self, group: bytes) -> None:

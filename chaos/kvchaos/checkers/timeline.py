@@ -17,6 +17,7 @@ from kvchaos.history import Call
 ONE_ORDER = "a place in the order of commits belongs to one value"
 IN_TIME = "commits are in the order of time"
 FORWARD = "a replica goes forward in the order of commits"
+COMMITTED = "what one replica shows is committed: nothing that a majority answers after it is older"
 BOUND = "a read lags by no more than the bound"
 
 
@@ -39,7 +40,13 @@ def check_timeline(calls: Iterable[Call], *, bound_ms: float | None = None) -> l
         writes = [call for call in ordered if call.f != "read"]
         reads = [call for call in ordered if call.f == "read"]
         found_nothing = _absent(writes, absent[key], ended[key], bound_ms)
-        for found in (_one_order(ordered), _in_time(writes), _forward(reads), _bound(writes, reads, bound_ms) or found_nothing):
+        for found in (
+            _one_order(ordered),
+            _in_time(writes),
+            _forward(reads),
+            _bound(writes, reads, bound_ms) or found_nothing,
+            _committed(reads),
+        ):
             if found is not None:
                 promise, text, accused = found
                 violations.append(Violation(promise, key, text, events_of(*accused)))
@@ -88,13 +95,27 @@ def _forward(reads: Sequence[Call]) -> Found:
     by_node: defaultdict[str, list[Call]] = defaultdict(list)
     for read in reads:
         if read.end is not None and read.end.node is not None:
-            together = len(read.fact("acknowledged") or ()) > 1
-            by_node["a majority" if together else read.end.node].append(read)
+            by_node["a majority" if _is_together(read) else read.end.node].append(read)
     for node, served in sorted(by_node.items()):
         if (found := first_regression(served)) is not None:
             later, earlier = found
             return FORWARD, f"{node} served place {order_of(earlier)}, and {order_of(later)} after it", (earlier, later)
     return None
+
+
+def _is_together(read: Call) -> bool:
+    """Whether a majority has answered."""
+    return len(read.fact("acknowledged") or ()) > 1
+
+
+def _committed(reads: Sequence[Call]) -> Found:
+    """What is shown before it is committed may never be: then a majority, which knows the latest, shows something older."""
+    found = first_regression(reads, earlier=lambda call: not _is_together(call), accused=_is_together)
+    if found is None:
+        return None
+    together, alone = found
+    text = f"{value_of(alone)} was shown at place {order_of(alone)}, and a majority answered {order_of(together)} after it"
+    return COMMITTED, text, (alone, together)
 
 
 def _bound(writes: Sequence[Call], reads: Sequence[Call], bound_ms: float | None) -> Found:
@@ -133,9 +154,10 @@ def first_regression(
     slack_ns: float = 0.0,
     earlier: Callable[[Call], bool] = lambda call: True,
     later: str | None = None,
+    accused: Callable[[Call], bool] = lambda call: True,
 ) -> tuple[Call, Call] | None:
     """The first call, and one that was over more than `slack_ns` before it began and had a greater place. `earlier` says which may
-    accuse, `later` of which kind the accused is."""
+    accuse, `later` of which kind the accused is, `accused` which may be."""
     ends = sorted(filter(earlier, calls), key=lambda call: call.ended_ns)
     greatest: Call | None = None
     at = 0
@@ -144,6 +166,6 @@ def first_regression(
             if greatest is None or order_of(ends[at]) > order_of(greatest):
                 greatest = ends[at]
             at += 1
-        if later in (None, call.f) and greatest is not None and order_of(greatest) > order_of(call):
+        if later in (None, call.f) and accused(call) and greatest is not None and order_of(greatest) > order_of(call):
             return call, greatest
     return None
