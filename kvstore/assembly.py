@@ -85,16 +85,16 @@ class Assembly:
         advertised: dict[str, str] = {}
 
         def on_remembered(actor: bytes, lease: int) -> None:
-            local.rebuilding.heard(actor, lease)
+            local.returning.rebuilding.heard(actor, lease)
 
         def on_answered(actor: bytes, lease: int) -> None:
-            local.rebuilding.heard(actor, lease, asked=True)
+            local.returning.rebuilding.heard(actor, lease, asked=True)
 
         async def noted() -> None:
-            await local.rebuilding.noted()
+            await local.returning.rebuilding.noted()
 
         def greeted(node: str) -> None:
-            local.owing.greeted(node)
+            local.upkeep.owing.greeted(node)
             peers.greeted_by(node)
 
         others = tuple(sorted(config.peers))
@@ -109,13 +109,13 @@ class Assembly:
             meter=telemetry.link,
             timer=telemetry.timer,
             on_round_trip=promptness.record,
-            on_up=lambda node: local.owing.linked(node),  # noqa: PLW0108 - it is made below
+            on_up=lambda node: local.upkeep.owing.linked(node),  # noqa: PLW0108 - it is made below
             on_down=self._link_broke,
             advertised=advertised,
             on_remembered=on_answered,
             noted=noted,
             remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
-            on_lived=lambda node, now_ms, lived_ms: local.absence.heard(node, now_ms, lived_ms),  # noqa: PLW0108 - likewise
+            on_lived=lambda node, now_ms, lived_ms: local.returning.absence.heard(node, now_ms, lived_ms),  # noqa: PLW0108 - likewise
             revision=lambda: local.view.catalog.revision,
             on_revision=lambda node, revision: local.namespaces.spread.heard(node, revision),  # noqa: PLW0108 - likewise
         )
@@ -181,8 +181,8 @@ class Assembly:
                 config.cluster.id,
                 traces=TraceIds(identity.incarnation),
                 logs=telemetry.logs,
-                intake=local.intake,
-                quotas=local.quotas,
+                intake=local.serving.intake,
+                quotas=local.serving.quotas,
                 security=seams.security,
                 operations_max=config.limits.batch_operations_max,
             ),
@@ -193,13 +193,13 @@ class Assembly:
                 answering=local.answering,
                 registers=local.linearizable.desk,
                 telemetry=telemetry,
-                freshness=local.freshness,
-                reap_votes=local.reap_votes,
+                freshness=local.upkeep.freshness,
+                reap_votes=local.upkeep.reap_votes,
                 detector=detection.receive,
                 on_greeted=greeted,
-                on_owing=local.owing.told,
+                on_owing=local.upkeep.owing.told,
                 on_remembered=on_remembered,
-                lived=lambda: (seams.clock.now_ms(), local.absence.lived_ms),
+                lived=lambda: (seams.clock.now_ms(), local.returning.absence.lived_ms),
                 catalog=CatalogDesk(lambda: local.view.catalog.revision, spread.heard, spread.receive),
                 security=seams.security,
             ),
@@ -262,7 +262,7 @@ class Assembly:
 
     def _link_broke(self, node: str) -> None:
         if self.local is not None:
-            self.local.owing.unlinked(node)
+            self.local.upkeep.owing.unlinked(node)
         if self.detection is not None:
             self.detection.link_broke(node)
 
