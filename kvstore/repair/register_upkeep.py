@@ -8,39 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from kvstore.cluster.view import RingHolder
 from kvstore.repair.horizons import Horizons
-from kvstore.repair.pace import Pace
 from kvstore.repair.register_reaping import RegisterReaper
 from kvstore.repair.register_repair import RegisterRepair
-from kvstore.runtime import Clock
+from kvstore.repair.surroundings import Surroundings
 from kvstore.storage.register_scans import RegisterScans
-from kvstore.storage.registers import Registers
-from kvstore.transport.peers import PeerTransport
 
 
 class RegisterUpkeep:
-    """One node's, from `start` to `stop`. `settle` and `reap` are those of the node's proposer; `bound_s` is of reads at timeline,
-    `idle_s` between rounds that nobody's reads need (0: none), `grace_s` the age of tombstones that may end."""
+    """One node's, from `start` to `stop`. `settle` and `reap` are those of the node's proposer, `leader_of` says who proposes for a
+    group."""
 
     def __init__(
         self,
-        *,
-        me: str,
-        registers: Registers,
+        around: Surroundings,
         scans: RegisterScans,
+        *,
         settle: Callable[[Sequence[bytes]], None],
         reap: Callable[[Sequence[bytes]], Awaitable[None]],
         leader_of: Callable[[bytes], str | None],
-        peers: PeerTransport,
-        ring: RingHolder,
-        pace: Pace,
-        clock: Clock,
-        bound_s: float,
-        idle_s: float,
-        grace_s: float,
     ) -> None:
-        self._registers = registers
+        config, registers, peers, ring, pace = around.config, around.registers, around.peers, around.ring, around.pace
+        me = config.node_id
+        self._tracker = registers.tracker
         self.horizons = Horizons(
             me=me,
             registers=registers,
@@ -48,9 +38,9 @@ class RegisterUpkeep:
             peers=peers,
             ring=ring,
             pace=pace,
-            clock=clock,
-            bound_s=bound_s,
-            idle_s=idle_s,
+            clock=around.clock,
+            bound_s=config.cluster.timeline_bound_s,
+            idle_s=config.limits.repair_interval_s,
         )
         self.repair = RegisterRepair(
             me=me,
@@ -72,11 +62,10 @@ class RegisterUpkeep:
             peers=peers,
             ring=ring,
             pace=pace,
-            clock=clock,
-            grace_s=grace_s,
+            clock=around.clock,
+            grace_s=config.cluster.tombstone_grace_s,
         )
-        self._may_run = False
-        self._runs = False
+        self._may_run = self._runs = False
 
     def start(self) -> None:
         """Begins as soon as there is a register to look after."""
@@ -86,7 +75,7 @@ class RegisterUpkeep:
     def follow(self) -> None:
         """The ring, or the namespaces, may have changed."""
         self.horizons.follow()
-        if self._may_run and not self._runs and self._registers.tracker.groups:
+        if self._may_run and not self._runs and self._tracker.groups:
             self._runs = True
             for job in (self.horizons, self.repair, self.reaper):
                 job.start()

@@ -10,7 +10,7 @@ from tests.support.waiting import until
 
 def upkeep(on: Cluster, node: str) -> RegisterUpkeep:
     """What `node` does for its registers."""
-    found = on.members[node].local.upkeep
+    found = on.members[node].local.register_upkeep
     assert found is not None
     return found
 
