@@ -68,12 +68,9 @@ class Horizons:
 
         def heard(target: str, answer: bytes) -> None:
             if replica.tracker is tracker:
-                tracker.hear(node, self.asked(now), since, decode_horizon(decode_reply(answer, ask).states[0]))
+                tracker.hear(node, now, since, decode_horizon(decode_reply(answer, ask).states[0]))
 
         self.world.send_ask(replica.at, ask, [node], heard)
-
-    def asked(self, now: int) -> float:
-        return now
 
     def answer(self, replica: Replica, ask: Ask, reply: Callable[[Reply], None]) -> None:
         """A question of no ballot."""
@@ -203,12 +200,6 @@ class ConfirmedByNobody(Progress):
         return True
 
 
-class TellsPending(Progress):
-    @property
-    def may_tell(self):  # type: ignore[no-untyped-def]
-        return self.digest if self.is_known else None
-
-
 class ShowsBelow(Progress):
     def changed_after(self, store_key, proof):  # type: ignore[no-untyped-def]
         return True
@@ -222,13 +213,6 @@ class KeepsTime(Progress):
         told = self.told[node]
         if told.number < 0 <= told.kept_number:
             told.kept_s = float(1 << 40)
-
-
-class AsOfAnswer(Horizons):
-    """What is told is taken to be as of when it was heard."""
-
-    def asked(self, now: int) -> float:
-        return self.world.now
 
 
 class CopiesState(Horizons):
@@ -252,7 +236,6 @@ PROGRESSES: dict[str, type[Progress]] = {
     "timeline-confirmed-by-nobody": ConfirmedByNobody,
     "timeline-shows-below": ShowsBelow,
     "timeline-keeps-time": KeepsTime,
-    "horizon-tells-pending": TellsPending,
 }
 
-HORIZONS: dict[str, type[Horizons]] = {"horizon-as-of-answer": AsOfAnswer, "repair-copies-accepted": CopiesState}
+HORIZONS: dict[str, type[Horizons]] = {"repair-copies-accepted": CopiesState}

@@ -601,14 +601,6 @@ WIPED: dict[str, object] = {
 FOCUS: dict[str, dict[str, object]] = {
     "readmitted-by-one": WIPED,
     "readmitted-unread": WIPED,
-    "horizon-tells-pending": {
-        "upset": 0.15,
-        "loss": 0.3,
-        "keys": KEYS[:1],
-        "steady": 0.5,
-        "kinds": ["w", "c", "w"],
-        "reaping": 0.0,
-    },
     "reap-at-majority": {"reaping": 0.4, "kinds": ["r", "w", "d", "d"], "retry_window_ms": 1},
     "failed-condition-uncommitted": {"kinds": ["w", "c", "c", "r"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
     "answer-before-commit": {"kinds": ["r", "r", "w"], "loss": 0.3, "keys": KEYS[:1], "steady": 0.9},
