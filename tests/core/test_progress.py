@@ -57,7 +57,6 @@ class Owner:
         told = decode_horizon(encode_horizon(other.tracker.tell(decode_since(encode_since(since)))))
         self.tracker.hear(other.name, asked_s, since, told)
 
-    @property
     def fresh_s(self) -> float | None:
         proof = self.tracker.proof(GROUP)
         return None if proof is None else proof[0]
@@ -71,22 +70,22 @@ def test_equal_contents_prove_freshness_as_of_the_question_and_what_is_chosen() 
     one, two, _ = three()
     one.accept(A, 1)
     two.accept(A, 1)
-    assert one.fresh_s is None and not one.progress.is_chosen(A)
+    assert one.fresh_s() is None and not one.progress.is_chosen(A)
     one.ask(two, 5.0)
-    assert one.fresh_s == 5.0 and one.progress.is_chosen(A)
+    assert one.fresh_s() == 5.0 and one.progress.is_chosen(A)
     one.ask(two, 6.0)
-    assert one.fresh_s == 6.0, "nothing has changed, and that was told"
+    assert one.fresh_s() == 6.0, "nothing has changed, and that was told"
 
 
 def test_who_is_ahead_proves_nothing_until_we_are_where_it_was() -> None:
     one, two, _ = three()
     two.accept(A, 1)
     one.ask(two, 5.0)
-    assert one.fresh_s is None
+    assert one.fresh_s() is None
     one.accept(A, 1, durable=False)
-    assert one.fresh_s is None, "what is not durable may be gone again"
+    assert one.fresh_s() is None, "what is not durable may be gone again"
     one.progress.became_durable(one.progress.decided, one.progress.digest)
-    assert one.fresh_s == 5.0
+    assert one.fresh_s() == 5.0
 
 
 def test_who_is_behind_proves_that_we_are_fresh_and_nothing_of_what_it_lacks() -> None:
@@ -95,7 +94,7 @@ def test_who_is_behind_proves_that_we_are_fresh_and_nothing_of_what_it_lacks() -
         owner.accept(A, 1)
     one.accept(B, 2)
     one.ask(two, 5.0)
-    assert one.fresh_s == 5.0
+    assert one.fresh_s() == 5.0
     assert one.progress.is_chosen(A) and not one.progress.is_chosen(B)
 
 
@@ -104,9 +103,9 @@ def test_an_earlier_proof_holds_until_a_later_one_takes_its_place() -> None:
     one.ask(two, 5.0)
     two.accept(A, 1)
     one.ask(two, 6.0)
-    assert one.fresh_s == 5.0
+    assert one.fresh_s() == 5.0
     one.accept(A, 1)
-    assert one.fresh_s == 6.0
+    assert one.fresh_s() == 6.0
 
 
 def test_only_what_is_durable_is_told() -> None:
@@ -123,12 +122,12 @@ def test_five_owners_take_two_others_and_what_both_hold() -> None:
     for owner in (one, two):
         owner.accept(A, 1)
     one.ask(two, 5.0)
-    assert one.fresh_s is None and not one.progress.is_chosen(A)
+    assert one.fresh_s() is None and not one.progress.is_chosen(A)
     one.ask(three_, 4.0)
-    assert one.fresh_s == 4.0 and not one.progress.is_chosen(A)
+    assert one.fresh_s() == 4.0 and not one.progress.is_chosen(A)
     three_.accept(A, 1)
     one.ask(three_, 6.0)
-    assert one.fresh_s == 5.0 and one.progress.is_chosen(A)
+    assert one.fresh_s() == 5.0 and one.progress.is_chosen(A)
 
 
 def test_an_answer_that_comes_late_or_twice_says_nothing() -> None:
@@ -136,9 +135,9 @@ def test_an_answer_that_comes_late_or_twice_says_nothing() -> None:
     one.ask(two, 5.0)
     late = one.tracker.tell(NOTHING)
     one.tracker.hear("n2", 4.0, one.tracker.since("n2"), late)
-    assert one.fresh_s == 5.0
+    assert one.fresh_s() == 5.0
     one.tracker.hear("n2", 7.0, (77, 1), Horizon((77, 2), is_full=False, digests={}))
-    assert one.fresh_s == 5.0
+    assert one.fresh_s() == 5.0
 
 
 def test_a_node_that_begins_again_is_heard_from_the_start() -> None:
@@ -151,12 +150,12 @@ def test_a_node_that_begins_again_is_heard_from_the_start() -> None:
     again.tracker.track({GROUP: OWNERS})
     one.ask(again, 6.0)
     assert one.progress.told["n2"].digest is None, "it does not know yet what it holds"
-    assert one.fresh_s == 5.0
+    assert one.fresh_s() == 5.0
     mark = again.tracker.scanned(GROUP, again.progress.scans, [(A, digest_of(A, register(1)))], None)
     assert mark is not None
     again.tracker.became_durable([mark])
     one.ask(again, 7.0)
-    assert one.fresh_s == 7.0
+    assert one.fresh_s() == 7.0
 
 
 def test_what_was_replaced_before_the_question_is_not_shown_again() -> None:
@@ -178,7 +177,7 @@ def test_a_register_that_was_lost_makes_the_group_unknown_until_it_was_looked_th
     one, two, _ = three()
     one.ask(two, 5.0)
     one.tracker.decide([(A, register(2))], [], {A: LOST}, 0.0)
-    assert one.fresh_s is None and one.progress.may_tell is None
+    assert one.fresh_s() is None and one.progress.may_tell is None
     assert one.tracker.unknown(lambda group: True) == [GROUP]
     assert one.tracker.scanned(GROUP, one.progress.scans - 1, [], None) is None, "a page of an earlier look"
 
@@ -190,13 +189,14 @@ def test_what_is_further_back_than_the_history_is_not_known_to_be_chosen() -> No
     for sequence in range(2, HISTORY_MAX + 10):
         one.accept(B, sequence)
     one.ask(two, 5.0)
-    assert one.fresh_s is None and not one.progress.is_chosen(A)
+    assert one.fresh_s() is None and not one.progress.is_chosen(A)
     one.tracker.check()
 
 
 def test_differences_are_told_after_some_looks_and_not_when_somebody_is_only_a_moment_behind() -> None:
     one, two, three_ = three()
     one.accept(A, 1)
+    found: list[str] = []
     for asked_s in (1.0, 2.0, 3.0):
         one.ask(two, asked_s)
         one.ask(three_, asked_s)
@@ -263,6 +263,6 @@ def test_listings_of_two_owners_are_compared_as_far_as_both_go() -> None:
 def test_one_owner_alone_is_always_fresh() -> None:
     only = Owner("n1", ("n1",))
     only.accept(A, 1)
-    assert only.fresh_s == float("inf") and only.progress.is_chosen(A)
+    assert only.fresh_s() == float("inf") and only.progress.is_chosen(A)
     only.accept(A, 2, durable=False)
     assert not only.progress.is_chosen(A) and only.progress.durable > NEVER

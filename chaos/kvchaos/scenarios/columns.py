@@ -33,7 +33,9 @@ STRICT = Column("strict", "strict", {"id": 4, "preset": "pa-ec"}, "quorum", STRI
 
 PC_EC = Column("pc-ec", "pc", {"id": 5, "preset": "pc-ec"}, "preset", ("linearizable", "resources"), 2, 2, registers=True)
 # The bound is the default of cluster.timeline_bound_s.
-PC_EL = Column("pc-el", "pl", {"id": 6, "preset": "pc-el"}, "preset", ("timeline", "resources"), 1, 2, registers=True, bound_ms=1000)
+PC_EL = Column(
+    "pc-el", "pl", {"id": 6, "preset": "pc-el"}, "preset", ("timeline", "resources"), 1, 2, registers=True, bound_ms=1000
+)
 
 COLUMNS = (PA_EL, PA_EC, STRICT, PC_EC, PC_EL)
 
