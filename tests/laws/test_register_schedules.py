@@ -26,7 +26,7 @@ FIRST = {
 def test_every_history_is_linearizable() -> None:
     found, answered, total = broken(range(SEEDS))
     assert not found, f"seeds {found}"
-    assert answered > 0.4 * total, "nothing was tried"
+    assert answered > 0.3 * total, "nothing was tried"
 
 
 @pytest.mark.parametrize("plant", sorted(PLANTS))
