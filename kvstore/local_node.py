@@ -36,6 +36,7 @@ from kvstore.core.membership.opinions import Opinions
 from kvstore.core.reaping import Grace, ReapingPlan
 from kvstore.core.ring import Member
 from kvstore.core.ring_planner import plan_ring
+from kvstore.crash_points import crash_point
 from kvstore.local_namespaces import LocalNamespaces, joins_of
 from kvstore.repair.absence import Absence
 from kvstore.repair.answering import Answering
@@ -50,6 +51,7 @@ from kvstore.repair.reaping import Reaper
 from kvstore.repair.rebuilding import LOST, UNHEARD, Rebuilding
 from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.tree_keeper import TreeKeeper
+from kvstore.repair.unnoted import Unnoted
 from kvstore.runtime import Clock, StartWorker, ThreadWorker
 from kvstore.storage.alive import AliveMark
 from kvstore.storage.catalogs import load_catalog
@@ -70,6 +72,9 @@ from kvstore.transport.peers import PeerTransport
 
 FULL_LOAD_OPERATIONS = 1024
 """So many operations under way leave nothing over for work in the background."""
+
+SETTLED = crash_point("stop.settled", "everything that was accepted is durable, and nothing says that this was a clean end")
+STORED = crash_point("stop.stored", "the hash trees are stored for the next life, without the marker that says to believe them")
 
 COMMIT_BYTES_MAX = 1024 * 1024
 """Of records that one fsync makes durable: many small ones must not wait for an fsync each 256 KiB."""
@@ -264,6 +269,7 @@ class LocalNode:
                 ring=self.ring,
                 hints=self.hints,
                 rebuilding=self.rebuilding,
+                unnoted=Unnoted(engine, self.committer, others, may_have_lost=clean_state is None and self.ledger.has_past),
                 answering=self.answering,
                 others=others,
                 freshness=self.freshness,
@@ -450,12 +456,14 @@ class LocalNode:
             if job is not None:
                 job.stop()
         await self.committer.close()
+        await SETTLED.passed()
         self.replica.close()
         state = None if self.committer.failure is not None else pack_state(self.ledger)
         try:
             if state is not None and self.forest is not None:
                 self.absence.note_end()
                 store_forest(self.engine, self.forest, state)
+                await STORED.passed()
         except StorageError:
             state = None  # everything accepted is durable, but the next start has to find out what
         finally:

@@ -444,3 +444,7 @@ def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[
         for one, f in zip(swarm.operations, drawn, strict=True)
     )
     return replace(base, operations=operations, faults=draw_faults(rng, base, HARMLESS, share=0.5))
+
+
+# Scenarios as well, made of what stands above.
+import kvchaos.simulation.crash_scenarios  # noqa: E402, F401
