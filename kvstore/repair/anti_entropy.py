@@ -33,6 +33,8 @@ from kvstore.telemetry import log
 from kvstore.transport.peers import PeerTransport
 
 LOOK_S = 0.25
+QUIET_LOOK_S = 1.0
+"""While every peer is there and there is nothing that must be repaired; sooner when the next exchange is due."""
 SOON_S = 1.0
 """After a link came up, or an exchange that left something."""
 HINTS_FIRST_S = 10.0
@@ -127,7 +129,7 @@ class AntiEntropy:
         loop = asyncio.get_running_loop()
         was_up: set[str] = set()
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._pause_s(was_up))
             up = {peer for peer in self._others if self._peers.reachable(peer)}
             for peer in sorted(up - was_up):
                 if self._interval_s or self._must(peer):
@@ -136,6 +138,12 @@ class AntiEntropy:
             for peer in self._others:
                 if peer in up and self._is_due(peer, loop.time()):
                     self._due_s[peer] = await self._exchange_in_turn(peer)
+
+    def _pause_s(self, up: set[str]) -> float:
+        if len(up) < len(self._others) or any(map(self._must, self._others)):
+            return LOOK_S
+        due_s = min(self._due_s.values(), default=float("inf"))
+        return min(QUIET_LOOK_S, max(LOOK_S, due_s - asyncio.get_running_loop().time()))
 
     def _is_due(self, peer: str, now_s: float) -> bool:
         if self._must(peer) and self._due_s.get(peer, 0.0) > now_s + 2 * SOON_S:  # from before anybody knew of it

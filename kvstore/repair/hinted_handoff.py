@@ -29,7 +29,7 @@ from kvstore.telemetry import log
 from kvstore.transport.peers import PeerTransport, StoreChunk
 
 LOOK_S = 0.2
-"""How often a target that is owed something is looked at."""
+"""How often a target that is owed something is looked at; while nobody is, and all know that, nothing is looked at."""
 BUSY_S = 0.02
 BATCH_COUNT_MAX = 256
 BATCH_BYTES_MAX = 128 * 1024
@@ -69,6 +69,8 @@ class HintedHandoff:
         self._in_flight: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
+        hints.on_new = owing.on_due = self._due.set
         self.replayed = 0
 
     def start(self) -> None:
@@ -95,7 +97,11 @@ class HintedHandoff:
                 if loop.time() >= expire_at_s:
                     expire_at_s = loop.time() + EXPIRE_S
                     self._forget([], self._hints.expire())
-                await asyncio.sleep(LOOK_S)
+                if self._hints.count or not self._owing.is_settled:
+                    await asyncio.sleep(LOOK_S)
+                else:
+                    await self._due.wait()
+                self._due.clear()
         finally:
             for task in list(self._tasks):
                 task.cancel()

@@ -19,7 +19,6 @@ from kvstore.simulation.world import World
 @dataclass(slots=True)
 class _Armed:
     point: str
-    node: str | None
     left: int
     fire: Callable[[str], None]
 
@@ -38,10 +37,10 @@ class CrashPoints:
 
         patch.set(CrashPoint, "passed", passed)
 
-    def arm(self, point: str, *, node: str | None, passing: int, fire: Callable[[str], None]) -> Callable[[], None]:
-        """Calls `fire` with the node that is about to pass `point` for the `passing`th time from now on, counted over all nodes or
-        of `node` only; it has to kill it. Returns how to disarm."""
-        armed = _Armed(point, node, passing, fire)
+    def arm(self, point: str, *, passing: int, fire: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `fire` with the node that is about to pass `point`, the `passing`th time that any does from now on; it has to kill
+        it. Returns how to disarm."""
+        armed = _Armed(point, passing, fire)
         self._armed.append(armed)
         return lambda: self._armed.remove(armed) if armed in self._armed else None
 
@@ -49,7 +48,7 @@ class CrashPoints:
         self.passings[point.name] += 1
         process = OWNER.get()
         for armed in list(self._armed):
-            if armed.point != point.name or armed.node not in (None, process.name):
+            if armed.point != point.name:
                 continue
             armed.left -= 1
             if not armed.left:

@@ -91,9 +91,17 @@ def crash_in_exchange(rng: Random, base: Schedule) -> Schedule:
 
 @crashing("crash-in-rebuild", "rebuild", "exchange")
 def crash_in_rebuild(rng: Random, base: Schedule) -> Schedule:
-    """A node loses its disk; it or who helps it is killed at a step of its rebuild."""
-    wipe = Fault(1500 + rng.randrange(300), "wipe", {"node": rng.choice(base.node_ids)}, 100)
-    return replace(base, faults=(wipe,), operations=_until(_writing(rng, 1600, 40, keys=12), 8000))
+    """A node has missed writes that another one, which loses its disk, had acknowledged; a node is killed at a step of the rebuild."""
+    late, wiped, other = rng.sample(base.node_ids, 3)
+    cut = Fault(300, "partition", {"groups": [[late], [wiped, other]]}, 1100)
+    wipe = Fault(1500 + rng.randrange(100), "wipe", {"node": wiped}, 100)
+    operations = _writing(rng, 1600, 40, keys=12)
+    reads = sorted(1700 + rng.randrange(4000) for _ in range(60))
+    operations += [
+        Operation(rng.randrange(4), at_ms, "get", f"r{rng.randrange(12)}", f"g{number}", "none", "quorum")
+        for number, at_ms in enumerate(reads)
+    ]
+    return replace(base, faults=(cut, wipe), operations=_until(operations, 8000))
 
 
 @crashing("crash-in-reaping", "reap")
@@ -107,7 +115,9 @@ def crash_in_reaping(rng: Random, base: Schedule) -> Schedule:
         for number, (at_ms, f, ttl_ms) in enumerate(sorted(rows), 1)
     ]
     away = Fault(500, "isolate", {"node": rng.choice(base.node_ids)}, rng.choice([300, 1500]))
-    return replace(base, faults=(away,) * rng.choice([0, 1]), operations=_until(operations, 13_000))
+    slow = Fault(600, "slow_disk", {"node": rng.choice(base.node_ids), "ms": 3000}, 3500)
+    faults = rng.choice([(), (away,), (slow,), (slow,)])
+    return replace(base, timeout_ms=8000, faults=faults, operations=_until(operations, 13_000))
 
 
 @crashing("crash-in-set-aside", "set-aside")

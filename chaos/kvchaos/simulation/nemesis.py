@@ -159,15 +159,13 @@ class Nemesis:
     def _do_power(self, number: int, nodes: list[str]) -> Undo | None:
         return self._do_crash(number, nodes, silent=True)
 
-    def _do_crash_at(
-        self, number: int, point: str, *, passing: int = 1, down_ms: int = 100, node: str | None = None, silent: bool = False
-    ) -> Undo:
+    def _do_crash_at(self, number: int, point: str, *, passing: int = 1, down_ms: int = 100, silent: bool = False) -> Undo:
         def fire(name: str) -> None:
             self._recorder.fault("crash", {"nodes": [name], "point": point})
             self._world.crash(name, silent=silent)
             self._spawn(self._start(name, after_ms=down_ms))
 
-        return self._points.arm(point, node=node, passing=passing, fire=fire)
+        return self._points.arm(point, passing=passing, fire=fire)
 
     def _do_stop(self, number: int, node: str) -> Undo | None:
         if node not in self._world.running or self._world.process(node).is_paused or node in self._stopping:

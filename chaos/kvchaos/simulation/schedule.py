@@ -25,7 +25,7 @@ FAULTS = {
     "reset": "left, right: every connection between the two is reset",
     "crash": "nodes: killed at one moment, what was not synced is lost; they start again afterwards",
     "power": "nodes: as crash, but nobody is told that their connections are gone",
-    "crash_at": "point, passing, down_ms, node, silent: killed where its work in the background is at a named point",
+    "crash_at": "point, passing, down_ms, silent: the node that passes this step of its background work is killed there",
     "stop": "node: stopped cleanly; it starts again afterwards",
     "pause": "node: does not run (SIGSTOP)",
     "wipe": "node: killed, and its disk emptied; it starts again afterwards",
