@@ -91,7 +91,7 @@ def crash_in_exchange(rng: Random, base: Schedule) -> Schedule:
 
 @crashing("crash-in-rebuild", "rebuild", "exchange")
 def crash_in_rebuild(rng: Random, base: Schedule) -> Schedule:
-    """A node has missed writes that another one, which loses its disk, had acknowledged; a node is killed at a step of the rebuild."""
+    """A node has missed writes that another one had acknowledged which loses its disk; one is killed at a step of the rebuild."""
     late, wiped, other = rng.sample(base.node_ids, 3)
     cut = Fault(300, "partition", {"groups": [[late], [wiped, other]]}, 1100)
     wipe = Fault(1500 + rng.randrange(100), "wipe", {"node": wiped}, 100)
@@ -107,17 +107,17 @@ def crash_in_rebuild(rng: Random, base: Schedule) -> Schedule:
 @crashing("crash-in-reaping", "reap")
 def crash_in_reaping(rng: Random, base: Schedule) -> Schedule:
     """A grace of two seconds. Values are deleted and expire while a node may be away; one is killed at a step of their end."""
-    base = replace(base, grace_ms=2000, retry_window_ms=1000)
-    rows = [(rng.randrange(300), "put", rng.choice([0, 0, 700])) for _ in range(8)]
-    rows += [(700 + rng.randrange(400), "delete", 0) for _ in range(8)]
+    base = replace(base, grace_ms=2000, retry_window_ms=1000, timeout_ms=8000)
+    rows = [(rng.randrange(300), "put", rng.randrange(4)) for _ in range(10)]
+    # Few: a disk that is slow by then has them all in one batch.
+    rows += [(700 + rng.randrange(400), "delete", rng.randrange(3)) for _ in range(rng.choice([1, 2, 5]))]
     operations = [
-        Operation(rng.randrange(4), at_ms, f, f"r{rng.randrange(3)}", f"w{number}", rng.choice(["none", "read"]), ttl_ms=ttl_ms)
-        for number, (at_ms, f, ttl_ms) in enumerate(sorted(rows), 1)
+        Operation(rng.randrange(4), at_ms, f, f"r{key}", f"w{number}", "none", ttl_ms=700 if key == 3 else 0)
+        for number, (at_ms, f, key) in enumerate(sorted(rows), 1)
     ]
     away = Fault(500, "isolate", {"node": rng.choice(base.node_ids)}, rng.choice([300, 1500]))
-    slow = Fault(600, "slow_disk", {"node": rng.choice(base.node_ids), "ms": 3000}, 3500)
-    faults = rng.choice([(), (away,), (slow,), (slow,)])
-    return replace(base, timeout_ms=8000, faults=faults, operations=_until(operations, 13_000))
+    slow = Fault(650, "slow_disk", {"node": rng.choice(base.node_ids), "ms": rng.choice([3000, 6000])}, 6000)
+    return replace(base, faults=rng.choice([(), (away,), (slow,), (slow,)]), operations=_until(operations, 13_000))
 
 
 @crashing("crash-in-set-aside", "set-aside")

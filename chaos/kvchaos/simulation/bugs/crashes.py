@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.repair.reap_votes import ReapVotes
 from kvstore.repair.rebuilding import REBUILDING_KEY, Rebuilding
 from kvstore.repair.unnoted import Unnoted
 from kvstore.storage.commit import Commit, Committer
@@ -21,7 +20,7 @@ from kvstore.storage.commit import Commit, Committer
 def forget_who_missed(patch: Patch) -> None:
     """Enough replicas have the write, one has not, and without an interval nothing ever tells it."""
 
-    def init(self: Unnoted, engine: Any, committer: Any, others: Iterable[str], *, may_have_lost: bool) -> None:
+    def init(self: Unnoted, engine: Any, committer: Any, others: Iterable[str], **_: bool) -> None:
         init_before(self, engine, committer, others, may_have_lost=False)
 
     init_before = patch.set(Unnoted, "__init__", init)
@@ -54,43 +53,3 @@ def believe_the_first(patch: Patch) -> None:
         return [] if self._covered else open_before(self)
 
     open_before = patch.set(Rebuilding, "open_prefixes", open_prefixes)
-
-
-@bug(
-    "vote-before-durable",
-    "a node agrees to the end of a tombstone that is not on its disk yet (safety rule 3)",
-    scenario="crash-in-reaping",
-)
-def vote_early(patch: Patch) -> None:
-    """The others forget it; a crash takes it here, and what it had superseded is back."""
-
-    class Queued:
-        """A store whose records count from the moment in which they are queued for the disk."""
-
-        def __init__(self, store: Any) -> None:
-            self._store = store
-
-        def is_pending(self, store_key: bytes) -> bool:
-            return False
-
-        def durable(self, store_key: bytes) -> bytes | None:
-            record: bytes | None = self._store.latest(store_key)
-            return record
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
-    def against(self: ReapVotes, keys: Sequence[bytes], digests: bytes) -> set[int]:
-        store = self._store
-        self._store = Queued(store)  # type: ignore[assignment]
-        try:
-            objected: set[int] = against_before(self, keys, digests)
-            return objected
-        finally:
-            self._store = store
-
-    async def durable(*commits: Any) -> None:
-        return None
-
-    against_before = patch.set(ReapVotes, "_against", against)
-    patch.set(ReapVotes, "_durable", staticmethod(durable))
