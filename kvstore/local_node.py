@@ -302,7 +302,7 @@ class LocalNode:
             freshness=self.freshness,
             durable=durable,
         )
-        self.quotas = Quotas(cluster.namespaces, lambda: len(self.ring.view.ring.members))
+        self.quotas = Quotas(cluster.namespaces, lambda: len(self.ring.view.ring.members) - len(self.opinions.dead))
         self.coordinator = Coordinator(
             me=me,
             ring=self.ring,
