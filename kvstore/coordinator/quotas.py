@@ -2,8 +2,8 @@
 
 A quota is the cluster's, and each node grants an equal part of it without asking the others: clients spread their keys over all of
 them, so that a part is what comes to a node. Nodes that this one thinks dead have no part: what is left of a cluster grants all of
-it. On each side of a split that is the whole quota, and never more. Bytes are what clients send and what they are answered. Namespaces
-without a quota cost nothing. Called by api/key_value.py, once a group of a batch; belongs to one event loop.
+it. On each side of a split that is the whole quota, and never more. Bytes are what clients send and what they are answered.
+Namespaces without a quota cost nothing. Called by api/key_value.py, once a group of a batch; belongs to one event loop.
 """
 
 from __future__ import annotations

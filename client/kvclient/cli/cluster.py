@@ -168,8 +168,8 @@ def note_lost_registers(rows: list[NodeStatus]) -> None:
     if is_hopeless(rows):
         note(
             f"kv: {' and '.join(without_registers(rows))} have lost their registers and wait for each other: what they share of "
-            "linearizable namespaces, and of the list of namespaces, is refused for good. All else goes on: kv dump it, and kv load "
-            "it into a new cluster (docs/registers.md)"
+            "linearizable namespaces, and of the list of namespaces, is refused for good. All else goes on: kv dump it, and kv "
+            "load it into a new cluster (docs/registers.md)"
         )
 
 
