@@ -93,11 +93,11 @@ SPACES = {"default": "plain2", "last": "last2", "hits": "hits2", "tags": "tags2"
 
 
 async def _lines(client: AsyncClient, name: str) -> list[bytes]:
-    return [line_of(entry).encode() async for entry in client.namespace(name).scan()]  # type: ignore[arg-type]
+    return [line_of(entry).encode() async for entry in client.namespace(name).scan()]
 
 
 async def _load(client: AsyncClient, name: str, lines: Iterable[bytes]) -> None:
-    loader = Loader(client.namespace(name), Options(namespace=name, output=Output.HUMAN))  # type: ignore[arg-type]
+    loader = Loader(client.namespace(name), Options(namespace=name, output=Output.HUMAN))
     await loader.load(io.BytesIO(b"".join(line + b"\n" for line in lines)), Progress("test"), 0, total_bytes=None)
 
 

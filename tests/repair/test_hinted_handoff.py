@@ -28,7 +28,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 def deliver(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Deliver:
     """Lets a node hand over what it owes."""
     monkeypatch.setattr(hinted_handoff, "LOOK_S", 0.001)
-    return lambda node: cluster.members[node].local.handoff.start()
+    return lambda node: cluster.members[node].local.upkeep.handoff.start()
 
 
 def key_and_nodes(cluster: Cluster) -> tuple[bytes, list[str], list[str]]:
@@ -151,7 +151,7 @@ async def test_many_records_go_in_batches(cluster: Cluster, deliver: Deliver, mo
     for node in cluster.ids:
         deliver(node)
     await until(lambda: owed(cluster) == {})
-    assert sum(cluster.members[node].local.handoff.replayed for node in cluster.ids) == missed > 50
+    assert sum(cluster.members[node].local.upkeep.handoff.replayed for node in cluster.ids) == missed > 50
     for key in keys:
         assert cluster.held("n1", key) == cluster.held(cluster.owners(key)[1], key)
 
@@ -183,7 +183,7 @@ async def test_bug_a_hint_was_handed_over_before_its_record_was_durable(monkeypa
         for home in homes[1:]:
             cluster.rejoin(home)
         for node in others:
-            cluster.members[node].local.handoff.start()
+            cluster.members[node].local.upkeep.handoff.start()
         await turns(200)
         assert set(owed(cluster)) == set(others)
         for engine in engines:

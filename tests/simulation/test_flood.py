@@ -72,9 +72,9 @@ def test_a_flood_of_one_client_leaves_another_its_share_and_loses_nothing() -> N
         for key, value in acknowledged.items():
             assert (await other.get(key, level="all")).value == value
         world.check()
-        limits = [world.local(node).intake.limit for node in world.running]
+        limits = [world.local(node).serving.intake.limit for node in world.running]
         assert all(limit.limit < LIMITS.in_flight_max for limit in limits)
-        return ok, of, told, sum(world.local(node).intake.operations for node in world.running)
+        return ok, of, told, sum(world.local(node).serving.intake.operations for node in world.running)
 
     ok, of, told, under_way = World(1, limits=LIMITS).run(scenario)
     assert of >= 10 and ok >= 0.9 * of, (ok, of, told)
@@ -138,7 +138,7 @@ def test_quotas_are_shared_by_the_nodes_that_are_left_and_a_side_of_a_split_gran
         def now() -> dict[str, float]:
             found = {}
             for name in world.running:
-                quota = world.local(name).quotas.of["limited"]
+                quota = world.local(name).serving.quotas.of["limited"]
                 quota.share()
                 assert quota.buckets["bytes"].rate == 20 * quota.buckets["operations"].rate
                 found[name] = quota.buckets["operations"].rate
