@@ -213,6 +213,8 @@ class AntiEntropy:
                 self.repaired += exchange.outcome.repaired
             if is_rebuilding:
                 self._rebuilding.covered(peer, sorted(exchange.outcome.whole))
+                if not self._rebuilding.reason:
+                    self._unnoted.begin_again()
                 await COVERED.passed()
             if outcome is not None:
                 self._note(peer, namespace, outcome)

@@ -3,7 +3,8 @@
 A write is answered once enough have it, and who of the rest has missed it turns out later. A process that ends in between takes
 that with it: enough nodes hold the record, and nobody knows who does not. So a node whose last life did not end cleanly compares
 with every other one, whatever the interval, until a round of all of them in a row has found nothing that it had to repair: the
-record itself may come from the first one and be missing at the second. That it has to is durable, for a clean stop in between.
+record itself may come from the first one and be missing at the second. So does one that was rebuilt: its hints are gone with its
+disk. That it has to is durable, for a clean stop in between.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Unnoted:
         if self._is_new and self.open:
             self._is_new = False
             self._write([(OPEN_KEY, b"")], [])
+
+    def begin_again(self) -> None:
+        """What this node had lost it has again, but not what it knew of others' losses."""
+        self.open = set(self._others)
+        self._write([(OPEN_KEY, b"")], [])
 
     def compared(self, peer: str, *, differed: bool) -> None:
         """An exchange with `peer` has come to its end and left nothing; `differed`: it had something to repair."""

@@ -59,5 +59,5 @@ class CrashPoints:
 
 
 def points_of(*jobs: str) -> list[str]:
-    """The names of all points of these jobs, in the order in which they are defined."""
-    return [name for name, point in POINTS.items() if point.job in jobs]
+    """The names of all points of these jobs, which may be points themselves, in the order in which they are defined."""
+    return [name for name, point in POINTS.items() if point.job in jobs or name in jobs]

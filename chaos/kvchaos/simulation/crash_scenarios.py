@@ -22,7 +22,7 @@ DOWN_MS = (20, 300, 2500)
 MOSTLY_WRITES = ("put", "put", "put", "delete", "get")
 
 JOBS: dict[str, tuple[str, ...]] = {}
-"""Scenario: the jobs whose points it goes through."""
+"""Scenario: the jobs, or single points, that it goes through."""
 
 Draw = Callable[[Random, Schedule], Schedule]
 
@@ -89,12 +89,14 @@ def crash_in_exchange(rng: Random, base: Schedule) -> Schedule:
     return replace(base, operations=_until(_writing(rng, 2700, 60, keys=12), 12_000))
 
 
-@crashing("crash-in-rebuild", "rebuild", "exchange")
+@crashing("crash-in-rebuild", "rebuild", "exchange.listed", "exchange.fetched", "exchange.staged", "exchange.taken")
 def crash_in_rebuild(rng: Random, base: Schedule) -> Schedule:
     """A node has missed writes that another one had acknowledged which loses its disk; one is killed at a step of the rebuild."""
     late, wiped, other = rng.sample(base.node_ids, 3)
     cut = Fault(300, "partition", {"groups": [[late], [wiped, other]]}, 1100)
     wipe = Fault(1500 + rng.randrange(100), "wipe", {"node": wiped}, 100)
+    if rng.random() < 0.5:  # what the late one has missed it gets by exchanges too
+        base = replace(base, hints_max=0, repair_interval_s=1.0)
     operations = _writing(rng, 1600, 40, keys=12)
     reads = sorted(1700 + rng.randrange(4000) for _ in range(60))
     operations += [
@@ -129,10 +131,12 @@ def crash_in_set_aside(rng: Random, base: Schedule) -> Schedule:
 @crashing("crash-in-readmission", "readmission")
 def crash_in_readmission(rng: Random, base: Schedule) -> Schedule:
     """An acceptor of registers loses its disk; it is killed at a step of its readmission."""
-    wipe = Fault(1500 + rng.randrange(300), "wipe", {"node": rng.choice(base.node_ids)}, 100)
-    operations = _writing(rng, 6000, 50, f=("put", "put", "cas", "get", "delete"))
+    wiped, slow = rng.sample(base.node_ids, 2)
+    wipe = Fault(1500 + rng.randrange(300), "wipe", {"node": wiped}, 100)
+    accepts_late = Fault(1000, "slow_disk", {"node": slow, "ms": rng.choice([0, 400])}, 4000)
+    operations = _writing(rng, 6000, 80, f=("put", "put", "cas", "get", "delete"))
     operations = [replace(one, context="none") for one in operations]
-    return replace(base, preset="pc-ec", r=1, w=1, faults=(wipe,), operations=_until(operations, 9000))
+    return replace(base, preset="pc-ec", r=1, w=1, faults=(accepts_late, wipe), operations=_until(operations, 9000))
 
 
 @crashing("crash-in-namespaces", "catalog", "dropping")

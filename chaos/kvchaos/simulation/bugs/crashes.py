@@ -7,7 +7,7 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.repair.rebuilding import REBUILDING_KEY, Rebuilding
+from kvstore.repair.rebuilding import REBUILDING_KEY
 from kvstore.repair.unnoted import Unnoted
 from kvstore.storage.commit import Commit, Committer
 
@@ -39,17 +39,3 @@ def rebuild_in_memory(patch: Patch) -> None:
         submit_before(self, commit)
 
     submit_before = patch.set(Committer, "submit", submit)
-
-
-@bug(
-    "rebuilt-by-one",
-    "a node counts as rebuilt when one of the other owners has told it everything (safety rule 5)",
-    scenario="crash-in-rebuild",
-)
-def believe_the_first(patch: Patch) -> None:
-    """It was that one which had missed the write."""
-
-    def open_prefixes(self: Rebuilding) -> list[bytes]:
-        return [] if self._covered else open_before(self)
-
-    open_before = patch.set(Rebuilding, "open_prefixes", open_prefixes)
