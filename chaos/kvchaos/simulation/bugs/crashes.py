@@ -7,9 +7,7 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore.repair.rebuilding import REBUILDING_KEY
 from kvstore.repair.unnoted import Unnoted
-from kvstore.storage.commit import Commit, Committer
 
 
 @bug(
@@ -24,18 +22,3 @@ def forget_who_missed(patch: Patch) -> None:
         init_before(self, engine, committer, others, may_have_lost=False)
 
     init_before = patch.set(Unnoted, "__init__", init)
-
-
-@bug(
-    "rebuild-not-durable",
-    "that records are lost is not written down: after a crash a node that is half rebuilt takes itself for whole (safety rule 5)",
-    scenario="crash-in-rebuild",
-)
-def rebuild_in_memory(patch: Patch) -> None:
-    """Its peers do not say it again: they were told the name of its new life meanwhile."""
-
-    def submit(self: Committer, commit: Commit) -> None:
-        commit.pairs = [row for row in commit.pairs if row[0] != REBUILDING_KEY]
-        submit_before(self, commit)
-
-    submit_before = patch.set(Committer, "submit", submit)
