@@ -54,6 +54,7 @@ class CrashPoints:
             if not armed.left:
                 self._armed.remove(armed)
                 armed.fire(process.name)
+                break
         if not process.is_alive:
             await self._world.loop.create_future()  # for ever: the process is gone
 

@@ -90,13 +90,15 @@ class Rest:
         return is_done and self._agree() and self._trees_agree()
 
     def note_resources(self) -> None:
-        """Records what every node that runs still has to do."""
-        for name in self._world.running:
-            if self._world.process(name).is_paused or self._world.node(name).local is None:
-                continue
-            local = self._world.local(name)
-            value = {"in_flight": local.coordinator.in_flight, "queues": {}, "left": []}
-            self._recorder.note("world", "info", "resources", value=value, node=name)
+        """Records what every node that runs still has to do. Not while an acceptor is to be readmitted: it reads the list of
+        namespaces again and again, through whoever it can reach."""
+        ready = [name for name in self._world.running if self._world.node(name).local is not None]
+        if any(self._world.local(name).linearizable.registers.is_lost for name in ready):
+            return
+        for name in ready:
+            if not self._world.process(name).is_paused:
+                value = {"in_flight": self._world.local(name).coordinator.in_flight, "queues": {}, "left": []}
+                self._recorder.note("world", "info", "resources", value=value, node=name)
 
     async def _ask_all(self, probes: dict[str, GrpcTransport]) -> list[list[str]]:
         unread: dict[str, str] = {}
