@@ -24,7 +24,7 @@ async def run_scenario(name: str, root: Path, *, bug: str | None = None) -> Resu
     command = None if bug is None else planted_serve_command(bug)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        scenario = replace(SCENARIOS[name], during_min=DURING_MIN)
+        scenario = replace(SCENARIOS[name], during_min=min(DURING_MIN, SCENARIOS[name].during_min))
         return await run(scenario, seed=SEED, root=root, command=command)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kvchaos.history import Call, Event, Recorder, calls_of
 from kvchaos.scenarios.catalogue import SCENARIOS
-from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, SERVE, Cell
+from kvchaos.scenarios.cells import DEGRADED, HANG, MAY, REFUSE, SERVE, Cell
 from kvchaos.scenarios.columns import COLUMNS
 from kvchaos.scenarios.figures import Figures, figures_of, percentile, stale_share
 from kvchaos.scenarios.results import summary, write_results
@@ -46,10 +46,14 @@ GOOD = figures(ok=100)
         (DEGRADED, figures(ok=100, degraded=100), Word.OK),
         (DEGRADED, figures(ok=90, refused=10), Word.BROKEN),
         (MAY, figures(refused=30), Word.OK),
+        (HANG, figures(unknown=20, refused=5), Word.OK),
+        (HANG, figures(unknown=24, ok=1), Word.BROKEN),
+        (HANG, figures(refused=25), Word.INCONCLUSIVE),
     ],
 )
 def test_what_is_promised_to_be_served_is_served(cell: Cell, writes: Figures, word: Word) -> None:
-    assert judged(cell, GOOD, writes).word is word
+    reads = figures(refused=100) if cell is HANG else GOOD
+    assert judged(cell, reads, writes).word is word
 
 
 @pytest.mark.parametrize(

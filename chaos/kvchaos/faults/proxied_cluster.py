@@ -16,6 +16,8 @@ from typing import Any
 
 import grpc
 
+from kvchaos.disks.build import CannotBuild, build_shim
+from kvchaos.disks.recorded import RecordedDisk
 from kvchaos.faults import probes
 from kvchaos.faults.failures import InjectorFailure
 from kvchaos.faults.link_state import Kind, Link
@@ -36,7 +38,8 @@ class ProxiedCluster:
     """Nodes n1, n2, … below `root`, their proxies and the plane; an async context manager that ends all of them.
 
     `sites` are places that clients call from: a link from each to every node. `namespaces` are tables of node.toml by name. What
-    happens is written to `recorder`, by default one on the event loop's clock.
+    happens is written to `recorder`, by default one on the event loop's clock. `recorded`: what nodes write and sync is written
+    down, so that their power can be cut; it takes Linux and a C compiler.
     """
 
     def __init__(
@@ -49,15 +52,17 @@ class ProxiedCluster:
         cluster: Mapping[str, str | int | float] | None = None,
         recorder: Recorder | None = None,
         command: Sequence[str] | None = None,
+        recorded: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.root = root
+        self.root = root.resolve()
         self.sites = tuple(sites)
         self.recorder = recorder or Recorder(lambda: int(loop.time() * 1e9))
         self.node_ids = tuple(f"n{number}" for number in range(1, nodes + 1))
         self._namespaces = dict(namespaces or {"default": {"preset": "pa-ec"}})
         self._cluster = {"id": f"chaos-{random.SystemRandom().getrandbits(64):016x}", **(cluster or {})}
         self._command = command
+        self._recorded = recorded
         self._open = AsyncExitStack()
         self.nodes: NodeProcesses
         self.proxies: Proxies
@@ -68,7 +73,7 @@ class ProxiedCluster:
         try:
             places, routes = self._plan()
             self.proxies = await self._open.enter_async_context(Proxies(binary, routes, log=self.root / "toxiproxy.log"))
-            self.nodes = NodeProcesses(places, command=self._command)
+            self.nodes = NodeProcesses(places, command=self._command, disks=await self._disks(places))
             self._open.push_async_callback(self.nodes.end)
             await self.nodes.start()
             self.plane = ToxiproxyPlane(self.proxies, self.nodes, self.recorder)
@@ -122,6 +127,15 @@ class ProxiedCluster:
             for node, (listen, http) in own.items()
         ]
         return places, routes
+
+    async def _disks(self, places: Sequence[NodePlace]) -> dict[str, RecordedDisk]:
+        if not self._recorded:
+            return {}
+        try:
+            library = await asyncio.to_thread(build_shim)
+        except CannotBuild as error:
+            raise InjectorFailure(f"power cannot be cut: {error}") from error
+        return {place.id: RecordedDisk(library, place.data, place.folder) for place in places}
 
     async def _prove_routes(self) -> None:
         """Everything answers through the proxies; with those between nodes refused no node sees another; then all see all again."""

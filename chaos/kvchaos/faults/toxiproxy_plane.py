@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import Any
 
+from kvchaos.disks.damage import flip_in_log, flip_in_tables, shorten_table
 from kvchaos.faults import link_state, probes
 from kvchaos.faults.expectations import Expectation, expected_of
 from kvchaos.faults.failures import InjectorFailure, InjectorWedged
@@ -114,6 +115,26 @@ class ToxiproxyPlane:
         """See `FaultPlane`."""
         async with self._noted("wipe", {"node": node}):
             await self._nodes.wipe(node)
+
+    async def cut_power(self, *nodes: str) -> None:
+        """See `FaultPlane`."""
+        async with self._noted("cut_power", {"nodes": list(nodes)}) as told:
+            told["lost_bytes"] = await self._nodes.cut_power(*nodes)
+
+    async def flip(self, node: str, part: str) -> None:
+        """See `FaultPlane`."""
+        self._require(node)
+        how = {"tables": flip_in_tables, "log": flip_in_log}[part]
+        async with self._noted("flip", {"node": node, "part": part}) as told:
+            told["done"] = str(await self._nodes.damage(node, how))
+
+    async def shorten(self, node: str) -> None:
+        """See `FaultPlane`."""
+        self._require(node)
+        if self._nodes.conditions[node] is not Condition.DOWN:
+            raise ValueError(f"{node} has its tables mapped: it must be down")
+        async with self._noted("shorten", {"node": node}) as told:
+            told["done"] = str(await self._nodes.damage(node, shorten_table))
 
     async def skew(self, node: str, seconds: float) -> None:
         """See `FaultPlane`."""

@@ -21,6 +21,8 @@ class Expect(StrEnum):
     """As good as all are answered; that they say `degraded` is allowed."""
     REFUSE = "refuse"
     """None is answered: typed errors, certainly not applied, but for what was under way."""
+    HANG = "hang"
+    """None is answered, and what was sent is unknown: whoever has it says nothing. Calls end at their deadlines."""
     MAY = "may"
     """Answered or refused, and what was answered is true."""
 
@@ -39,4 +41,5 @@ class Cell:
 SERVE = Cell(Expect.SERVE, Expect.SERVE)
 DEGRADED = Cell(Expect.DEGRADED, Expect.DEGRADED)
 REFUSE = Cell(Expect.REFUSE, Expect.REFUSE)
+HANG = Cell(Expect.HANG, Expect.HANG)
 MAY = Cell(Expect.MAY, Expect.MAY)

@@ -37,12 +37,19 @@ MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("u
 @click.pass_context
 def list_command(context: click.Context) -> int:
     """List the scenarios with what each setting promises while the fault lasts: on the side of n1, and on the other."""
-    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.catalogue import NOT_BUILT, SCENARIOS
     from kvchaos.scenarios.columns import COLUMNS
     from kvchaos.scenarios.scenario import FAR, NEAR
 
     with Printer(Options.of(context).output) as printer:
-        for scenario in SCENARIOS.values():
+        for number in sorted([*SCENARIOS, *NOT_BUILT], key=lambda id: int(id[1:])):
+            if number in NOT_BUILT:
+                missing = {"id": number, "not_built": NOT_BUILT[number]}
+                printer.json(missing) if printer.output is Output.JSON else printer.line(
+                    f"{number:<4} not built: {NOT_BUILT[number]}"
+                )
+                continue
+            scenario = SCENARIOS[number]
             cells = {column.name: [str(scenario.cell(column.name, side)) for side in (NEAR, FAR)] for column in COLUMNS}
             if printer.output is Output.JSON:
                 printer.json({"id": scenario.id, "title": scenario.title, "promised": cells})
@@ -242,11 +249,13 @@ def _run_target(options: Options, target: str, seed: int, out: Path | None) -> E
 
 
 def _chosen(ids: Sequence[str], everything: bool) -> list[Scenario]:
-    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.catalogue import NOT_BUILT, SCENARIOS
 
     if everything == bool(ids):
         raise BadRequest("give the ids of scenarios, or --all: kv chaos list shows them")
     for each in ids:
+        if each in NOT_BUILT:
+            raise BadRequest(f"{each} is not built: {NOT_BUILT[each]}")
         require_known("scenario", each, SCENARIOS)
     return list(SCENARIOS.values()) if everything else [SCENARIOS[each] for each in ids]
 

@@ -21,7 +21,7 @@ from kvchaos.processes import RestartFailed
 from kvchaos.scenarios.columns import COLUMNS, Column, namespaces
 from kvchaos.scenarios.figures import figures_of, stale_share
 from kvchaos.scenarios.load import Load
-from kvchaos.scenarios.scenario import FAR, NEAR, Scenario
+from kvchaos.scenarios.scenario import FAR, NEAR, PromiseBroken, Scenario
 from kvchaos.scenarios.verdict import Sides, Verdict, judge_sides
 from kvchaos.scenarios.versions import versions
 from kvclient import AsyncClient
@@ -82,7 +82,7 @@ async def run(
         await _run(scenario, seed, root, columns, say, command, result)
     except InjectorFailure as failure:
         result.failure = f"the fault did not take: {failure}"
-    except (NodeDied, RestartFailed) as failure:
+    except (NodeDied, RestartFailed, PromiseBroken) as failure:
         result.failure, result.failure_breaks = str(failure), True
     return result
 
@@ -97,6 +97,7 @@ async def open_stage(
     say: Say,
     settings: Mapping[str, str | int | float] | None = None,
     command: Sequence[str] | None = None,
+    recorded: bool = False,
 ) -> AsyncIterator[tuple[ProxiedCluster, dict[str, AsyncClient], list[Load]]]:
     """A cluster below `root`, a client at each site, and a load for each column that has not begun yet."""
     loop = asyncio.get_running_loop()
@@ -115,6 +116,7 @@ async def open_stage(
                 cluster=dict(settings or {}),
                 command=command,
                 recorder=Recorder(now_ns),
+                recorded=recorded,
             )
         )
         clients = {
@@ -141,7 +143,14 @@ async def _run(
     loop = asyncio.get_running_loop()
     seeded = f"{seed}/{scenario.id}"
     async with open_stage(
-        root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster, command=command
+        root,
+        columns,
+        nodes=scenario.nodes,
+        seed=seeded,
+        say=say,
+        settings=scenario.cluster,
+        command=command,
+        recorded=scenario.recorded,
     ) as stage:
         cluster, clients, loads = stage
         for load in loads:

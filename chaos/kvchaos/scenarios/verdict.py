@@ -42,6 +42,8 @@ def judge_sides(scenario: Scenario, column: str, during: Sides, verdict: Verdict
         cell = scenario.cell(column, side)
         for kind, expected in ((READS, cell.reads), (WRITTEN, cell.writes)):
             _judge(f"{kind} {side}", expected, kinds[kind], scenario.during_min, verdict)
+            if expected is Expect.HANG and kind == WRITTEN and not kinds[kind].unknown:
+                verdict.lacking.append(f"{kind} {side}: none was under way when its coordinator stopped: none is unknown")
 
 
 def _judge(what: str, expected: Expect, found: Figures, least: int, verdict: Verdict) -> None:
@@ -53,6 +55,8 @@ def _judge(what: str, expected: Expect, found: Figures, least: int, verdict: Ver
         verdict.broken.append(f"{what} were promised to be served: {told}")
     if expected is Expect.SERVE and found.degraded > (1 - WHOLE_SHARE_MIN) * found.count:
         verdict.broken.append(f"{what} were promised to be whole: {told}")
+    if expected is Expect.HANG and found.ok:
+        verdict.broken.append(f"{what} were answered by who stands still: {told}")
     if expected is Expect.REFUSE:
         if found.ok:
             verdict.broken.append(f"{what} were promised to be refused: {told}")
