@@ -60,6 +60,8 @@ class NodePlace:
     peers: Mapping[str, str]
     folder: Path
     cluster: Mapping[str, str | int | float] = field(default_factory=dict)
+    bind: str = ""
+    """What it listens on where that is not the address at which it is reached; then it is told that this is meant."""
     namespaces: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
 
     @property
@@ -86,7 +88,8 @@ class NodePlace:
         """The text of node.toml."""
         tables: list[tuple[str, Mapping[str, str | int | float]]] = [("peers", self.peers), ("cluster", self.cluster)]
         tables += [(f"cluster.namespaces.{name}", settings) for name, settings in self.namespaces.items()]
-        top = {"node_id": self.id, "listen": self.listen, "advertise": self.advertise, "http": self.http, "data": self.data.name}
+        top: dict[str, str | int | float] = {"node_id": self.id, "listen": self.bind or self.listen, "advertise": self.advertise}
+        top |= {"http": self.http, "data": self.data.name, **({"insecure": True} if self.bind else {})}
         lines = _rows(top)
         for name, settings in tables:
             lines += ["", f"[{name}]", *_rows(settings)]
@@ -100,10 +103,16 @@ def kv_serve_command() -> tuple[str, ...]:
 
 
 class NodeProcesses:
-    """The nodes at `places`. Nothing runs before `start`; `end` ends whatever does. `disks`: of nodes whose power can be cut."""
+    """The nodes at `places`. Nothing runs before `start`; `end` ends whatever does. `disks`: of nodes whose power can be cut.
+    `prefixes`: what stands before the command of a node, and becomes it."""
 
     def __init__(
-        self, places: Sequence[NodePlace], *, command: Sequence[str] | None = None, disks: Mapping[str, RecordedDisk] | None = None
+        self,
+        places: Sequence[NodePlace],
+        *,
+        command: Sequence[str] | None = None,
+        disks: Mapping[str, RecordedDisk] | None = None,
+        prefixes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.places = {place.id: place for place in places}
         self.conditions = dict.fromkeys(self.places, Condition.DOWN)
@@ -111,6 +120,7 @@ class NodeProcesses:
         """By how much clocks are wrong; those that are not named are right."""
         self._command = tuple(command or kv_serve_command())
         self._disks = dict(disks or {})
+        self._prefixes = dict(prefixes or {})
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     @property
@@ -244,6 +254,7 @@ class NodeProcesses:
         place = self.places[node]
         with place.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
+                *self._prefixes.get(node, ()),
                 *self._command,
                 *("--config", str(place.config), "-o", "json", "--stop-with-parent"),
                 stdin=asyncio.subprocess.PIPE,  # it ends with us, however we end
