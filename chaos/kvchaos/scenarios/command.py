@@ -108,13 +108,14 @@ def run_command(
         return _run_target(Options.of(context), target, random.SystemRandom().getrandbits(32) if seed is None else seed, out)
     scenarios, columns = _chosen(ids, everything), _columns(presets)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    command = _planted(bug)
+    if bug is not None:
+        _require_bug(bug)
     note(f"seed {seed}")
     results = []
     with Printer(Options.of(context).output) as printer:
         for scenario in scenarios:
             with _progress(f"{scenario.id} {scenario.title}") as say:
-                result = _run(scenario, columns, seed, say, command)
+                result = _run(scenario, columns, seed, say, bug or "")
             results.append(result)
             if printer.output is Output.JSON:
                 printer.json(summary(result))
@@ -148,7 +149,7 @@ def split_command(context: click.Context, seed: int | None) -> int:
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     note(f"seed {seed}")
     with _progress("split") as say:
-        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, None)
+        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, "")
     with Printer(Options.of(context).output) as printer:
         if printer.output is Output.JSON:
             printer.json(summary(result))
@@ -199,14 +200,10 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None, w
     return _code(found.split)
 
 
-def _planted(bug: str | None) -> Sequence[str] | None:
-    if bug is None:
-        return None
+def _require_bug(bug: str) -> None:
     from kvchaos.simulation.bugs import BUGS
-    from kvchaos.simulation.planted_serve import planted_serve_command
 
     require_known("bug", bug, sorted(BUGS))
-    return planted_serve_command(bug)
 
 
 def _run(
@@ -214,12 +211,12 @@ def _run(
     columns: Sequence[Column],
     seed: int,
     say: Callable[[str, str], None],
-    command: Sequence[str] | None,
+    bug: str,
 ) -> Result:
     from kvchaos.scenarios.stage import run
 
     with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{scenario.id}-") as folder:
-        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, command=command))
+        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, bug=bug))
 
 
 def _run_target(options: Options, target: str, seed: int, out: Path | None) -> ExitCode:
@@ -287,7 +284,7 @@ def _print(printer: Printer, scenario: Scenario, result: Result) -> None:
         for sentence in (*told.verdict.broken, *told.verdict.lacking):
             printer.line(f"     {told.column}: {sentence}")
     if any(told.verdict.word != "ok" for told in result.columns):
-        printer.line(f"     again: kv chaos run {scenario.id} --seed {result.seed}")
+        printer.line(f"     again: {result.replay}")
 
 
 def _word(printer: Printer, word: str) -> str:

@@ -64,6 +64,17 @@ class Result:
     converged_s: float | None = None
     failure: str = ""
     failure_breaks: bool = False
+    chosen: Sequence[str] = ()
+    """The columns that were asked for, where that is not all of them."""
+    bug: str = ""
+    """What was planted into the nodes."""
+
+    @property
+    def replay(self) -> str:
+        """The command that does the same again."""
+        words = ["kv chaos run", self.scenario, "--seed", str(self.seed)]
+        words += [word for name in self.chosen for word in ("--preset", name)]
+        return " ".join([*words, *(("--bug", self.bug) if self.bug else ())])
 
 
 async def run(
@@ -73,11 +84,17 @@ async def run(
     root: Path,
     columns: Sequence[Column] = COLUMNS,
     say: Say = lambda phase, text: None,
-    command: Sequence[str] | None = None,
+    bug: str = "",
 ) -> Result:
-    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result. `command` starts a
-    node; by default `kv serve`."""
-    result = Result(scenario.id, seed)
+    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result. `bug` is planted
+    into the nodes (`kv sim bugs`)."""
+    every = list(columns) == list(COLUMNS)
+    result = Result(scenario.id, seed, chosen=() if every else [column.name for column in columns], bug=bug)
+    command: Sequence[str] | None = None
+    if bug:
+        from kvchaos.simulation.planted_serve import planted_serve_command
+
+        command = planted_serve_command(bug)
     try:
         await _run(scenario, seed, root, columns, say, command, result)
     except InjectorFailure as failure:
