@@ -40,8 +40,7 @@ GOOD = figures(ok=100)
         (SERVE, figures(ok=100), Word.OK),
         (SERVE, figures(ok=97, refused=3), Word.BROKEN),
         (SERVE, figures(ok=97, unknown=3), Word.BROKEN),
-        (SERVE, figures(ok=100, degraded=5), Word.OK),
-        (SERVE, figures(ok=100, degraded=25), Word.BROKEN),
+        (SERVE, figures(ok=100, degraded=1), Word.BROKEN),
         (SERVE, figures(ok=19), Word.INCONCLUSIVE),
         (DEGRADED, figures(ok=100, degraded=100), Word.OK),
         (DEGRADED, figures(ok=90, refused=10), Word.BROKEN),
@@ -68,6 +67,14 @@ def test_what_is_promised_to_be_served_is_served(cell: Cell, writes: Figures, wo
 )
 def test_what_is_promised_to_be_refused_is_refused_for_certain(found: Figures, word: Word) -> None:
     assert judged(REFUSE, found, figures(refused=30)).word is word
+
+
+@pytest.mark.parametrize(("degraded", "word"), [(20, Word.OK), (21, Word.BROKEN)])
+def test_nodes_that_lost_each_other_may_say_so_for_a_moment(degraded: int, word: Word) -> None:
+    scenario, verdict = Scenario("X", "a test", nothing, nothing), Verdict("pa-ec")
+    found = {NEAR: {"reads": figures(ok=100, degraded=degraded), "writes": GOOD}}
+    judge_sides(scenario, "pa-ec", found, verdict, ["n2 lost n3: is unreachable"])
+    assert verdict.word is word
 
 
 def test_a_broken_promise_outweighs_what_is_lacking() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvchaos.processes import FaultFailed
+from kvchaos.scenarios.pulse import RATES
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from kvchaos.scenarios.scenario import Scenario
     from kvchaos.scenarios.stage import Result
 
+LINE_INTERVAL_S = 5.0
 TARGETS = ("kvstore", "etcd", "redis")
 MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
 
@@ -292,12 +295,25 @@ def _word(printer: Printer, word: str) -> str:
     return click.style(text, fg=colour) if printer.terminal else text
 
 
+def _told_rarely(name: str) -> Callable[[str, str], None]:
+    """A line for whatever happens, and now and then one of how clients fare."""
+    told: dict[str, float] = {}
+
+    def say(phase: str, text: str) -> None:
+        now_s = time.monotonic()
+        if RATES not in text or now_s - told.get(phase, float("-inf")) >= LINE_INTERVAL_S:
+            told[phase] = now_s
+            note(f"{name} {phase}{': ' if text else ''}{text}")
+
+    return say
+
+
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, str], None]]:
     """What is going on, on one line that goes when it is over; where there is no terminal, a line a phase."""
     to = console(stderr=True)
     if not to.is_terminal:
-        yield lambda phase, text: note(f"{title.partition(' ')[0]} {phase}{': ' if text else ''}{text}")
+        yield _told_rarely(title.partition(" ")[0])
         return
     with to.status(title) as status:
         yield lambda phase, text: status.update(f"{title} · {phase}{': ' if text else ''}{text}")

@@ -129,5 +129,6 @@ class Load:
             self.told[site, kind] += 1
             for event in self.recorder.history.events[seen:]:
                 if event.type != "invoke" and event.process == mine:
-                    self.done[site, kind, event.type] += 1
+                    # A condition that does not hold is an answer.
+                    self.done[site, kind, "ok" if event.facts.get("mismatch") else event.type] += 1
             await asyncio.sleep(rng.uniform(0.5, 1.5) * PACE_S)

@@ -24,6 +24,7 @@ def summary(result: Result) -> dict[str, Any]:
         "converged_s": None if result.converged_s is None else round(result.converged_s, 3),
         "columns": {told.column: _column(result.scenario, told) for told in result.columns},
         "bug": result.bug,
+        "hiccups": list(result.hiccups),
         "replay": result.replay,
     }
 
