@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -47,18 +48,21 @@ async def test_ctrl_c_ends_a_run_while_a_node_stands_still(toxiproxy_server: Pat
     kv = [sys.executable, "-P", "-c", "from kvclient.cli.main import run_process; run_process()"]
     command = [*kv, "chaos", "run", "F8", "--seed", "3", "--preset", "pa-ec"]
     with err.open("wb") as progress:
-        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=progress, start_new_session=True)
+        run = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=subprocess.DEVNULL, stderr=progress, start_new_session=True
+        )
     try:
         # Toxiproxy with its keeper, and three nodes, of which one is stopped.
-        await until(lambda: run.poll() is not None or any(map(stands_still, descendants(run.pid))), timeout_s=60)
+        await until(lambda: run.returncode is not None or any(map(stands_still, descendants(run.pid))), timeout_s=60)
         there = list(descendants(run.pid))
         assert len(there) >= 5
         run.send_signal(signal.SIGINT)
-        await until(lambda: run.poll() is not None, timeout_s=40)
+        async with asyncio.timeout(40):
+            await run.wait()
     finally:
-        if run.poll() is None:
+        if run.returncode is None:
             run.kill()
-            run.wait()
+            await run.wait()
     assert run.returncode == INTERRUPTED, err.read_text()
     await until(lambda: not any(map(is_alive, there)), timeout_s=10)
     assert list(scratch.iterdir()) == []
