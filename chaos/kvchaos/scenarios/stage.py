@@ -19,7 +19,7 @@ from kvchaos.faults.proxied_cluster import ProxiedCluster
 from kvchaos.history import NEMESIS, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
 from kvchaos.scenarios.columns import COLUMNS, Column, namespaces
-from kvchaos.scenarios.figures import figures_of, stale_share
+from kvchaos.scenarios.figures import doubted_reads, figures_of, stale_share
 from kvchaos.scenarios.hiccups import Hiccups
 from kvchaos.scenarios.load import Load
 from kvchaos.scenarios.pulse import Pulse
@@ -264,7 +264,7 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
     before = [call for call in ended if call.end is not None and call.end.time_ns < faulty_ns]
     after = [call for call in ended if call.began_ns > healed_ns]
     verdict = Verdict(column.name)
-    figures = figures_of(during, load.site_of, load.sites)
+    figures = figures_of(during, load.site_of, load.sites, doubted_reads(calls, faulty_ns))
     judge_sides(scenario, column.name, figures, verdict, result.hiccups)
     found = judge(history)
     verdict.broken += [violation.sentence() for violation in found[:BROKEN_SHOWN]]

@@ -51,10 +51,11 @@ def _judge(what: str, expected: Expect, found: Figures, least: int, whole: float
     if found.count < least:
         verdict.lacking.append(f"{what}: {found.count} operations, {least} are needed")
         return
-    told = f"{found.ok} answered ({found.degraded} degraded), {found.refused} refused, {found.unknown} unknown {found.errors or ''}"
+    served = f"{found.ok} answered ({found.degraded} degraded, {found.doubted} of them by right)"
+    told = f"{served}, {found.refused} refused, {found.unknown} unknown {found.errors or ''}"
     if expected in (Expect.SERVE, Expect.DEGRADED) and found.ok_share < SERVED_SHARE_MIN:
         verdict.broken.append(f"{what} were promised to be served: {told}")
-    if expected is Expect.SERVE and found.count - found.degraded < whole * found.count:
+    if expected is Expect.SERVE and found.count - (found.degraded - found.doubted) < whole * found.count:
         verdict.broken.append(f"{what} were promised to be whole: {told}")
     if expected is Expect.HANG and found.ok:
         verdict.broken.append(f"{what} were answered by who stands still: {told}")
