@@ -70,12 +70,15 @@ class Freshness:
         return sum(read.fresh for read in self.reads) / len(self.reads)
 
     @property
-    def missed_at_median(self) -> float:
-        """How far the prediction is off, in shares of 1, among the reads about as long after their write as the median of those
-        that are plotted: positive where more was fresh than predicted."""
+    def median(self) -> Bin:
+        """The reads about as long after their write as the median of those that are plotted."""
         plotted = [each for each in self.bins for _ in range(each.count)]
-        middle = plotted[len(plotted) // 2]
-        return middle.fresh - middle.predicted
+        return plotted[len(plotted) // 2]
+
+    @property
+    def missed_at_median(self) -> float:
+        """How far the prediction is off there, in shares of 1: positive where more was fresh than predicted."""
+        return self.median.fresh - self.median.predicted
 
     def predicted(self, after_ms: Sequence[float], *, spread: float) -> list[float]:
         """The curve."""
