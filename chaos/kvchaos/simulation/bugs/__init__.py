@@ -19,6 +19,7 @@ from kvchaos.simulation.bugs import (
     registers,
     retries,
     trees,
+    zones,
 )
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
@@ -37,4 +38,5 @@ __all__ = [
     "registers",
     "retries",
     "trees",
+    "zones",
 ]
