@@ -104,9 +104,9 @@ class Dialled:
 class _Player:
     """The clients' side of one setting."""
 
-    def __init__(self, world: World, clients: Sequence[AsyncClient], setting: Setting, number: int) -> None:
+    def __init__(self, world: World, clients: Sequence[AsyncClient], setting: Setting, name: str) -> None:
         self.setting = setting
-        self.key = f"s{number}"
+        self.key = name
         # What is told of a read in the history: the checker of what is never un-seen goes by it.
         self.level = "atomic" if promise_of(setting) in UNSEEN else "preset"
         promises = VERIFIED_BY[promise_of(setting)]
@@ -201,7 +201,7 @@ async def _play(world: World, seed: int, settings: Sequence[Setting], patch: Pat
     stopwatch = Stopwatch(world, recorder, patch)
     await world.start()
     clients = [world.client(name) for name in CLIENTS]
-    players = [_Player(world, clients, setting, number) for number, setting in enumerate(settings)]
+    players = [_Player(world, clients, setting, f"{seed}-{number}") for number, setting in enumerate(settings)]
     schedule = Schedule(seed, nodes=len(world.machines), clients=len(CLIENTS), faults=faults_of(seed, list(world.machines)))
     nemesis = Nemesis(world, schedule, recorder, stopwatch)
     faults = world.loop.main.spawn(nemesis.run())
