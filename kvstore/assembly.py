@@ -30,6 +30,7 @@ from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.local_node import LocalNode
 from kvstore.membership.detection import FailureDetection
 from kvstore.membership.promptness import Promptness
+from kvstore.peer_events import PeerEvents
 from kvstore.seams import Directory, Seams
 from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.engine import Engine
@@ -77,52 +78,16 @@ class Assembly:
         load_policies(config.cluster.namespaces)  # a function that is no merge is refused before anything is opened
         if config.tls is not None:
             seams.secure(config)
-        directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
-        self.directory = directory
+        self.directory = directory = seams.open_directory(config.data, cluster_id=config.cluster.id, node_id=config.node_id)
         identity = Identity(config.node_id, seams.rng.getrandbits(64), config.cluster, config.advertise, config.zone)
         told = config.telemetry
         telemetry = Telemetry(seams.timer, metrics=told.metrics, slow_batch_s=told.slow_batch_ms / 1000)
-        advertised: dict[str, str] = {}
-
-        def on_remembered(actor: bytes, lease: int) -> None:
-            local.rebuilding.heard(actor, lease)
-
-        def on_answered(actor: bytes, lease: int) -> None:
-            local.rebuilding.heard(actor, lease, asked=True)
-
-        async def noted() -> None:
-            await local.rebuilding.noted()
-
-        def greeted(node: str) -> None:
-            local.owing.greeted(node)
-            peers.greeted_by(node)
-
-        others = tuple(sorted(config.peers))
-        promptness = Promptness(others, timer=telemetry.timer)
-        peers = GrpcPeers(
-            identity,
-            config.peers,
-            clock=seams.clock,
-            ring_of=lambda: (local.ring.view.ring.epoch, local.ring.view.ring.hash),
-            channel=seams.channel,
-            security=seams.security,
-            meter=telemetry.link,
-            timer=telemetry.timer,
-            on_round_trip=promptness.record,
-            on_up=lambda node: local.owing.linked(node),  # noqa: PLW0108 - it is made below
-            on_down=self._link_broke,
-            advertised=advertised,
-            on_remembered=on_answered,
-            noted=noted,
-            remembered=lambda node: doorkeeper.leases.get(node),  # noqa: PLW0108 - it is made below
-            on_lived=lambda node, now_ms, lived_ms: local.absence.heard(node, now_ms, lived_ms),  # noqa: PLW0108 - likewise
-            revision=lambda: local.view.catalog.revision,
-            on_revision=lambda node, revision: local.namespaces.spread.heard(node, revision),  # noqa: PLW0108 - likewise
-        )
-        self.peers = peers
+        promptness = Promptness(config.others, timer=telemetry.timer)
+        events, advertised = PeerEvents(seams.clock), dict[str, str]()
+        self.peers = events.peers = peers = self._make_peers(identity, telemetry, promptness, events, advertised)
         self.leases = Leases(identity, peers)
         opinions = Opinions()
-        local = LocalNode(
+        self.local = events.local = local = LocalNode(
             config,
             self._open_engine(directory),
             peers,
@@ -136,7 +101,52 @@ class Assembly:
             opinions=opinions,
             keep=directory.append,
         )
-        self.local = local
+        self._make_detection(local, peers, opinions, promptness)
+        if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
+            self.http = seams.http(config.http, self._application(local, peers))
+        leases = PeerLeases(local.engine, local.committer)
+        events.doorkeeper = Doorkeeper(
+            identity,
+            frozenset(config.nodes),
+            peers.incarnation_of,
+            leases=leases.load(),
+            advertised=advertised,
+            on_lease=leases.remember,
+        )
+        self.server = self._make_server(identity, local, events, advertised)
+
+    def _make_peers(
+        self,
+        identity: Identity,
+        telemetry: Telemetry,
+        promptness: Promptness,
+        events: PeerEvents,
+        advertised: dict[str, str],
+    ) -> GrpcPeers:
+        seams = self._seams
+        return GrpcPeers(
+            identity,
+            self.config.peers,
+            clock=seams.clock,
+            ring_of=events.ring,
+            channel=seams.channel,
+            security=seams.security,
+            meter=telemetry.link,
+            timer=telemetry.timer,
+            on_round_trip=promptness.record,
+            on_up=events.linked,
+            on_down=self._link_broke,
+            advertised=advertised,
+            on_remembered=events.answered,
+            noted=events.noted,
+            remembered=events.lease_of,
+            on_lived=events.heard_lived,
+            revision=events.revision,
+            on_revision=events.heard_revision,
+        )
+
+    def _make_detection(self, local: LocalNode, peers: GrpcPeers, opinions: Opinions, promptness: Promptness) -> None:
+        config, seams = self.config, self._seams
         timing = TIMINGS[config.membership.timing]
         self.calls = DetectorCalls(
             config.node_id,
@@ -146,11 +156,10 @@ class Assembly:
             security=seams.security,
             timeout_s=2 * timing.probe_interval_ms / 1000,
         )
-        spread = local.namespaces.spread
-        self.calls.revision, self.calls.on_revision = lambda: local.view.catalog.revision, spread.heard
-        detection = FailureDetection(
+        self.calls.revision, self.calls.on_revision = lambda: local.view.catalog.revision, local.namespaces.spread.heard
+        self.detection = FailureDetection(
             config.node_id,
-            others,
+            config.others,
             timing=timing,
             rng=seams.rng,
             carrier=self.calls,
@@ -160,54 +169,46 @@ class Assembly:
             data=peers,
             ring=local.ring,
         )
-        self.detection = detection
-        if config.http and seams.http is not None:  # takes its port, before the other one can be connected to
-            self.http = seams.http(config.http, self._application(local, peers))
-        leases = PeerLeases(local.engine, local.committer)
-        doorkeeper = Doorkeeper(
-            identity,
-            frozenset(config.nodes),
-            peers.incarnation_of,
-            leases=leases.load(),
-            advertised=advertised,
-            on_lease=leases.remember,
+
+    def _make_server(self, identity: Identity, local: LocalNode, events: PeerEvents, advertised: dict[str, str]) -> GrpcServer:
+        config, seams, telemetry, detection = self.config, self._seams, local.telemetry, self.detection
+        assert detection is not None, "made before"
+        key_value = KeyValueService(
+            local.coordinator,
+            local.ring,
+            config.cluster.id,
+            traces=TraceIds(identity.incarnation),
+            logs=telemetry.logs,
+            intake=local.serving.intake,
+            quotas=local.serving.quotas,
+            security=seams.security,
+            operations_max=config.limits.batch_operations_max,
         )
-        self.server = GrpcServer(
-            seams.server([CallCounter(telemetry.calls)] if telemetry.calls is not None else [], config.limits.connections_max),
-            config.listen,
-            KeyValueService(
-                local.coordinator,
-                local.ring,
-                config.cluster.id,
-                traces=TraceIds(identity.incarnation),
-                logs=telemetry.logs,
-                intake=local.intake,
-                quotas=local.quotas,
-                security=seams.security,
-                operations_max=config.limits.batch_operations_max,
-            ),
-            PeerService(
-                local.replica,
-                local.ring,
-                doorkeeper,
-                answering=local.answering,
-                registers=local.linearizable.desk,
-                telemetry=telemetry,
-                freshness=local.freshness,
-                reap_votes=local.reap_votes,
-                detector=detection.receive,
-                on_greeted=greeted,
-                on_owing=local.owing.told,
-                on_remembered=on_remembered,
-                lived=lambda: (seams.clock.now_ms(), local.absence.lived_ms),
-                catalog=CatalogDesk(lambda: local.view.catalog.revision, spread.heard, spread.receive),
-                security=seams.security,
-            ),
-            AdminService(
-                lambda: local.describe(advertised), self._status, local.compare_now, local.namespaces.create, local.namespaces.drop
-            ),
+        spread = local.namespaces.spread
+        peer = PeerService(
+            local.replica,
+            local.ring,
+            events.doorkeeper,
+            answering=local.answering,
+            registers=local.linearizable.desk,
+            telemetry=telemetry,
+            freshness=local.upkeep.freshness,
+            reap_votes=local.upkeep.reap_votes,
+            detector=detection.receive,
+            on_greeted=events.greeted,
+            on_owing=local.upkeep.owing.told,
+            on_remembered=events.remembered,
+            lived=events.lived,
+            catalog=CatalogDesk(events.revision, spread.heard, spread.receive),
             security=seams.security,
         )
+        namespaces = local.namespaces
+        admin = AdminService(
+            lambda: local.describe(advertised), self._status, local.compare_now, namespaces.create, namespaces.drop
+        )
+        interceptors = [CallCounter(telemetry.calls)] if telemetry.calls is not None else []
+        server = seams.server(interceptors, config.limits.connections_max)
+        return GrpcServer(server, config.listen, key_value, peer, admin, security=seams.security)
 
     async def close(self) -> None:
         """Answers what is in flight, makes everything durable, leaves the clean-shutdown marker if this is a clean end."""
@@ -262,7 +263,7 @@ class Assembly:
 
     def _link_broke(self, node: str) -> None:
         if self.local is not None:
-            self.local.owing.unlinked(node)
+            self.local.upkeep.owing.unlinked(node)
         if self.detection is not None:
             self.detection.link_broke(node)
 

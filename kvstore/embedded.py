@@ -173,7 +173,7 @@ class EmbeddedNode:
             config, engine, NoPeers(), clock=clock, rng=rng, on_failure=self._fail, durable=durable, telemetry=telemetry
         )
         await local.ledger.leased()
-        local.reaper.start()
+        local.upkeep.reaper.start()
         local.namespaces.start()
         return local
 

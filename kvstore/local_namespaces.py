@@ -6,29 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from kvproto.columns import NamespaceInfo, NamespaceWish
 from kvstore.cluster.catalog_register import CatalogRegister, CoordinatedRegister
 from kvstore.cluster.namespaces import Namespaces
-from kvstore.cluster.view import RingHolder, RingView
+from kvstore.cluster.view import RingView
 from kvstore.config import NamespaceConfig
-from kvstore.coordinator.coordinator import Coordinator
 from kvstore.coordinator.linearizable.half import LinearizableHalf
-from kvstore.coordinator.quotas import Quotas
+from kvstore.coordinator.serving import Serving
 from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.plain import LWW
 from kvstore.repair.dropped import DroppedNamespaces
-from kvstore.repair.pace import Pace
 from kvstore.repair.rebuilding import Rebuilding
-from kvstore.runtime import Clock
-from kvstore.storage.commit import Committer
-from kvstore.storage.engine import Engine
-from kvstore.storage.hints import HintTable
-from kvstore.storage.replica import Replica
-from kvstore.storage.store import Store
-from kvstore.transport.peers import PeerTransport
+from kvstore.repair.surroundings import Surroundings
 
 
 def joins_of(view: RingView) -> dict[bytes, Policy]:
@@ -50,49 +42,45 @@ class LocalNamespaces:
 
     def __init__(
         self,
-        me: str,
-        others: Sequence[str],
+        around: Surroundings,
         *,
-        engine: Engine,
-        committer: Committer,
-        ring: RingHolder,
-        store: Store,
-        replica: Replica,
-        hints: HintTable,
         linearizable: LinearizableHalf,
-        quotas: Quotas,
-        coordinator: Coordinator,
+        serving: Serving,
         rebuilding: Rebuilding,
-        peers: PeerTransport,
-        pace: Pace,
-        clock: Clock,
         rng: random.Random,
     ) -> None:
+        me, others, storage, ring = around.config.node_id, around.config.others, around.storage, around.ring
         self._me = me
         self._ring = ring
-        self._store = store
-        self._replica = replica
+        self._store = storage.store
+        self._replica = around.replica
         self._linearizable = linearizable
-        self._quotas = quotas
-        self._coordinator = coordinator
+        self._quotas = serving.quotas
+        self._coordinator = coordinator = serving.coordinator
         self._granted: dict[str, int] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self.dropped = DroppedNamespaces(
             me,
-            engine=engine,
-            store=store,
-            replica=replica,
+            engine=storage.engine,
+            store=storage.store,
+            replica=around.replica,
             registers=linearizable.registers,
-            hints=hints,
+            hints=storage.hints,
             ring=ring,
             partitions=ring.view.ring.partitions,
-            pace=pace,
+            pace=around.pace,
         )
         self.register: CatalogRegister = CoordinatedRegister(
-            lambda groups, reply: coordinator.execute(groups, reply, inside=True), clock, rng
+            lambda groups, reply: coordinator.execute(groups, reply, inside=True), around.clock, rng
         )
         self.catalog = Namespaces(
-            me, others, register=self.register, peers=peers, committer=committer, ring=ring, install=self._install
+            me,
+            others,
+            register=self.register,
+            peers=around.peers,
+            committer=storage.committer,
+            ring=ring,
+            install=self._install,
         )
         self.spread = self.catalog.spread
         self._follow()

@@ -29,26 +29,26 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     assert local and peers and leases and server and directory and parts.detection, "built first"
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
-    local.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
-    local.absence.suspect()
+    local.returning.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
+    local.returning.absence.suspect()
     await parts.start_http()
     await server.start()
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
     go_on()
-    if local.absence.must_ask:
+    if local.returning.absence.must_ask:
         log.warning("away_for_long", node=me, waits_for="a peer")
     until_s = asyncio.get_running_loop().time() + ALONE_S
-    while local.absence.must_ask and asyncio.get_running_loop().time() < until_s:
+    while local.returning.absence.must_ask and asyncio.get_running_loop().time() < until_s:
         await asyncio.sleep(ASK_AGAIN_S)
         go_on()
         present = await leases.greet(local.ledger, None, is_damaged=lambda: True)
     await local.namespaces.spread.caught_up()  # what is ours to keep follows from the namespaces there are
     go_on()
-    await local.absence.settle()
+    await local.returning.absence.settle()
     await local.ledger.leased()
     # What the peers remember is replaced by what they are told next: what follows from it has to outlive us before.
-    await local.rebuilding.noted()
+    await local.returning.rebuilding.noted()
     go_on()
     await leases.tell()
     go_on()
@@ -56,7 +56,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     parts.detection.start()
     # Ready means: the first write finds its quorum.
     await peers.wait_open(present, LINKS_WAIT_S)
-    await local.owing.heard(present, LINKS_WAIT_S)
+    await local.upkeep.owing.heard(present, LINKS_WAIT_S)
     # From here on nothing waits.
     go_on()
     local.coordinator.stopped = None

@@ -195,6 +195,11 @@ class NodeConfig:
         """Ids of every node of the cluster, this one included, sorted."""
         return tuple(sorted((self.node_id, *self.peers)))
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Ids of every other node, sorted."""
+        return tuple(sorted(self.peers))
+
     def zone_of(self, node_id: str) -> str:
         """The zone the ring plans with: `[cluster.zones]` only, because every node must plan the same ring. "" is none."""
         return self.cluster.zones.get(node_id, "")

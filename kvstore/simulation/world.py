@@ -212,7 +212,7 @@ class World(Faults):
         """Whether every running node has a link to every other one that runs, and has heard from it what it owes."""
         running = set(self.running)
         return all(
-            state == "alive" and self.local(name).doubts.knows(other)
+            state == "alive" and self.local(name).upkeep.doubts.knows(other)
             for name in self.running
             for other, state, _ in self.machines[name].link_states()
             if other in running

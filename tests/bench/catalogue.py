@@ -50,6 +50,7 @@ LINES = (
     Line("large-value", "a 1 MB value, others' p99", "ms", "the same load without", MOST, 2.0, ("isolation",)),
     Line("load-speed", "the last 100,000 of 1,000,000 keys", "keys/s", "the first 100,000", LEAST, 0.8, ("million",)),
     Line("load-memory", "largest node after 1,000,000 keys", "MB", "the bar", MOST, 1.0, ("million",)),
+    Line("load-peak", "the most while they were loaded", "MB", "at the end", MOST, None, ("million",)),
     Line("mixed-memory", "its own memory after mixed load", "MB", "before it", MOST, 1.1, ("million",)),
     Line("start-ratio", "kv get, from start to exit", "s", "python -c 'import grpc'", MOST, 3.0, ("start",)),
     Line("start-seconds", "kv get, from start to exit", "s", "the bar", MOST, 1.0, ("start",)),

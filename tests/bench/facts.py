@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from tests.bench.workload import KEYS, VALUE_BYTES
@@ -19,10 +23,41 @@ def gather_facts(folder: Path, *, rounds: int, seconds: float) -> dict[str, str]
     return {
         "workload": f"{KEYS:,} keys, {VALUE_BYTES}-byte values, uniform; N=3, W=R=2; {seconds:g} s a measurement, rounds: {rounds}",
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, data on {kind}{memory}",
+        "wake-up": _say_wake_ups(),
         "client": f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("grpcio", "protobuf", "uvloop", "redis", "hiredis"))
         + "; one process a side; the sides not measured idle",
     }
+
+
+IDLE_S = 0.002
+WAKE_UPS = 300
+ECHO = "import os\nwhile data := os.read(0, 1):\n    os.write(1, data)"
+
+
+def _say_wake_ups() -> str:
+    """What every hop of a lone operation costs before anything is computed; virtual machines differ in it by a factor of 100."""
+    waits_us = measure_wake_ups_us(WAKE_UPS)
+    return (
+        f"a process that sleeps is woken after {statistics.median(waits_us):.0f} µs, "
+        f"one time in ten after {statistics.quantiles(waits_us, n=10)[-1]:.0f} µs or more"
+    )
+
+
+def measure_wake_ups_us(count: int) -> list[float]:
+    """How long a byte takes from one process to another that sleeps, with both idle before it: half of there and back."""
+    waits_us = []
+    with subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as echo:
+        assert echo.stdin is not None
+        assert echo.stdout is not None
+        for _ in range(count):
+            time.sleep(IDLE_S)
+            started_s = time.perf_counter()
+            echo.stdin.write(b"x")
+            echo.stdout.read(1)
+            waits_us.append((time.perf_counter() - started_s) / 2 * 1e6)
+        echo.stdin.close()
+    return waits_us
 
 
 def filesystem(folder: Path, mounts: str) -> str:

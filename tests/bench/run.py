@@ -56,7 +56,7 @@ class Run:
         if "ours" not in self.sides:
             return
         for names, phase in (
-            ({"load-speed", "load-memory", "mixed-memory"}, self.fill_million),
+            ({"load-speed", "load-memory", "load-peak", "mixed-memory"}, self.fill_million),
             ({"slow-key"}, self.isolate_five),
             ({"telemetry-cost"}, self.compare_telemetry),
         ):

@@ -32,7 +32,13 @@ def test_every_comparison_and_native_load_belongs_to_a_line_and_a_side_that_ther
 
 def test_lines_are_chosen_by_name_or_group_in_their_own_order() -> None:
     assert choose([]) == list(LINES)
-    assert [line.name for line in choose(["million", "put-1"])] == ["put-1", "load-speed", "load-memory", "mixed-memory"]
+    assert [line.name for line in choose(["million", "put-1"])] == [
+        "put-1",
+        "load-speed",
+        "load-memory",
+        "load-peak",
+        "mixed-memory",
+    ]
     with pytest.raises(ValueError, match="cassandra is no line"):
         choose(["put-1", "cassandra"])
 

@@ -32,9 +32,9 @@ def counts(node: object) -> dict[str, int]:
     local = node.local  # type: ignore[attr-defined]
     node.check()  # type: ignore[attr-defined]
     return {
-        "held_bytes": local.intake.held_bytes,
-        "connections": local.intake.connections,
-        "refused": local.intake.refused,
+        "held_bytes": local.serving.intake.held_bytes,
+        "connections": local.serving.intake.connections,
+        "refused": local.serving.intake.refused,
         "in_flight": local.coordinator.in_flight,
         "committing": local.committer.queued_count,
         "staged": len(local.store.pending),

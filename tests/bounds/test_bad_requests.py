@@ -39,7 +39,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
     async with Nodes(tmp_path, ["n1"]) as nodes:
         await nodes.start()
         yield nodes
-        await until(lambda: nodes.local("n1").intake.held_bytes == 0 and nodes.local("n1").coordinator.in_flight == 0)
+        await until(lambda: nodes.local("n1").serving.intake.held_bytes == 0 and nodes.local("n1").coordinator.in_flight == 0)
         nodes.running["n1"].check()
 
 
@@ -262,7 +262,7 @@ async def test_a_client_of_another_cluster(nodes: Nodes, client: AsyncClient) ->
 
 
 async def test_a_client_beyond_the_connections_that_a_node_takes_is_told_so(nodes: Nodes, client: AsyncClient) -> None:
-    nodes.local("n1").intake.connections_max = 1
+    nodes.local("n1").serving.intake.connections_max = 1
     await client.put("first", b"in")
     async with AsyncClient(nodes.addresses["n1"]) as second:
         with pytest.raises(AvailabilityError, match="takes no more than 1"):

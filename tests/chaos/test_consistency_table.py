@@ -292,7 +292,7 @@ def test_bug_right_after_a_split_a_read_missed_what_the_small_side_took_and_did_
         assert not (await there.get("k")).receipt.degraded, "of who is away nothing is known"
         world.disk("n2").slow_ms = world.disk("n3").slow_ms = 1000.0  # so that handing over takes a while
         world.heal_all()
-        while not all(world.local("n1").owing._peers.reachable(node) for node in ("n2", "n3")):
+        while not all(world.local("n1").upkeep.owing._peers.reachable(node) for node in ("n2", "n3")):
             await world.sleep(0.01)
         seen: list[tuple[int, bool]] = []
         for _ in range(40):
@@ -321,7 +321,7 @@ def test_every_node_that_was_away_is_heard_before_reads_are_whole_again() -> Non
         world.heal_all()
         await world.sleep(2.0)
         for node in world.machines:
-            assert not world.local(node).doubts.any
+            assert not world.local(node).upkeep.doubts.any
         assert not (await client.get("k")).receipt.degraded
 
     World(1).run(scenario)

@@ -55,7 +55,7 @@ async def test_a_quorum_read_by_a_node_that_has_missed_the_value_carries_one_cop
     cluster.isolate("n1")
     await cluster.put("n2", b"k", VALUE, **QUORUM)
     cluster.rejoin("n1")
-    repairs = cluster.members["n1"].local.repair
+    repairs = cluster.members["n1"].local.serving.read_repair
     with counted(cluster, monkeypatch) as received:
         assert (await cluster.get("n1", b"k", **QUORUM)).value == VALUE
         await until(lambda: repairs.repaired == 1)
@@ -68,7 +68,7 @@ async def test_repairs_go_at_the_pace_of_all_that_nobody_waits_for(cluster: Clus
         cluster.isolate("n1")
         await cluster.put("n2", b"%d" % at, VALUE, **QUORUM)
         cluster.rejoin("n1")
-    pace, repairs = cluster.members["n1"].local.pace, cluster.members["n1"].local.repair
+    pace, repairs = cluster.members["n1"].local.pace, cluster.members["n1"].local.serving.read_repair
     pace.bytes_per_s_max = pace.bytes_per_s_min = 10.0 * LARGE
     pace.charge(10 * LARGE)
     for at in range(4):
@@ -83,9 +83,10 @@ async def test_what_waits_for_its_turn_when_the_node_stops_is_dropped(cluster: C
     await cluster.put("n2", b"k", VALUE, **QUORUM)
     cluster.rejoin("n1")
     member = cluster.members["n1"].local
+    repairs = member.serving.read_repair
     member.pace.charge(1 << 40)
     await cluster.get("n1", b"k", **QUORUM)
-    await until(lambda: member.repair._in_flight == 1)
-    member.repair.stop()
-    assert (member.repair._in_flight, member.repair.dropped, member.repair.repaired) == (0, 1, 0)
+    await until(lambda: repairs._in_flight == 1)
+    repairs.stop()
+    assert (repairs._in_flight, repairs.dropped, repairs.repaired) == (0, 1, 0)
     assert (await cluster.get("n1", b"k", **ONE)).count == 0

@@ -43,7 +43,7 @@ async def test_a_read_brings_a_stale_replica_up_to_date_after_its_reply(cluster:
     assert not same_everywhere(cluster, b"k")
     assert (await cluster.get("n1", b"k", **ALL)).value == b"new"
     await until(lambda: same_everywhere(cluster, b"k"))
-    repair = cluster.members["n1"].local.repair
+    repair = cluster.members["n1"].local.serving.read_repair
     await until(lambda: repair.repaired == 1)
     assert repair.dropped == 0
 
@@ -71,16 +71,16 @@ async def test_both_sides_of_a_cut_are_brought_together_by_one_read(cluster: Clu
 async def test_a_replica_that_agrees_is_sent_nothing(cluster: Cluster) -> None:
     await cluster.put("n1", b"k", b"v", **ALL)
     await cluster.get("n1", b"k", **ALL)
-    assert cluster.members["n1"].local.repair.repaired == 0
+    assert cluster.members["n1"].local.serving.read_repair.repaired == 0
 
 
 async def test_past_its_bound_repairs_are_dropped_and_counted(cluster: Cluster) -> None:
     cluster.isolate("n3")
     await cluster.run("n1", puts({b"a": b"1", b"b": b"2"}))
     cluster.rejoin("n3")
-    cluster.members["n1"].local.repair._in_flight_max = 1
+    cluster.members["n1"].local.serving.read_repair._in_flight_max = 1
     await cluster.run("n1", gets(b"a", b"b", **ALL))
-    await until(lambda: cluster.members["n1"].local.repair.dropped == 2)
+    await until(lambda: cluster.members["n1"].local.serving.read_repair.dropped == 2)
 
 
 async def test_a_lost_record_is_no_answer_and_the_others_give_one(cluster: Cluster) -> None:
@@ -227,6 +227,10 @@ async def test_a_failed_repair_is_counted_and_harms_nobody(cluster: Cluster) -> 
     wire = cluster.wire("n1", "n3")
     await until(lambda: answer.done)
     wire.error = StorageError("full")
-    await until(lambda: cluster.members["n1"].local.repair.dropped + cluster.members["n1"].local.repair.repaired == 1)
+    await until(
+        lambda: (
+            cluster.members["n1"].local.serving.read_repair.dropped + cluster.members["n1"].local.serving.read_repair.repaired == 1
+        )
+    )
     wire.error = None
     assert (await cluster.get("n3", b"k")).value == b"v"

@@ -15,9 +15,9 @@ STRICT = ClusterConfig(id="sim", partitions=8, namespaces={"default": NamespaceC
 
 def compared(world: World, node: str) -> AntiEntropy:
     """What `node` has compared."""
-    found = world.local(node).anti_entropy
-    assert found is not None
-    return found
+    mending = world.local(node).mending
+    assert mending is not None
+    return mending.anti_entropy
 
 
 def roots(world: World, node: str) -> list[int | None]:

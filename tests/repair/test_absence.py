@@ -63,9 +63,9 @@ def test_a_node_that_was_away_for_long_gets_everything_from_the_others(ends: str
         await fill(world, range(20, 60), value=b"new")
         await world.sleep(AWAY_S)
         await world.restart("n3", linked=False)
-        assert world.local("n3").rebuilding.reason == "absent"
+        assert world.local("n3").returning.rebuilding.reason == "absent"
         assert held(world, "n3") == 0 and aside(world, "n3") == 40
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         await within(world, 10.0, lambda: aside(world, "n3") == 0)
         assert held(world, "n3") == 60
         assert agree(world)
@@ -83,7 +83,7 @@ def test_a_node_that_was_away_for_less_keeps_what_it_has() -> None:
         await world.stop("n3")
         await world.sleep(5.0)
         await world.restart("n3", linked=False)
-        assert not world.local("n3").rebuilding.reason
+        assert not world.local("n3").returning.rebuilding.reason
         assert held(world, "n3") == 40
 
     World(2, cluster=SOON, limits=LIMITS).run(scenario)
@@ -99,7 +99,7 @@ def test_a_cluster_that_was_stopped_as_a_whole_has_missed_nothing() -> None:
         starting = [world.spawn("c1", world.restart(node, linked=False)) for node in world.machines]
         for one in starting:
             await one
-        assert not any(world.local(node).rebuilding.reason for node in world.running)
+        assert not any(world.local(node).returning.rebuilding.reason for node in world.running)
         assert [held(world, node) for node in world.running] == [40, 40, 40]
 
     World(3, cluster=SOON, limits=LIMITS).run(scenario)
@@ -112,7 +112,7 @@ def test_what_only_it_holds_is_left_to_the_operator() -> None:
         await only_at(world, "n3", "mine", b"alone")
         await world.sleep(AWAY_S)
         await world.restart("n3", linked=False)
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         await within(world, 10.0, lambda: aside(world, "n3") == 0)
         (row,) = rows(world, "n3")
         assert (row["namespace"], row["key"], bytes.fromhex(row["key_hex"])) == ("default", "mine", b"mine")
@@ -122,8 +122,8 @@ def test_what_only_it_holds_is_left_to_the_operator() -> None:
         assert not (await world.client("c3").get("mine", level="all")).values
         await world.stop("n3")
         await world.restart("n3", linked=False)
-        assert world.local("n3").aside.kept == 1, "over restarts"
-        assert not world.local("n3").rebuilding.reason
+        assert world.local("n3").returning.aside.kept == 1, "over restarts"
+        assert not world.local("n3").returning.rebuilding.reason
 
     World(4, cluster=SOON, limits=LIMITS).run(scenario)
 
@@ -142,8 +142,8 @@ def test_what_was_deleted_meanwhile_is_not_told_to_anybody() -> None:
         await world.stop("n3")
         world.restore("n3", copy)
         await world.restart("n3", linked=False)
-        assert world.local("n3").rebuilding.reason
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        assert world.local("n3").returning.rebuilding.reason
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         await within(world, 10.0, lambda: aside(world, "n3") == 0)
         await world.sleep(5.0)
         assert [held(world, node) for node in world.running] == [0, 0, 0]
@@ -171,7 +171,7 @@ def test_a_crash_while_it_sets_aside_loses_nothing(after: int) -> None:
             world.crash("n3")
             await start
         await world.restart("n3", linked=False)
-        await within(world, 60.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 60.0, lambda: not world.local("n3").returning.rebuilding.reason)
         await within(world, 20.0, lambda: aside(world, "n3") == 0)
         assert {row["key"] for row in rows(world, "n3")} == {"mine"}
         assert held(world, "n3") == 600
@@ -203,7 +203,7 @@ def test_it_waits_for_a_peer_and_answers_nobody_until_then() -> None:
             await world.client("c2", targets=["n3"], timeout_s=1.0).get("k3", r=1)
         await world.restart("n1", linked=False)
         await start
-        assert world.local("n3").rebuilding.reason == "absent"
+        assert world.local("n3").returning.rebuilding.reason == "absent"
 
     World(7, cluster=SOON, limits=LIMITS).run(scenario)
 
@@ -219,7 +219,7 @@ def test_bug_the_first_node_after_a_long_stop_of_all_set_aside_what_only_it_may_
         await world.sleep(AWAY_S)
         for node in ("n3", "n1", "n2"):
             await world.restart(node, linked=False)
-        assert [world.local(node).rebuilding.reason for node in ("n1", "n2", "n3")] == ["", "", ""]
+        assert [world.local(node).returning.rebuilding.reason for node in ("n1", "n2", "n3")] == ["", "", ""]
         assert [held(world, node) for node in ("n1", "n2", "n3")] == [10, 10, 10]
         assert rows(world, "n3") == []
 
@@ -235,7 +235,7 @@ def test_what_nobody_else_is_to_keep_stays_where_it_is() -> None:
         await world.stop("n3")
         await world.sleep(AWAY_S)
         await world.restart("n3", linked=False)
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         assert held(world, "n3") == before
         assert rows(world, "n3") == []
 
@@ -253,7 +253,7 @@ def test_writes_while_it_is_rebuilt_are_not_set_aside() -> None:
         await world.restart("n3", linked=False)
         await fill(world, range(5, 15), value=b"meanwhile", client="c2")
         world.heal_all()
-        await within(world, 30.0, lambda: not world.local("n3").rebuilding.reason and aside(world, "n3") == 0)
+        await within(world, 30.0, lambda: not world.local("n3").returning.rebuilding.reason and aside(world, "n3") == 0)
         assert rows(world, "n3") == []
         assert (await world.client("c3").get("k7", level="all")).value == b"meanwhile"
 
@@ -272,7 +272,7 @@ def test_a_directory_of_before_is_believed() -> None:
         world.restore("n3", copy)
         await world.sleep(AWAY_S)
         await world.restart("n3", linked=False)
-        assert not world.local("n3").rebuilding.reason
+        assert not world.local("n3").returning.rebuilding.reason
         assert held(world, "n3") == 10
 
     World(9, cluster=SOON, limits=LIMITS).run(scenario)

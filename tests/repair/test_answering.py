@@ -71,10 +71,10 @@ async def test_records_come_in_parts_that_follow_each_other(cluster: Cluster, mo
 
 async def test_of_an_unknown_tree_there_is_no_answer(cluster: Cluster) -> None:
     local = cluster.members["n1"].local
-    assert local.forest is not None
+    assert local.storage.forest is not None
     prefix = local.view.space("default").prefixes[0]
     assert isinstance(await local.answering.answer(Nodes(prefix, Ask(0, (0,)))), Answer)
-    local.forest.mark_unknown([prefix])
+    local.storage.forest.mark_unknown([prefix])
     assert await local.answering.answer(Nodes(prefix, Ask(0, (0,)))) is None
     roots = await local.answering.answer(Roots([prefix]))
     assert isinstance(roots, bytes)

@@ -167,7 +167,7 @@ def test_an_answer_older_than_half_the_grace_is_not_taken_but_asked_for_again(la
         compared(world, "n3").repair("", 0)
         await within(world, 20.0, lambda: compared(world, "n3").repair("", 1).over)
         assert peers.asked == asked
-        assert world.local("n3").freshness.refused == 5 * late
+        assert world.local("n3").upkeep.freshness.refused == 5 * late
         assert held(world, "n3") == 5 - differing
 
     World(11, cluster=ClusterConfig(id="sim", partitions=1, tombstone_grace_s=4.0, retry_window_s=2.0), limits=QUIET).run(scenario)

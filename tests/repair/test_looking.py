@@ -87,7 +87,7 @@ def test_what_lasts_is_found_where_writes_never_pause() -> None:
         world.crash("n3")
         await fill(world, range(KEYS, KEYS + 30))
         await world.restart("n3")
-        await within(world, 10.0, lambda: world.local("n3").rebuilding.reason == "")
+        await within(world, 10.0, lambda: world.local("n3").returning.rebuilding.reason == "")
         writers = begin_writing(world)
         await world.sleep(0.5)
         assert held(world, "n3") <= KEYS, "nothing repairs by itself here"

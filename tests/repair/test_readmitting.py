@@ -35,11 +35,16 @@ def wipe(on: Cluster, node: str) -> None:
     half._cache.clear()
 
 
+def work_of(on: Cluster, node: str) -> readmitting.Readmitting:
+    mending = on.members[node].local.mending
+    assert mending is not None
+    return mending.readmitting
+
+
 async def readmit(on: Cluster, node: str) -> None:
-    local = on.members[node].local
-    assert local.readmitting is not None
-    while local.linearizable.registers.is_lost:
-        assert await local.readmitting._go_on() or not local.linearizable.registers.is_lost
+    half = on.members[node].local.linearizable.registers
+    while half.is_lost:
+        assert await work_of(on, node)._go_on() or not half.is_lost
 
 
 def lost(on: Cluster, node: str) -> bool:
@@ -89,8 +94,8 @@ async def test_it_has_no_vote_until_every_other_owner_has_answered() -> None:
         await on.put("n1", b"k", b"v")
         wipe(on, "n2")
         on.isolate("n3")
-        again = on.members["n2"].local.readmitting
-        assert again is not None and not await again._go_on()
+        again = work_of(on, "n2")
+        assert not await again._go_on()
         told = await on.put("n1", b"k", b"w", timeouts_ms=[300])
         assert isinstance(told.error, QuorumUnreachable)
         on.rejoin("n3")
@@ -104,8 +109,7 @@ async def test_two_of_three_that_lost_their_disks_are_never_readmitted_by_each_o
         for node in ("n2", "n3"):
             wipe(on, node)
         for node in ("n2", "n3"):
-            again = on.members[node].local.readmitting
-            assert again is not None
+            again = work_of(on, node)
             for _ in range(5):
                 await again._go_on()
             assert lost(on, node) and not on.members[node].local.linearizable.registers.admission.admitted
@@ -162,8 +166,7 @@ async def test_a_group_that_was_admitted_votes_before_all_are_and_after_a_restar
         await on.run("n1", puts({b"key-%d" % at: b"v" for at in range(50)}))
         wipe(on, "n2")
         member = on.members["n2"]
-        again = member.local.readmitting
-        assert again is not None
+        again = work_of(on, "n2")
         groups = list(again.open_groups())
         while not member.local.linearizable.registers.admission.admitted:
             assert await again._go_on()
@@ -182,8 +185,8 @@ async def test_a_later_loss_takes_back_what_was_admitted() -> None:
         wipe(on, "n2")
         member = on.members["n2"]
         half = member.local.linearizable.registers
-        again = member.local.readmitting
-        assert again is not None and await again._go_on()
+        again = work_of(on, "n2")
+        assert await again._go_on()
         assert half.admission.admitted
         member.engine.write(half.lose(), sync=True)
         assert not half.admission.admitted
@@ -199,8 +202,7 @@ async def test_a_damaged_register_at_another_owner_holds_its_group_up_and_no_oth
         held = on.held("n3", b"k")
         assert held is not None
         on.members["n3"].engine.write([(key, held[:-1] + b"?")], sync=True)
-        again = on.members["n2"].local.readmitting
-        assert again is not None
+        again = work_of(on, "n2")
         while await again._go_on():
             pass
         assert list(again.open_groups()) == [key[:6]]
@@ -213,8 +215,7 @@ async def test_a_damaged_register_at_another_owner_holds_its_group_up_and_no_oth
 async def test_it_stays_lost_until_it_knows_every_namespace_that_it_may_have_voted_in() -> None:
     async with cluster() as on:
         wipe(on, "n2")
-        again = on.members["n2"].local.readmitting
-        assert again is not None
+        again = work_of(on, "n2")
         read, again._read_catalog = again._read_catalog, AsyncMock(side_effect=KvError("no majority"))
         while await again._go_on():
             pass
@@ -227,8 +228,7 @@ async def test_it_goes_by_itself() -> None:
     async with cluster() as on:
         await on.put("n1", b"k", b"v")
         wipe(on, "n2")
-        again = on.members["n2"].local.readmitting
-        assert again is not None
+        again = work_of(on, "n2")
         again.start()
         await until(lambda: not lost(on, "n2"))
         again.stop()

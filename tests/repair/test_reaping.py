@@ -35,7 +35,7 @@ class Swept(Cluster):
         """Time passes, and every node sweeps once."""
         self.clock.advance_s(seconds)
         for node in self.ids:
-            await self.members[node].local.reaper.sweep()
+            await self.members[node].local.upkeep.reaper.sweep()
 
     async def deleted(self, key: bytes) -> None:
         """A key that was written and deleted, and everybody knows."""
@@ -63,7 +63,7 @@ async def test_a_tombstone_is_reaped_everywhere_after_the_grace(cluster: Swept) 
     await cluster.after(TO_FIRST_LOOK_S)
     await cluster.after(TO_SECOND_LOOK_S)
     assert cluster.holders(b"k") == []
-    assert sum(member.local.reap_votes.reaped for member in cluster.members.values()) == 3
+    assert sum(member.local.upkeep.reap_votes.reaped for member in cluster.members.values()) == 3
     assert (await cluster.get("n1", b"k", **ALL)).value is None
     assert (await cluster.put("n1", b"k", b"again", **ALL)).error is None
     assert (await cluster.get("n2", b"k", **ALL)).value == b"again"
@@ -114,7 +114,7 @@ async def test_an_owner_that_holds_something_else_objects(cluster: Swept) -> Non
     await cluster.after(GRACE_S)
     await cluster.after(GRACE_S)
     assert len(cluster.holders(b"k")) == 3
-    assert cluster.members[cluster.coordinator(b"k")].local.reaper.objections == 2
+    assert cluster.members[cluster.coordinator(b"k")].local.upkeep.reaper.objections == 2
     assert (await cluster.get("n1", b"k", **ALL)).value is None
     await until(lambda: len({cluster.held(node, b"k") for node in cluster.owners(b"k")}) == 1)
     await cluster.after(TO_FIRST_LOOK_S)
@@ -161,11 +161,11 @@ async def test_an_owner_that_missed_the_end_is_caught_up_with(cluster: Swept) ->
     record = cluster.held(first, b"k")
     assert record is not None
     for node in (first, second):
-        await cluster.members[node].local.reap_votes.answer(ReapQuestion(ReapStep.REAP, [key], digest(record), 7))
+        await cluster.members[node].local.upkeep.reap_votes.answer(ReapQuestion(ReapStep.REAP, [key], digest(record), 7))
     assert cluster.holders(b"k") == [third]
     assert (await cluster.get(second, b"k", **ALL)).value is None
     await until(lambda: len(cluster.holders(b"k")) == 3)
-    await cluster.members[second].local.reap_votes.answer(ReapQuestion(ReapStep.REAP, [key], digest(record), 8))
+    await cluster.members[second].local.upkeep.reap_votes.answer(ReapQuestion(ReapStep.REAP, [key], digest(record), 8))
     await cluster.after(TO_FIRST_LOOK_S)
     await cluster.after(TO_SECOND_LOOK_S)
     assert cluster.holders(b"k") == []
@@ -188,7 +188,7 @@ async def test_a_late_message_does_not_bring_back_what_was_reaped(cluster: Swept
     await cluster.after(TO_SECOND_LOOK_S)
     assert cluster.holders(b"k") == []
     hanging[0]()
-    await until(lambda: cluster.members[second].local.freshness.refused == 1)
+    await until(lambda: cluster.members[second].local.upkeep.freshness.refused == 1)
     assert cluster.holders(b"k") == []
 
 
@@ -225,7 +225,7 @@ async def test_what_has_expired_becomes_the_same_tombstone_everywhere(cluster: S
     await cluster.after(0.1)
 
     await all_have_swept(cluster, before)
-    assert all(cluster.members[node].local.reaper.expired == (node in cluster.owners(b"k")) for node in cluster.ids)
+    assert all(cluster.members[node].local.upkeep.reaper.expired == (node in cluster.owners(b"k")) for node in cluster.ids)
     record = cluster.held(cluster.coordinator(b"k"), b"k")
     assert record is not None and before is not None
     (sibling,) = decode(record).siblings
@@ -261,9 +261,9 @@ async def test_a_clock_that_is_ahead_ends_nothing_for_good(cluster: Swept) -> No
     await cluster.put("n1", b"k", b"v", ttls_ms=[60_000], **ALL)
     ahead = cluster.members[cluster.coordinator(b"k")].local
     right_ms = ahead.clock.now_ms
-    ahead.reaper._clock = type(cluster.clock)(right_ms() + 3_600_000)
+    ahead.upkeep.reaper._clock = type(cluster.clock)(right_ms() + 3_600_000)
     await cluster.after(0)
-    assert ahead.reaper.expired == 0
+    assert ahead.upkeep.reaper.expired == 0
     assert (await cluster.get("n1", b"k", **ALL)).value == b"v"
 
 
@@ -272,8 +272,8 @@ async def test_nothing_ends_for_good_where_no_majority_tells_the_time(cluster: S
     node = cluster.coordinator(b"k")
     cluster.isolate(node)
     cluster.clock.advance_s(2)
-    await cluster.members[node].local.reaper.sweep()
-    assert cluster.members[node].local.reaper.expired == 0
+    await cluster.members[node].local.upkeep.reaper.sweep()
+    assert cluster.members[node].local.upkeep.reaper.expired == 0
 
 
 async def test_the_stamps_of_a_reaping_are_durable(cluster: Swept) -> None:
@@ -291,7 +291,7 @@ async def test_a_reaper_whose_stamps_are_from_an_older_disk_reaps_nothing_with_t
     await cluster.deleted(b"k")
     partition = int.from_bytes(cluster.store_key(b"k")[:2], "big")
     later = cluster.clock.now_ms() + 10_000_000
-    cluster.members[cluster.owners(b"k")[1]].local.stamps.note([partition], later, reaped=True)
+    cluster.members[cluster.owners(b"k")[1]].local.upkeep.stamps.note([partition], later, reaped=True)
     await cluster.after(TO_FIRST_LOOK_S)
     await cluster.after(TO_SECOND_LOOK_S)
     assert len(cluster.holders(b"k")) == 3

@@ -27,10 +27,10 @@ def test_a_wiped_node_is_rebuilt_and_says_so_until_then() -> None:
         await world.start()
         await fill(world, range(100))
         await wiped(world, "n3")
-        assert world.local("n3").rebuilding.reason == "lost"
+        assert world.local("n3").returning.rebuilding.reason == "lost"
         told = {row.node_id: row.rebuilding for row in await world.client("c2").admin.status()}
         assert told == {"n1": "", "n2": "", "n3": "lost"}
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         assert held(world, "n3") == 100
         assert agree(world)
 
@@ -54,7 +54,7 @@ def test_not_found_on_a_wiped_node_is_no_vote() -> None:
         with pytest.raises(QuorumUnreachable):
             await world.client("c2", timeout_s=2.0).get("k", r=2)
         world.heal_all()
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         assert (await world.client("c2").get("k", r=2)).value == b"v"
 
     World(2, cluster=STRICT, limits=NodeLimits(hints_max=0)).run(scenario)
@@ -70,7 +70,7 @@ def test_a_preset_shows_what_a_rebuilding_node_that_is_alone_holds_and_nothing_t
         await wiped(world, "n3")
         world.partition(["n3", "c2"], ["n1", "n2"])
         await world.sleep(4.0)
-        assert world.local("n3").rebuilding.reason == "lost"
+        assert world.local("n3").returning.rebuilding.reason == "lost"
         client = world.client("c2", timeout_s=2.0, targets=["n3"])
         await client.put("new", b"v")
         entry = await client.get("new")
@@ -104,14 +104,14 @@ def test_it_stays_so_over_a_restart() -> None:
         await wiped(world, "n3")
         await world.stop("n3")
         await world.restart("n3", linked=False)
-        assert world.local("n3").rebuilding.reason == "lost"
+        assert world.local("n3").returning.rebuilding.reason == "lost"
         await world.sleep(10.0)
-        assert world.local("n3").rebuilding.reason == "lost", "n1 may have what n3 has acknowledged with it alone"
+        assert world.local("n3").returning.rebuilding.reason == "lost", "n1 may have what n3 has acknowledged with it alone"
         world.heal_all()
-        await within(world, 20.0, lambda: not world.local("n3").rebuilding.reason)
+        await within(world, 20.0, lambda: not world.local("n3").returning.rebuilding.reason)
         await world.stop("n3")
         await world.restart("n3", linked=False)
-        assert not world.local("n3").rebuilding.reason
+        assert not world.local("n3").returning.rebuilding.reason
 
     World(4, cluster=STRICT).run(scenario)
 
@@ -126,7 +126,7 @@ def test_peers_that_were_restarted_remember_as_well() -> None:
             await world.stop(node)
             await world.restart(node, linked=False)
         await world.restart("n3", linked=False)
-        assert world.local("n3").rebuilding.reason == "lost"
+        assert world.local("n3").returning.rebuilding.reason == "lost"
 
     World(5, cluster=STRICT).run(scenario)
 
@@ -142,15 +142,15 @@ def test_a_wiped_node_that_hears_of_nobody_does_not_count_itself() -> None:
         for other in ("n1", "n2"):
             world.crash(other)
         await world.restart("n3", linked=False)
-        assert world.local("n3").rebuilding.reason == "unheard"
+        assert world.local("n3").returning.rebuilding.reason == "unheard"
         client = world.client("c2", targets=["n3"], timeout_s=2.0)
         with pytest.raises(QuorumUnreachable):
             await client.get("k3", r=1)
         await world.stop("n3")
         await world.restart("n3", linked=False)
-        assert world.local("n3").rebuilding.reason == "unheard"
+        assert world.local("n3").returning.rebuilding.reason == "unheard"
         await world.restart("n1", linked=False)
-        await within(world, 10.0, lambda: world.local("n3").rebuilding.reason == "lost")
+        await within(world, 10.0, lambda: world.local("n3").returning.rebuilding.reason == "lost")
 
     World(6, cluster=STRICT).run(scenario)
 
@@ -160,11 +160,13 @@ def test_new_nodes_of_a_new_cluster_are_whole() -> None:
         await world.start("n1", "n2")
         await fill(world, range(10))
         await world.start("n3")
-        assert not any(world.local(node).rebuilding.reason for node in world.running)
+        assert not any(world.local(node).returning.rebuilding.reason for node in world.running)
         for node in ("n1", "n2", "n3"):
             world.crash(node)
             await world.restart(node, linked=False)
-        assert not any(world.local(node).rebuilding.reason for node in world.running), "a crash loses nothing that was synced"
+        assert not any(world.local(node).returning.rebuilding.reason for node in world.running), (
+            "a crash loses nothing that was synced"
+        )
 
     World(7, cluster=STRICT).run(scenario)
 
@@ -211,10 +213,10 @@ def test_bug_a_node_that_heard_of_its_loss_again_waited_for_peers_that_were_not_
         await fill(world, range(30))
         before = world.local("n3").ledger.actor
         await wiped(world, "n3")
-        rebuilding = world.local("n3").rebuilding
+        rebuilding = world.local("n3").returning.rebuilding
         await within(world, 20.0, lambda: not rebuilding.reason)
         rebuilding.heard(before, 1)
-        assert not world.local("n3").rebuilding.reason, "it knows of that loss"
+        assert not world.local("n3").returning.rebuilding.reason, "it knows of that loss"
         await world.sleep(5.0)
         rebuilding.heard(b"another life", 1)
         assert rebuilding.reason == "lost"

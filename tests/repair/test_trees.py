@@ -25,7 +25,7 @@ def check(world: World) -> None:
 
 
 def unknown(world: World, node: str) -> int:
-    forest = world.local(node).forest
+    forest = world.local(node).storage.forest
     assert forest is not None
     return forest.unknown_count
 
@@ -41,13 +41,13 @@ async def test_they_follow_every_kind_of_commit() -> None:
             await cluster.put(node, b"key-%d" % (at % 11), b"w%d" % at, **LONG)
         cluster.rejoin(away)
         for member in cluster.members.values():
-            member.local.handoff.start()  # copies that were held for others are deleted
+            member.local.upkeep.handoff.start()  # copies that were held for others are deleted
         await until(lambda: not any(member.local.hints.targets for member in cluster.members.values()))
         for member in cluster.members.values():
             await until(lambda member=member: not member.local.store.pending)  # type: ignore[misc]
             member.local.store.check_trees(member.local.view.space("default").prefixes)
-            assert member.local.forest is not None
-            member.local.handoff.stop()
+            assert member.local.storage.forest is not None
+            member.local.upkeep.handoff.stop()
 
 
 def test_a_clean_stop_keeps_them_and_a_crash_rebuilds_them_beside_writes() -> None:
@@ -81,8 +81,8 @@ def test_trees_of_another_stop_are_not_believed() -> None:
         await fill(world, range(40))
         local = world.local("n1")
         engine = local.engine
-        assert local.forest is not None
-        store_forest(engine, local.forest, b"a clean state")
+        assert local.storage.forest is not None
+        store_forest(engine, local.storage.forest, b"a clean state")
         assert load_forest(engine, b"a clean state", prefixes(world, "n1")).unknown_count == 0
         assert load_forest(engine, b"another state", prefixes(world, "n1")).unknown_count == 8
         assert load_forest(engine, None, prefixes(world, "n1")).unknown_count == 8
@@ -97,7 +97,7 @@ def test_what_was_unknown_at_a_clean_stop_is_unknown_at_the_next_start() -> None
     async def scenario(world: World) -> None:
         await world.start()
         await fill(world, range(40))
-        forest = world.local("n1").forest
+        forest = world.local("n1").storage.forest
         assert forest is not None
         forest.mark_unknown(prefixes(world, "n1")[:3])
         store_forest(world.local("n1").engine, forest, b"state")

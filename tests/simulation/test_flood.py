@@ -72,9 +72,9 @@ def test_a_flood_of_one_client_leaves_another_its_share_and_loses_nothing() -> N
         for key, value in acknowledged.items():
             assert (await other.get(key, level="all")).value == value
         world.check()
-        limits = [world.local(node).intake.limit for node in world.running]
+        limits = [world.local(node).serving.intake.limit for node in world.running]
         assert all(limit.limit < LIMITS.in_flight_max for limit in limits)
-        return ok, of, told, sum(world.local(node).intake.operations for node in world.running)
+        return ok, of, told, sum(world.local(node).serving.intake.operations for node in world.running)
 
     ok, of, told, under_way = World(1, limits=LIMITS).run(scenario)
     assert of >= 10 and ok >= 0.9 * of, (ok, of, told)

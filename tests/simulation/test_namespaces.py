@@ -283,8 +283,8 @@ def test_a_quota_is_that_of_the_namespace_that_has_the_name_now() -> None:
         await world.start()
         client = await connected(world, "c1")
         await client.admin.create_namespace("orders", quota_operations_per_s=3000)
-        assert all("orders" in world.local(name).quotas.of for name in world.running)
+        assert all("orders" in world.local(name).serving.quotas.of for name in world.running)
         await client.admin.drop_namespace("orders")
-        assert not any("orders" in world.local(name).quotas.of for name in world.running)
+        assert not any("orders" in world.local(name).serving.quotas.of for name in world.running)
 
     play(scenario)

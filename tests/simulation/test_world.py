@@ -143,7 +143,7 @@ def test_a_put_whose_deadline_passed_while_a_node_was_paused_is_dropped_when_it_
         world.resume("n1")
         await world.sleep(1)
         assert not (await client.get("k")).found
-        assert world.local("n1").intake.expired == 1
+        assert world.local("n1").serving.intake.expired == 1
 
     World(1, nodes=1).run(scenario)
 

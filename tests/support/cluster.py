@@ -346,7 +346,7 @@ class Cluster:
             await member.local.ledger.leased()
             for other in self.ids:
                 if other != node:
-                    member.local.doubts.told(other, ())
+                    member.local.upkeep.doubts.told(other, ())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -373,7 +373,7 @@ class Cluster:
             link = self.members[source].peers.links[target]
             if link.is_up:
                 link.down("was cut off")
-                self.members[source].local.owing.unlinked(target)
+                self.members[source].local.upkeep.owing.unlinked(target)
 
     def heal(self, left: str, right: str) -> None:
         for source, target in ((left, right), (right, left)):
@@ -381,7 +381,7 @@ class Cluster:
             if not self.members[source].peers.reachable(target):
                 self.members[source].peers.connect(target)
         for source, target in ((left, right), (right, left)):
-            self.members[source].local.owing.linked(target)
+            self.members[source].local.upkeep.owing.linked(target)
 
     def isolate(self, node: str) -> None:
         for other in self.ids:
@@ -476,9 +476,9 @@ class Cluster:
             answering=local.answering,
             registers=local.linearizable.desk,
             telemetry=local.telemetry,
-            freshness=local.freshness,
-            reap_votes=local.reap_votes,
-            on_owing=local.owing.told,
+            freshness=local.upkeep.freshness,
+            reap_votes=local.upkeep.reap_votes,
+            on_owing=local.upkeep.owing.told,
             catalog=CatalogDesk(
                 lambda: local.view.catalog.revision, local.namespaces.spread.heard, local.namespaces.spread.receive
             ),

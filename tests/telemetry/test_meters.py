@@ -79,7 +79,7 @@ async def test_a_read_that_sees_a_replica_behind_counts_its_keys(cluster: Cluste
     cluster.rejoin("n3")
     await cluster.run("n1", gets(b"a", b"b", **ALL))
     await until(lambda: meter_of(cluster).stale == 2)
-    await until(lambda: cluster.members["n1"].local.repair.repaired == 2)
+    await until(lambda: cluster.members["n1"].local.serving.read_repair.repaired == 2)
 
 
 async def test_what_is_forwarded_counts_here_and_there() -> None:

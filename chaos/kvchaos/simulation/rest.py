@@ -178,7 +178,7 @@ class Rest:
         """The root of each partition that is used, as this node tells it to its peers."""
         if name not in self._world.running or self._world.node(name).local is None:
             return {}
-        forest = self._world.local(name).forest
+        forest = self._world.local(name).storage.forest
         if forest is None:
             return {}
         trees = {partition: forest.tree(prefix) for partition, prefix in self._shared(name).items()}

@@ -86,14 +86,13 @@ class _NodeCollector(Collector):
             yield from collect_calls(telemetry.calls)
         yield from collect_links(self._links)
         yield from self._membership()
-        yield from collect_hints(local.hints, local.handoff.replayed)
-        yield from collect_endings(local.reaper, local.reap_votes, local.freshness)
+        yield from collect_hints(local.hints, local.upkeep.handoff.replayed)
+        yield from collect_endings(local.upkeep.reaper, local.upkeep.reap_votes, local.upkeep.freshness)
         yield from collect_pace(local.pace)
         yield from collect_ring(local.ring.view)
-        if local.anti_entropy is not None and local.lost_records is not None:
-            yield from collect_repair(local.anti_entropy, local.lost_records)
-        if local.forest is not None and local.trees is not None:
-            yield from collect_trees(local.forest, local.trees, local.rebuilding)
+        if local.storage.forest is not None and local.mending is not None:
+            yield from collect_repair(local.mending.anti_entropy, local.mending.lost_records)
+            yield from collect_trees(local.storage.forest, local.mending.trees, local.returning.rebuilding)
         if telemetry.commits is not None:
             yield from collect_commits(local, telemetry.commits)
         yield from collect_store(local)

@@ -37,7 +37,7 @@ def collect_requests(local: LocalNode, meter: RequestMeter) -> Iterator[Metric]:
     yield gauge("kv_operations_in_flight", "Operations taken and not answered yet.", (), [((), in_flight)])
     yield gauge("kv_operations_in_flight_limit", "Beyond it operations are shed.", (), [((), limit)])
     yield counter("kv_operations_shed", "Operations refused as overloaded.", (), [((), local.coordinator.overloaded)])
-    intake = local.intake
+    intake = local.serving.intake
     yield gauge("kv_in_flight_bytes", "Held for requests under way and their answers.", (), [((), intake.held_bytes)])
     yield gauge("kv_in_flight_limit_bytes", "A connection holds at most a share of it.", (), [((), intake.bytes_max)])
     yield gauge("kv_client_connections", "Connections that have calls.", (), [((), intake.connections)])
@@ -49,7 +49,7 @@ def collect_requests(local: LocalNode, meter: RequestMeter) -> Iterator[Metric]:
 
 
 def _collect_admission(local: LocalNode) -> Iterator[Metric]:
-    intake, limit = local.intake, local.intake.limit
+    intake, limit = local.serving.intake, local.serving.intake.limit
     yield gauge("kv_admission_limit_operations", "Operations that may be under way; follows from latency.", (), [((), limit.limit)])
     yield gauge("kv_admission_operations", "Operations of clients that are.", (), [((), intake.operations)])
     yield gauge("kv_admission_latency_seconds", "What even the quickest batch waited of late.", (), [((), limit.latency_s)])
@@ -63,7 +63,7 @@ def _collect_admission(local: LocalNode) -> Iterator[Metric]:
         (("replica",), local.replica.expired),
     ]
     yield counter("kv_admission_expired", "Operations dropped unexecuted: their deadline had passed.", ("where",), expired)
-    quotas = sorted(local.quotas.of.items())
+    quotas = sorted(local.serving.quotas.of.items())
     limits: list[Row] = [((name, what), bucket.rate) for name, quota in quotas for what, bucket in quota.buckets.items()]
     yield gauge("kv_quota_limit", "This node's part of a namespace's quota, a second.", ("namespace", "unit"), limits)
     used: list[Row] = [((name, what), bucket.taken) for name, quota in quotas for what, bucket in quota.buckets.items()]
@@ -84,7 +84,7 @@ def _collect_quorums(local: LocalNode, meter: RequestMeter) -> Iterator[Metric]:
     yield histogram("kv_siblings", "Values of a key that was read; 0: it was not found.", (), [((), meter.siblings)])
     yield counter("kv_stale_reads", "Keys of which a read saw a replica that was behind.", (), [((), meter.stale)])
     yield counter("kv_hedged_reads", "Keys asked of further replicas because the first were slow.", (), [((), meter.hedged)])
-    repairs: list[Row] = [(("done",), local.repair.repaired), (("dropped",), local.repair.dropped)]
+    repairs: list[Row] = [(("done",), local.serving.read_repair.repaired), (("dropped",), local.serving.read_repair.dropped)]
     yield counter("kv_read_repairs", "Records sent to replicas that a read saw to be behind.", ("outcome",), repairs)
 
 

@@ -34,7 +34,7 @@ def store_resolutions(patch: Patch) -> None:
 
     def begin(self: LocalNode, *args: Any, **named: Any) -> None:
         begin_before(self, *args, **named)
-        self.repair.ledger = self.ledger  # type: ignore[attr-defined]
+        self.serving.read_repair.ledger = self.ledger  # type: ignore[attr-defined]
 
     def submit(self: Any, sub: Any, held: Any, others: Any, lost: Any, tally: Any, seats: Any) -> None:
         submit_before(self, sub, held, others, lost, tally, seats)

@@ -7,9 +7,9 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
-from kvstore import local_node
 from kvstore.core.merkle.forest import Forest
 from kvstore.repair.rebuilding import Rebuilding
+from kvstore.storage import half
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import system_key, system_name_range
 from kvstore.storage.store import Store
@@ -63,4 +63,4 @@ def believe_old_trees(patch: Patch) -> None:
             forest.load(name[len(system_key(b"tree/")) :], data)
         return forest
 
-    load = patch.set(local_node, "load_forest", load_whatever_there_is)
+    load = patch.set(half, "load_forest", load_whatever_there_is)
