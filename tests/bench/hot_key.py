@@ -3,8 +3,9 @@
     python -m tests.bench.hot_key [--callers 64] [--clients 4] [--seconds 5] [--rounds 3]
 
 The callers share `--clients` clients, each with links of its own to three nodes of `kv dev`. Prints one line a round: increments
-answered a second, and what the nodes and the clients used of the processor for each; then the key's number against what was answered.
-Ends with 1 if the number is not between what was acknowledged and what may have been applied, 8 if the best round misses the bar.
+answered a second, and what the nodes and the clients used of the processor for each; then the key's number against what was
+answered. Ends with 1 if the number is not between what was acknowledged and what may have been applied, 8 if the best round misses
+the bar.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
     counted = Counted()
     try:
         for _ in range(arguments.clients):
-            clients.append(await AsyncClient(",".join(cluster.addresses)).__aenter__())
+            client = AsyncClient(",".join(cluster.addresses))
+            clients.append(client)
+            await client.connect()
         print(f"node processes: {cluster.pids}", file=sys.stderr)
         rounds = []
         for _ in range(arguments.rounds):

@@ -13,8 +13,8 @@ from kvchaos.targets.redis_binary import RedisBinaries, find_redis
 from tests.bench import ours
 from tests.bench.client_handle import ClientProcess, start_client
 from tests.bench.etcd_cluster import start_cluster as start_etcd
-from tests.bench.redis_servers import start_alone, start_replicated
 from tests.bench.ours_client import REGISTERS
+from tests.bench.redis_servers import start_alone, start_replicated
 from tests.bench.throughput import Side
 
 Progress = Callable[[str], None]

@@ -1,5 +1,5 @@
-"""Sessions in all four presets, on a real cluster of which one node and its clients are cut off: what a session wrote and has read it
-reads, or is told that it cannot (safety rule 20)."""
+"""Sessions in all four presets, on a real cluster of which one node and its clients are cut off: what a session wrote and has read
+it reads, or is told that it cannot (safety rule 20)."""
 
 from __future__ import annotations
 

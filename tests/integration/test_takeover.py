@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ async def test_partitions_whose_proposer_was_killed_are_written_again_soon(
             f"half of them for {gaps_s[len(gaps_s) // 2]:.3f} s, none for more than {gaps_s[-1]:.3f} s; {writers.refused} refused"
         )
     assert orphans, "nobody proposed for anything"
-    assert set(writers.leader[key] for key in orphans) <= set(plane.node_ids) - {victim}
+    assert {writers.leader[key] for key in orphans} <= set(plane.node_ids) - {victim}
     assert gaps_s[-1] < PERIODS_MAX * period_s
 
 
@@ -100,5 +101,5 @@ async def until_each_is_written(writers: Writers, keys: list[str]) -> None:
 
 def longest_s(acknowledged_s: list[float], killed_s: float) -> float:
     """The longest time without an acknowledgement that ended after the kill."""
-    pairs = zip(acknowledged_s, acknowledged_s[1:], strict=False)
+    pairs = pairwise(acknowledged_s)
     return max(later - max(earlier, killed_s) for earlier, later in pairs if later > killed_s)

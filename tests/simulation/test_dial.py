@@ -1,7 +1,7 @@
 """What the dial promises of each setting is what checkers verify of it, and the next stronger promise is really broken.
 
-All settings run side by side in one simulated cluster (kvchaos.simulation.dial_runs). Each has a key of its own in a namespace of its
-preset, and makes all calls of that key.
+All settings run side by side in one simulated cluster (kvchaos.simulation.dial_runs). Each has a key of its own in a namespace of
+its preset, and makes all calls of that key.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from kvstore.simulation.world import World
 
 NODES = 6
 """Two halves with stand-ins enough for three replicas each."""
-SEEDS = (0, 1)
+SEEDS = (0, 4)
+"""Two that show for every signature that its promise says no less than it could."""
 MANY_SEEDS = range(100, 130)
 EVERY = [setting for n in (1, 2, 3) for setting in settings(n)]
 OF_FIVE = [setting for setting in settings(5) if setting.preset == "pa-ec" or setting.mode == "linearizable"][::4]
 
 CONFIRMED = frozenset({Promise.TIMELINE, Promise.BOUNDED})
-"""Whoever confirms these reads with a majority gives more than is promised, and no schedule shows that it is less: the promise is what
-may be relied on of any node."""
+"""Whoever confirms these reads with a majority gives more than is promised, and no schedule shows that it is less: the promise is
+what may be relied on of any node."""
 
 Signature = tuple[str, int, int, int, bool]
 """Of settings that differ in nothing that shows while nothing is away: promise, n, r, w, sloppy."""
@@ -59,7 +60,7 @@ def test_every_promise_is_verified_and_the_next_stronger_one_is_broken() -> None
         assert min(one.acknowledged for one in judged) > 20, "nothing was tried"
         shown |= {signature(one.setting) for one in judged if one.beyond}
     less = {signature(setting) for setting in EVERY if may_be_shown(setting)} - shown
-    assert len(less) <= 3, f"no schedule shows that these promise no more than they give: {sorted(less)}"
+    assert not less, f"no schedule shows that these promise no more than they give: {sorted(less)}"
 
 
 def test_promises_hold_with_five_replicas() -> None:

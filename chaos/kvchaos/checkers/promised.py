@@ -1,7 +1,7 @@
 """Which checkers verify what the dial promises, and which would verify the next stronger promise. Pure.
 
-A promise of `kvclient.dial` is verified by the checkers named here. What a setting does *not* promise is judged as well: its history
-is read as if it had (`stronger`), so that a violation shows that the promise says no less than it could.
+A promise of `kvclient.dial` is verified by the checkers named here. What a setting does *not* promise is judged as well: its
+history is read as if it had (`stronger`), so that a violation shows that the promise says no less than it could.
 """
 
 from __future__ import annotations

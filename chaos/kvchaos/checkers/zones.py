@@ -1,4 +1,5 @@
-"""A read at `zone_quorum` shows what was acknowledged at `zone_quorum` in the same zone before it began, or what superseded it. Pure.
+"""A read at `zone_quorum` shows what was acknowledged at `zone_quorum` in the same zone before it began, or what superseded it.
+Pure.
 
 Which zone that is follows from who coordinated (docs/adr/0016): the header of a history says in which each node lies.
 """

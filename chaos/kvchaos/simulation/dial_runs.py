@@ -97,7 +97,7 @@ class Dialled:
 
     async def put(self, key: str, value: bytes, *, timeout_s: float, context: bytes | None = None, **_: Any) -> Any:
         """Writes a key."""
-        contexts = {} if self._setting.mode == LINEARIZABLE else {"context": context}
+        contexts: dict[str, Any] = {} if self._setting.mode == LINEARIZABLE else {"context": context}
         return await self._space.put(key, value, timeout_s=timeout_s, **contexts, **self.how(writes=True))
 
 
@@ -132,7 +132,9 @@ class _Player:
     async def read_at_rest(self) -> bool:
         """Reads the key from all of its home replicas; whether they answered."""
         before = len(self.recorder.history.events)
-        await self._final.perform(Operation(0, 0, "get", self.key, "", level="preset" if self.setting.mode == LINEARIZABLE else "all"))
+        await self._final.perform(
+            Operation(0, 0, "get", self.key, "", level="preset" if self.setting.mode == LINEARIZABLE else "all")
+        )
         if any(event.type == "ok" for event in self.recorder.history.events[before:]):
             return True
         del self.recorder.history.events[before:]
@@ -175,9 +177,12 @@ def operations_of(seed: int) -> list[Operation]:
 
 
 def run_dial(seed: int, settings: Sequence[Setting], *, nodes: int) -> list[Judged]:
-    """Runs the schedule of a seed with all settings side by side. Raises `AssertionError` where an invariant of a node is broken."""
+    """Runs the schedule of a seed with all settings side by side. Raises `AssertionError` where an invariant of a node is
+    broken."""
     rng = Random(f"{seed}/dial/world")
-    cluster = ClusterConfig(id="sim", partitions=8, replicas=max(3, *(one.n for one in settings)), namespaces=namespaces_for(settings))
+    cluster = ClusterConfig(
+        id="sim", partitions=8, replicas=max(3, *(one.n for one in settings)), namespaces=namespaces_for(settings)
+    )
     link = LinkSettings(delay_ms=0.2, jitter_ms=rng.choice([0.6, 5.0]))
     world = World(
         seed,

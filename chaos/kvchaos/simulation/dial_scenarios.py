@@ -1,4 +1,5 @@
-"""Scenarios about what the dial promises: registers whose requests and promises come late, quorums of a zone, sessions in every preset.
+"""Scenarios about what the dial promises: registers whose requests and promises come late, quorums of a zone, sessions in every
+preset.
 
 Registered by scenarios.py, which is imported first.
 """
@@ -18,8 +19,8 @@ CALM_LINKS = {"delay_ms": 0.2, "jitter_ms": 0.6, "loss": 0.0, "write_ms": 0.1, "
 
 @scenario("late-first-attempts")
 def late_first_attempts(seed: int) -> Schedule:
-    """What a client sends a node hangs, and the node is cut off, so that the client asks another one; then others write the key more
-    often than its register remembers. What arrives after that must not be executed a second time."""
+    """What a client sends a node hangs, and the node is cut off, so that the client asks another one; then others write the key
+    more often than its register remembers. What arrives after that must not be executed a second time."""
     rng = Random(f"{seed}/late-first-attempts")
     base = replace(generate(seed), nodes=3, n=3, r=1, w=1, clients=2, preset="pc-ec", policy="siblings", timeout_ms=8000)
     base = replace(base, duration_ms=12_000, retry_window_ms=10_000, timing="local", **CALM_LINKS)  # type: ignore[arg-type]
@@ -42,8 +43,8 @@ def late_first_attempts(seed: int) -> Schedule:
 
 @scenario("unsynced-promises")
 def unsynced_promises(seed: int) -> Schedule:
-    """Two nodes that do not reach each other both propose; the third one, whose disk is slow, promises the later ballot, and its power
-    fails before that is synced."""
+    """Two nodes that do not reach each other both propose; the third one, whose disk is slow, promises the later ballot, and its
+    power fails before that is synced."""
     rng = Random(f"{seed}/unsynced-promises")
     base = replace(generate(seed), nodes=3, n=3, r=1, w=1, clients=2, preset="pc-ec", policy="siblings", timeout_ms=1500)
     base = replace(base, duration_ms=11_000, timing="local", **CALM_LINKS)  # type: ignore[arg-type]
@@ -71,10 +72,12 @@ def unsynced_promises(seed: int) -> Schedule:
 
 @scenario("sessions-linearizable")
 def sessions_linearizable(seed: int) -> Schedule:
-    """Each process is a session in a namespace of preset pc-ec or pc-el, while nodes are cut off in turn: it reads what it wrote and
-    what it has read, and its writes come after both."""
+    """Each process is a session in a namespace of preset pc-ec or pc-el, while nodes are cut off in turn: it reads what it wrote
+    and what it has read, and its writes come after both."""
     rng, swarm = Random(f"{seed}/sessions-linearizable"), generate(seed)
-    base = replace(swarm, nodes=3, n=3, r=1, w=1, clients=3, preset=rng.choice(["pc-ec", "pc-el"]), policy="siblings", sessions=True)
+    base = replace(
+        swarm, nodes=3, n=3, r=1, w=1, clients=3, preset=rng.choice(["pc-ec", "pc-el"]), policy="siblings", sessions=True
+    )
     base = replace(base, timeout_ms=rng.choice([1000, 2500]), duration_ms=12_000, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4)
     faults = draw_faults(rng, base, ["cut", "partition", "isolate", "slow", "stall"], share=1.0)
     rows = sorted((rng.randrange(12_000), rng.randrange(6), rng.choice(["put", "get", "get"])) for _ in range(150))
@@ -103,8 +106,8 @@ def sessions_majorities(seed: int) -> Schedule:
 
 @scenario("zones")
 def zones(seed: int) -> Schedule:
-    """Two zones of three nodes each, and three copies in either; clients read and write at `zone_quorum`, each in its own zone, while
-    the zones are cut off from each other and nodes go: what was acknowledged in a zone is read there."""
+    """Two zones of three nodes each, and three copies in either; clients read and write at `zone_quorum`, each in its own zone,
+    while the zones are cut off from each other and nodes go: what was acknowledged in a zone is read there."""
     rng, swarm = Random(f"{seed}/zones"), generate(seed)
     base = replace(swarm, nodes=6, n=6, r=4, w=4, clients=2, zones=2, policy="siblings", timeout_ms=rng.choice([1000, 2500]))
     base = replace(base, duration_ms=14_000, timing="local", loss=0.0, write_ms=rng.choice([0.1, 5.0]), disk_jitter_ms=20.0)

@@ -121,7 +121,9 @@ def _reply(group: OperationGroup, index: int, outcome: Outcome, answers: Sequenc
         )
         return GroupReply(index, error=error)
     if outcome is Outcome.OVERTAKEN:
-        error = RetryWindowPassed("the key had too many writes since the request id was issued: it was not executed", retryable=True)
+        error = RetryWindowPassed(
+            "the key had too many writes since the request id was issued: it was not executed", retryable=True
+        )
         return GroupReply(index, error=error)
     if outcome is Outcome.FORGOTTEN:
         error = RetryWindowPassed(

@@ -128,9 +128,7 @@ def expire(held: bytes, version: bytes, cutoff_ms: int) -> bytes:
     return successor(held, version, b"", tombstone=True, cutoff_ms=cutoff_ms)
 
 
-def decide(
-    operation: Operation, held: bytes | None, version: bytes, cutoff_ms: int, memory: Memory
-) -> tuple[bytes | None, Answer]:
+def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: int, memory: Memory) -> tuple[bytes | None, Answer]:
     """What the register holds after `operation` (None: nothing changes), and what it is answered. `version` is the one that a new
     value gets. Requests issued up to `cutoff_ms` are dropped from the payload; `memory` has those that were."""
     kind = operation.kind

@@ -5,8 +5,8 @@ so that a retry is told the same, and so that a first attempt that comes late is
 nowhere is executed only if it *cannot* have been executed and forgotten (safety rule 8). Two proofs of that:
 
 - its id was issued after every id that was forgotten. Ids name their time, and both times are read in ids: no clock comes into it;
-- it was issued after this proposer read the register, by the node's own clock (docs/adr/0015), and nothing was forgotten since. That
-  is for clients whose clock is far behind the others'.
+- it was issued after this proposer read the register, by the node's own clock (docs/adr/0015), and nothing was forgotten since.
+  That is for clients whose clock is far behind the others'.
 
 What was read under the ballot holds all that was decided before (core/register/proposer.py), and whatever is decided by another
 proposer afterwards ends this ballot.

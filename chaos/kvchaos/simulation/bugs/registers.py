@@ -77,10 +77,10 @@ def trust_first_attempts(patch: Patch) -> None:
 def promise_before_it_is_durable(patch: Patch) -> None:
     """After a power cut it serves an earlier ballot: what that one writes, whoever has the later ballot does not see.
 
-    Ordinary schedules do not find it, because three things hide it. An accept writes the promise again. An accept under way when its
-    acceptor crashes ends the ballot, and the next one reads anew. And a promise is lost only if the power fails within its sync. What
-    is left are reads that confirm a later ballot by nobody but the acceptor that forgot it, while the earlier proposer still writes
-    through that acceptor: two proposers that do not reach each other, a slow disk, a power cut within the sync.
+    Ordinary schedules do not find it, because three things hide it. An accept writes the promise again. An accept under way when
+    its acceptor crashes ends the ballot, and the next one reads anew. And a promise is lost only if the power fails within its
+    sync. What is left are reads that confirm a later ballot by nobody but the acceptor that forgot it, while the earlier proposer
+    still writes through that acceptor: two proposers that do not reach each other, a slow disk, a power cut within the sync.
     """
 
     def commit(self: Registers, verdict: Verdict, done: Any, more: Any = ()) -> None:
