@@ -30,6 +30,7 @@ from kvchaos.checkers.timeline import check_timeline
 from kvchaos.checkers.typed import check_counted, check_elements, check_latest
 from kvchaos.checkers.violations import Violation
 from kvchaos.checkers.whole import check_whole
+from kvchaos.checkers.zones import check_zones
 from kvchaos.history import NEMESIS, Event, History, calls_of
 
 PROMISES = {
@@ -59,6 +60,7 @@ FURTHER = {
     "sessions": "sessions read what they wrote and what they have read, and their writes come after it",
     "session_reads": "sessions read what they wrote and what they have read",
     "atomic": "what an atomic read has seen, later ones see",
+    "zone": "a read at zone_quorum shows what was acknowledged at it in the same zone",
     "locks": "fencing tokens grow and are heeded, and a lock has one holder (unless the header says `exclusive` false)",
     "counters": "every answer of a counter is between what was acknowledged and what was tried",
     "sets": "what is in a set stays, and was added",
@@ -96,7 +98,13 @@ def judge(history: History) -> list[Violation]:
         "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
         "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
         "receipts": lambda: check_receipts(
-            calls, events, n=n, preset=preset, lossy=bool(header.get("loss")), exact=bool(header.get("exact"))
+            calls,
+            events,
+            n=n,
+            preset=preset,
+            lossy=bool(header.get("loss")),
+            exact=bool(header.get("exact")),
+            zones=header.get("zones"),
         ),
         "executions": lambda: check_executions(events, window_ms=int(header.get("retry_window_ms", 0))),
         "convergence": lambda: check_convergence(events),
@@ -109,6 +117,7 @@ def judge(history: History) -> list[Violation]:
         "sessions": lambda: check_sessions(calls),
         "session_reads": lambda: [found for found in check_sessions(calls) if found.promise in (READ_YOUR_WRITES, MONOTONIC_READS)],
         "atomic": lambda: check_atomic_reads(stories()),
+        "zone": lambda: check_zones(stories(), header.get("zones", {})),
         "locks": lambda: check_locks(calls, exclusive=bool(header.get("exclusive", True))),
         "counters": lambda: check_counters(calls, fresh=not header.get("stale_ok")),
         "sets": lambda: check_sets(calls),
