@@ -16,8 +16,8 @@ from kvstore.storage.register_scans import RegisterScans
 
 
 class RegisterUpkeep:
-    """One node's, from `start` to `stop`. `settle` and `reap` are those of the node's proposer, `leader_of` says who proposes for a
-    group."""
+    """One node's, from `start` to `stop`. `settle`, `read` and `reap` are those of the node's proposer, `leader_of` says who
+    proposes for a group."""
 
     def __init__(
         self,
@@ -25,7 +25,8 @@ class RegisterUpkeep:
         scans: RegisterScans,
         *,
         settle: Callable[[Sequence[bytes]], None],
-        reap: Callable[[Sequence[bytes]], Awaitable[None]],
+        read: Callable[[Sequence[bytes]], Awaitable[None]],
+        reap: Callable[[Sequence[bytes]], None],
         leader_of: Callable[[bytes], str | None],
     ) -> None:
         config, registers, peers, ring, pace = around.config, around.registers, around.peers, around.ring, around.pace
@@ -58,12 +59,14 @@ class RegisterUpkeep:
             registers=registers,
             scans=scans,
             leader_of=leader_of,
+            read=read,
             reap=reap,
             peers=peers,
             ring=ring,
             pace=pace,
             clock=around.clock,
             grace_s=config.cluster.tombstone_grace_s,
+            window_s=config.cluster.retry_window_s,
         )
         self._may_run = self._runs = False
 

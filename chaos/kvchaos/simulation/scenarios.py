@@ -15,7 +15,7 @@ from kvchaos.simulation.generate import draw_faults, generate
 from kvchaos.simulation.scenario_names import DESCRIPTIONS, HARMLESS, OF_ACCEPTORS, SCENARIOS, Scenario, scenario
 from kvchaos.simulation.schedule import Fault, Schedule
 
-__all__ = ["DESCRIPTIONS", "SCENARIOS", "Scenario", "register_scenarios"]
+__all__ = ["DESCRIPTIONS", "SCENARIOS", "Scenario", "register_scenarios", "scenario"]
 
 
 @scenario("calm")
@@ -341,3 +341,8 @@ def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[
         for one, f in zip(swarm.operations, drawn, strict=True)
     )
     return replace(base, operations=operations, faults=draw_faults(rng, base, HARMLESS, share=0.5))
+
+
+# Scenarios as well, made of what stands above.
+import kvchaos.simulation.crash_scenarios  # noqa: E402
+import kvchaos.simulation.dial_scenarios  # noqa: E402, F401

@@ -118,9 +118,8 @@ class Proposing:
             self._settling.discard(operation.store_key)
         self.settled += len(answered)
 
-    async def reap(self, store_keys: Sequence[bytes]) -> None:
-        """Has all owners forget tombstones among registers that this node proposes for, if all of them hold the same. They are read
-        first: what is not committed becomes so."""
+    async def read(self, store_keys: Sequence[bytes]) -> None:
+        """Reads registers that this node proposes for: what is not committed becomes so, and is known here from then on."""
         reading = _Reading(len(store_keys))
         deadline_s = self._loop.time() + ROUND_S_MAX
         operations = [Operation(Kind.GET, store_key, owner=reading, deadline_s=deadline_s) for store_key in store_keys]
@@ -130,6 +129,9 @@ class Proposing:
                 await reading.done.wait()
         except TimeoutError:
             self.abandon(operations)
+
+    def reap(self, store_keys: Sequence[bytes]) -> None:
+        """Has all owners forget tombstones that were read here a retry window ago, if all of them hold the same."""
         for round_ in self.proposer.reaping.ask(store_keys, self._clock.now_ms(), self._loop.time()):
             self._send(round_)
 

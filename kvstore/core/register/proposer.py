@@ -26,6 +26,7 @@ from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, SEQUENCE_MAX, S
 from kvstore.core.register.changes import Kind, Operation, decide, expire
 from kvstore.core.register.messages import Ask, Reply, Step, Why
 from kvstore.core.register.reaping import Reaping
+from kvstore.core.register.remembered import Budget, Memory
 from kvstore.core.register.rounds import NO_REGISTER, Entry, Group, Register, Round
 
 ENTRIES_MAX = 4096
@@ -77,6 +78,7 @@ class Proposer:
         self._order_max = ORDER_MAX
         self._operations = 0
         self._round = 0
+        self._budget = Budget()
         self.cached_bytes = 0
         self.ballots = 0
         """How many were taken; those that were passed by another's are `losses`."""
@@ -174,7 +176,7 @@ class Proposer:
         if register.reading:
             register.queue.append(operation)
         else:
-            self._apply(group, register, operation, now_ms)
+            self._apply(group, register, operation, now_ms, now_s)
 
     def _take_ballot(self, group: Group) -> None:
         round_ = max(group.round_seen, round_of(self._promised_of(group.name))) + 1
@@ -184,14 +186,22 @@ class Proposer:
         group.has_lost = False
         self.ballots += 1
 
-    def _apply(self, group: Group, register: Register, operation: Operation, now_ms: int) -> None:
-        store_key, held = operation.store_key, register.payload
+    def _apply(self, group: Group, register: Register, operation: Operation, now_ms: int, now_s: float) -> None:
+        store_key, held, memory = operation.store_key, register.payload, register.memory
         cutoff_ms = now_ms - self._retry_window_ms
+        if memory is None:
+            window_s = self._retry_window_ms / 1000
+            memory = register.memory = Memory(self._budget, held, cutoff_ms=cutoff_ms, window_s=window_s, now_s=now_s)
+        else:
+            memory.settle(now_s)
         if held is not None and payloads.has_expired(held, now_ms):
-            held = expire(held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
+            tombstone = expire(held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
+            memory.take(held, tombstone, now_s, added=0)
+            held = tombstone
             self._change(group, store_key, register, held)
-        new, operation.answer = decide(operation, held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
+        new, operation.answer = decide(operation, held, version_of(group.ballot, group.sequence + 1), cutoff_ms, memory)
         if new is not None:
+            memory.take(held, new, now_s, added=1 if operation.request_id else 0)
             self._change(group, store_key, register, new)
         if store_key in self._changed:  # what this turn sends comes after the operation: it confirms the ballot as well
             operation.needs = 1
@@ -415,7 +425,7 @@ class Proposer:
     def _lose(self, group: Group) -> None:
         """Gives the ballot up. What has no answer begins again, in the order in which it came."""
         for register in group.keys.values():
-            self.cached_bytes -= KEY_OVERHEAD_BYTES + len(register.payload or b"")
+            self._gone(register)
         group.ballot = b""
         group.keys = {}
         group.outstanding = {}
@@ -432,7 +442,12 @@ class Proposer:
         """What is known of a register is read again when it is asked for."""
         register = group.keys.pop(store_key, None)
         if register is not None:
-            self.cached_bytes -= KEY_OVERHEAD_BYTES + len(register.payload or b"")
+            self._gone(register)
+
+    def _gone(self, register: Register) -> None:
+        self.cached_bytes -= KEY_OVERHEAD_BYTES + len(register.payload or b"")
+        if register.memory is not None:
+            register.memory.clear()
 
     def _evict(self) -> None:
         """Forgets registers that are idle, the oldest first; they are read again when they are asked for."""

@@ -41,7 +41,9 @@ class Reaping:
             register = group.keys.get(store_key) if group is not None and group.ballot else None
             if group is None or register is None or not register.is_idle or register.payload is None:
                 continue
-            if payloads.is_tombstone(register.payload) and payloads.requests_ms(register.payload) <= now_ms - self._retry_window_ms:
+            is_quiet = register.memory is not None and register.memory.is_quiet(now_s)  # whatever clock stamped the ids
+            is_over = payloads.requests_ms(register.payload) <= now_ms - self._retry_window_ms
+            if payloads.is_tombstone(register.payload) and is_quiet and is_over:
                 entries.append((group, store_key, register))
         rounds = []
         for some in self._proposer.alike(entries):

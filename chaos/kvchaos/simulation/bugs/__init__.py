@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kvchaos.simulation.bugs import (
     answers,
+    crashes,
     dots,
     durability,
     found,
@@ -19,12 +20,14 @@ from kvchaos.simulation.bugs import (
     registers,
     retries,
     trees,
+    zones,
 )
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
 __all__ = [
     "BUGS",
     "answers",
+    "crashes",
     "dots",
     "durability",
     "found",
@@ -37,4 +40,5 @@ __all__ = [
     "registers",
     "retries",
     "trees",
+    "zones",
 ]
