@@ -23,15 +23,14 @@ from kvstore.simulation.world import World
 
 NODES = 6
 """Two halves with stand-ins enough for three replicas each."""
-SEEDS = (0, 4)
+SEEDS = (0, 7)
 """Two that show for every signature that its promise says no less than it could."""
 MANY_SEEDS = range(100, 130)
 EVERY = [setting for n in (1, 2, 3) for setting in settings(n)]
 OF_FIVE = [setting for setting in settings(5) if setting.preset == "pa-ec" or setting.mode == "linearizable"][::4]
 
-CONFIRMED = frozenset({Promise.TIMELINE, Promise.BOUNDED})
-"""Whoever confirms these reads with a majority gives more than is promised, and no schedule shows that it is less: the promise is
-what may be relied on of any node."""
+OLD = frozenset({Promise.TIMELINE, Promise.BOUNDED})
+"""Reads that may be old: not where one replica is all there is."""
 
 Signature = tuple[str, int, int, int, bool]
 """Of settings that differ in nothing that shows while nothing is away: promise, n, r, w, sloppy."""
@@ -42,7 +41,8 @@ def signature(setting: Setting) -> Signature:
 
 
 def may_be_shown(setting: Setting) -> bool:
-    return promise_of(setting) not in STRONGEST | CONFIRMED
+    promise = promise_of(setting)
+    return promise not in STRONGEST and not (promise in OLD and setting.n == 1)
 
 
 def broken(judged: Iterable[Judged], seed: int) -> Iterator[str]:
