@@ -159,7 +159,7 @@ class AsyncClient(AsyncNamespace):
         """Raises `BadRequest` if a namespace was never meant to have so many replicas; says nothing before it is connected."""
         if replicas and self.dispatcher is not None:
             for space in self.info.namespaces:
-                if space.name == namespace and replicas > space.n_asked:
+                if space.name == namespace and replicas > space.n_asked and space.mode != "linearizable":  # nodes refuse any there
                     raise BadRequest(
                         f"{name}={replicas} is not between 1 and n={space.n_asked} of namespace {namespace!r}",
                         limit=space.n_asked,

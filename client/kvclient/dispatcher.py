@@ -263,9 +263,10 @@ class Dispatcher:
             operation.fail(_final(failure))
             return
         operation.note(error, _to_avoid(link, error))
-        if isinstance(operation, Write) and request_id and self._is_stale(failure):
+        is_new = bool(request_id) and self._is_stale(failure)
+        if is_new and isinstance(operation, Write):
             operation.request_id = b""
-        operation.shape = operation.shape.retried(is_unknown=failure.maybe_applied)
+        operation.shape = operation.shape.retried(is_unknown=failure.maybe_applied, is_new=is_new)
         self.stats.retries += 1
         self._after(delay_s, self._resubmit, operation)
 
@@ -300,12 +301,14 @@ class Dispatcher:
             if delay_s is None:
                 call.fail(chosen, _final(failure))
                 continue
+            is_new = bool(request_id) and self._is_stale(failure)
             for index in chosen:
                 call.history(index).note(error, _to_avoid(link, error))
-                if request_id and self._is_stale(failure):
+                if is_new:
                     call.request_ids[index] = b""
             self.stats.retries += len(chosen)
-            self._after(delay_s, self._place, call, piece.shape.retried(is_unknown=failure.maybe_applied), chosen)
+            shape = piece.shape.retried(is_unknown=failure.maybe_applied, is_new=is_new)
+            self._after(delay_s, self._place, call, shape, chosen)
 
     def _avoided(self, shape: Shape, history: History | None) -> object:
         """The link that the next attempt avoids: the one that failed last. But of an increment that may have been counted nobody

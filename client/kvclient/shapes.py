@@ -87,9 +87,10 @@ class Shape:
         self._hedge: Shape | None = None
         self._bulk: Shape | None = None
 
-    def retried(self, *, is_unknown: bool = False) -> Shape:
-        """The same options for one attempt more. `is_unknown`: an attempt so far may have been executed."""
-        if self.kind is Kind.INCREMENT and not is_unknown:
+    def retried(self, *, is_unknown: bool = False, is_new: bool = False) -> Shape:
+        """The same options for one attempt more. `is_unknown`: an attempt so far may have been executed; `is_new`: none was, and
+        this one goes under an id of its own."""
+        if (self.kind is Kind.INCREMENT or is_new) and not is_unknown:
             if self._next is None:
                 self._next = self._copy(attempt=self.attempt + 1, is_bulk=self.is_bulk)
                 self._next.attempt_told = self.attempt_told

@@ -17,6 +17,7 @@ REPLICAS = 3
 MEMORY_MB_MAX = 250.0
 START_S_MAX = 0.35
 
+REGISTERS = ("registers",)
 WAIT = "Redis SET + WAIT 1"
 ALONE = "one Redis in memory"
 LINES = (
@@ -37,6 +38,12 @@ LINES = (
     Line("put-256-memory", "puts, 256 in flight", "/s", f"{ALONE}, SET", LEAST, None, ("redis",)),
     Line("put-256-defaults", "puts, 256 in flight, defaults", "/s", "the same, tuned as all others", LEAST, None, ("defaults",)),
     Line("get-256-defaults", "gets, 256 in flight, defaults", "/s", "the same, tuned as all others", LEAST, None, ("defaults",)),
+    Line("put-256-registers", "puts on registers, 256 in flight", "/s", "puts at quorum", LEAST, 0.6, REGISTERS),
+    Line("get-256-registers", "linearizable gets, 256 in flight", "/s", "gets at quorum", LEAST, 0.6, REGISTERS),
+    Line("put-256-registers-etcd", "puts on registers, 256 in flight", "/s", "etcd puts", LEAST, 2.5, REGISTERS),
+    Line("get-256-registers-etcd", "linearizable gets, 256 in flight", "/s", "etcd linearizable gets", LEAST, 2.5, REGISTERS),
+    Line("put-1-registers", "put on a register, one at a time, p50", "ms", "put at quorum", MOST, 1.5, REGISTERS),
+    Line("get-1-registers", "linearizable get, one at a time, p50", "ms", "get at quorum", MOST, 1.5, REGISTERS),
     Line("telemetry-cost", "puts and gets a second, counted", "%", "not counted", LEAST, 0.97, ("telemetry",)),
     Line("stalled-replica", "one stalled replica, others' p99", "ms", "the same load without", MOST, 2.0, ("isolation",)),
     Line("slow-key", "slow keys, others' p99", "ms", "the same load without", MOST, 2.0, ("isolation",)),
@@ -98,6 +105,12 @@ COMPARISONS = {
     "put-256-memory": _against("redis-alone", "put", 256),
     "put-256-defaults": _against("ours", "put", 256, ours="ours-defaults"),
     "get-256-defaults": _against("ours", "get", 256, ours="ours-defaults"),
+    "put-256-registers": _against("ours", "put", 256, ours="ours-registers"),
+    "get-256-registers": _against("ours", "get", 256, ours="ours-registers"),
+    "put-256-registers-etcd": _against("etcd", "put", 256, ours="ours-registers"),
+    "get-256-registers-etcd": _against("etcd", "get", 256, ours="ours-registers"),
+    "put-1-registers": _against("ours", "put", 1, "p50", ours="ours-registers"),
+    "get-1-registers": _against("ours", "get", 1, "p50", ours="ours-registers"),
 }
 
 

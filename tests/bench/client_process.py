@@ -24,7 +24,7 @@ from kvclient.bench.loop import Operation
 from tests.bench.loops import Sample, closed_loop, paced_loop
 from tests.bench.workload import MANY_KEYS, Target, Workload, numbered_key
 
-SIDES = ("ours", "ours-defaults", "etcd", "redis", "redis-alone")
+SIDES = ("ours", "ours-defaults", "ours-registers", "etcd", "redis", "redis-alone")
 PROBES = 1_000
 MIXED_KEYS = 200_000
 SLOW_TIMEOUT_S = 1.0
@@ -152,9 +152,9 @@ async def connect(side: str, addresses: Sequence[str]) -> Target:
         from tests.bench.redis_client import RedisClient
 
         return RedisClient(addresses[0], wait=side == "redis")
-    from tests.bench.ours_client import KvClient
+    from tests.bench.ours_client import KvClient, RegisterClient
 
-    return await KvClient.open(addresses)
+    return await (RegisterClient if side == "ours-registers" else KvClient).open(addresses)
 
 
 async def serve(side: str, addresses: Sequence[str]) -> None:

@@ -55,12 +55,13 @@ class KvCluster:
             send_signal(self.pids, signal.SIGKILL)
 
 
-async def start_cluster(folder: Path, *, nodes: int, command: Path = KV) -> KvCluster:
-    """Starts `nodes` nodes with their data below `folder`; returns when `kv dev` says they are ready. Raises `BenchError`."""
+async def start_cluster(folder: Path, *, nodes: int, command: Path = KV, options: Sequence[str] = ()) -> KvCluster:
+    """Starts `nodes` nodes with their data below `folder` and further `options` of `kv dev`; returns when it says that they are
+    ready. Raises `BenchError`."""
     if not command.exists():
         raise BenchError("kvstore: the kv command is not installed in this environment")
     folder.mkdir(parents=True)
-    dev = ["dev", "--nodes", str(nodes), "--base-port", "0", "--data", str(folder / "data"), "-o", "json"]
+    dev = ["dev", "--nodes", str(nodes), "--base-port", "0", "--data", str(folder / "data"), "-o", "json", *options]
     log = folder / "dev.log"
     process = await start([str(command), *dev], log=log, talks=True)
     try:

@@ -95,6 +95,9 @@ class Run:
             if "ours" in sides and "ours-defaults" in needed:
                 with self.noting():
                     sides["ours-defaults"] = await opener.defaults(sides["ours"])
+            if "ours" in sides and "ours-registers" in needed:
+                with self.noting():
+                    sides["ours-registers"] = await opener.registers(sides["ours"])
             await self.measure_rounds(sides, raw, tools)
             if cluster is not None:
                 await self.measure_three(chosen, cluster, sides["ours"].client)

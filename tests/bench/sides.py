@@ -13,6 +13,7 @@ from kvchaos.targets.redis_binary import RedisBinaries, find_redis
 from tests.bench import ours
 from tests.bench.client_handle import ClientProcess, start_client
 from tests.bench.etcd_cluster import start_cluster as start_etcd
+from tests.bench.ours_client import REGISTERS
 from tests.bench.redis_servers import start_alone, start_replicated
 from tests.bench.throughput import Side
 
@@ -50,7 +51,8 @@ class Opener:
 
     async def ours(self, *, nodes: int, name: str = "ours", load: bool = True) -> tuple[ours.KvCluster, Side]:
         """`nodes` nodes of kvstore."""
-        cluster = await ours.start_cluster(self.folder / name, nodes=nodes)
+        registers = ("--policy", f"{REGISTERS}=linearizable")  # a namespace more, which nobody uses but `registers`
+        cluster = await ours.start_cluster(self.folder / name, nodes=nodes, options=registers)
         self.stack.push_async_callback(cluster.stop)
         if load:
             return cluster, await self._loaded("ours", cluster.addresses, cluster.pids, name=f"kvstore, {nodes} nodes")
@@ -59,6 +61,10 @@ class Opener:
     async def defaults(self, side: Side) -> Side:
         """The nodes of `side` through a client that knows of no tuning."""
         return Side(await self.client("ours-defaults", side.addresses), side.pids, side.addresses)
+
+    async def registers(self, side: Side) -> Side:
+        """The nodes of `side` through a client of its linearizable namespace, loaded."""
+        return await self._loaded("ours-registers", side.addresses, side.pids, name="kvstore's registers")
 
     async def client(self, side: str, addresses: Sequence[str]) -> ClientProcess:
         """A client process."""

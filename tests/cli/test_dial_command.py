@@ -44,6 +44,21 @@ def test_a_namespace_of_the_cluster_with_what_its_nodes_measure(kv: Kv, store: F
     assert row["staleness"]["window_ms"] > 0
 
 
+@pytest.mark.parametrize(("r_is_exact", "w_is_exact"), [(False, False), (True, False), (False, True), (True, True)])
+def test_r_and_w_of_a_namespaces_own_are_exact_and_those_of_its_preset_are_not(
+    kv: Kv, store: FakeClient, r_is_exact: bool, w_is_exact: bool
+) -> None:
+    space = NamespaceInfo(
+        id=1, name="own", mode="eventual", preset="pa-ec", n=3, n_asked=3, r=2, w=2, r_is_exact=r_is_exact, w_is_exact=w_is_exact
+    )
+    store.admin.cluster = replace(store.admin.cluster, namespaces=(space,))
+    (row,) = kv("dial", "-n", "own", "-o", "json").rows
+    assert (row["read"], row["write"]) == ("count" if r_is_exact else "preset", "count" if w_is_exact else "preset")
+    assert (row["r"], row["w"]) == (2, 2)
+    with_one = row["away"][2]
+    assert with_one == {"reads": "refused" if r_is_exact else "degraded", "writes": "refused" if w_is_exact else "degraded"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -164,12 +164,38 @@ async def test_a_repeated_request_is_answered_as_before_also_by_another_proposer
         assert (await on.get("n3", key)).value == b"1"
 
 
-async def test_an_id_from_before_the_retry_window_is_refused_unless_it_is_a_first_attempt() -> None:
+async def test_an_id_from_before_the_retry_window_is_refused_and_a_first_attempt_for_certain() -> None:
     async with cluster() as on:
         old = request_id(on.clock, 1, age_s=60)
         refused = await increment(on, "n1", b"k", request_ids=old, attempt=1)
         assert isinstance(refused.error, RetryWindowPassed) and refused.error.may_have_applied
-        assert (await increment(on, "n1", b"k", request_ids=old)).values == [b"1"]
+        refused = await increment(on, "n1", b"k", request_ids=old)
+        assert isinstance(refused.error, RetryWindowPassed) and refused.error.retryable and not refused.error.may_have_applied
+
+
+async def test_a_client_whose_clock_is_a_minute_behind_is_served_once_it_is_known_how_far() -> None:
+    async with cluster() as on:
+        ahead_ms = on.clock.now_ms() - 60_000 - int(asyncio.get_running_loop().time() * 1000)
+        for number in range(3):
+            told = await increment(on, "n1", b"k", request_ids=request_id(on.clock, number, age_s=60), ids_ahead_ms=ahead_ms)
+            assert told.values == [b"%d" % (number + 1)]
+
+
+async def test_bug_a_first_attempt_was_executed_twice_once_32_others_had_pushed_its_id_out() -> None:
+    """It hung on its way, the client asked another node, and then it arrived there too."""
+    async with cluster() as on:
+        key = key_of(on, "n1")
+        ids = b"".join(request_id(on.clock, number) for number in range(64))
+        hung, others = ids[:16], ids[16:]
+        assert (await increment(on, "n1", key, request_ids=hung, attempt=1)).values == [b"1"]
+        group = OperationGroup(Kind.INCREMENT, "default", [key] * 63, amounts=[1] * 63, request_ids=others)
+        assert (await on.run("n1", group))[62].error is None
+        assert (await increment(on, "n1", key, request_ids=hung)).values == [b"1"], "its proposer remembers"
+        on.isolate("n1")
+        refused = await increment(on, "n2", key, request_ids=hung)
+        assert isinstance(refused.error, RetryWindowPassed) and refused.error.retryable and not refused.error.may_have_applied
+        assert (await increment(on, "n2", key, request_ids=hung, attempt=1)).error.may_have_applied  # type: ignore[union-attr]
+        assert (await on.get("n2", key)).value == b"64"
 
 
 async def test_the_side_without_a_majority_refuses_at_once_and_the_other_goes_on() -> None:

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto.conditions import ABSENT, PRESENT, between, read_condition, value_is
-from kvstore.core.register import held, payload
+from kvstore.core.register import held, payload, remembered
 from kvstore.core.register.acceptor import Acceptor, Lost
 from kvstore.core.register.ballot import NO_BALLOT, NO_STAMP, make_ballot, may_promise, round_of, tag_of, version_of
-from kvstore.core.register.changes import Kind, Operation, Outcome, decide, expire
+from kvstore.core.register.changes import Answer, Kind, Operation, Outcome, expire
+from kvstore.core.register.changes import decide as decide_with
 from kvstore.core.register.messages import Ask, Reply, Step, Why, decode_ask, decode_reply, encode_ask, encode_reply
+from kvstore.core.register.remembered import Budget, Memory
 from kvstore.core.register.rounds import Group
 
 KEY = b"\x00\x01\x00\x00\x00\x02key"
@@ -29,6 +31,19 @@ def stamp(round_: int, sequence: int, tag: int = 1) -> bytes:
 
 def put(value: bytes, **options: object) -> Operation:
     return Operation(Kind.PUT, KEY, value=value, **options)  # type: ignore[arg-type]
+
+
+def decide(operation: Operation, base: bytes | None, version: bytes, cutoff_ms: int) -> tuple[bytes | None, Answer]:
+    """By a proposer that has just read `base`."""
+    return decide_with(operation, base, version, cutoff_ms, memory_of(base, cutoff_ms))
+
+
+def memory_of(base: bytes | None, cutoff_ms: int = 0, *, now_s: float = 100.0) -> Memory:
+    return Memory(Budget(), base, cutoff_ms=cutoff_ms, window_s=10.0, now_s=now_s)
+
+
+def id_of(ms: int, number: int = 0) -> bytes:
+    return ms.to_bytes(6, "big") + number.to_bytes(10, "big")
 
 
 @given(rounds, sequences, rounds, sequences)
@@ -78,11 +93,61 @@ def test_a_repeated_request_that_may_have_been_forgotten_is_not_executed() -> No
     base = payload.encode(V1, b"v", forgotten_ms=100)
     old = (99).to_bytes(6, "big") + bytes(10)
     assert decide(put(b"w", request_id=old, attempt=1), base, V2, 0)[1].outcome is Outcome.FORGOTTEN
-    assert decide(put(b"w", request_id=old), base, V2, 0)[1].outcome is Outcome.APPLIED
+    assert decide(put(b"w", request_id=old), base, V2, 0)[1].outcome is Outcome.OVERTAKEN, "another attempt may have come before"
+    assert decide(put(b"w", request_id=old, is_alone=True), base, V2, 0)[1].outcome is Outcome.APPLIED
     young = (101).to_bytes(6, "big") + bytes(10)
     assert decide(put(b"w", request_id=young, attempt=1), base, V2, 0)[1].outcome is Outcome.APPLIED
     late = put(b"w", request_id=young, attempt=1, is_late=True)
     assert decide(late, base, V2, 0)[1].outcome is Outcome.FORGOTTEN
+
+
+def test_what_falls_out_of_a_payload_its_proposer_remembers_with_its_answer() -> None:
+    memory, held = memory_of(None), None
+    for at in range(100):
+        one = Operation(Kind.INCREMENT, KEY, amount=1, request_id=id_of(1000 + at, at))
+        new, _ = decide_with(one, held, V1, 0, memory)
+        assert new is not None
+        memory.take(held, new, 100.0, added=1)
+        held = new
+    again = Operation(Kind.INCREMENT, KEY, amount=1, request_id=id_of(1000), attempt=1)
+    assert decide_with(again, held, V2, 0, memory) == (None, Answer(Outcome.APPLIED, None, V1, 1))
+
+
+def test_what_a_proposer_forgets_is_known_to_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "REMEMBERED_MAX", 3)
+    memory, held = memory_of(None), None
+    for at in range(40):
+        new = payload.successor(held, V1, b"v", request_id=id_of(1000 + at, at))
+        memory.take(held, new, 100.0, added=1)
+        held = new
+    assert memory.request(id_of(1004, 4)) is None and memory.request(id_of(1005, 5)) == (V1, 0)
+    assert memory.forgotten_ms == 1004
+    assert memory.may_have_forgotten(1004, remembered.EPOCH) and not memory.may_have_forgotten(1005, remembered.EPOCH)
+
+
+def test_an_id_of_a_clock_far_behind_is_taken_once_it_was_issued_after_the_read() -> None:
+    memory = memory_of(payload.encode(V1, b"v", forgotten_ms=50_000))
+    assert memory.may_have_forgotten(10, 100.5), "in the turn of the read nobody knows how late it is"
+    memory.settle(100.0)
+    assert memory.may_have_forgotten(10, 100.5)
+    memory.settle(100.2)
+    assert not memory.may_have_forgotten(10, 100.5) and memory.may_have_forgotten(10, 100.1)
+
+
+def test_the_memories_of_all_registers_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "ALL_MAX", 10)
+    budget = Budget()
+    memories = [Memory(budget, None, cutoff_ms=0, window_s=10.0, now_s=1.0) for _ in range(4)]
+    for memory in memories:
+        held = None
+        for at in range(40):
+            new = payload.successor(held, V1, b"v", request_id=id_of(1000 + at, at))
+            memory.take(held, new, 1.0, added=1)
+            held = new
+    assert budget.count == 10
+    for memory in memories:
+        memory.clear()
+    assert budget.count == 0
 
 
 @pytest.mark.parametrize(

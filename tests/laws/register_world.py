@@ -8,12 +8,14 @@ each.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from kvproto.conditions import ABSENT, read_condition
 from kvstore.core.register import held as registers
 from kvstore.core.register import payload as payloads
+from kvstore.core.register import remembered
 from kvstore.core.register.acceptor import Acceptor, GroupState
 from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, STAMP_BYTES, round_of
 from kvstore.core.register.changes import Kind, Operation, Outcome
@@ -40,6 +42,7 @@ OTHER = b"\x00\x02\x00\x00\x00\x02"
 KEYS = (GROUP + b"a", GROUP + b"b", OTHER + b"c")
 STARTED_MS = 1_000_000
 STEP = 1000
+RENEWED_MAX = 3
 """Puts bring multiples of it, increments add one."""
 
 
@@ -57,6 +60,7 @@ class Entry:
     out: int | None = None
     certainly_not: bool = False
     attempts: int = 0
+    renewed: int = 0
     request_id: bytes = b""
     sent_ever: bool = False
 
@@ -164,6 +168,12 @@ class World:
         self.wiping = wiping.choice([0, 0, 0.03, 0.1])
         self.small_pages = wiping.random() < 0.5
         self.wiped = self.readmitted = 0
+        self.hangs = random.Random(f"hangs/{seed}")  # apart, too
+        self.hanging = 0.0
+        self.patience = 60
+        self.stays = False
+        self.hung: list[tuple[int, Operation]] = []
+        self.late_arrivals = 0
         self.now = 0
         self.history: list[Entry] = []
         self.timeline: dict[tuple[bytes, int | None], int] = {}
@@ -187,7 +197,7 @@ class World:
         self.lives = [0] * len(NODES)
         self.proposers = [self.new_proposer(at) for at in range(len(NODES))]
         self.open: list[tuple[int, Operation, Entry, int]] = []
-        self.values = 0
+        self.values = self.ids = 0
 
     @property
     def now_ms(self) -> int:
@@ -234,6 +244,10 @@ class World:
             self.happen()
         if rng.random() < 0.5:
             self.turns()
+        if self.hung and self.hangs.random() < 0.02:
+            self.arrive()
+        if self.hung and self.hangs.random() < 0.05:
+            self.try_again()
         for replica in self.replicas:
             if replica.disk.lost and rng.random() < 0.3:
                 self.readmit(replica, rng.choice(sorted(replica.disk.lost)))
@@ -266,11 +280,15 @@ class World:
         kind = rng.choice(self.kinds)
         self.values += STEP
         entry = Entry(rng.choice(self.keys), kind, self.values, self.now)
-        entry.request_id = self.now_ms.to_bytes(6, "big") + len(self.history).to_bytes(10, "big")
+        entry.request_id = self.new_id()
         self.history.append(entry)
         self.send(at, entry)
         if rng.random() < 0.3 and kind != "r":  # another of the same turn, on the same key
             self.operate(at)
+
+    def new_id(self) -> bytes:
+        self.ids += 1
+        return self.now_ms.to_bytes(6, "big") + self.ids.to_bytes(10, "big")
 
     def send(self, at: int, entry: Entry) -> None:
         kinds = {"r": Kind.GET, "w": Kind.PUT, "c": Kind.PUT, "d": Kind.DELETE, "i": Kind.INCREMENT}
@@ -283,9 +301,20 @@ class World:
             request_id=b"" if entry.kind == "r" else entry.request_id,
             attempt=entry.attempts,
             is_late=entry.call <= self.now - self.retry_window_ms,
+            issued_s=(int.from_bytes(entry.request_id[:6], "big") - STARTED_MS) / 100,
         )
         entry.attempts += 1
         self.open.append((at, operation, entry, self.now))
+        if operation.attempt == 0 and self.hangs.random() < self.hanging:
+            self.hung.append((at, operation))  # on its way; its client tries again meanwhile
+        else:
+            self.proposers[at].submit([operation])
+
+    def arrive(self) -> None:
+        """A first attempt that hung arrives, whether anybody still waits for it or not."""
+        at, operation = self.hung.pop(self.hangs.randrange(len(self.hung)))
+        self.late_arrivals += operation.done
+        operation.done = False
         self.proposers[at].submit([operation])
 
     def look(self) -> None:
@@ -307,14 +336,14 @@ class World:
 
     def try_again(self) -> None:
         """A client has waited for long enough, and asks another node."""
-        waiting = [one for one in self.open if self.now - one[3] > 60]
+        waiting = [one for one in self.open if self.now - one[3] > self.patience]
         if waiting:
             at, operation, entry, _ = one = self.rng.choice(waiting)
             self.open.remove(one)
             self.proposers[at].abandon(operation)
             entry.sent_ever = entry.sent_ever or operation.was_sent
             if entry.attempts < 3:
-                self.send(self.rng.randrange(len(NODES)), entry)
+                self.send(at if self.stays else self.rng.randrange(len(NODES)), entry)
 
     def restart(self, at: int) -> None:
         """The node's process ends: what was not durable is gone, and everything that its proposer knew."""
@@ -450,6 +479,9 @@ class World:
         self.open.remove(one)
         entry, answer = one[2], operation.answer
         assert answer is not None
+        if answer.outcome is Outcome.OVERTAKEN:
+            self.renew(one[0], entry)
+            return
         if answer.outcome in (Outcome.FORGOTTEN, Outcome.NO_NUMBER):
             assert answer.outcome is Outcome.FORGOTTEN
             return
@@ -459,6 +491,17 @@ class World:
             entry.out = number(answer.payload)
         elif entry.kind == "i":
             entry.out = answer.number
+
+    def renew(self, at: int, entry: Entry) -> None:
+        """A first attempt was refused: if there was no other, certainly nothing was applied, and it is tried under a new id."""
+        if entry.attempts > 1:
+            return
+        entry.certainly_not = entry.renewed == RENEWED_MAX
+        if not entry.certainly_not:
+            entry.renewed += 1
+            entry.attempts = 0
+            entry.request_id = self.new_id()
+            self.send(at, entry)
 
 
 def number(payload: bytes | None) -> int | None:
@@ -524,6 +567,30 @@ class ForgetsRequests(Proposer):
         super()._adopt(round_, position, acknowledged)
 
 
+class TrustsFirstAttempts(Proposer):
+    def _apply(self, group, register, operation, now_ms, now_s):  # type: ignore[no-untyped-def]
+        operation.is_alone = True
+        super()._apply(group, register, operation, now_ms, now_s)
+
+
+class ForgetsSilently(Proposer):
+    def _apply(self, group, register, operation, now_ms, now_s):  # type: ignore[no-untyped-def]
+        memory = register.memory
+        before = None if memory is None else (memory.forgotten_ms, memory.since_s)
+        super()._apply(group, register, operation, now_ms, now_s)
+        if before is not None and register.memory is memory:
+            memory.forgotten_ms, memory.since_s = before
+
+
+class TrustsClocks(Proposer):
+    """Takes an id that was issued before the register was read for one that nobody else can have executed."""
+
+    def _apply(self, group, register, operation, now_ms, now_s):  # type: ignore[no-untyped-def]
+        operation.issued_s += 1000.0
+        super()._apply(group, register, operation, now_ms, now_s)
+        operation.issued_s -= 1000.0
+
+
 class AcceptsBelowPromise(Acceptor):
     def _promise(self, group, ballot, verdict):  # type: ignore[no-untyped-def]
         state = self._group(group)
@@ -560,6 +627,9 @@ PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
     "amnesia": (Acceptor, Proposer),
     "accept-below-promise": (AcceptsBelowPromise, Proposer),
     "requests-forgotten": (Acceptor, ForgetsRequests),
+    "first-attempts-trusted": (Acceptor, TrustsFirstAttempts),
+    "memory-forgets-silently": (Acceptor, ForgetsSilently),
+    "issued-before-the-read": (Acceptor, TrustsClocks),
     "timeline-of-accepted": (TellsAccepted, Proposer),
     "readmitted-by-one": (Acceptor, Proposer),
     "readmitted-unread": (Acceptor, Proposer),
@@ -581,7 +651,25 @@ WIPED: dict[str, object] = {
     "kinds": ["r", "r", "w", "c"],
 }
 
+HANGING: dict[str, object] = {
+    "hanging": 0.4,
+    "patience": 20,
+    "loss": 0,
+    "duplicates": 0,
+    "upset": 0,
+    "cutting": 0,
+    "wiping": 0,
+    "keys": KEYS[:1],
+    "kinds": ["i", "i", "w", "r"],
+    "reaping": 0.0,
+    "retry_window_ms": 100_000,
+}
+
 FOCUS: dict[str, dict[str, object]] = {
+    "hanging": HANGING,
+    "first-attempts-trusted": HANGING,
+    "memory-forgets-silently": {**HANGING, "stays": True, "steady": 1.0},
+    "issued-before-the-read": HANGING,
     "readmitted-by-one": WIPED,
     "readmitted-unread": WIPED,
     "reap-at-majority": {"reaping": 0.4, "kinds": ["r", "w", "d", "d"], "retry_window_ms": 1},
@@ -643,6 +731,17 @@ def _apply(entry: Entry, state: int | None) -> tuple[bool, int | None]:
     if entry.ok is None:
         return True, entry.value if state is None else state
     return (state is None, entry.value) if entry.ok else (state is not None and state == entry.out, state)
+
+
+@contextmanager
+def few_remembered() -> Iterator[None]:
+    """Registers and proposers that remember hardly any request, so that schedules of a few operations forget some."""
+    before = payloads.REQUESTS_MAX, remembered.REMEMBERED_MAX, remembered.CLOCK_SLACK_S
+    payloads.REQUESTS_MAX, remembered.REMEMBERED_MAX, remembered.CLOCK_SLACK_S = 2, 2, 0.01
+    try:
+        yield
+    finally:
+        payloads.REQUESTS_MAX, remembered.REMEMBERED_MAX, remembered.CLOCK_SLACK_S = before
 
 
 def broken(seeds: Sequence[int], plant: str = "", *, operations: int = 50, enough: int = 1 << 30) -> tuple[list[int], int, int]:

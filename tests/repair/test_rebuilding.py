@@ -6,6 +6,7 @@ import pytest
 
 from kvproto.errors import QuorumUnreachable
 from kvstore.config import NodeLimits
+from kvstore.repair.rebuilding import ABSENT
 from kvstore.simulation.world import World
 from tests.repair.simulated import STRICT, agree, fill, held, within
 
@@ -19,6 +20,11 @@ async def wiped(world: World, node: str, *others_away: str) -> None:
     for other in others_away:
         world.crash(other)
     await world.restart(node, linked=False)
+
+
+def lost(world: World, node: str) -> bool:
+    """Whether a node knows that it has lost what it promised."""
+    return world.local(node).linearizable.registers.is_lost
 
 
 def test_a_wiped_node_is_rebuilt_and_says_so_until_then() -> None:
@@ -222,3 +228,24 @@ def test_bug_a_node_that_heard_of_its_loss_again_waited_for_peers_that_were_not_
         await within(world, 20.0, lambda: not rebuilding.reason)
 
     World(5, cluster=STRICT, limits=SLOW).run(scenario)
+
+
+def test_bug_a_node_that_was_away_for_too_long_and_then_lost_its_disk_still_voted_on_registers() -> None:
+    """1. What it had is set aside: it is rebuilt, and its promises still stand. 2. Before that has ended a peer remembers more of
+    it than its disk does: the promises are lost as well, and that outlives the process."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        rebuilding, registers = world.local("n3").returning.rebuilding, world.local("n3").linearizable.registers
+        world.isolate("n3")
+        rebuilding.begin(ABSENT)
+        await rebuilding.noted()
+        assert rebuilding.reason == "absent" and not lost(world, "n3")
+        rebuilding.heard(b"\x07" * 12, 1 << 40)
+        await rebuilding.noted()
+        assert lost(world, "n3") and not registers.votes
+        world.crash("n3")
+        await world.restart("n3", linked=False)
+        assert lost(world, "n3")
+
+    World(9, cluster=STRICT, limits=SLOW).run(scenario)

@@ -18,6 +18,7 @@ from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.linearizability.verdicts import check_linearizable
 from kvchaos.checkers.locks import check_locks
 from kvchaos.checkers.membership import check_membership
+from kvchaos.checkers.minted import check_minted
 from kvchaos.checkers.namespaces import check_namespaces
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
@@ -29,6 +30,7 @@ from kvchaos.checkers.timeline import check_timeline
 from kvchaos.checkers.typed import check_counted, check_elements, check_latest
 from kvchaos.checkers.violations import Violation
 from kvchaos.checkers.whole import check_whole
+from kvchaos.checkers.zones import check_zones
 from kvchaos.history import NEMESIS, Event, History, calls_of
 
 PROMISES = {
@@ -51,12 +53,14 @@ PROMISES = {
 }
 
 FURTHER = {
+    "minted": "no version is minted twice",
     "linearizable": "registers behave as if there were one copy",
     "timeline": "replicas go through the commits of a key in one order, and lag by no more than `bound_ms` of the header",
     "namespaces": "namespaces made at run time are agreed on, their ids have one meaning for ever, and the dropped stay gone",
     "sessions": "sessions read what they wrote and what they have read, and their writes come after it",
     "session_reads": "sessions read what they wrote and what they have read",
     "atomic": "what an atomic read has seen, later ones see",
+    "zone": "a read at zone_quorum shows what was acknowledged at it in the same zone",
     "locks": "fencing tokens grow and are heeded, and a lock has one holder (unless the header says `exclusive` false)",
     "counters": "every answer of a counter is between what was acknowledged and what was tried",
     "sets": "what is in a set stays, and was added",
@@ -64,7 +68,7 @@ FURTHER = {
 }
 """Judged only where the header names them: what some stores, modes and levels promise and others do not."""
 
-ROBBING = frozenset({"wipe", "rollback", "flip"})
+ROBBING = frozenset({"wipe", "rollback", "flip", "shorten"})
 """Faults that take copies away."""
 
 
@@ -94,18 +98,26 @@ def judge(history: History) -> list[Violation]:
         "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
         "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
         "receipts": lambda: check_receipts(
-            calls, events, n=n, preset=preset, lossy=bool(header.get("loss")), exact=bool(header.get("exact"))
+            calls,
+            events,
+            n=n,
+            preset=preset,
+            lossy=bool(header.get("loss")),
+            exact=bool(header.get("exact")),
+            zones=header.get("zones"),
         ),
         "executions": lambda: check_executions(events, window_ms=int(header.get("retry_window_ms", 0))),
         "convergence": lambda: check_convergence(events),
         "membership": lambda: check_membership(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
+        "minted": lambda: check_minted(calls),
         "linearizable": lambda: check_linearizable(calls),
         "namespaces": lambda: check_namespaces(calls, events),
         "timeline": lambda: check_timeline(calls, bound_ms=header.get("bound_ms")),
         "sessions": lambda: check_sessions(calls),
         "session_reads": lambda: [found for found in check_sessions(calls) if found.promise in (READ_YOUR_WRITES, MONOTONIC_READS)],
         "atomic": lambda: check_atomic_reads(stories()),
+        "zone": lambda: check_zones(stories(), header.get("zones", {})),
         "locks": lambda: check_locks(calls, exclusive=bool(header.get("exclusive", True))),
         "counters": lambda: check_counters(calls, fresh=not header.get("stale_ok")),
         "sets": lambda: check_sets(calls),

@@ -19,8 +19,10 @@ HEALTHY = "answers are degraded or hinted only when something is wrong"
 EPOCHS = "acknowledgements of different ring epochs never add up"
 
 
-def needed_at(level: str, n: int, preset: Mapping[str, int], *, reads: bool) -> int:
-    """How many replicas a level takes: one, quorum, all, preset, or a number."""
+def needed_at(level: str, n: int, preset: Mapping[str, int], *, reads: bool, near: int = 0) -> int:
+    """How many replicas a level takes: one, quorum, all, preset, or a number; `near`: home replicas in the coordinator's zone."""
+    if level == "zone_quorum":
+        return near // 2 + 1
     fixed = {"one": 1, "quorum": n // 2 + 1, "atomic": n // 2 + 1, "all": n, "preset": preset["r" if reads else "w"]}
     return fixed[level] if level in fixed else int(level)
 
@@ -33,10 +35,11 @@ def check_receipts(
     preset: Mapping[str, int],
     lossy: bool = False,
     exact: bool = False,
+    zones: Mapping[str, str] | None = None,
 ) -> list[Violation]:
     """Every acknowledged call whose receipt says too little, or names a replica that went by another ring all the while. `lossy`:
     links lose messages by themselves, so that something may always be wrong. `exact`: r and w of the namespace were given, so its
-    preset is met or refused as well."""
+    preset is met or refused as well. `zones`: node to zone, where every node is a home replica of every key."""
     epochs = _epochs(events)
     wrong_ns = 0 if lossy else min((event.time_ns for event in events if event.process == NEMESIS), default=None)
     violations = []
@@ -46,7 +49,11 @@ def check_receipts(
         named = list(call.fact("acknowledged"))
         level = str(call.invoke.facts.get("level", "preset"))
         reads = call.f in ("read", "view")
-        needed = needed_at(level, n, preset, reads=reads)
+        zone = (zones or {}).get((call.end.node if call.end is not None else None) or "")
+        near = [node for node, of_node in (zones or {}).items() if of_node == zone]
+        if level == "zone_quorum":
+            named = [node for node in named if node in near]
+        needed = needed_at(level, n, preset, reads=reads, near=len(near))
         degraded = bool(call.fact("degraded"))
         # A read may also be degraded because somebody who was away may know more (safety rule 12).
         enough = len(set(named)) > 0 and (reads or len(set(named)) < needed) if degraded else len(set(named)) >= needed

@@ -97,6 +97,7 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         retry_ids_max=schedule.retry_ids,
         tombstone_grace_s=schedule.grace_ms / 1000,
         namespaces={"default": space},
+        zones=schedule.zone_of,
     )
     link = LinkSettings(delay_ms=schedule.delay_ms, jitter_ms=schedule.jitter_ms, loss=schedule.loss)
     return World(
@@ -142,6 +143,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "loss": schedule.loss,
         "exact": _namespace(schedule).r is not None,
         "skew_ms": schedule.skew_ms,
+        "zones": schedule.zone_of,
         "retry_window_ms": schedule.retry_window_ms if _is_shown_at_once(schedule) else 0,
         "promises": list(schedule.promises),
         "calm": not schedule.faults and not schedule.loss,
@@ -190,7 +192,8 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
         if schedule.makes_namespaces:
             performer = NamespacePerformer(clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
         elif schedule.has_registers:
-            performer = RegisterPerformer(clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
+            registers = clients[at].namespace("default").session() if schedule.sessions else clients[at]
+            performer = RegisterPerformer(registers, recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms)
         elif schedule.policy in TYPED:
             performer = TypedPerformer(
                 clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"

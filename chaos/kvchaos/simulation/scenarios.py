@@ -48,7 +48,11 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
             if schedule.grace_ms < GRACE_MS:
                 promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
-            further = ("session_reads",) * schedule.sessions
+            further: tuple[str, ...] = ()
+            if schedule.sessions:  # one value has a place in an order that its writes follow too
+                further += ("sessions",) if schedule.has_registers else ("session_reads",)
+            if schedule.zones:
+                further += ("zone",)
             if any(one.level == "atomic" for one in schedule.operations):
                 further += ("atomic",)
             return replace(schedule, scenario=name, promises=(*promised, *further))
@@ -447,4 +451,5 @@ def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[
 
 
 # Scenarios as well, made of what stands above.
-import kvchaos.simulation.crash_scenarios  # noqa: E402, F401
+import kvchaos.simulation.crash_scenarios  # noqa: E402
+import kvchaos.simulation.dial_scenarios  # noqa: E402, F401

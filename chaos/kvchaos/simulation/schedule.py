@@ -66,7 +66,8 @@ class Schedule:
     after a loss; `by_itself`: replicas come to agree before anybody reads everything. `timing` is the failure detectors',
     `policy` that of the only namespace. With `sessions` each process is one. With a `preset` that is a linearizable one the
     namespace is: r and w are majorities then, whatever they say. With `makes_namespaces` operations are on namespaces made at
-    run time (create, drop, put, get), whose name is their `key`, and the preset of what is made their `level`."""
+    run time (create, drop, put, get), whose name is their `key`, and the preset of what is made their `level`. Nodes lie in so
+    many `zones`, 0: in none."""
 
     seed: int
     scenario: str = "swarm"
@@ -95,6 +96,7 @@ class Schedule:
     timing: str = "lan"
     sessions: bool = False
     makes_namespaces: bool = False
+    zones: int = 0
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()
@@ -108,6 +110,16 @@ class Schedule:
     def client_ids(self) -> tuple[str, ...]:
         """c1, c2, …"""
         return tuple(f"c{number}" for number in range(1, self.clients + 1))
+
+    @property
+    def zone_members(self) -> tuple[tuple[str, ...], ...]:
+        """The nodes of z1, z2, …: about as many each."""
+        return tuple(self.node_ids[at * self.nodes // self.zones : (at + 1) * self.nodes // self.zones] for at in range(self.zones))
+
+    @property
+    def zone_of(self) -> dict[str, str]:
+        """Node to zone."""
+        return {node: f"z{number}" for number, nodes in enumerate(self.zone_members, 1) for node in nodes}
 
     @property
     def has_registers(self) -> bool:

@@ -46,13 +46,13 @@ class Promise(Enum):
     ATOMIC = Words(
         "regular, and never un-seen",
         "regular register without new-old inversion (Attiya, Bar-Noy, Dolev 1995)",
-        "as regular, and what one atomic read showed no later atomic read misses",
+        "as regular, and what one such read showed no later one misses",
         "writes do not compete for one order: concurrent ones are siblings",
     )
     UNSEEN_ONLY = Words(
         "never un-seen",
         "monotonic reads over all clients (Attiya, Bar-Noy, Dolev 1995, the read alone)",
-        "what one atomic read showed no later atomic read misses",
+        "what one such read showed no later one misses",
         "a read may miss a write that fewer than n - r + 1 replicas acknowledged",
     )
     TIMELINE = Words(
@@ -95,4 +95,7 @@ def promise_of(setting: Setting) -> Promise:
         return Promise.ATOMIC if overlap and strict else Promise.UNSEEN_ONLY
     if not overlap:
         return Promise.EVENTUAL
-    return Promise.REGULAR_UNLESS_DEGRADED if setting.sloppy else Promise.REGULAR
+    if setting.sloppy:
+        return Promise.REGULAR_UNLESS_DEGRADED
+    # Whoever hears every home replica misses nothing that another read has shown: it is on a disk of one of them.
+    return Promise.ATOMIC if setting.r == setting.n else Promise.REGULAR

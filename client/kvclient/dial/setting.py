@@ -112,8 +112,8 @@ class Setting:
         for name, asked in (("r", r), ("w", w)):
             if asked is not None:
                 raise WrongMode(f"{preset} decides by majorities: it takes no {name}={asked}, pa-el and pa-ec do", subject=name)
-        if sloppy:
-            raise WrongMode(f"{preset} has no stand-ins, pa-el and pa-ec have", subject="sloppy")
+        if sloppy is not None:
+            raise WrongMode(f"{preset} has no stand-ins to be sloppy with or not, pa-el and pa-ec have", subject="sloppy")
         majority = n // 2 + 1
         if read is None:
             read = Level.LINEARIZABLE if preset == "pc-ec" else Level.TIMELINE

@@ -30,6 +30,7 @@ def operations_of(
     `BadRequest` for conditions that this version does not know."""
     group, at = sub.group, sub.at()
     kind, values, amounts, conditions, ids = int(group.kind), group.values, group.amounts, group.conditions, group.request_ids
+    ahead_ms = group.ids_ahead_ms
     expiries = _expiries(sub, now_ms)
     operations = []
     for place, (index, store_key, expires_ms) in enumerate(zip(at, sub.store_keys, expires_or_repeat(expiries, at), strict=False)):
@@ -47,8 +48,11 @@ def operations_of(
                     raise BadRequest("only the result of an increment has bounds", subject="conditions")
             if ids:
                 operation.request_id = ids[REQUEST_ID_BYTES * index : REQUEST_ID_BYTES * (index + 1)]
+                if ahead_ms is not None:
+                    operation.issued_s = (int.from_bytes(operation.request_id[:6], "big") - ahead_ms) / 1000
             else:
                 operation.request_id = new_id + place.to_bytes(2, "big")
+                operation.is_alone = True
         operations.append(operation)
     return operations
 
@@ -114,6 +118,11 @@ def _reply(group: OperationGroup, index: int, outcome: Outcome, answers: Sequenc
     if outcome is Outcome.NO_NUMBER:
         error: KvError = BadRequest(
             "an increment of what is no decimal number of 64 bits, or beyond them: nothing was applied", subject="value"
+        )
+        return GroupReply(index, error=error)
+    if outcome is Outcome.OVERTAKEN:
+        error = RetryWindowPassed(
+            "the key had too many writes since the request id was issued: it was not executed", retryable=True
         )
         return GroupReply(index, error=error)
     if outcome is Outcome.FORGOTTEN:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from kvproto.conditions import INT64_MAX, INT64_MIN, Condition
 from kvstore.core.register import payload as payloads
 from kvstore.core.register.payload import successor
+from kvstore.core.register.remembered import EPOCH, Memory
 
 DIGITS_MAX = 20
 
@@ -39,12 +40,15 @@ class Outcome(Enum):
     """An increment of what is no number, or beyond 64 bits."""
     FORGOTTEN = "forgotten"
     """Whether it was executed before is no longer known, so it is not executed again (safety rule 8)."""
+    OVERTAKEN = "overtaken"
+    """The same of a first attempt: a later one may have been executed before it. This one certainly was not."""
 
 
 class Operation:
     """One operation on one key. `expires_ms`: when the value that it puts or touches ends, 0: never. `attempt`: above 0 it may have
-    been executed before; `is_late`: its id was issued before the retry window. `owner` and `position` are the caller's. The rest
-    is the proposer's."""
+    been executed before; `is_late`: its id was issued before the retry window; `issued_s`: no earlier than that it was issued, by
+    this node's clock, `EPOCH` where that is not known; `is_alone`: its id was made here, so there is no other attempt. `owner` and
+    `position` are the caller's. The rest is the proposer's."""
 
     __slots__ = (
         "amount",
@@ -55,7 +59,9 @@ class Operation:
         "deadline_s",
         "done",
         "expires_ms",
+        "is_alone",
         "is_late",
+        "issued_s",
         "kind",
         "needs",
         "number",
@@ -81,6 +87,8 @@ class Operation:
         request_id: bytes = b"",
         attempt: int = 0,
         is_late: bool = False,
+        is_alone: bool = False,
+        issued_s: float = EPOCH,
         deadline_s: float = float("inf"),
     ) -> None:
         self.kind = kind
@@ -94,6 +102,8 @@ class Operation:
         self.request_id = request_id
         self.attempt = attempt
         self.is_late = is_late
+        self.is_alone = is_alone
+        self.issued_s = issued_s
         self.deadline_s = deadline_s
         self.number = 0  # the order in which operations came
         self.answer: Answer | None = None
@@ -118,21 +128,22 @@ def expire(held: bytes, version: bytes, cutoff_ms: int) -> bytes:
     return successor(held, version, b"", tombstone=True, cutoff_ms=cutoff_ms)
 
 
-def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: int) -> tuple[bytes | None, Answer]:
+def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: int, memory: Memory) -> tuple[bytes | None, Answer]:
     """What the register holds after `operation` (None: nothing changes), and what it is answered. `version` is the one that a new
-    value gets. Requests issued up to `cutoff_ms` are not remembered."""
+    value gets. Requests issued up to `cutoff_ms` are dropped from the payload; `memory` has those that were."""
     kind = operation.kind
     if kind == Kind.GET:
         return None, Answer(Outcome.READ, held)
     request_id = operation.request_id
     if request_id:
-        known = held is not None and payloads.request(held, request_id)
+        known = (held is not None and payloads.request(held, request_id)) or memory.request(request_id)
         if known:
             return None, Answer(Outcome.APPLIED, None, *known)
-        if operation.attempt or operation.was_sent:
-            issued_ms = int.from_bytes(request_id[:6], "big")
-            if operation.is_late or issued_ms <= (cutoff_ms if held is None else payloads.forgotten_ms(held)):
-                return None, Answer(Outcome.FORGOTTEN)
+        may_be_second = operation.attempt or operation.was_sent
+        if may_be_second or not operation.is_alone:
+            is_forgotten = memory.may_have_forgotten(int.from_bytes(request_id[:6], "big"), operation.issued_s)
+            if is_forgotten or (operation.is_late and may_be_second):
+                return None, Answer(Outcome.FORGOTTEN if may_be_second else Outcome.OVERTAKEN)
     condition = operation.condition
     if condition is not None and not condition.holds(*_seen(held)):
         return None, Answer(Outcome.FAILED, held)

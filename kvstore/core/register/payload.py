@@ -88,6 +88,22 @@ def request(payload: bytes, request_id: bytes) -> Request | None:
     return None
 
 
+def requests_count(payload: bytes) -> int:
+    """How many requests it remembers."""
+    return payload[37]
+
+
+def first_requests(payload: bytes, count: int) -> bytes:
+    """The requests that will be dropped first, `REQUEST_BYTES` each."""
+    return payload[_HEAD_BYTES : _HEAD_BYTES + REQUEST_BYTES * count]
+
+
+def read_request(row: bytes) -> Request:
+    """What the request was answered that lies in `row`."""
+    _, known, number = _REQUEST.unpack(row)
+    return known, number
+
+
 def requests_ms(payload: bytes) -> int:
     """When the latest id that it remembers was issued; 0: it remembers none."""
     ends = range(_HEAD_BYTES, _HEAD_BYTES + REQUEST_BYTES * payload[37], REQUEST_BYTES)

@@ -25,6 +25,7 @@ from kvstore.core.register import payload as payloads
 from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, SEQUENCE_MAX, STAMP_BYTES, make_ballot, round_of, version_of
 from kvstore.core.register.changes import Operation, decide, expire
 from kvstore.core.register.messages import Ask, Reply, Step, Why
+from kvstore.core.register.remembered import Budget, Memory
 from kvstore.core.register.rounds import Group, Register, Round
 
 ENTRIES_MAX = 4096
@@ -80,6 +81,7 @@ class Proposer:
         self._order_max = ORDER_MAX
         self._operations = 0
         self._round = 0
+        self._budget = Budget()
         self.cached_bytes = 0
         self.ballots = 0
         """How many were taken; those that were passed by another's are `losses`."""
@@ -175,7 +177,7 @@ class Proposer:
         if register.reading:
             register.queue.append(operation)
         else:
-            self._apply(group, register, operation, now_ms)
+            self._apply(group, register, operation, now_ms, now_s)
 
     def _take_ballot(self, group: Group) -> None:
         round_ = max(group.round_seen, round_of(self._promised_of(group.name))) + 1
@@ -184,14 +186,22 @@ class Proposer:
         group.sequence = 0
         self.ballots += 1
 
-    def _apply(self, group: Group, register: Register, operation: Operation, now_ms: int) -> None:
-        store_key, held = operation.store_key, register.payload
+    def _apply(self, group: Group, register: Register, operation: Operation, now_ms: int, now_s: float) -> None:
+        store_key, held, memory = operation.store_key, register.payload, register.memory
         cutoff_ms = now_ms - self._retry_window_ms
+        if memory is None:
+            window_s = self._retry_window_ms / 1000
+            memory = register.memory = Memory(self._budget, held, cutoff_ms=cutoff_ms, window_s=window_s, now_s=now_s)
+        else:
+            memory.settle(now_s)
         if held is not None and payloads.has_expired(held, now_ms):
-            held = expire(held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
+            tombstone = expire(held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
+            memory.take(held, tombstone, now_s, added=0)
+            held = tombstone
             self._change(group, store_key, register, held)
-        new, operation.answer = decide(operation, held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
+        new, operation.answer = decide(operation, held, version_of(group.ballot, group.sequence + 1), cutoff_ms, memory)
         if new is not None:
+            memory.take(held, new, now_s, added=1 if operation.request_id else 0)
             self._change(group, store_key, register, new)
         if store_key in self._changed:  # what this turn sends comes after the operation: it confirms the ballot as well
             operation.needs = 1
@@ -412,7 +422,7 @@ class Proposer:
     def _lose(self, group: Group) -> None:
         """Gives the ballot up. What has no answer begins again, in the order in which it came."""
         for register in group.keys.values():
-            self.cached_bytes -= KEY_OVERHEAD_BYTES + len(register.payload or b"")
+            self._gone(register)
         group.ballot = b""
         group.keys = {}
         group.outstanding = {}
@@ -428,7 +438,12 @@ class Proposer:
     def _forget(self, group: Group, store_key: bytes) -> None:
         register = group.keys.pop(store_key, None)
         if register is not None:
-            self.cached_bytes -= KEY_OVERHEAD_BYTES + len(register.payload or b"")
+            self._gone(register)
+
+    def _gone(self, register: Register) -> None:
+        self.cached_bytes -= KEY_OVERHEAD_BYTES + len(register.payload or b"")
+        if register.memory is not None:
+            register.memory.clear()
 
     def _evict(self) -> None:
         """Forgets registers that are idle, the oldest first; they are read again when they are asked for."""
@@ -452,7 +467,9 @@ class Proposer:
             register = group.keys.get(store_key) if group is not None and group.ballot else None
             if group is None or register is None or not register.is_idle or register.payload is None:
                 continue
-            if payloads.is_tombstone(register.payload) and payloads.requests_ms(register.payload) <= now_ms - self._retry_window_ms:
+            is_quiet = register.memory is not None and register.memory.is_quiet(now_s)  # whatever clock stamped the ids
+            is_over = payloads.requests_ms(register.payload) <= now_ms - self._retry_window_ms
+            if payloads.is_tombstone(register.payload) and is_quiet and is_over:
                 entries.append((group, store_key, register))
         rounds = []
         for some in self._alike(entries):

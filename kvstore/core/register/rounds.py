@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from kvstore.core.quorum import Tally
 from kvstore.core.register.changes import Operation
 from kvstore.core.register.messages import Ask, Reply
+from kvstore.core.register.remembered import Memory
 
 
 class Register:
     """What the proposer knows of one key under its ballot. `payload` is the latest, committed or not; `latest` the sequence of the
     accept that carries it, 0 if it was found chosen. While it is `reading`, operations gather in `queue`; the first `covered` came
-    before the read was sent. `waiting`: operations that rest on an accept, with its sequence, in order."""
+    before the read was sent. `waiting`: operations that rest on an accept, with its sequence, in order. `memory`: of requests, from
+    the first operation on."""
 
-    __slots__ = ("committed", "covered", "latest", "payload", "queue", "reading", "waiting")
+    __slots__ = ("committed", "covered", "latest", "memory", "payload", "queue", "reading", "waiting")
 
     def __init__(self) -> None:
         self.payload: bytes | None = None
@@ -25,6 +27,7 @@ class Register:
         self.covered = 0
         self.queue: list[Operation] = []
         self.waiting: deque[tuple[int, Operation]] = deque()
+        self.memory: Memory | None = None
 
     @property
     def is_idle(self) -> bool:

@@ -20,6 +20,7 @@ from kvchaos.simulation.bugs import (
     registers,
     retries,
     trees,
+    zones,
 )
 from kvchaos.simulation.bugs.planting import BUGS, planted
 
@@ -39,4 +40,5 @@ __all__ = [
     "registers",
     "retries",
     "trees",
+    "zones",
 ]

@@ -7,7 +7,9 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
+from kvstore.core.register import proposer
 from kvstore.core.register.acceptor import Acceptor, GroupState, Verdict
+from kvstore.core.register.changes import Operation
 from kvstore.core.register.readmission import Copied, Readmission
 from kvstore.storage.registers import Registers
 
@@ -54,3 +56,41 @@ def copy_nothing(patch: Patch) -> None:
         return copied
 
     take_all = patch.set(Readmission, "take", take)
+
+
+@bug(
+    "first-attempts-trusted",
+    "a first attempt is executed though its id may be forgotten (safety rule 8)",
+    scenario="late-first-attempts",
+)
+def trust_first_attempts(patch: Patch) -> None:
+    """It came late; its client had asked another node, and what it wrote then was overwritten since: it is back."""
+
+    def decide(operation: Operation, *args: Any) -> Any:
+        operation.is_alone = True
+        return decide_knowing(operation, *args)
+
+    decide_knowing = patch.set(proposer, "decide", decide)
+
+
+@bug("promise-before-fsync", "an acceptor promises before that is durable (safety rule 3)", scenario="unsynced-promises")
+def promise_before_it_is_durable(patch: Patch) -> None:
+    """After a power cut it serves an earlier ballot: what that one writes, whoever has the later ballot does not see.
+
+    Ordinary schedules do not find it, because three things hide it. An accept writes the promise again. An accept under way when
+    its acceptor crashes ends the ballot, and the next one reads anew. And a promise is lost only if the power fails within its
+    sync. What is left are reads that confirm a later ballot by nobody but the acceptor that forgot it, while the earlier proposer
+    still writes through that acceptor: two proposers that do not reach each other, a slow disk, a power cut within the sync.
+    """
+
+    def commit(self: Registers, verdict: Verdict, done: Any, more: Any = ()) -> None:
+        if not verdict.writes and not verdict.deletes and not more:
+            done(None, verdict.reply)
+            done = _nothing
+        commit_first(self, verdict, done, more)
+
+    commit_first = patch.set(Registers, "_commit", commit)
+
+
+def _nothing(*_: Any) -> None:
+    """Nobody is told."""
