@@ -21,6 +21,7 @@ from kvstore.coordinator.linearizable.half import LinearizableHalf
 from kvstore.coordinator.serving import Serving
 from kvstore.core.membership.opinions import Opinions
 from kvstore.core.reaping import Grace
+from kvstore.crash_points import crash_point
 from kvstore.local_namespaces import LocalNamespaces, joins_of
 from kvstore.local_status import status_of
 from kvstore.repair.answering import Answering
@@ -39,6 +40,9 @@ from kvstore.storage.replica import Replica
 from kvstore.telemetry import key_hash
 from kvstore.telemetry.node import Telemetry
 from kvstore.transport.peers import PeerTransport
+
+SETTLED = crash_point("stop.settled", "everything that was accepted is durable, and nothing says that this was a clean end")
+STORED = crash_point("stop.stored", "the hash trees are stored for the next life, without the marker that says to believe them")
 
 
 class LocalNode:
@@ -188,9 +192,12 @@ class LocalNode:
         if self.mending is not None:
             self.mending.stop()
         await self.committer.close()
+        await SETTLED.passed()
         self.replica.close()
         state = None if self.committer.failure is not None else pack_state(self.ledger)
-        return self.storage.end(state, self.returning.absence.note_end)
+        state = self.storage.end(state, self.returning.absence.note_end)
+        await STORED.passed()
+        return state
 
     def _make_mending(self, around: Surroundings, rng: random.Random) -> Mending | None:
         forest, proposing = self.storage.forest, self.linearizable.proposing

@@ -78,6 +78,19 @@ class Entry:
         return expires_ms / 1000 if expires_ms else None
 
     @property
+    def expiries(self) -> list[float | None]:
+        """When each of `values` expires (Unix time, seconds), in their order; None: never."""
+        held, expires_ms = self._held, self._expires_ms
+        each = expires_ms if isinstance(expires_ms, tuple) else (expires_ms,) * len(self.values)
+        return [one / 1000 if one else None for one in each] if held is not None else []
+
+    @property
+    def cells(self) -> list[tuple[Cell, bytes, bytes, float | None]]:
+        """What a counter, set or map is made of: kind, name of the field (b"" but in maps), value, and when it expires. Nothing
+        for plain values."""
+        return []
+
+    @property
     def number(self) -> int:
         """What a counter holds; 0 when nothing was found. Raises `WrongMode` for a key that holds something else, as do `members`,
         `registers`, `counters` and `sets`."""
@@ -196,6 +209,13 @@ class TypedEntry(Entry):
         for field, value in self._cells(Cell.ELEMENT):
             found.setdefault(field, set()).add(value)
         return {field: frozenset(elements) for field, elements in found.items()}
+
+    @property
+    def cells(self) -> list[tuple[Cell, bytes, bytes, float | None]]:
+        """See `Entry.cells`."""
+        fields = self._fields if any(self._fields) else (b"",) * len(self._kinds)
+        cells = zip(self._kinds, fields, self.values, self.expiries, strict=True)
+        return [(Cell(kind), field, value, expires_at) for kind, field, value, expires_at in cells]
 
     def _cells(self, kind: Cell) -> list[tuple[bytes, bytes]]:
         if self.policy != "map":

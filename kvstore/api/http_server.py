@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import h11
@@ -26,6 +26,8 @@ REQUEST_S_MAX = 5.0
 """From the first byte of a request, or the connection, to the end of its headers."""
 UNREAD_S_MAX = 10.0
 """How long an answer may wait for its client to read."""
+DATE_S = 1.0
+"""How old the date of an answer may be."""
 IDLE_S_MAX = 75.0
 """Between two requests: longer than what Prometheus leaves between two scrapes."""
 STOP_GRACE_S = 1
@@ -73,6 +75,7 @@ class HttpServer:
             self._socket.close()
             return
         self._server.should_exit = True
+        self._server.ending.set()
         await self._serving
 
 
@@ -82,6 +85,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.ending = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,6 +96,14 @@ class _Server(uvicorn.Server):
         """See uvicorn."""
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's looks ten times a second whether it should end; who ends this one says so."""
+        while not self.should_exit:
+            await self.on_tick(0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DATE_S):
+                    await self.ending.wait()
 
 
 class BoundedProtocol(H11Protocol):

@@ -7,7 +7,7 @@ import asyncio
 from kvstore.telemetry.histogram import Histogram
 from kvstore.telemetry.meters import Timer
 
-TICK_S = 0.1
+TICK_S = 0.25
 
 
 class LoopLag:

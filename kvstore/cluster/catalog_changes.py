@@ -16,9 +16,13 @@ from kvstore.cluster.catalog_register import CatalogRegister
 from kvstore.core.catalog.catalog import Catalog, Entry, Meaning, create, drop
 from kvstore.core.catalog.encoding import decode_catalog, encode_catalog
 from kvstore.core.catalog.settings import Settings, decide_settings
+from kvstore.crash_points import crash_point
 
 ATTEMPTS_MAX = 32
 """So often may somebody else be quicker."""
+
+READ = crash_point("catalog.read", "what is committed is read, and a change of it decided on")
+SWAPPED = crash_point("catalog.swapped", "a change is committed, and nobody goes by it yet")
 
 Committed = Callable[[Catalog], Awaitable[None]]
 """Is told of a version that is committed."""
@@ -78,8 +82,10 @@ class CatalogChanges:
                 after = decide(before)
                 if after is before:
                     return before
+                await READ.passed()
                 error = await self._swap(version, after, _left_s(until_s, loop.time()))
                 if error is None:
+                    await SWAPPED.passed()
                     await self._committed(after)
                     return after
                 if error.may_have_applied:  # what is committed next says what became of it, if there is time left to ask

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from kvproto.errors import StorageError
 from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.catalog.encoding import encode_catalog
+from kvstore.crash_points import crash_point
 from kvstore.storage.catalogs import CATALOG_KEY
 from kvstore.storage.commit import Commit, Committer
 from kvstore.telemetry import log
+
+WRITING = crash_point("catalog.writing", "a committed version of the namespaces is being written here")
+ADOPTED = crash_point("catalog.adopted", "a committed version is durable here, and this node goes by it")
 
 
 class CatalogKeeper:
@@ -37,10 +41,12 @@ class CatalogKeeper:
             log.error("catalogs_differ", node=self._me, revision=catalog.revision)
         if catalog.revision > self._writing.revision:
             self._write(catalog)
+            await WRITING.passed()
         if catalog.revision > self.current.revision and self._written is not None:
             error = await asyncio.shield(self._written)
             if error is not None:
                 raise error
+            await ADOPTED.passed()
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""

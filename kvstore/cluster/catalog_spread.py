@@ -18,6 +18,7 @@ from kvproto.errors import KvError
 from kvstore.cluster.catalog_changes import CatalogChanges
 from kvstore.cluster.catalog_keeper import CatalogKeeper
 from kvstore.core.catalog.encoding import decode_catalog
+from kvstore.crash_points import crash_point
 from kvstore.telemetry import log
 
 PUSH_TIMEOUT_S = 0.5
@@ -27,6 +28,9 @@ LOOK_TIMEOUT_S = 0.5
 LOOK_INTERVAL_S = 0.1
 """Between two looks for unknown names, whoever asks and however many they are."""
 AUDIT_S = 60.0
+
+PUSHING = crash_point("catalog.pushing", "this node goes by a version that it has told nobody")
+PUSHED = crash_point("catalog.pushed", "those that answered go by the version, and the client has not been told")
 
 
 class CatalogPeers(Protocol):
@@ -109,7 +113,9 @@ class CatalogSpread:
     async def push(self) -> None:
         """Tells every node what we go by; waits for those that answer soon."""
         revision, data = self._keeper.current.revision, self._keeper.data
+        await PUSHING.passed()
         await asyncio.gather(*(self._tell(node, revision, data, PUSH_TIMEOUT_S) for node in self._others))
+        await PUSHED.passed()
 
     async def look(self) -> None:
         """Returns when all that can be reached were asked for a newer version, later than this was called."""

@@ -22,6 +22,7 @@ from kvstore.coordinator.seats import Seats
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import decode_context, encode_context, unseen
 from kvstore.core.versions import Context
+from kvstore.crash_points import crash_point
 from kvstore.runtime import Clock
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
@@ -31,6 +32,9 @@ from kvstore.transport.peers import FetchChunk
 ASKED_AGAIN_MAX = 3
 ASKED_AGAIN_AFTER_S = 0.05
 """A replica that can be reached and fails a write of a preset is asked so often again, after so long and then twice as long."""
+
+ANSWERED = crash_point("missed-write.answered", "a write is answered, and who of the rest has missed it is noted nowhere")
+NOTED = crash_point("missed-write.noted", "who has missed a write that is answered is being written down")
 
 
 class PutCoordinator:
@@ -172,7 +176,10 @@ class PutCoordinator:
                 else:
                     self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
         # After the reply: who has missed the write is noted, also when it turns out later.
-        self._owe([home for home in tally.failed if home not in missed], minted.keys)
+        if further := [home for home in tally.failed if home not in missed]:
+            await ANSWERED.passed()
+            self._owe(further, minted.keys)
+            await NOTED.passed()
         arrivals.close(lambda answer: self._came_late(answer, seats, minted.keys))
         if not tally.settled:
             self._give_up(sub, minted, tally, emit)

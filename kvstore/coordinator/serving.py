@@ -71,7 +71,7 @@ class Serving:
             retry_ids_max=cluster.retry_ids_max,
         )
         self.intake = make_intake(me, config.limits, lambda: committer.is_behind)
-        self.quotas = Quotas(cluster.namespaces, lambda: len(ring.view.ring.members))
+        self.quotas = Quotas(cluster.namespaces, lambda: len(ring.view.ring.members) - len(opinions.dead))
         puts = PutCoordinator(
             minter=minter,
             store=store,

@@ -12,7 +12,7 @@ BURST_S = 1.0
 
 
 class TokenBucket:
-    """`rate` units a second; holds what a second brings, and is full at first. `taken` is a counter."""
+    """`rate` units a second, which may change; holds what a second brings, and is full at first. `taken` is a counter."""
 
     __slots__ = ("_at_s", "_level", "rate", "taken")
 

@@ -2,7 +2,8 @@
 
 One exchange runs at a time on this node. In the background each peer has its turn every `interval_s` on average, sooner when its
 link has just come up, when the last exchange left something, or when this node is rebuilding. While we hold hints for a peer they
-go first, for a while: handing them over is cheaper than finding what they say.
+go first, for a while: handing them over is cheaper than finding what they say. After a crash each peer has its turn also where
+there is no interval (unnoted.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from kvstore.core.merkle.questions import Roots
 from kvstore.repair.answering import Answering
 from kvstore.repair.exchange_round import ExchangeRound, Outcome
 from kvstore.repair.pace import Pace
-from kvstore.repair.rebuilding import Rebuilding, shared_prefixes
+from kvstore.repair.rebuilding import COVERED, Rebuilding, shared_prefixes
+from kvstore.repair.unnoted import COMPARED, Unnoted
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import split_store_key
@@ -31,6 +33,8 @@ from kvstore.telemetry import log
 from kvstore.transport.peers import PeerTransport
 
 LOOK_S = 0.25
+QUIET_LOOK_S = 1.0
+"""While every peer is there and there is nothing that must be repaired; sooner when the next exchange is due."""
 SOON_S = 1.0
 """After a link came up, or an exchange that left something."""
 HINTS_FIRST_S = 10.0
@@ -73,6 +77,7 @@ class AntiEntropy:
         ring: RingHolder,
         hints: HintTable,
         rebuilding: Rebuilding,
+        unnoted: Unnoted,
         answering: Answering,
         others: Sequence[str],
         freshness: Freshness,
@@ -89,6 +94,7 @@ class AntiEntropy:
         self._ring = ring
         self._hints = hints
         self._rebuilding = rebuilding
+        self._unnoted = unnoted
         self._answering = answering
         self._others = sorted(others)
         self._freshness = freshness
@@ -108,6 +114,7 @@ class AntiEntropy:
 
     def start(self) -> None:
         """Begins to look after every peer."""
+        self._unnoted.begin()
         self._task = asyncio.get_running_loop().create_task(self._look(), name=f"anti-entropy@{self._me}")
 
     def stop(self) -> None:
@@ -122,32 +129,46 @@ class AntiEntropy:
         loop = asyncio.get_running_loop()
         was_up: set[str] = set()
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._pause_s(was_up))
             up = {peer for peer in self._others if self._peers.reachable(peer)}
             for peer in sorted(up - was_up):
-                if self._interval_s or self._rebuilding.reason:
+                if self._interval_s or self._must(peer):
                     self._due_s[peer] = loop.time() + self._jitter(SOON_S)
             was_up = up
             for peer in self._others:
                 if peer in up and self._is_due(peer, loop.time()):
                     self._due_s[peer] = await self._exchange_in_turn(peer)
 
+    def _pause_s(self, up: set[str]) -> float:
+        if len(up) < len(self._others) or any(map(self._must, self._others)):
+            return LOOK_S
+        due_s = min(self._due_s.values(), default=float("inf"))
+        return min(QUIET_LOOK_S, max(LOOK_S, due_s - asyncio.get_running_loop().time()))
+
     def _is_due(self, peer: str, now_s: float) -> bool:
+        if self._must(peer) and self._due_s.get(peer, 0.0) > now_s + 2 * SOON_S:  # from before anybody knew of it
+            self._due_s[peer] = now_s + self._jitter(SOON_S)
         if self._rebuilding.reason:
-            if self._due_s.get(peer, 0.0) > now_s + 2 * SOON_S:  # from before it was known that anything is lost
-                self._due_s[peer] = now_s + self._jitter(SOON_S)
             return now_s >= self._due_s.get(peer, 0.0)
         due_s = self._due_s.get(peer)
         if due_s is None or now_s < due_s or self._answering.is_asked:
             return False
         return not self._hints.pending(peer) or now_s > due_s + HINTS_FIRST_S
 
+    def _must(self, peer: str) -> bool:
+        """Whether this node knows of something that only an exchange with `peer` can repair."""
+        return bool(self._rebuilding.reason) or peer in self._unnoted.open
+
     async def _exchange_in_turn(self, peer: str) -> float:
         """One exchange; when the next is due."""
         loop = asyncio.get_running_loop()
         was_rebuilding = bool(self._rebuilding.reason)
         outcome = await self._exchange(peer, "", lambda outcome: None, urgent=False)
-        if outcome is None or outcome.more or outcome.repaired < outcome.differences or outcome.unknown or was_rebuilding:
+        if outcome is None or outcome.more or outcome.repaired < outcome.differences or outcome.unknown:
+            return loop.time() + self._jitter(SOON_S)
+        self._unnoted.compared(peer, differed=outcome.differences > 0)
+        await COMPARED.passed()
+        if was_rebuilding or peer in self._unnoted.open:
             return loop.time() + self._jitter(SOON_S)
         return loop.time() + self._jitter(self._interval_s) if self._interval_s else float("inf")
 
@@ -192,6 +213,9 @@ class AntiEntropy:
                 self.repaired += exchange.outcome.repaired
             if is_rebuilding:
                 self._rebuilding.covered(peer, sorted(exchange.outcome.whole))
+                if not self._rebuilding.reason:
+                    self._unnoted.begin_again()
+                await COVERED.passed()
             if outcome is not None:
                 self._note(peer, namespace, outcome)
             return outcome

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
 from kvstore.core.catalog.catalog import RUN_TIME_ID_MAX, RUN_TIME_ID_MIN, Catalog
+from kvstore.crash_points import crash_point
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.storage.catalogs import erased_by, load_erased
@@ -30,6 +31,11 @@ from kvstore.telemetry import log
 KEYS_AT_ONCE = 256
 BYTES_AT_ONCE = 1 << 20
 RETRY_S = 1.0
+
+SETTLED = crash_point("dropping.settled", "nothing of the dropped is taken in any more, and nothing is erased")
+STAGED = crash_point("dropping.staged", "some of the dropped is being deleted")
+ERASED = crash_point("dropping.erased", "all of the dropped is gone, and that is being written down")
+NOTED = crash_point("dropping.noted", "it is durable that all of the dropped is gone")
 
 
 class DroppedNamespaces:
@@ -99,6 +105,7 @@ class DroppedNamespaces:
         """Everything that `catalog` names as dropped; then notes that it is gone. Raises `KvError`."""
         dropped = DroppedIds(catalog)
         await self._settled()
+        await SETTLED.passed()
         self._store.forget_dropped()
         promises = self._registers.forget_dropped()
         hints = self._hints.forget(dropped.is_of)
@@ -115,9 +122,11 @@ class DroppedNamespaces:
             await self._delete([], damaged)
         state, told = erased_by(catalog), Told[KvError | None]()
         self._store.commit([], told.take, [state.row()], before=[])
+        await ERASED.passed()
         error = await told.answer
         if error is not None:
             raise error
+        await NOTED.passed()
         self._state = state
 
     def _prefixes(self, partition: int) -> Iterator[bytes]:
@@ -145,6 +154,7 @@ class DroppedNamespaces:
         told = Told[KvError | None]()
         self._store.admit(len(store_keys) + len(beside or ()), sum(map(len, store_keys)))
         self._store.erase(store_keys, told.take, beside=beside or ())
+        await STAGED.passed()
         error = await told.answer
         if error is not None:
             raise error

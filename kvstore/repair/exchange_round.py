@@ -18,6 +18,7 @@ from kvstore.core.merkle.exchange import Listing, Rows, persisting
 from kvstore.core.merkle.forest import Forest
 from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, Question, Records, Reply
 from kvstore.core.merkle.standing import Differing
+from kvstore.crash_points import crash_point
 from kvstore.repair.answering import list_leaves
 from kvstore.repair.looking import Looking
 from kvstore.repair.pace import Pace
@@ -38,6 +39,13 @@ ASK_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 5.0
 ASKS_MAX = 3
 """For the same records, while each answer comes too late to be taken."""
+
+LISTED = crash_point("exchange.listed", "it is known which records differ, and none is repaired")
+FETCHED = crash_point("exchange.fetched", "what the peer holds has arrived here, and is not written")
+STAGED = crash_point("exchange.staged", "what the peer holds is being written")
+TAKEN = crash_point("exchange.taken", "what the peer holds is durable here, and it has not got what we hold")
+SENT = crash_point("exchange.sent", "what the peer lacks is on its way to it")
+DONE = crash_point("exchange.done", "the peer has made durable what it lacked")
 
 
 @dataclass(slots=True)
@@ -176,12 +184,15 @@ class ExchangeRound:
         """Both ways; whether everything that the peer holds of `rows` is here now."""
         theirs = [key for key, (_, there) in rows.items() if there]
         is_whole = True
+        if rows:
+            await LISTED.passed()
         send = listing.keys_of(key for key, (_, there) in rows.items() if not there)
         for first in range(0, len(theirs), HASHES_MAX):
             start = b""
             hashes = theirs[first : first + HASHES_MAX]
             while True:
                 held = await self._fetch(Records(prefix, hashes, start))
+                await FETCHED.passed()
                 taken, differing = await self._take(prefix, held)
                 is_whole = is_whole and taken
                 send += differing
@@ -217,9 +228,11 @@ class ExchangeRound:
         self._store.admit(len(keys), sum(map(len, records)))
         told = Told[tuple[KvError | None, list[int]]]()
         self._store.merge(keys, records, lambda error, refused: told.take((error, refused)))
+        await STAGED.passed()
         error, positions = await told.answer
         if error is not None:
             raise error
+        await TAKEN.passed()
         refused = set(positions)
         more: list[bytes] = []
         for position, (key, record) in enumerate(rows):
@@ -261,9 +274,11 @@ class ExchangeRound:
         loop, told = asyncio.get_running_loop(), Told[StoreChunk]()
         deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring_hash()
         self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, deadline_s, told.take, ring_hash, since_ms=since_ms))
+        await SENT.passed()
         chunk = await told.answer
         if chunk.error is not None:
             raise chunk.error
+        await DONE.passed()
         self.outcome.repaired += len(keys) - len(chunk.refused)
         await self._rest(size_bytes, len(keys))
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import Place, RingHolder
 from kvstore.core.record import names_actor
+from kvstore.crash_points import crash_point
 from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
@@ -28,12 +29,16 @@ from kvstore.telemetry import log
 from kvstore.transport.peers import PeerTransport, StoreChunk
 
 LOOK_S = 0.2
-"""How often a target that is owed something is looked at."""
+"""How often a target that is owed something is looked at; while nobody is, and all know that, nothing is looked at."""
 BUSY_S = 0.02
 BATCH_COUNT_MAX = 256
 BATCH_BYTES_MAX = 128 * 1024
 SEND_TIMEOUT_S = 5.0
 EXPIRE_S = 60.0
+
+SENT = crash_point("handoff.sent", "records are on their way to whoever missed them, and nothing is heard yet")
+ACKNOWLEDGED = crash_point("handoff.acknowledged", "the target has the records; their hints still stand")
+PAID = crash_point("handoff.paid", "hints and the copies that we only kept for others are being deleted")
 
 
 class HintedHandoff:
@@ -64,6 +69,8 @@ class HintedHandoff:
         self._in_flight: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
+        hints.on_new = owing.on_due = self._due.set
         self.replayed = 0
 
     def start(self) -> None:
@@ -90,7 +97,11 @@ class HintedHandoff:
                 if loop.time() >= expire_at_s:
                     expire_at_s = loop.time() + EXPIRE_S
                     self._forget([], self._hints.expire())
-                await asyncio.sleep(LOOK_S)
+                if self._hints.count or not self._owing.is_settled:
+                    await asyncio.sleep(LOOK_S)
+                else:
+                    await self._due.wait()
+                self._due.clear()
         finally:
             for task in list(self._tasks):
                 task.cancel()
@@ -138,9 +149,12 @@ class HintedHandoff:
             chunk = await self._send(target, keys, records, size_bytes)
             if chunk.error is not None:
                 return False
+            await ACKNOWLEDGED.passed()
             refused = {keys[position] for position in chunk.refused}
         delivered = [(store_key, stamp) for store_key, stamp in handled if store_key not in refused]
         self._settle(target, dict(zip(keys, records, strict=True)), delivered)
+        if delivered:
+            await PAID.passed()
         self.replayed += len(keys) - len(refused)
         return bool(delivered)
 
@@ -153,6 +167,7 @@ class HintedHandoff:
         deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring.view.ring.hash
         since_ms = self._clock.now_ms()  # they were read just now; a batch that comes to nothing is read again (safety rule 9)
         self._peers.store(StoreChunk(target, keys, records, size_bytes, deadline_s, told.take, ring_hash, since_ms=since_ms))
+        await SENT.passed()
         return await told.answer
 
     def _settle(self, target: str, sent: dict[bytes, bytes], delivered: Sequence[tuple[bytes, int]]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, verify
+from kvstore.crash_points import crash_point
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.storage.freshness import Freshness
@@ -22,6 +23,10 @@ from kvstore.transport.peers import FetchChunk, PeerTransport
 LOOK_S = 1.0
 KEYS_AT_ONCE = 64
 FETCH_TIMEOUT_S = 5.0
+
+FETCHED = crash_point("lost-record.fetched", "every other home replica has told what it holds of a lost record")
+STAGED = crash_point("lost-record.staged", "a lost record is being written anew")
+REPAIRED = crash_point("lost-record.repaired", "a lost record is durable here again")
 
 
 class LostRecords:
@@ -75,7 +80,11 @@ class LostRecords:
             return False  # we stood still meanwhile (safety rule 9): the next look asks again
         if store_key not in self._store.lost_keys:
             return False  # somebody was quicker
-        return await self._write(store_key, merged or EMPTY_RECORD)
+        await FETCHED.passed()
+        is_written = await self._write(store_key, merged or EMPTY_RECORD)
+        if is_written:
+            await REPAIRED.passed()
+        return is_written
 
     def _others(self, store_key: bytes) -> Sequence[str]:
         homes = self._ring.view.homes_of(store_key)
@@ -95,4 +104,5 @@ class LostRecords:
         except KvError:
             return False
         self._store.repair_lost(store_key, record, told.take)
+        await STAGED.passed()
         return await told.answer is None

@@ -15,6 +15,7 @@ from kvstore.repair.readmitting import Readmitting
 from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.surroundings import Surroundings
 from kvstore.repair.tree_keeper import TreeKeeper
+from kvstore.repair.unnoted import Unnoted
 from kvstore.storage.freshness import Freshness
 
 
@@ -50,6 +51,7 @@ class Mending:
             ring=ring,
             hints=storage.hints,
             rebuilding=rebuilding,
+            unnoted=Unnoted(storage.engine, storage.committer, config.others, may_have_lost=storage.may_have_lost_hints),
             answering=answering,
             others=config.others,
             freshness=freshness,

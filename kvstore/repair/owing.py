@@ -1,13 +1,14 @@
 """Tells the others of which partitions this node has undelivered hints, and takes down what they tell (safety rule 12).
 
 Each is told when the link to it opens, when it greets us, which it does when it had lost us, and when what there is to tell has
-changed. Whoever is not told goes on as if there were something. Hinted handoff looks after it as often as after its targets.
+changed. Whoever is not told goes on as if there were something. Hinted handoff looks after it as often as after its targets, until
+everybody is told.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from kvproto.errors import KvError
@@ -32,12 +33,15 @@ class Owing:
         self._due: set[str] = set()
         self._heard = asyncio.Event()
         self._is_closed = False
+        self.on_due: Callable[[], None] = lambda: None
+        """Somebody is to be told who may not have been reached at once."""
 
     def linked(self, node: str) -> None:
         """Our link to `node` has opened: it is told at once."""
         self._told.pop(node, None)
         self._due.add(node)
         self._tell(node)
+        self.on_due()
 
     def unlinked(self, node: str) -> None:
         """Our link to `node` broke: from now on it may do what we do not hear of."""
@@ -61,6 +65,11 @@ class Owing:
                 while any(self._peers.reachable(node) and not self._doubts.knows(node) for node in wanted):
                     self._heard.clear()
                     await self._heard.wait()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everybody has been told how things are now."""
+        return all(self._told.get(node) is self._hints.partitions for node in self._others)
 
     def look(self) -> None:
         """Tells whoever has not been told how things are now."""

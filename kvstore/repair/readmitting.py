@@ -18,6 +18,7 @@ from kvstore.core.register.ballot import node_tag, round_of
 from kvstore.core.register.copying import Page, decode_page
 from kvstore.core.register.messages import Ask, Reply, Step, Why, decode_reply, encode_ask
 from kvstore.core.register.readmission import Copied, Readmission
+from kvstore.crash_points import crash_point
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.storage.registers import Registers
@@ -28,6 +29,15 @@ LOOK_S = 1.0
 GROUPS_AT_ONCE = 64
 TIMEOUT_S = 5.0
 WAIT_S_MAX = 8.0
+
+TOLD = crash_point("readmission.told", "the other owners have promised and told a page; nothing of it is written")
+STAGED = crash_point("readmission.staged", "a page is being written")
+PROPOSED = crash_point(
+    "readmission.proposed", "what was not chosen yet is accepted again by the others; the page may not be durable"
+)
+TAKEN = crash_point("readmission.taken", "a page is durable")
+ENDING = crash_point("readmission.ending", "the last group is whole, and it is being written down that nothing is lost any more")
+ENDED = crash_point("readmission.ended", "it is durable that nothing is lost any more")
 
 
 class Readmitting:
@@ -92,7 +102,9 @@ class Readmitting:
                 return True
             told = Told[StorageError | None]()
             self._registers.end_loss(told.take)
+            await ENDING.passed()
             if await told.answer is None:
+                await ENDED.passed()
                 log.info("registers_readmitted", node=self._me, groups=self.groups, registers=self.copied)
             return False
         now_s, ring_hash = asyncio.get_running_loop().time(), self._ring.view.ring.hash
@@ -163,17 +175,21 @@ class Readmitting:
     async def _take_in(self, copied: Sequence[Copied], others: Sequence[str], ring_hash: int) -> bool:
         if not copied:
             return False
+        await TOLD.passed()
         self._pace.charge(sum(len(held) for one in copied for _, held in one.writes), sum(len(one.writes) for one in copied))
         told = Told[KvError | None]()
         self._registers.take_in(copied, told.take)
+        await STAGED.passed()
         proposed = [row for one in copied for row in one.proposed]
         if proposed:
             keys, stamps, payloads = map(list, zip(*proposed, strict=True))
             ask = Ask(Step.ACCEPT, keys, stamps, [0] * len(keys), payloads)
             # Whoever refuses has promised a later proposer, who has to find out by itself what is chosen.
             await asyncio.gather(*(self._ask(node, ask, ring_hash) for node in others))
+            await PROPOSED.passed()
         if await told.answer is not None:
             return False
+        await TAKEN.passed()
         for one in copied:
             self._waits.pop(one.group, None)
             self.copied += len(one.writes)

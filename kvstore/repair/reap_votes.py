@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from kvproto.errors import BadRequest, KvError, RecordLost
 from kvstore.cluster.view import RingHolder
 from kvstore.core.record import DIGEST_BYTES, digest
+from kvstore.crash_points import crash_point
 from kvstore.repair.told import Told
 from kvstore.runtime import Clock
 from kvstore.storage.hints import HintTable
@@ -21,6 +22,11 @@ from kvstore.transport.peers import ReapAnswer, ReapQuestion, ReapStep
 
 KEYS_MAX = 512
 """Of one question."""
+
+VOTING = crash_point("reap.voting", "a stamp that says what this node agrees to is being written")
+VOTED = crash_point("reap.voted", "what this node agrees to is durable, and nobody knows yet that it agrees")
+ENDING = crash_point("reap.ending", "tombstones are being deleted, behind the stamp that says so")
+ENDED = crash_point("reap.ended", "tombstones are gone here, and nobody knows yet")
 
 
 class ReapVotes:
@@ -49,7 +55,10 @@ class ReapVotes:
         partitions = partitions_of(agreed)
         before = self._stamps.highest(partitions_of(keys))
         if question.step is ReapStep.PREPARE and agreed:
-            await self._durable(self._write(self._stamps.note(partitions, question.stamp, reaped=False)))
+            noted = self._write(self._stamps.note(partitions, question.stamp, reaped=False))
+            await VOTING.passed()
+            await self._durable(noted)
+            await VOTED.passed()
         elif question.step is ReapStep.REAP and agreed:
             await self._reap(agreed, partitions, question.stamp)
         return ReapAnswer(sorted(against), self._clock.now_ms(), before)
@@ -81,7 +90,9 @@ class ReapVotes:
         stamped = self._write(self._stamps.note(partitions, stamp, reaped=True))
         gone = Told[KvError | None]()
         self._store.discard(held, (), gone.take)
+        await ENDING.passed()
         await self._durable(stamped, gone)
+        await ENDED.passed()
         self.reaped += len(held)
 
     def _write(self, pairs: list[tuple[bytes, bytes]]) -> Told[KvError | None]:

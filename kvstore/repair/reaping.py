@@ -19,6 +19,7 @@ from kvstore.cluster.view import RingHolder
 from kvstore.core.merkle.tree import items_of
 from kvstore.core.reaping import Found, ReapingPlan, agreed_by_all, agreed_now_ms
 from kvstore.core.record import DamagedRecord, expire_record
+from kvstore.crash_points import crash_point
 from kvstore.repair.reap_votes import KEYS_MAX, ReapVotes
 from kvstore.runtime import Clock
 from kvstore.storage.layout import split_store_key
@@ -34,6 +35,12 @@ PASS_S_MAX = 60.0
 REST_FACTOR = 20
 """After a slice the sweep rests so many times as long as it took."""
 ASK_TIMEOUT_S = 5.0
+
+EXPIRED = crash_point("reap.expired", "tombstones are being written in the place of what has expired")
+CONFIRMED = crash_point("reap.confirmed", "everybody holds the tombstones and nothing else, at the first look")
+PREPARED = crash_point("reap.prepared", "everybody has agreed durably to the end of the tombstones; nobody has forgotten them")
+ASKED = crash_point("reap.asked", "the others have forgotten the tombstones, or were asked to; we hold them")
+OVER = crash_point("reap.over", "everybody has forgotten the tombstones, or was asked to")
 
 
 class Reaper:
@@ -138,6 +145,7 @@ class Reaper:
         if pairs:
             self.expired += len(pairs)
             self._store.commit(pairs, lambda error: None, before=before)
+            await EXPIRED.passed()
 
     async def _agreed_now_ms(self) -> int | None:
         others = self._others()
@@ -160,6 +168,8 @@ class Reaper:
         fresh, ripe = self._plan.sort(mine, self._timer())
         for some in _cut(fresh):
             agreed, _ = await self._look(ReapStep.CONFIRM, some, 0)
+            if agreed:
+                await CONFIRMED.passed()
             self._plan.confirm(agreed, self._timer())
         for some in _cut(ripe):
             await self._reap_some(some)
@@ -170,9 +180,12 @@ class Reaper:
         self._plan.forget(ripe)
         if not agreed or highest >= stamp:  # somebody knows of a later reaping: our stamps are from an older disk
             return
+        await PREPARED.passed()
         question = _question(ReapStep.REAP, agreed, stamp)
         await self._ask(self._others(), question)
+        await ASKED.passed()
         await self._votes.answer(question)
+        await OVER.passed()
         log.info("tombstones_reaped", keys=len(agreed))
 
     async def _look(self, step: ReapStep, found: Sequence[Found], stamp: int) -> tuple[list[Found], int]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from kvproto.columns import NamespaceInfo
 from kvproto.errors import StorageError
 from kvstore.cluster.view import RingHolder, RingView
+from kvstore.crash_points import crash_point
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger
@@ -33,6 +34,11 @@ ABSENT = "absent"
 """It was away for so long that what it held is set aside (absence.py)."""
 UNHEARD = "unheard"
 """Its directory is new, and no peer has said yet whether it had another one before."""
+
+BEGUN = crash_point("rebuild.begun", "this node has learnt that it has lost records, and is writing that down")
+COVERED = crash_point(
+    "rebuild.covered", "what a peer holds is here; with enough of them it is being written down that all is whole"
+)
 
 
 class Rebuilding:
@@ -109,6 +115,8 @@ class Rebuilding:
         """Returns once what was begun outlives this process, or cannot any more. Peers are told of a new actor only then: it
         replaces what they remember."""
         if self._noted is not None:
+            if not self._noted.done():
+                await BEGUN.passed()
             await asyncio.shield(self._noted)
 
     def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:

@@ -21,6 +21,7 @@ from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import Place, RingHolder
 from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.record import DamagedRecord, deleted_ms
+from kvstore.crash_points import crash_point
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
 from kvstore.runtime import Clock
@@ -38,6 +39,14 @@ ROWS_BYTES = 1 << 18
 _NAME = b"aside/"
 _MOVING_KEY = system_key(b"absent")
 _COUNT_KEY = system_key(b"set-aside")
+
+MOVING = crash_point("set-aside.moving", "it is durable that everything is to be put out of reach, and nothing is")
+STAGED = crash_point("set-aside.staged", "records are being moved or dropped")
+MOVED = crash_point("set-aside.moved", "some records are out of reach, others may still be where they were")
+ALL_MOVED = crash_point("set-aside.all-moved", "everything is out of reach, and that is not written down")
+HIDDEN = crash_point("set-aside.hidden", "it is durable that everything is out of reach")
+KEPT = crash_point("set-aside.kept", "what nobody else has is in the operator's file, and still beside the records")
+JUDGED = crash_point("set-aside.judged", "some of what was put out of reach is judged and gone")
 
 Keep = Callable[[str, bytes], None]
 """Appends to a file of the data directory, durably. Raises `StorageError`. Blocks."""
@@ -80,6 +89,7 @@ class SetAside:
         staying = ours_alone | self._registers()
         self.is_moving = True
         await self._commit([(_MOVING_KEY, b"")])
+        await MOVING.passed()
         snapshot = self._replica.snapshot(b"", SYSTEM_PREFIX)
         moved, is_over = 0, False
         while not is_over:
@@ -95,9 +105,12 @@ class SetAside:
             pairs = [(system_key(_NAME + key), record) for key, record in going]
             await self._commit(pairs, [*(key for key, _ in going), *damaged])
             moved += len(pairs)
+            await MOVED.passed()
         self._store.forget_all(but=ours_alone)
+        await ALL_MOVED.passed()
         # Now the disk is as one of a node that is alive and has nothing.
         await self._commit([mark.row()], [_MOVING_KEY])
+        await HIDDEN.passed()
         log.warning("records_moved_aside", node=self._me, records=moved)
 
     def _registers(self) -> frozenset[bytes]:
@@ -158,8 +171,10 @@ class SetAside:
             ]
             if only_here:
                 await self._keep_for_the_operator(only_here)
+                await KEPT.passed()
             self.kept += len(only_here)
             await self._commit([(_COUNT_KEY, self.kept.to_bytes(8, "big"))], [*judged, *rows.damaged])
+            await JUDGED.passed()
             await self._pace.turn(sum(map(len, rows.records)), len(rows.records))
         log.warning("records_set_aside", node=self._me, records=self.kept - kept_before)
         return not unknown
@@ -191,6 +206,7 @@ class SetAside:
         self._committer.admit(len(pairs) + len(deletes), size_bytes)
         told = Told[KvError | None]()
         self._committer.submit(Commit(pairs, size_bytes, told.take, deletes))
+        await STAGED.passed()
         error = await told.answer
         if error is not None:
             raise error

@@ -17,6 +17,8 @@ from kvstore.storage.store import Snapshot, Store
 from kvstore.telemetry import log
 
 LOOK_S = 0.5
+QUIET_LOOK_S = 1.0
+"""While every tree is known."""
 RETRY_S = 5.0
 ROWS_AT_ONCE = 256
 ROWS_BYTES = 1 << 18
@@ -56,7 +58,7 @@ class TreeKeeper:
             if was_unknown and not self._forest.unknown_count:
                 self._later.clear()
                 log.info("trees_rebuilt", trees=was_unknown)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if self._forest.unknown_count else QUIET_LOOK_S)
 
     async def _rebuild(self, prefix: bytes) -> bool:
         """One tree; False: it is still unknown, and worth another try later."""

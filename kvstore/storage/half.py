@@ -30,7 +30,8 @@ COMMIT_BYTES_MAX = 1024 * 1024
 
 
 class StorageHalf:
-    """One node's. A record that turns out to be damaged is logged, and ends the actor epoch (safety rule 2)."""
+    """One node's. `may_have_lost_hints`: the last life did not end cleanly, and what it had in memory only is gone. A record that
+    turns out to be damaged is logged, and ends the actor epoch (safety rule 2)."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class StorageHalf:
             clock, count_max=limits.hints_max, held_bytes_max=limits.hints_bytes_max, age_s_max=limits.hint_age_s_max
         )
         self.hints.load(engine)
+        self.may_have_lost_hints = clean_state is None and self.ledger.has_past
 
     def end(self, state: bytes | None, note_end: Callable[[], None]) -> bytes | None:
         """Once nothing is committed any more: leaves the trees to the next start, if this is a clean end, with what `note_end`

@@ -58,6 +58,8 @@ class HintTable:
         self._partitions: frozenset[int] | None = frozenset()
         self.count = 0
         self.held_bytes = 0
+        self.on_new: Callable[[], None] = lambda: None
+        """Called for each new hint."""
         self.dropped = 0
         self.dropped_partitions: set[tuple[str, int]] = set()
         """(target, partition) of which hints were dropped: for anti-entropy."""
@@ -192,6 +194,7 @@ class HintTable:
         self._of_partition[partition] = before + 1
         if not before:
             self._partitions = None
+        self.on_new()
 
     def _uncount(self, store_key: bytes) -> None:
         self.count -= 1

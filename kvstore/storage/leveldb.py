@@ -265,7 +265,8 @@ class LevelDbEngine:
         text = _text_of(error)
         if any(full in text for full in _FULL):
             return f"the disk of {self._path} is full ({text}): free some space, then start the node again"
-        if isinstance(error, plyvel.CorruptionError):
+        # A table that is shorter than its index says: LevelDB takes it for a wrong question to the system.
+        if isinstance(error, plyvel.CorruptionError) or f".ldb: {os.strerror(errno.EINVAL)}" in text:
             return f"the data in {self._path} is damaged ({text})"
         return f"the store in {self._path} failed ({text})"
 

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE_ID
@@ -212,8 +213,9 @@ class Replica:
         return await asyncio.get_running_loop().run_in_executor(self._scans, self._keys_under, prefix, count_max, bytes_max)
 
     async def count_keys(self) -> int:
-        """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Whoever
-        asks while somebody counts gets the same answer: a count must not be a way to keep scans waiting."""
+        """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Of a
+        partition that cannot be read in whole those before the gap. Whoever asks while somebody counts gets the same answer: a
+        count must not be a way to keep scans waiting."""
         if self._counting is None:
             self._counting = asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
             self._counting.add_done_callback(self._counted)
@@ -239,12 +241,16 @@ class Replica:
         return found
 
     def _count_keys(self) -> int:
-        now_ms, linearizable = self._clock.now_ms(), self.linearizable
-        return sum(
-            (store_key[NAMESPACE_AT] not in linearizable or is_live(record, now_ms)) and store_key[NAMESPACE_AT] != _OWN
-            for partition in range(self._partitions)
-            for store_key, record in self._engine.scan(*partition_range(partition))
-        )
+        return sum(map(self._count_in, range(self._partitions)))
+
+    def _count_in(self, partition: int) -> int:
+        """Those of one partition, up to the first block that cannot be read: a node that has lost records still says how it is."""
+        now_ms, linearizable, count = self._clock.now_ms(), self.linearizable, 0
+        with suppress(StorageError):
+            for store_key, record in self._engine.scan(*partition_range(partition)):
+                in_namespace = store_key[NAMESPACE_AT]
+                count += (in_namespace not in linearizable or is_live(record, now_ms)) and in_namespace != _OWN
+        return count
 
     def _page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:
         iterators = []

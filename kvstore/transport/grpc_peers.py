@@ -388,6 +388,12 @@ class GrpcPeers:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineExceeded(f"{node} did not answer in time", may_have_applied=True, subject=node) from error
             raise AvailabilityError(f"{node} is unreachable: {error.details()}", may_have_applied=True, subject=node) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The channel was closed under it, for a new one: whoever asks goes on, and is not to be ended by that.
+            raise AvailabilityError(f"the connection to {node} was closed", may_have_applied=True, subject=node) from None
 
     async def _explain(self, node: str) -> TlsError | None:
         """What keeps TLS from connecting to a peer; not asked at each attempt, and not while the link is up."""

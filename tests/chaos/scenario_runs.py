@@ -12,20 +12,18 @@ import pytest
 from kvchaos.scenarios.catalogue import SCENARIOS
 from kvchaos.scenarios.results import summary
 from kvchaos.scenarios.stage import Result, run
-from kvchaos.simulation.planted_serve import planted_serve_command
 
 SEED = 20261126
 DURING_MIN = 12
 """Of each kind, side and column; the command asks for more."""
 
 
-async def run_scenario(name: str, root: Path, *, bug: str | None = None) -> Result:
+async def run_scenario(name: str, root: Path, *, bug: str = "") -> Result:
     """The result; its nodes find the packages where the tests do, and have `bug`."""
-    command = None if bug is None else planted_serve_command(bug)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        scenario = replace(SCENARIOS[name], during_min=DURING_MIN)
-        return await run(scenario, seed=SEED, root=root, command=command)
+        scenario = replace(SCENARIOS[name], during_min=min(DURING_MIN, SCENARIOS[name].during_min))
+        return await run(scenario, seed=SEED, root=root, bug=bug)
 
 
 async def hold_every_promise(name: str, root: Path) -> None:

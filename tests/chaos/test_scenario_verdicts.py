@@ -9,9 +9,9 @@ import pytest
 
 from kvchaos.history import Call, Event, Recorder, calls_of
 from kvchaos.scenarios.catalogue import SCENARIOS
-from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, SERVE, Cell
+from kvchaos.scenarios.cells import DEGRADED, HANG, MAY, REFUSE, SERVE, Cell
 from kvchaos.scenarios.columns import COLUMNS
-from kvchaos.scenarios.figures import Figures, figures_of, percentile, stale_share
+from kvchaos.scenarios.figures import Figures, doubted_reads, figures_of, percentile, stale_share
 from kvchaos.scenarios.results import summary, write_results
 from kvchaos.scenarios.scenario import FAR, NEAR, Scenario, nothing
 from kvchaos.scenarios.stage import ColumnResult, Result, merged
@@ -40,16 +40,19 @@ GOOD = figures(ok=100)
         (SERVE, figures(ok=100), Word.OK),
         (SERVE, figures(ok=97, refused=3), Word.BROKEN),
         (SERVE, figures(ok=97, unknown=3), Word.BROKEN),
-        (SERVE, figures(ok=100, degraded=5), Word.OK),
-        (SERVE, figures(ok=100, degraded=25), Word.BROKEN),
+        (SERVE, figures(ok=100, degraded=1), Word.BROKEN),
         (SERVE, figures(ok=19), Word.INCONCLUSIVE),
         (DEGRADED, figures(ok=100, degraded=100), Word.OK),
         (DEGRADED, figures(ok=90, refused=10), Word.BROKEN),
         (MAY, figures(refused=30), Word.OK),
+        (HANG, figures(unknown=20, refused=5), Word.OK),
+        (HANG, figures(unknown=24, ok=1), Word.BROKEN),
+        (HANG, figures(refused=25), Word.INCONCLUSIVE),
     ],
 )
 def test_what_is_promised_to_be_served_is_served(cell: Cell, writes: Figures, word: Word) -> None:
-    assert judged(cell, GOOD, writes).word is word
+    reads = figures(refused=100) if cell is HANG else GOOD
+    assert judged(cell, reads, writes).word is word
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,30 @@ def test_what_is_promised_to_be_served_is_served(cell: Cell, writes: Figures, wo
 )
 def test_what_is_promised_to_be_refused_is_refused_for_certain(found: Figures, word: Word) -> None:
     assert judged(REFUSE, found, figures(refused=30)).word is word
+
+
+@pytest.mark.parametrize(("degraded", "word"), [(20, Word.OK), (21, Word.BROKEN)])
+def test_nodes_that_lost_each_other_may_say_so_for_a_moment(degraded: int, word: Word) -> None:
+    scenario, verdict = Scenario("X", "a test", nothing, nothing), Verdict("pa-ec")
+    found = {NEAR: {"reads": figures(ok=100, degraded=degraded), "writes": GOOD}}
+    judge_sides(scenario, "pa-ec", found, verdict, ["n2 lost n3: is unreachable"])
+    assert verdict.word is word
+
+
+@pytest.mark.parametrize(("reader", "doubted"), [("n3", 1), ("n2", 0)])
+def test_a_read_by_another_node_than_the_one_that_noted_hints_is_degraded_by_right(reader: str, doubted: int) -> None:
+    facts = {"needed": 2, "acknowledged": ["n2", "n3"], "degraded": True}
+    times = iter(range(100))
+    recorder = Recorder(lambda: next(times))
+    recorder.note(0, "invoke", "write", key="k", write="w1")
+    recorder.note(0, "ok", "write", key="k", node="n2", version="01")
+    recorder.note(1, "invoke", "read", key="k")
+    recorder.note(1, "ok", "read", key="k", node=reader, **facts)
+    calls = calls_of(recorder.history.events)
+    assert len(doubted_reads(calls, 0)) == doubted
+    assert doubted_reads(calls, 1) == frozenset(), "written before anybody was away"
+    found = figures_of(calls, SITES, (NEAR, FAR), doubted_reads(calls, 0))[FAR]["reads"]
+    assert (found.degraded, found.doubted) == (1, doubted)
 
 
 def test_a_broken_promise_outweighs_what_is_lacking() -> None:

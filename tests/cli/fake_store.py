@@ -22,6 +22,7 @@ class FakeEntry:
     expires_at: float | None = None
     receipt: Receipt = RECEIPT
     policy: str = ""
+    expiries: tuple[float | None, ...] = ()
 
     @property
     def found(self) -> bool:
@@ -112,7 +113,8 @@ class FakeNamespace:
         cell = self.cells.get(key, {})
         expiries = [expires_at for _, expires_at in cell.values() if expires_at is not None]
         values, versions = tuple(value for value, _ in cell.values()), tuple(_version(dot) for dot in cell)
-        return FakeEntry(key, values, versions, _context(cell), min(expiries, default=None), self.receipt)
+        ends = tuple(expires_at for _, expires_at in cell.values())
+        return FakeEntry(key, values, versions, _context(cell), min(expiries, default=None), self.receipt, expiries=ends)
 
     def _write(self, key: bytes, context: bytes | None, cell_value: tuple[bytes, float | None] | None) -> FakeWritten:
         cell = self.cells.setdefault(key, {})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kvchaos.disks.build import build_shim
 from tests.conftest import TIER
-from tests.durability.shim_build import build_shim
 
 # A log of a node rotates after some 950 writes: a kill midway between two rotations leaves the most in a log of its own.
 ACKS = {"quick": 2_400, "long": 30_000}[TIER]

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvchaos.disks.synced import FileLife, Timeline
 from kvstore.core.record import decode
 from kvstore.storage.layout import SYSTEM_PREFIX
 from tests.durability.leveldb_log import edit_of, puts_of, read_log
-from tests.durability.timeline import FileLife, Timeline
 
 _LOG = re.compile(r"/(\d+)\.log$")
 _MANIFEST = re.compile(r"/MANIFEST-\d+$")

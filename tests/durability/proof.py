@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvchaos.checkers.lost_writes import Verdict, check_lost_writes
+from kvchaos.disks.cutting import CutReport
+from kvchaos.disks.synced import Timeline
 from kvclient import AsyncClient
 from kvstore.commands.local_node import SERVE
-from tests.durability.cutback import CutReport
 from tests.durability.evidence import NodeEvidence
 from tests.durability.load import Load
 from tests.durability.shimmed import FailingSync, ShimmedCluster
-from tests.durability.timeline import Timeline
 from tests.durability.verdict import Ack, SyncVerdict, check_acks
 
 W = 2  # the default preset's, of three

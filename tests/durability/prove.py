@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from kvchaos.disks.build import build_shim
 from tests.durability.proof import Proof, run_proof
 from tests.durability.serve_planted import PLANTS
-from tests.durability.shim_build import build_shim
 
 PROMISE_BROKEN = 8
 

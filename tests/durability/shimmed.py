@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvchaos.disks.cutting import CutReport, apply_cut, plan_cut
+from kvchaos.disks.synced import Timeline, read_events, replay
 from kvstore.commands.local_layout import NodePlace, plan_layout
 from kvstore.commands.local_node import SERVE, LocalNode
-from tests.durability.cutback import CutReport, apply_cut, plan_cut
 from tests.durability.evidence import NodeEvidence, collect
-from tests.durability.timeline import Timeline, read_events, replay
 
 # The smallest that the configuration takes: some thousand writes of a kilobyte fill it several times over, so that logs rotate.
 LIMITS = "\n[limits]\nwrite_buffer_bytes = 1048576\n"

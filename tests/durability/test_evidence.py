@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kvchaos.disks.synced import Timeline, replay
 from tests.durability.evidence import NodeEvidence, collect
 from tests.durability.test_shim import run_under
-from tests.durability.timeline import Timeline, replay
 
 # Records of a node, some synced by themselves; the buffer is small, so that most of them move to tables.
 PROGRAM = """

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from tests.durability.cutback import CannotCut, CutReport, apply_cut, plan_cut
+from kvchaos.disks.cutting import CannotCut, CutReport, apply_cut, plan_cut
+from kvchaos.disks.synced import Event, Timeline, replay
 from tests.durability.evidence import Copy
-from tests.durability.timeline import Event, Timeline, replay
 from tests.durability.verdict import Ack, check_acks
 
 LOG = "/db/000003.log"

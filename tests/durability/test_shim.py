@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.shim_build import COMPILERS, CannotBuild, build_shim, find_compiler
-from tests.durability.timeline import Event, Timeline, read_events, replay
+from kvchaos.disks.build import COMPILERS, CannotBuild, build_shim, find_compiler
+from kvchaos.disks.synced import Event, Timeline, read_events, replay
 
 # A data directory with an engine in it that rotates its log several times, as a node has it, and a clean stop.
 PROGRAM = """

@@ -64,7 +64,7 @@ def test_a_difference_that_does_not_last_is_no_difference() -> None:
 def test_asked_to_a_node_compares_and_repairs_at_once() -> None:
     async def scenario(world: World) -> None:
         await world.start()
-        world.crash("n3")
+        await world.stop("n3")  # cleanly: after a crash it compares by itself
         await fill(world, range(40))
         await world.restart("n3")
         await world.sleep(2.0)
@@ -158,7 +158,7 @@ def test_an_answer_older_than_half_the_grace_is_not_taken_but_asked_for_again(la
 
     async def scenario(world: World) -> None:
         await world.start()
-        world.crash("n3")
+        await world.stop("n3")
         await fill(world, range(5))
         await world.restart("n3")
         peers = compared(world, "n3")._peers = Delayed(compared(world, "n3")._peers, 3.0, late)

@@ -126,3 +126,39 @@ def test_a_namespace_gets_what_its_quota_says_and_others_are_not_touched() -> No
     assert refused and all(error.retry_after_s > 0 for error in refused) and issubclass(QuotaExceeded, Overloaded)
     assert {(error.subject, error.limit) for error in refused} == {("limited", 300)}
     assert "quota_operations_per_s" in refused[0].message and not any(error.may_have_applied for error in refused)
+
+
+def test_quotas_are_shared_by_the_nodes_that_are_left_and_a_side_of_a_split_grants_no_more_than_all() -> None:
+    """1. Three nodes grant a third each. 2. One is gone: the others grant half each. 3. It is back, and cut off: it grants all on
+    its side, the others half each on theirs. 4. Healed: a third each."""
+    limited = NamespaceConfig(id=2, name="limited", quota_operations_per_s=300, quota_bytes_per_s=6000)
+    cluster = ClusterConfig(id="sim", partitions=64, namespaces={"default": NamespaceConfig(), "limited": limited})
+
+    async def parts(world: World, wanted: dict[str, float]) -> None:
+        def now() -> dict[str, float]:
+            found = {}
+            for name in world.running:
+                quota = world.local(name).serving.quotas.of["limited"]
+                quota.share()
+                assert quota.buckets["bytes"].rate == 20 * quota.buckets["operations"].rate
+                found[name] = quota.buckets["operations"].rate
+            return found
+
+        until_s = world.now_s + 60.0
+        while now() != wanted:
+            assert world.now_s < until_s, now()
+            await world.sleep(0.1)
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await parts(world, dict.fromkeys(("n1", "n2", "n3"), 100.0))
+        world.crash("n3")
+        await parts(world, {"n1": 150.0, "n2": 150.0})
+        await world.restart("n3")
+        await parts(world, dict.fromkeys(("n1", "n2", "n3"), 100.0))
+        world.isolate("n3")
+        await parts(world, {"n1": 150.0, "n2": 150.0, "n3": 300.0})
+        world.heal_all()
+        await parts(world, dict.fromkeys(("n1", "n2", "n3"), 100.0))
+
+    World(5, cluster=cluster).run(scenario)

@@ -266,6 +266,16 @@ def test_a_missing_table_is_damage(pristine: Path, tmp_path: Path) -> None:
         small_engine(tmp_path / "db")
 
 
+def test_bug_a_table_that_was_cut_short_was_told_as_a_failing_disk(pristine: Path, tmp_path: Path) -> None:
+    """1. A table loses its second half. 2. LevelDB says `Invalid argument`, and the operator was not told that the data is damaged.
+    Found by F18."""
+    shutil.copytree(pristine, tmp_path / "db")
+    for table in (tmp_path / "db").glob("*.ldb"):
+        os.truncate(table, table.stat().st_size // 2)
+    with pytest.raises(StorageError, match="is damaged"):
+        small_engine(tmp_path / "db")
+
+
 def test_an_error_on_opening_leaves_the_database_free_to_be_opened(tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "CURRENT").write_bytes(b"MANIFEST-000001\n")

@@ -386,6 +386,24 @@ async def test_pages_are_cut_by_count_and_by_bytes_and_say_that_there_is_more(ro
     assert (await rotting.replica.page(2, b"", b"", 10, 1 << 20)).keys == []
 
 
+async def test_bug_a_node_with_a_block_that_cannot_be_read_could_not_say_how_it_is(
+    rotting: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. A block of a table fails its checksum. 2. `kv status` counts the keys, reads that block, and the node answered nothing: it
+    looked as if it were down while it served. Found by F18."""
+    await rotting.merged(*((PREFIX + b"%d" % at, record_of(1, 1)) for at in range(3)))
+    scan = rotting.engine.scan
+
+    def damaged(start: bytes, end: bytes | None = None) -> Any:
+        for count, pair in enumerate(scan(start, end)):
+            if count == 2:
+                raise StorageError("block checksum mismatch")
+            yield pair
+
+    monkeypatch.setattr(rotting.engine, "scan", damaged)
+    assert await rotting.replica.count_keys() == 2
+
+
 async def test_a_page_that_cannot_be_read_is_an_error_not_a_short_page(rotting: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(start: bytes, end: bytes | None = None) -> Any:
         yield PREFIX + b"a", record_of(1, 1)

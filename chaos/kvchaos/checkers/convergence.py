@@ -2,7 +2,8 @@
 
 Where anti-entropy does not run it is read repair that repairs, so whoever runs this reads every key at level `all` first. Facts it
 needs, from any process: `rest` (value: {"after_ms", "bound_ms", "unread": [[key, error], …]}) and, once for each replica, `holds`
-(value: {key: digest}) and, where there are hash trees, `trees` (value: {partition: root or "unknown"}).
+(value: {key: digest}) and, where there are hash trees, `trees` (value: {partition: root or "unknown"}); `differ` says that replicas
+had not come to agree in time where nobody read.
 """
 
 from __future__ import annotations
@@ -16,11 +17,18 @@ from kvchaos.history import Event
 REST = "after the last heal every key can be read"
 CONVERGED = "home replicas converge"
 TREES = "at rest the hash trees of home replicas agree"
+UNAIDED = "home replicas come to agree though nobody reads"
 
 
 def check_convergence(events: Sequence[Event]) -> list[Violation]:
     """What did not come to rest, and every key of which replicas hold different records."""
-    return [*_unread(events), *_diverged(events, "holds", CONVERGED), *_diverged(events, "trees", TREES)]
+    return [*_differing(events), *_unread(events), *_diverged(events, "holds", CONVERGED), *_diverged(events, "trees", TREES)]
+
+
+def _differing(events: Iterable[Event]) -> Iterable[Violation]:
+    for event in events:
+        if event.f == "differ":
+            yield Violation(UNAIDED, "", f"not within {event.value['bound_ms']} ms", (event.index,))
 
 
 def _unread(events: Iterable[Event]) -> Iterable[Violation]:

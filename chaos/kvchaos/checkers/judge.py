@@ -18,6 +18,7 @@ from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.linearizability.verdicts import check_linearizable
 from kvchaos.checkers.locks import check_locks
 from kvchaos.checkers.membership import check_membership
+from kvchaos.checkers.minted import check_minted
 from kvchaos.checkers.namespaces import check_namespaces
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
@@ -52,6 +53,7 @@ PROMISES = {
 }
 
 FURTHER = {
+    "minted": "no version is minted twice",
     "linearizable": "registers behave as if there were one copy",
     "timeline": "replicas go through the commits of a key in one order, and lag by no more than `bound_ms` of the header",
     "namespaces": "namespaces made at run time are agreed on, their ids have one meaning for ever, and the dropped stay gone",
@@ -66,7 +68,7 @@ FURTHER = {
 }
 """Judged only where the header names them: what some stores, modes and levels promise and others do not."""
 
-ROBBING = frozenset({"wipe", "rollback", "flip"})
+ROBBING = frozenset({"wipe", "rollback", "flip", "shorten"})
 """Faults that take copies away."""
 
 
@@ -108,6 +110,7 @@ def judge(history: History) -> list[Violation]:
         "convergence": lambda: check_convergence(events),
         "membership": lambda: check_membership(events),
         "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
+        "minted": lambda: check_minted(calls),
         "linearizable": lambda: check_linearizable(calls),
         "namespaces": lambda: check_namespaces(calls, events),
         "timeline": lambda: check_timeline(calls, bound_ms=header.get("bound_ms")),

@@ -12,13 +12,19 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
+from kvchaos.disks.cutting import CannotCut
+from kvchaos.disks.damage import NothingToDamage
+from kvchaos.disks.recorded import RecordedDisk
 from kvchaos.processes import FaultFailed, RestartFailed
+
+T = TypeVar("T")
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -26,6 +32,9 @@ ACTION_TIMEOUT_S = 10.0
 LAST_WORDS_BYTES = 4096
 OFFSET_VARIABLE = "KV_CLOCK_OFFSET_FILE"
 OFFSET_BYTES = 8
+STOPS_MAX = 200
+"""How often nodes are stopped to find one with something that is written and not synced."""
+STOPS_INTERVAL_S = 0.01
 
 
 class NodeDied(FaultFailed):
@@ -51,6 +60,8 @@ class NodePlace:
     peers: Mapping[str, str]
     folder: Path
     cluster: Mapping[str, str | int | float] = field(default_factory=dict)
+    bind: str = ""
+    """What it listens on where that is not the address at which it is reached; then it is told that this is meant."""
     namespaces: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
 
     @property
@@ -77,7 +88,8 @@ class NodePlace:
         """The text of node.toml."""
         tables: list[tuple[str, Mapping[str, str | int | float]]] = [("peers", self.peers), ("cluster", self.cluster)]
         tables += [(f"cluster.namespaces.{name}", settings) for name, settings in self.namespaces.items()]
-        top = {"node_id": self.id, "listen": self.listen, "advertise": self.advertise, "http": self.http, "data": self.data.name}
+        top: dict[str, str | int | float] = {"node_id": self.id, "listen": self.bind or self.listen, "advertise": self.advertise}
+        top |= {"http": self.http, "data": self.data.name, **({"insecure": True} if self.bind else {})}
         lines = _rows(top)
         for name, settings in tables:
             lines += ["", f"[{name}]", *_rows(settings)]
@@ -91,14 +103,24 @@ def kv_serve_command() -> tuple[str, ...]:
 
 
 class NodeProcesses:
-    """The nodes at `places`. Nothing runs before `start`; `end` ends whatever does."""
+    """The nodes at `places`. Nothing runs before `start`; `end` ends whatever does. `disks`: of nodes whose power can be cut.
+    `prefixes`: what stands before the command of a node, and becomes it."""
 
-    def __init__(self, places: Sequence[NodePlace], *, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        places: Sequence[NodePlace],
+        *,
+        command: Sequence[str] | None = None,
+        disks: Mapping[str, RecordedDisk] | None = None,
+        prefixes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.places = {place.id: place for place in places}
         self.conditions = dict.fromkeys(self.places, Condition.DOWN)
         self.clocks_ms: dict[str, int] = {}
         """By how much clocks are wrong; those that are not named are right."""
         self._command = tuple(command or kv_serve_command())
+        self._disks = dict(disks or {})
+        self._prefixes = dict(prefixes or {})
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     @property
@@ -176,6 +198,44 @@ class NodeProcesses:
         if self.places[node].data.exists():
             await asyncio.to_thread(shutil.rmtree, self.places[node].data)
 
+    async def cut_power(self, *nodes: str) -> int:
+        """Kills them at one moment, at which at least one has written what it has not synced, and takes from their disks what was
+        not; how many bytes. They stay down. Their next lives are not recorded. Raises `FaultFailed`."""
+        self._require(*nodes)
+        if blind := [node for node in nodes if node not in self._disks]:
+            raise FaultFailed(f"nobody wrote down what {', '.join(blind)} has synced: its power cannot be cut")
+        disks = {node: self._disks[node] for node in nodes}
+        for _ in range(STOPS_MAX):
+            await asyncio.gather(*map(self.pause, nodes))
+            if any(await asyncio.gather(*(asyncio.to_thread(disk.unsynced_bytes) for disk in disks.values()))):
+                break
+            for node in nodes:
+                await self.resume(node)
+            await asyncio.sleep(STOPS_INTERVAL_S)
+        else:
+            raise FaultFailed(f"nothing was written and not synced at {STOPS_MAX} moments: there is nothing to lose")
+        await self.kill(*nodes)
+        lost = 0
+        for node, disk in disks.items():
+            del self._disks[node]
+            try:
+                lost += (await asyncio.to_thread(disk.cut_back)).bytes_lost
+            except CannotCut as error:
+                raise FaultFailed(f"{node}: {error}") from error
+        return lost
+
+    async def damage(self, node: str, how: Callable[[Path], T]) -> T:
+        """Does `how` (kvchaos.disks.damage) to the files of a node, whether it runs or not. Raises `FaultFailed`."""
+        try:
+            return await asyncio.to_thread(how, self.places[node].data)
+        except (NothingToDamage, OSError, ValueError) as error:
+            raise FaultFailed(f"{node}: {error}") from error
+
+    def said(self, node: str) -> str:
+        """Everything that it has written to its log, over all its lives."""
+        log = self.places[node].log
+        return log.read_text(errors="replace") if log.exists() else ""
+
     def check(self) -> None:
         """Raises `NodeDied` for a node that should live and does not."""
         for node, condition in self.conditions.items():
@@ -194,12 +254,13 @@ class NodeProcesses:
         place = self.places[node]
         with place.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
+                *self._prefixes.get(node, ()),
                 *self._command,
                 *("--config", str(place.config), "-o", "json", "--stop-with-parent"),
                 stdin=asyncio.subprocess.PIPE,  # it ends with us, however we end
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, OFFSET_VARIABLE: str(place.clock_offset)},
+                env={**os.environ, OFFSET_VARIABLE: str(place.clock_offset), **self._recording(node)},
                 start_new_session=True,
             )
         self._processes[node] = process
@@ -217,6 +278,9 @@ class NodeProcesses:
             await process.wait()
             raise RestartFailed(f"{node} did not start: {self._last_words(node)}")
         self.conditions[node] = Condition.RUNNING
+
+    def _recording(self, node: str) -> Mapping[str, str]:
+        return self._disks[node].environment if node in self._disks else {}
 
     async def _stop(self, node: str) -> None:
         self.conditions[node] = Condition.DOWN

@@ -63,6 +63,16 @@ class FaultPlane(Protocol):
     async def wipe(self, node: str) -> None:
         """Kills a node and deletes its data; it stays down until `restart`."""
 
+    async def cut_power(self, *nodes: str) -> None:
+        """Kills them at one moment and takes from their disks whatever was not synced; they stay down until `restart`. Once for
+        each node, and only where disks are recorded (`ProxiedCluster(recorded=True)`)."""
+
+    async def flip(self, node: str, part: str) -> None:
+        """Flips bits on the disk of a node, up or down: in every block of records of its `tables`, or one in its newest `log`."""
+
+    async def shorten(self, node: str) -> None:
+        """Cuts the newest table of a node that is down to half."""
+
     async def skew(self, node: str, seconds: float) -> None:
         """Its wall clock is ahead of this machine's by so much, behind if negative; 0: right again. Timers go on as they were."""
 

@@ -1,107 +1,44 @@
-"""A cluster of real nodes in which every link, between nodes and from clients, goes through a proxy of its own.
-
-Node i dials node j only at the proxy of that link; clients are told the proxies of the first site, those of other sites get a map.
-That nothing goes past the proxies is tried when the cluster comes up: with every link refused no node may see another.
-"""
+"""A cluster of real nodes in which every link, between nodes and from clients, goes through a proxy of its own: of one
+Toxiproxy."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import grpc
-
-from kvchaos.faults import probes
 from kvchaos.faults.failures import InjectorFailure
-from kvchaos.faults.link_state import Kind, Link
-from kvchaos.faults.nodes import NodePlace, NodeProcesses
+from kvchaos.faults.link_plane import Look
+from kvchaos.faults.link_state import Link
+from kvchaos.faults.linked_cluster import CLIENTS, LinkedCluster, Settings
+from kvchaos.faults.nodes import NodePlace
 from kvchaos.faults.proxies import Proxies, Route
 from kvchaos.faults.server_binary import find_server
-from kvchaos.faults.toxiproxy_plane import ToxiproxyPlane
-from kvchaos.history import Recorder
+from kvchaos.faults.verification import find_problems
 from kvchaos.ports import address, find_free_ports
-from kvclient import AsyncClient
 
-CLIENTS = "clients"
-
-Settings = Mapping[str, Mapping[str, str | int | float]]
+__all__ = ["CLIENTS", "ProxiedCluster", "Settings"]
 
 
-class ProxiedCluster:
-    """Nodes n1, n2, … below `root`, their proxies and the plane; an async context manager that ends all of them.
+class ProxiedCluster(LinkedCluster):
+    """See `LinkedCluster`; its proxies end with it."""
 
-    `sites` are places that clients call from: a link from each to every node. `namespaces` are tables of node.toml by name. What
-    happens is written to `recorder`, by default one on the event loop's clock.
-    """
+    injector: Proxies
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        nodes: int = 3,
-        sites: Sequence[str] = (CLIENTS,),
-        namespaces: Settings | None = None,
-        cluster: Mapping[str, str | int | float] | None = None,
-        recorder: Recorder | None = None,
-        command: Sequence[str] | None = None,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self.root = root
-        self.sites = tuple(sites)
-        self.recorder = recorder or Recorder(lambda: int(loop.time() * 1e9))
-        self.node_ids = tuple(f"n{number}" for number in range(1, nodes + 1))
-        self._namespaces = dict(namespaces or {"default": {"preset": "pa-ec"}})
-        self._cluster = {"id": f"chaos-{random.SystemRandom().getrandbits(64):016x}", **(cluster or {})}
-        self._command = command
-        self._open = AsyncExitStack()
-        self.nodes: NodeProcesses
-        self.proxies: Proxies
-        self.plane: ToxiproxyPlane
+    @property
+    def proxies(self) -> Proxies:
+        """Its injector."""
+        return self.injector
 
-    async def __aenter__(self) -> ProxiedCluster:
+    async def lay_out(self, stack: AsyncExitStack) -> tuple[list[NodePlace], Look]:
+        """See `LinkedCluster`."""
         binary = await asyncio.to_thread(find_server)
-        try:
-            places, routes = self._plan()
-            self.proxies = await self._open.enter_async_context(Proxies(binary, routes, log=self.root / "toxiproxy.log"))
-            self.nodes = NodeProcesses(places, command=self._command)
-            self._open.push_async_callback(self.nodes.end)
-            await self.nodes.start()
-            self.plane = ToxiproxyPlane(self.proxies, self.nodes, self.recorder)
-            await self._prove_routes()
-        except BaseException:
-            await self._open.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._open.aclose()
-        if error is None and self.plane.unseen:
-            raise InjectorFailure(f"over without having been seen: {', '.join(self.plane.unseen)}")
-
-    def addresses(self, site: str | None = None) -> str:
-        """Where clients of a site (by default the first) find the cluster."""
-        return ",".join(self.address_map(site).values())
-
-    def address_map(self, site: str | None = None) -> dict[str, str]:
-        """The same by node: `AsyncClient(cluster.addresses(site), address_map=cluster.address_map(site))`."""
-        return {node: self.proxies.routes[Link(site or self.sites[0], node)].listen for node in self.node_ids}
-
-    def client(self, site: str | None = None, **options: Any) -> AsyncClient:
-        """A client at a site, an async context manager; `options` are those of `AsyncClient`."""
-        return AsyncClient(self.addresses(site), address_map=self.address_map(site), **options)
-
-    def links(self) -> list[Link]:
-        """Those between nodes."""
-        return [Link(source, target) for source in self.node_ids for target in self.node_ids if source != target]
+        places, routes = self._plan()
+        self.injector = await stack.enter_async_context(Proxies(binary, routes, log=self.root / "toxiproxy.log"))
+        return places, find_problems
 
     def _plan(self) -> tuple[list[NodePlace], dict[Link, Route]]:
         """Places and routes over one row of free ports."""
-        links = [*self.links(), *(Link(site, node) for site in self.sites for node in self.node_ids)]
+        links = [*self.links(), *self.links_of_sites()]
         try:
             ports = iter(find_free_ports(2 * len(self.node_ids) + len(links)))
         except OSError as error:
@@ -116,25 +53,9 @@ class ProxiedCluster:
                 http=http,
                 peers={other: routes[Link(node, other)].listen for other in self.node_ids if other != node},
                 folder=self.root / node,
-                cluster=self._cluster,
-                namespaces=self._namespaces,
+                cluster=self.cluster,
+                namespaces=self.namespaces,
             )
             for node, (listen, http) in own.items()
         ]
         return places, routes
-
-    async def _prove_routes(self) -> None:
-        """Everything answers through the proxies; with those between nodes refused no node sees another; then all see all again."""
-        await self.plane.verify()
-        if len(self.node_ids) > 1:
-            await self.plane.partition([[node] for node in self.node_ids], kind=Kind.REFUSE)
-            await self.plane.verify()
-            await self.plane.heal()
-            await self.plane.verify()
-        for node, place in self.nodes.places.items():
-            try:
-                told = {member.id: member.address for member in (await probes.describe(place.listen)).members}
-            except grpc.aio.AioRpcError as error:
-                raise InjectorFailure(f"{node} does not describe the ring: {error.details()}") from error
-            if told != self.address_map():
-                raise InjectorFailure(f"{node} tells clients {told}: they would go past the proxies at {self.address_map()}")

@@ -55,6 +55,9 @@ class Proxies:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._end()
 
+    def require(self, wanted: Mapping[Link, LinkState]) -> None:
+        """It can do everything that a link's state can say."""
+
     async def change(self, wanted: Mapping[Link, LinkState], *, stalled: Collection[Link] = ()) -> None:
         """Brings each link to its state; `stalled`: their receivers may not read. Raises `InjectorWedged`, `InjectorFailure`."""
         await self._do(lambda: self._change(wanted, stalled))

@@ -40,8 +40,8 @@ async def find_problems(proxies: Proxies, nodes: NodeProcesses, slow_before: Map
     looks = [_look(link, proxies, nodes, slow_before.get(link)) for link in links]
     problems += [f"{link}: {said}" for link, said in zip(links, await asyncio.gather(*looks), strict=True) if said]
     if not problems:
-        claims = {link: claim for link in links if (claim := _claim(link, proxies, nodes)) is not None}
-        problems = await _wait_for_views(claims, nodes)
+        claims = {link: claim for link in links if (claim := claim_of(link, proxies.states[link], nodes)) is not None}
+        problems = await wait_for_views(claims, nodes)
     nodes.check()  # what died meanwhile was not the injector's doing
     return problems
 
@@ -82,16 +82,16 @@ async def _look(link: Link, proxies: Proxies, nodes: NodeProcesses, before: Expe
     return wrong and f"should be {expected.sentence()}, but {wrong}"
 
 
-def _claim(link: Link, proxies: Proxies, nodes: NodeProcesses) -> bool | None:
+def claim_of(link: Link, state: LinkState, nodes: NodeProcesses) -> bool | None:
     """Whether the source of a link must take its target for alive; None where either may be."""
     if nodes.conditions.get(link.source) is not Condition.RUNNING:
         return None
-    seen = expected_of(proxies.states[link])
+    seen = expected_of(state)
     unsteady = seen.breaks or seen.round_trip_s > ROUND_TRIP_KNOWN_S or 0 < seen.kbytes_per_s < KBYTES_KNOWN_PER_S
     return None if unsteady else seen.serves
 
 
-async def _wait_for_views(claims: Mapping[Link, bool], nodes: NodeProcesses) -> list[str]:
+async def wait_for_views(claims: Mapping[Link, bool], nodes: NodeProcesses) -> list[str]:
     """Each node takes exactly those peers for alive that it can call; its pings need a while to notice."""
     wrong = ["the nodes do not tell what they see"]
     try:

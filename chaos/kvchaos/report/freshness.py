@@ -6,6 +6,7 @@ case, in which another replica coordinates the read. A read is fresh if its cont
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ BINS_A_RTT = 4
 PREDICTED_SEED = 1
 TRIALS = 4_000
 """A share of 50 % is then known to 1.6 points, which is less than the reads tell, and a page is made in seconds."""
+SYNC_PAIRS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,10 @@ class Bin:
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """What was measured of one column. `constant`: PBS with links that always take the same time, as these did; `varying`: with
-    exponential ones, as `kv dial` assumes. `window_ms`: after which 99.9 % are predicted to be fresh, by the same two."""
+    exponential ones, as `kv dial` assumes. `windows_ms`: after which 99.9 % are predicted to be fresh, by the same two.
+
+    `waits_ms`: how much longer the copy's disk took than the writer's own, a sample. A write of one replica is acknowledged
+    when its own disk has it, and its copy leaves at once and waits for the other disk; so what counts is the difference."""
 
     n: int
     r: int
@@ -54,6 +59,7 @@ class Freshness:
     sync_ms: float
     reads: Sequence[Seen]
     bins: Sequence[Bin]
+    waits_ms: Sequence[float]
     constant: float
     varying: float
     windows_ms: tuple[float, float]
@@ -63,12 +69,20 @@ class Freshness:
         """The share that was."""
         return sum(read.fresh for read in self.reads) / len(self.reads)
 
+    @property
+    def median(self) -> Bin:
+        """The reads about as long after their write as the median of those that are plotted."""
+        plotted = [each for each in self.bins for _ in range(each.count)]
+        return plotted[len(plotted) // 2]
+
+    @property
+    def missed_at_median(self) -> float:
+        """How far the prediction is off there, in shares of 1: positive where more was fresh than predicted."""
+        return self.median.fresh - self.median.predicted
+
     def predicted(self, after_ms: Sequence[float], *, spread: float) -> list[float]:
         """The curve."""
-        return fresh_shares(self.n, self.r, self.w, self._legs(spread), after_ms, seed=PREDICTED_SEED, trials=TRIALS)
-
-    def _legs(self, spread: float) -> Legs:
-        return Legs.of_round_trip(self.rtt_ms, sync_ms=self.sync_ms, spread=spread)
+        return _predicted(self.n, self.r, self.w, Legs.of_round_trip(self.rtt_ms, spread=spread), after_ms, self.waits_ms)
 
 
 def freshness_of(history: History) -> Freshness | None:
@@ -79,12 +93,13 @@ def freshness_of(history: History) -> Freshness | None:
     if not reads:
         return None
     n, r, w, rtt_ms = int(header["n"]), int(header["r"]), int(header["w"]), float(header["rtt_ms"])
-    # A write of one replica waits for its own disk and nobody else: that is what PBS wants to know of a write beyond the way.
+    # A write of one replica waits for its own disk and nobody else: that is what is known of disks.
     wrote_ms = [(call.ended_ns - call.began_ns) / 1e6 for call in calls if call.f in WRITES and call.is_ok]
     sync_ms = (percentile(wrote_ms, 0.5) or 0.0) if w == 1 else 0.0
-    constant, varying = (Legs.of_round_trip(rtt_ms, sync_ms=sync_ms, spread=spread) for spread in (0.0, 1.0))
+    waits_ms = _differences(wrote_ms) if w == 1 else [0.0]
+    constant, varying = (Legs.of_round_trip(rtt_ms, spread=spread) for spread in (0.0, 1.0))
     after_ms = [read.after_ms for read in reads]
-    expected = fresh_shares(n, r, w, constant, after_ms, seed=PREDICTED_SEED, trials=TRIALS)
+    expected = _predicted(n, r, w, constant, after_ms, waits_ms)
     return Freshness(
         n,
         r,
@@ -93,13 +108,28 @@ def freshness_of(history: History) -> Freshness | None:
         sync_ms,
         reads,
         _binned(reads, expected, rtt_ms / BINS_A_RTT, 2 * rtt_ms),
+        waits_ms,
         sum(expected) / len(expected),
-        sum(fresh_shares(n, r, w, varying, after_ms, seed=PREDICTED_SEED, trials=TRIALS)) / len(reads),
+        sum(_predicted(n, r, w, varying, after_ms, waits_ms)) / len(reads),
         (
             predict(n, r, w, constant, seed=PREDICTED_SEED, trials=TRIALS).window_ms,
             predict(n, r, w, varying, seed=PREDICTED_SEED, trials=TRIALS).window_ms,
         ),
     )
+
+
+def _differences(wrote_ms: Sequence[float]) -> list[float]:
+    """Of pairs of what disks took, drawn by a seed of their own."""
+    rng = random.Random(PREDICTED_SEED)
+    return [rng.choice(wrote_ms) - rng.choice(wrote_ms) for _ in range(SYNC_PAIRS)] if wrote_ms else [0.0]
+
+
+def _predicted(n: int, r: int, w: int, legs: Legs, after_ms: Sequence[float], waits_ms: Sequence[float]) -> list[float]:
+    """PBS for each of these times, averaged over how much later than by its way alone a copy is there."""
+    shifted = [after - wait for after in after_ms for wait in waits_ms]
+    shares = fresh_shares(n, r, w, legs, shifted, seed=PREDICTED_SEED, trials=TRIALS)
+    each = len(waits_ms)
+    return [sum(shares[at : at + each]) / each for at in range(0, len(shares), each)]
 
 
 def _seen(calls: Sequence[Call], sites: Sequence[str]) -> list[Seen]:

@@ -6,7 +6,8 @@ import asyncio
 
 from kvchaos.faults.link_state import Direction, Kind, Link
 from kvchaos.faults.proxied_cluster import ProxiedCluster
-from kvchaos.scenarios.cells import DEGRADED, MAY, REFUSE, Cell, Expect
+from kvchaos.scenarios.cells import DEGRADED, HANG, MAY, REFUSE, Cell, Expect
+from kvchaos.scenarios.disk_deeds import cut_power, cut_power_of_the_others, damage_and_replace, flip_under_a_running_node
 from kvchaos.scenarios.scenario import FAR, NEAR, Deed, Scenario, nothing
 
 SLOW_MS = 200
@@ -52,6 +53,14 @@ def lossy(direction: Direction) -> Deed:
 
 async def pause(cluster: ProxiedCluster) -> None:
     """SIGSTOP of n1."""
+    await cluster.plane.pause(VICTIM)
+    await cluster.plane.verify()
+
+
+async def pause_the_only_coordinator(cluster: ProxiedCluster) -> None:
+    """SIGSTOP of n1, which is the only node that the clients near it reach; those far away reach all."""
+    await cluster.plane.cut(*(Link(NEAR, node) for node in cluster.node_ids if node != VICTIM), kind=Kind.REFUSE)
+    await cluster.plane.verify()
     await cluster.plane.pause(VICTIM)
     await cluster.plane.verify()
 
@@ -137,6 +146,8 @@ ALONE = {
     "pc-el": {NEAR: Cell(Expect.MAY, Expect.REFUSE)},
 }
 """What the side of one of three nodes promises."""
+ONLY_COORDINATOR = {name: {NEAR: HANG} for name in ("pa-el", "pa-ec", "strict", "pc-ec", "pc-el")}
+"""Whoever is with a coordinator that stands still, and knows no other."""
 THROUGH_IT = {name: {NEAR: MAY, FAR: MAY} for name in ("pa-el", "pa-ec", "strict", "pc-ec", "pc-el")}
 """While every connection breaks."""
 
@@ -156,7 +167,16 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("F6", "answers of n2 to n1 are lost", lossy(Direction.RESPONSES), heal),
         Scenario("F7", "bridge: n2 and n3 do not see each other", bridge, heal),
         Scenario("F8", "a node stands still (SIGSTOP)", pause, heal),
+        Scenario(
+            "F9",
+            "the only coordinator of some clients stands still (SIGSTOP)",
+            pause_the_only_coordinator,
+            heal,
+            ONLY_COORDINATOR,
+            during_min=3,  # each of theirs takes until its deadline
+        ),
         Scenario("F10", "SIGKILL, then back", kill, restart),
+        Scenario("F11", "power is cut: of one node, then of the others", cut_power, cut_power_of_the_others, recorded=True),
         Scenario("F12", "a disk is lost", wipe, restart, takes_copies=True),
         Scenario("F13", f"{SLOW_MS} ms on the links of a node", slow, heal),
         Scenario("F14", "a split comes and goes", flap, heal, ALONE),
@@ -170,8 +190,17 @@ SCENARIOS: dict[str, Scenario] = {
             cluster={"tombstone_grace_s": GRACE_S, "retry_window_s": 2.0},
             hold_s=GRACE_S,
         ),
+        Scenario(
+            "F18",
+            "a disk is damaged: bits flip in tables, a log, half a table is gone",
+            flip_under_a_running_node,
+            damage_and_replace,
+            takes_copies=True,
+        ),
         Scenario("F19", "connections are reset in a storm", storm, heal, THROUGH_IT),
         Scenario("F20", "SIGKILL of all nodes under load", restart_all, heal),
     )
 }
 """By id."""
+NOT_BUILT = {"F17": "members join and leave: the ring cannot change yet"}
+"""Numbers of the plan that no scenario has yet, and why."""

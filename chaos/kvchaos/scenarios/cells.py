@@ -7,7 +7,9 @@ from enum import StrEnum
 
 SERVED_SHARE_MIN = 0.99
 WHOLE_SHARE_MIN = 0.8
-"""Of what is served, so much does not say `degraded`: on a busy machine links hiccup, and then it is said for a moment."""
+"""Of what is served, so much does not say `degraded` without a right to where nodes lost each other though nothing kept them
+apart (hiccups.py). Where none did, nothing does: while a node is away, the others answer for what they know, and that is whole.
+A right to has who is not the one that holds the hints of the partition (figures.doubted_reads)."""
 UNKNOWN_SHARE_MAX = 0.5
 """Of refusals: what had been sent before the far side was known to be away stays unknown."""
 
@@ -21,6 +23,8 @@ class Expect(StrEnum):
     """As good as all are answered; that they say `degraded` is allowed."""
     REFUSE = "refuse"
     """None is answered: typed errors, certainly not applied, but for what was under way."""
+    HANG = "hang"
+    """None is answered, and what was sent is unknown: whoever has it says nothing. Calls end at their deadlines."""
     MAY = "may"
     """Answered or refused, and what was answered is true."""
 
@@ -39,4 +43,5 @@ class Cell:
 SERVE = Cell(Expect.SERVE, Expect.SERVE)
 DEGRADED = Cell(Expect.DEGRADED, Expect.DEGRADED)
 REFUSE = Cell(Expect.REFUSE, Expect.REFUSE)
+HANG = Cell(Expect.HANG, Expect.HANG)
 MAY = Cell(Expect.MAY, Expect.MAY)

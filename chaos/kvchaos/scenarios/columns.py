@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-EVENTUAL_PROMISES = ("invented", "siblings", "reads", "answers", "ended", "receipts", "resources")
+EVENTUAL_PROMISES = ("invented", "siblings", "reads", "answers", "ended", "receipts", "minted", "resources")
 STRICT_PROMISES = (*EVENTUAL_PROMISES, "strict")
 
 

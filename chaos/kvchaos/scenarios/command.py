@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvchaos.processes import FaultFailed
+from kvchaos.scenarios.pulse import RATES
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from kvchaos.scenarios.scenario import Scenario
     from kvchaos.scenarios.stage import Result
 
+LINE_INTERVAL_S = 5.0
 TARGETS = ("kvstore", "etcd", "redis")
 MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("unclear", "yellow")}
 
@@ -37,12 +40,19 @@ MARKS = {"ok": ("ok", "green"), "broken": ("BROKEN", "red"), "inconclusive": ("u
 @click.pass_context
 def list_command(context: click.Context) -> int:
     """List the scenarios with what each setting promises while the fault lasts: on the side of n1, and on the other."""
-    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.catalogue import NOT_BUILT, SCENARIOS
     from kvchaos.scenarios.columns import COLUMNS
     from kvchaos.scenarios.scenario import FAR, NEAR
 
     with Printer(Options.of(context).output) as printer:
-        for scenario in SCENARIOS.values():
+        for number in sorted([*SCENARIOS, *NOT_BUILT], key=lambda id: int(id[1:])):
+            if number in NOT_BUILT:
+                missing = {"id": number, "not_built": NOT_BUILT[number]}
+                printer.json(missing) if printer.output is Output.JSON else printer.line(
+                    f"{number:<4} not built: {NOT_BUILT[number]}"
+                )
+                continue
+            scenario = SCENARIOS[number]
             cells = {column.name: [str(scenario.cell(column.name, side)) for side in (NEAR, FAR)] for column in COLUMNS}
             if printer.output is Output.JSON:
                 printer.json({"id": scenario.id, "title": scenario.title, "promised": cells})
@@ -101,13 +111,14 @@ def run_command(
         return _run_target(Options.of(context), target, random.SystemRandom().getrandbits(32) if seed is None else seed, out)
     scenarios, columns = _chosen(ids, everything), _columns(presets)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    command = _planted(bug)
+    if bug is not None:
+        _require_bug(bug)
     note(f"seed {seed}")
     results = []
     with Printer(Options.of(context).output) as printer:
         for scenario in scenarios:
             with _progress(f"{scenario.id} {scenario.title}") as say:
-                result = _run(scenario, columns, seed, say, command)
+                result = _run(scenario, columns, seed, say, bug or "")
             results.append(result)
             if printer.output is Output.JSON:
                 printer.json(summary(result))
@@ -141,7 +152,7 @@ def split_command(context: click.Context, seed: int | None) -> int:
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     note(f"seed {seed}")
     with _progress("split") as say:
-        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, None)
+        result = _run(SCENARIOS["F1"], [column for column in COLUMNS if column.level == "preset"], seed, say, "")
     with Printer(Options.of(context).output) as printer:
         if printer.output is Output.JSON:
             printer.json(summary(result))
@@ -192,14 +203,10 @@ def pacelc_command(context: click.Context, seed: int | None, out: Path | None, w
     return _code(found.split)
 
 
-def _planted(bug: str | None) -> Sequence[str] | None:
-    if bug is None:
-        return None
+def _require_bug(bug: str) -> None:
     from kvchaos.simulation.bugs import BUGS
-    from kvchaos.simulation.planted_serve import planted_serve_command
 
     require_known("bug", bug, sorted(BUGS))
-    return planted_serve_command(bug)
 
 
 def _run(
@@ -207,12 +214,12 @@ def _run(
     columns: Sequence[Column],
     seed: int,
     say: Callable[[str, str], None],
-    command: Sequence[str] | None,
+    bug: str,
 ) -> Result:
     from kvchaos.scenarios.stage import run
 
     with tempfile.TemporaryDirectory(prefix=f"kv-chaos-{scenario.id}-") as folder:
-        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, command=command))
+        return asyncio.run(run(scenario, seed=seed, root=Path(folder) / "cluster", columns=columns, say=say, bug=bug))
 
 
 def _run_target(options: Options, target: str, seed: int, out: Path | None) -> ExitCode:
@@ -242,11 +249,13 @@ def _run_target(options: Options, target: str, seed: int, out: Path | None) -> E
 
 
 def _chosen(ids: Sequence[str], everything: bool) -> list[Scenario]:
-    from kvchaos.scenarios.catalogue import SCENARIOS
+    from kvchaos.scenarios.catalogue import NOT_BUILT, SCENARIOS
 
     if everything == bool(ids):
         raise BadRequest("give the ids of scenarios, or --all: kv chaos list shows them")
     for each in ids:
+        if each in NOT_BUILT:
+            raise BadRequest(f"{each} is not built: {NOT_BUILT[each]}")
         require_known("scenario", each, SCENARIOS)
     return list(SCENARIOS.values()) if everything else [SCENARIOS[each] for each in ids]
 
@@ -278,7 +287,7 @@ def _print(printer: Printer, scenario: Scenario, result: Result) -> None:
         for sentence in (*told.verdict.broken, *told.verdict.lacking):
             printer.line(f"     {told.column}: {sentence}")
     if any(told.verdict.word != "ok" for told in result.columns):
-        printer.line(f"     again: kv chaos run {scenario.id} --seed {result.seed}")
+        printer.line(f"     again: {result.replay}")
 
 
 def _word(printer: Printer, word: str) -> str:
@@ -286,12 +295,25 @@ def _word(printer: Printer, word: str) -> str:
     return click.style(text, fg=colour) if printer.terminal else text
 
 
+def _told_rarely(name: str) -> Callable[[str, str], None]:
+    """A line for whatever happens, and now and then one of how clients fare."""
+    told: dict[str, float] = {}
+
+    def say(phase: str, text: str) -> None:
+        now_s = time.monotonic()
+        if RATES not in text or now_s - told.get(phase, float("-inf")) >= LINE_INTERVAL_S:
+            told[phase] = now_s
+            note(f"{name} {phase}{': ' if text else ''}{text}")
+
+    return say
+
+
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, str], None]]:
     """What is going on, on one line that goes when it is over; where there is no terminal, a line a phase."""
     to = console(stderr=True)
     if not to.is_terminal:
-        yield lambda phase, text: note(f"{title.partition(' ')[0]} {phase}{': ' if text else ''}{text}")
+        yield _told_rarely(title.partition(" ")[0])
         return
     with to.status(title) as status:
         yield lambda phase, text: status.update(f"{title} · {phase}{': ' if text else ''}{text}")

@@ -24,6 +24,8 @@ class Figures:
     refused: int = 0
     unknown: int = 0
     degraded: int = 0
+    doubted: int = 0
+    """Of these, reads that say so by right: see `doubted_reads`."""
     ok_ms: list[float] = field(default_factory=list)
     refused_ms: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
@@ -38,10 +40,11 @@ class Figures:
         """Of all; 0 of none."""
         return self.ok / self.count if self.count else 0.0
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Call, *, doubted: bool = False) -> None:
         """One more."""
         if is_answered(call):
             self.ok += 1
+            self.doubted += doubted
             self.degraded += bool(call.fact("degraded"))
             self.ok_ms.append(_ms(call))
             return
@@ -60,6 +63,7 @@ class Figures:
             "refused": self.refused,
             "unknown": self.unknown,
             "degraded": self.degraded,
+            "doubted": self.doubted,
             "p50_ms": percentile(self.ok_ms, 0.5),
             "p99_ms": percentile(self.ok_ms, 0.99),
             "refuse_ms_p99": percentile(self.refused_ms, 0.99),
@@ -67,14 +71,39 @@ class Figures:
         }
 
 
-def figures_of(calls: Iterable[Call], site_of: Mapping[int, str], sites: Sequence[str]) -> dict[str, dict[str, Figures]]:
+def doubted_reads(calls: Sequence[Call], since_ns: float) -> frozenset[int]:
+    """The reads (by the index of their invocation) that enough replicas answered and that say `degraded` all the same, because
+    another node than theirs has coordinated a write of their key since then: it holds a hint for whoever is away, and until
+    that is handed over nobody else's answer about the partition is whole (safety rule 12). Clients ask another node when theirs
+    is slow."""
+    found = set()
+    for read in calls:
+        needed, acknowledged = read.fact("needed", 0), read.fact("acknowledged", ())
+        if read.f != "read" or not read.fact("degraded") or read.end is None or len(acknowledged) < max(2, needed):
+            continue
+        others = (call for call in calls if call.f != "read" and call.key == read.key and not call.is_refused)
+        if any(
+            call.ended_ns > since_ns and call.began_ns < read.ended_ns and _coordinator(call) != read.end.node for call in others
+        ):
+            found.add(read.invoke.index)
+    return frozenset(found)
+
+
+def _coordinator(call: Call) -> str | None:
+    """None: nobody said."""
+    return call.end.node if call.is_ok and call.end is not None else None
+
+
+def figures_of(
+    calls: Iterable[Call], site_of: Mapping[int, str], sites: Sequence[str], doubted: frozenset[int] = frozenset()
+) -> dict[str, dict[str, Figures]]:
     """By side, of reads and of writes. `site_of`: where a process stands, by its number modulo the number of processes."""
     found = {site: {READS: Figures(), WRITTEN: Figures()} for site in sites}
     for call in calls:
         process = call.invoke.process
         assert isinstance(process, int)
         kind = READS if call.f == "read" else WRITTEN
-        found[site_of[process % len(site_of)]][kind].add(call)
+        found[site_of[process % len(site_of)]][kind].add(call, doubted=call.invoke.index in doubted)
     return found
 
 

@@ -31,7 +31,17 @@ TIMEOUT_MS = 2_000
 class Load:
     """The processes of one column."""
 
-    def __init__(self, column: Column, clients: Mapping[str, AsyncClient], recorder: Recorder, *, seed: str) -> None:
+    def __init__(
+        self,
+        column: Column,
+        clients: Mapping[str, AsyncClient],
+        recorder: Recorder,
+        *,
+        seed: str,
+        keys: int = KEYS,
+        write_gap_s: float = 0.0,
+    ) -> None:
+        """`write_gap_s`: between two writes of a process at least so long; it reads meanwhile."""
         self.column = column
         self.sites: Sequence[str] = tuple(clients)
         self.recorder = recorder
@@ -43,7 +53,8 @@ class Load:
         self._clients = clients
         self._seed = seed
         self._serial = 0
-        self._keys = KEYS
+        self._keys = keys
+        self._write_gap_s = write_gap_s
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -101,19 +112,23 @@ class Load:
         rng = random.Random(f"{self._seed}/{self.column.name}/{process}")
         performer = self._performer(site, process, numbers=len(self.site_of), timeout_ms=TIMEOUT_MS)
         mix = REGISTER_MIX if self.column.registers else MIX
-        done = 0
+        done, write_at_s = 0, 0.0
+        now_s = asyncio.get_running_loop().time
         while not self._stopping:
             generation = done // (OPERATIONS_A_KEY * self._keys)
             key = f"{self.column.name}/{generation}/{rng.randrange(self._keys)}"
             self._serial += 1
-            f = rng.choices(("put", "get", "delete", "cas"), mix)[0]
+            f = rng.choices(("put", "get", "delete", "cas"), mix)[0] if now_s() >= write_at_s else "get"
             context = rng.choice(("none", "read"))
             seen, mine = len(self.recorder.history.events), performer.process
             await performer.perform(Operation(process, 0, f, key, f"w{self._serial}", context=context, level=self.column.level))
             done += 1
+            if f != "get":
+                write_at_s = now_s() + self._write_gap_s
             kind = "reads" if f == "get" else "writes"
             self.told[site, kind] += 1
             for event in self.recorder.history.events[seen:]:
                 if event.type != "invoke" and event.process == mine:
-                    self.done[site, kind, event.type] += 1
+                    # A condition that does not hold is an answer.
+                    self.done[site, kind, "ok" if event.facts.get("mismatch") else event.type] += 1
             await asyncio.sleep(rng.uniform(0.5, 1.5) * PACE_S)

@@ -23,7 +23,9 @@ def summary(result: Result) -> dict[str, Any]:
         "failure_breaks": result.failure_breaks,
         "converged_s": None if result.converged_s is None else round(result.converged_s, 3),
         "columns": {told.column: _column(result.scenario, told) for told in result.columns},
-        "replay": f"kv chaos run {result.scenario} --seed {result.seed}",
+        "bug": result.bug,
+        "hiccups": list(result.hiccups),
+        "replay": result.replay,
     }
 
 

@@ -14,6 +14,10 @@ NEAR, FAR = "near", "far"
 """The two sites of clients. What is near stands with n1 where there is a cut."""
 
 
+class PromiseBroken(Exception):
+    """A deed has seen a promise broken; the text says which and how."""
+
+
 async def nothing(cluster: ProxiedCluster) -> None:
     """No fault."""
 
@@ -38,6 +42,8 @@ class Scenario:
     """Settings of [cluster] beside the usual ones."""
     hold_s: float = 0.0
     """It lasts at least so long."""
+    recorded: bool = False
+    """Whether nodes' power is cut: what they write and sync is written down."""
 
     def cell(self, column: str, side: str) -> Cell:
         """What is promised there."""

@@ -19,9 +19,11 @@ from kvchaos.faults.proxied_cluster import ProxiedCluster
 from kvchaos.history import NEMESIS, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
 from kvchaos.scenarios.columns import COLUMNS, Column, namespaces
-from kvchaos.scenarios.figures import figures_of, stale_share
+from kvchaos.scenarios.figures import doubted_reads, figures_of, stale_share
+from kvchaos.scenarios.hiccups import Hiccups
 from kvchaos.scenarios.load import Load
-from kvchaos.scenarios.scenario import FAR, NEAR, Scenario
+from kvchaos.scenarios.pulse import Pulse
+from kvchaos.scenarios.scenario import FAR, NEAR, PromiseBroken, Scenario
 from kvchaos.scenarios.verdict import Sides, Verdict, judge_sides
 from kvchaos.scenarios.versions import versions
 from kvclient import AsyncClient
@@ -64,6 +66,19 @@ class Result:
     converged_s: float | None = None
     failure: str = ""
     failure_breaks: bool = False
+    chosen: Sequence[str] = ()
+    """The columns that were asked for, where that is not all of them."""
+    hiccups: Sequence[str] = ()
+    """Nodes that lost each other, from when the fault began to be made until its end, though it did not keep them apart."""
+    bug: str = ""
+    """What was planted into the nodes."""
+
+    @property
+    def replay(self) -> str:
+        """The command that does the same again."""
+        words = ["kv chaos run", self.scenario, "--seed", str(self.seed)]
+        words += [word for name in self.chosen for word in ("--preset", name)]
+        return " ".join([*words, *(("--bug", self.bug) if self.bug else ())])
 
 
 async def run(
@@ -73,16 +88,22 @@ async def run(
     root: Path,
     columns: Sequence[Column] = COLUMNS,
     say: Say = lambda phase, text: None,
-    command: Sequence[str] | None = None,
+    bug: str = "",
 ) -> Result:
-    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result. `command` starts a
-    node; by default `kv serve`."""
-    result = Result(scenario.id, seed)
+    """Runs it on a new cluster below `root`. Failures of the injector and of restarts are told in the result. `bug` is planted
+    into the nodes (`kv sim bugs`)."""
+    every = list(columns) == list(COLUMNS)
+    result = Result(scenario.id, seed, chosen=() if every else [column.name for column in columns], bug=bug)
+    command: Sequence[str] | None = None
+    if bug:
+        from kvchaos.simulation.planted_serve import planted_serve_command
+
+        command = planted_serve_command(bug)
     try:
         await _run(scenario, seed, root, columns, say, command, result)
     except InjectorFailure as failure:
         result.failure = f"the fault did not take: {failure}"
-    except (NodeDied, RestartFailed) as failure:
+    except (NodeDied, RestartFailed, PromiseBroken) as failure:
         result.failure, result.failure_breaks = str(failure), True
     return result
 
@@ -97,6 +118,7 @@ async def open_stage(
     say: Say,
     settings: Mapping[str, str | int | float] | None = None,
     command: Sequence[str] | None = None,
+    recorded: bool = False,
 ) -> AsyncIterator[tuple[ProxiedCluster, dict[str, AsyncClient], list[Load]]]:
     """A cluster below `root`, a client at each site, and a load for each column that has not begun yet."""
     loop = asyncio.get_running_loop()
@@ -115,6 +137,7 @@ async def open_stage(
                 cluster=dict(settings or {}),
                 command=command,
                 recorder=Recorder(now_ns),
+                recorded=recorded,
             )
         )
         clients = {
@@ -141,24 +164,36 @@ async def _run(
     loop = asyncio.get_running_loop()
     seeded = f"{seed}/{scenario.id}"
     async with open_stage(
-        root, columns, nodes=scenario.nodes, seed=seeded, say=say, settings=scenario.cluster, command=command
+        root,
+        columns,
+        nodes=scenario.nodes,
+        seed=seeded,
+        say=say,
+        settings=scenario.cluster,
+        command=command,
+        recorded=scenario.recorded,
     ) as stage:
         cluster, clients, loads = stage
         for load in loads:
             load.start()
         say("warm", "clients write and read")
-        await until(loads, lambda load, site: load.answered(site) >= WARM_MIN)
+        await until(loads, lambda load, site: load.answered(site) >= WARM_MIN, Pulse(loads, say, "warm"))
         say("fault", scenario.title)
+        hiccups = Hiccups(cluster)
         moments = [_now_ns(loop)]
         await scenario.inject(cluster)
         moments.append(_now_ns(loop))
-        await _go_on(loads, scenario.during_min)
-        await asyncio.sleep(max(0.0, scenario.hold_s - (_now_ns(loop) - moments[-1]) / 1e9))
+        pulse = Pulse(loads, say, "under it", scenario.title)
+        await _go_on(loads, scenario.during_min, pulse)
+        while (_now_ns(loop) - moments[-1]) / 1e9 < scenario.hold_s:
+            pulse.beat()
+            await asyncio.sleep(LOOK_S)
         moments.append(_now_ns(loop))
+        result.hiccups = hiccups.until_now()
         say("heal", "")
         await scenario.lift(cluster)
         moments.append(_now_ns(loop))
-        await _go_on(loads, AFTER_MIN)
+        await _go_on(loads, AFTER_MIN, Pulse(loads, say, "healed"))
         for load in loads:
             await load.stop()
         say("rest", "replicas agree")
@@ -170,7 +205,7 @@ async def _run(
     say("judge", "checkers")
     faults = cluster.recorder.history.events
     for load in loads:
-        told = _judged(scenario, load, faults, moments, seed)
+        told = _judged(scenario, load, faults, moments, result)
         if not converged:
             told.verdict.broken.append(f"replicas did not agree within {CONVERGED_S_MAX:g} s: {'; '.join(obstacles(rows))}")
         result.columns.append(told)
@@ -181,7 +216,7 @@ def _now_ns(loop: asyncio.AbstractEventLoop) -> int:
     return int(loop.time() * 1e9)
 
 
-async def _go_on(loads: Sequence[Load], least: int) -> None:
+async def _go_on(loads: Sequence[Load], least: int, pulse: Pulse) -> None:
     """Until so many operations of each kind, column and side that begin from now on have ended, or the time is over."""
     before = [dict(load.told) for load in loads]
 
@@ -189,20 +224,22 @@ async def _go_on(loads: Sequence[Load], least: int) -> None:
         told = before[loads.index(load)]
         return all(load.told[site, kind] - told.get((site, kind), 0) > least + 1 for kind in ("reads", "writes"))
 
-    await until(loads, enough)
+    await until(loads, enough, pulse)
 
 
-async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool]) -> None:
+async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool], pulse: Pulse | None = None) -> None:
     """Until `enough` of every column and side, or the time is over."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + PHASE_S_MAX
     while not all(enough(load, site) for load in loads for site in load.sites) and loop.time() < end_s:
         for load in loads:
             load.check()
+        if pulse is not None:
+            pulse.beat()
         await asyncio.sleep(LOOK_S)
 
 
-def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Sequence[int], seed: int) -> ColumnResult:
+def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Sequence[int], result: Result) -> ColumnResult:
     """`moments`: when the fault began to be made and was seen, when healing began and was seen."""
     column = load.column
     faulty_ns, began_ns, ended_ns, healed_ns = moments
@@ -210,7 +247,7 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
     header = {
         "scenario": scenario.id,
         "preset": column.name,
-        "seed": seed,
+        "seed": result.seed,
         "levels": [column.level],
         "n": 3,
         "r": column.r,
@@ -227,8 +264,8 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
     before = [call for call in ended if call.end is not None and call.end.time_ns < faulty_ns]
     after = [call for call in ended if call.began_ns > healed_ns]
     verdict = Verdict(column.name)
-    figures = figures_of(during, load.site_of, load.sites)
-    judge_sides(scenario, column.name, figures, verdict)
+    figures = figures_of(during, load.site_of, load.sites, doubted_reads(calls, faulty_ns))
+    judge_sides(scenario, column.name, figures, verdict, result.hiccups)
     found = judge(history)
     verdict.broken += [violation.sentence() for violation in found[:BROKEN_SHOWN]]
     if len(found) > BROKEN_SHOWN:

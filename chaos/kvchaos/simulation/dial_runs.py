@@ -20,6 +20,7 @@ from kvchaos.history import Recorder, calls_of
 from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.register_performer import RegisterPerformer
+from kvchaos.simulation.crash_points import CrashPoints
 from kvchaos.simulation.nemesis import Nemesis
 from kvchaos.simulation.patch import Patch
 from kvchaos.simulation.schedule import Fault, Schedule
@@ -208,7 +209,7 @@ async def _play(world: World, seed: int, settings: Sequence[Setting], patch: Pat
     clients = [world.client(name) for name in CLIENTS]
     players = [_Player(world, clients, setting, f"{seed}-{number}") for number, setting in enumerate(settings)]
     schedule = Schedule(seed, nodes=len(world.machines), clients=len(CLIENTS), faults=faults_of(seed, list(world.machines)))
-    nemesis = Nemesis(world, schedule, recorder, stopwatch)
+    nemesis = Nemesis(world, schedule, recorder, stopwatch, CrashPoints(world, patch))
     faults = world.loop.main.spawn(nemesis.run())
     began_s = world.now_s
     of_process: defaultdict[int, list[Operation]] = defaultdict(list)

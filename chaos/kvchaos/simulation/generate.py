@@ -14,11 +14,16 @@ from typing import Any
 
 from kvchaos.checkers.judge import PROMISES
 from kvchaos.operations import Operation
+from kvchaos.simulation.crash_points import points_of
 from kvchaos.simulation.schedule import FAULTS, LOSES_COPIES, Fault, Schedule
 
 NODES = ((1, 2), (2, 3), (3, 30), (4, 4), (5, 8), (6, 1), (7, 2))
 FAULT_SHARE = 0.3
 FAULTS_OF_A_KIND_MAX = 3
+DRAWN = tuple(kind for kind in FAULTS if kind != "crash_at")
+"""Kinds that any schedule may draw from; a node is killed at a step of a job only where there is something to do for it."""
+JOBS = ("handoff", "exchange", "rebuild", "lost-record", "missed-write", "stop")
+"""Those that swarms give something to do."""
 TAKEN_AWAY_BY = {
     "wipe": frozenset({"answers", "reads"}),  # a node that has lost its disk is told so by its peers, and does not count
     "rollback": frozenset({"strict", "answers", "reads"}),  # one that was put back within a lease cannot know it
@@ -60,8 +65,18 @@ def generate(seed: int) -> Schedule:
         timing=Random(f"{seed}/timing").choice(["lan", "lan", "local"]),
     )
     operations = _operations(rng, base, losing)
-    faults = draw_faults(rng, base, losing=losing)
+    faults = (*_crash_points(seed), *draw_faults(rng, base, losing=losing))
     return replace(base, promises=promises_for(faults), faults=faults, operations=operations)
+
+
+def _crash_points(seed: int) -> list[Fault]:
+    """Where nodes are killed at steps of their background work. A generator of its own, as above."""
+    rng = Random(f"{seed}/crash points")
+    count = rng.choice([0, 0, 1, 2])
+    points = [rng.choice(points_of(rng.choice(JOBS))) for _ in range(count)]
+    return [
+        Fault(0, "crash_at", {"point": point, "passing": rng.randint(1, 3), "down_ms": rng.choice([20, 300])}) for point in points
+    ]
 
 
 def promises_for(faults: tuple[Fault, ...]) -> tuple[str, ...]:
@@ -135,7 +150,7 @@ def _pick(rng: Random, weights: dict[str, int]) -> str:
 
 
 def draw_faults(
-    rng: Random, base: Schedule, among: Sequence[str] = tuple(FAULTS), *, share: float = FAULT_SHARE, losing: str = ""
+    rng: Random, base: Schedule, among: Sequence[str] = DRAWN, *, share: float = FAULT_SHARE, losing: str = ""
 ) -> tuple[Fault, ...]:
     """Faults of the kinds `among` for the schedule `base`, each kind with probability `share`; of the kinds that lose copies only
     `losing`."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kvchaos.history import Recorder
+from kvchaos.simulation.crash_points import CrashPoints
 from kvchaos.simulation.members import note_incarnations
 from kvchaos.simulation.schedule import Fault, Schedule
 from kvchaos.simulation.stopwatch import Stopwatch
@@ -29,8 +30,9 @@ Undo = Callable[[], None]
 class Nemesis:
     """The faults of one schedule. `run` returns when the last has begun; `end` undoes what is left and starts every node."""
 
-    def __init__(self, world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:
+    def __init__(self, world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch, points: CrashPoints) -> None:
         self._world = world
+        self._points = points
         self._stopwatch = stopwatch
         self._schedule = schedule
         self._recorder = recorder
@@ -157,6 +159,14 @@ class Nemesis:
     def _do_power(self, number: int, nodes: list[str]) -> Undo | None:
         return self._do_crash(number, nodes, silent=True)
 
+    def _do_crash_at(self, number: int, point: str, *, passing: int = 1, down_ms: int = 100, silent: bool = False) -> Undo:
+        def fire(name: str) -> None:
+            self._recorder.fault("crash", {"nodes": [name], "point": point})
+            self._world.crash(name, silent=silent)
+            self._spawn(self._start(name, after_ms=down_ms))
+
+        return self._points.arm(point, passing=passing, fire=fire)
+
     def _do_stop(self, number: int, node: str) -> Undo | None:
         if node not in self._world.running or self._world.process(node).is_paused or node in self._stopping:
             return None
@@ -248,9 +258,10 @@ class Nemesis:
         for node in nodes:
             self._spawn(self._start(node))
 
-    async def _start(self, node: str) -> bool:
+    async def _start(self, node: str, *, after_ms: int = 0) -> bool:
         """Whether it runs afterwards."""
         world = self._world
+        await world.sleep(after_ms / 1000)
         while node in self._stopping:
             await world.sleep(0.01)
         if node in world.running:

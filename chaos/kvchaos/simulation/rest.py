@@ -1,7 +1,8 @@
 """After the last heal: the cluster comes to rest within a bound, and says what it holds.
 
 Every node is asked for every key of its own at level `all` until all answer, all home replicas hold the same, and nothing is kept
-for others any more. Then a client reads each key once more; these reads are the ones that checkers judge.
+for others any more. Then a client reads each key once more; these reads are the ones that checkers judge. Reading repairs: where
+replicas have to agree `by_itself`, that is waited for first.
 """
 
 from __future__ import annotations
@@ -51,10 +52,12 @@ class Rest:
             for name, machine in world.machines.items()
         }
         unread: list[list[str]] = []
+        if self._schedule.by_itself:
+            await self._agree_by_themselves(began_s + BOUND_MS / 1000)
+            began_s = self._world.now_s
         while True:
             unread = await world.spawn(PROBE, self._ask_all(probes))
-            is_done = not any(self._left_behind(name) or self._is_unsure(name) for name in world.machines)
-            if not unread and is_done and self._agree() and self._trees_agree():
+            if not unread and self._is_at_rest():
                 break
             if world.now_s - began_s > BOUND_MS / 1000:
                 break
@@ -72,14 +75,30 @@ class Rest:
                 self._recorder.note("world", "info", "resources", value={"in_flight": 0, "queues": {}, "left": left}, node=name)
         await world.spawn(PROBE, self._read_all())
 
+    async def _agree_by_themselves(self, until_s: float) -> None:
+        world = self._world
+        while not self._is_at_rest():
+            if world.now_s > until_s:
+                self._recorder.note("world", "info", "differ", value={"bound_ms": BOUND_MS})
+                return
+            await world.sleep(LOOK_S)
+            await self._revive()
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing is left to be handed over, repaired or found out, as far as one can see from outside."""
+        is_done = not any(self._left_behind(name) or self._is_unsure(name) for name in self._world.machines)
+        return is_done and self._agree() and self._trees_agree()
+
     def note_resources(self) -> None:
-        """Records what every node that runs still has to do."""
-        for name in self._world.running:
-            if self._world.process(name).is_paused or self._world.node(name).local is None:
-                continue
-            local = self._world.local(name)
-            value = {"in_flight": local.coordinator.in_flight, "queues": {}, "left": []}
-            self._recorder.note("world", "info", "resources", value=value, node=name)
+        """Records what every node that runs still has to do. Not while an acceptor is to be readmitted: it reads the list of
+        namespaces again and again, through whoever it can reach."""
+        ready = [name for name in self._world.running if self._world.node(name).local is not None]
+        if any(self._world.local(name).linearizable.registers.is_lost for name in ready):
+            return
+        for name in ready:
+            if not self._world.process(name).is_paused:
+                value = {"in_flight": self._world.local(name).coordinator.in_flight, "queues": {}, "left": []}
+                self._recorder.note("world", "info", "resources", value=value, node=name)
 
     async def _ask_all(self, probes: dict[str, GrpcTransport]) -> list[list[str]]:
         unread: dict[str, str] = {}

@@ -17,6 +17,7 @@ from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.register_performer import RegisterPerformer
 from kvchaos.simulation.bugs import planted
+from kvchaos.simulation.crash_points import CrashPoints
 from kvchaos.simulation.made import agree_on_namespaces
 from kvchaos.simulation.members import agree, note_incarnations
 from kvchaos.simulation.nemesis import Nemesis
@@ -70,7 +71,8 @@ def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False
         recorder = Recorder(lambda: world.loop.now_ns - START_NS, _header(schedule))
         try:
             stopwatch = Stopwatch(world, recorder, patch)
-            world.run(lambda running: _play(running, schedule, recorder, stopwatch))
+            points = CrashPoints(world, patch)
+            world.run(lambda running: _play(running, schedule, recorder, stopwatch, points))
         except (AssertionError, Deadlock, OutOfTime) as error:
             # A broken invariant is a finding like any other: the history up to here is judged as well.
             recorder.note("world", "info", "invariant", value=str(error))
@@ -104,7 +106,11 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         cluster=cluster,
         network=NetworkSettings(link=link, late_share=schedule.late_share),
         disk=DiskSettings(write_ms=schedule.write_ms, jitter_ms=schedule.disk_jitter_ms),
-        limits=NodeLimits(record_cache_bytes=schedule.cache_bytes, repair_interval_s=schedule.repair_interval_s),
+        limits=NodeLimits(
+            record_cache_bytes=schedule.cache_bytes,
+            repair_interval_s=schedule.repair_interval_s,
+            hints_max=schedule.hints_max,
+        ),
         membership=MembershipConfig(timing=schedule.timing),
         keep_events=keep_events,
         check_every=CHECK_EVERY_TURNS,
@@ -150,11 +156,11 @@ def _is_shown_at_once(schedule: Schedule) -> bool:
     return schedule.write_ms <= QUICK_MS and all(fault.kind in OF_LINKS_AND_CLOCKS for fault in schedule.faults)
 
 
-async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch) -> None:
+async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch, points: CrashPoints) -> None:
     watch = Watch(world, recorder)
     await world.start()
     note_incarnations(world, recorder)
-    nemesis = Nemesis(world, schedule, recorder, stopwatch)
+    nemesis = Nemesis(world, schedule, recorder, stopwatch, points)
     rest = Rest(world, schedule, recorder, nemesis.revive)
     faults = world.loop.main.spawn(nemesis.run())
     for work in _start_clients(world, schedule, recorder):

@@ -25,6 +25,7 @@ FAULTS = {
     "reset": "left, right: every connection between the two is reset",
     "crash": "nodes: killed at one moment, what was not synced is lost; they start again afterwards",
     "power": "nodes: as crash, but nobody is told that their connections are gone",
+    "crash_at": "point, passing, down_ms, silent: the node that passes this step of its background work is killed there",
     "stop": "node: stopped cleanly; it starts again afterwards",
     "pause": "node: does not run (SIGSTOP)",
     "wipe": "node: killed, and its disk emptied; it starts again afterwards",
@@ -62,10 +63,11 @@ class Fault:
 class Schedule:
     """See the module. `process % clients` is the client that a process uses; it has `timeout_ms` for each call. `promises` are the
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
-    after a loss; `timing` is the failure detectors', `policy` that of the only namespace. With `sessions` each process is one. With
-    a `preset` that is a linearizable one the namespace is: r and w are majorities then, whatever they say. With
-    `makes_namespaces` operations are on namespaces made at run time (create, drop, put, get), whose name is their `key`, and the
-    preset of what is made their `level`. Nodes lie in so many `zones`, 0: in none."""
+    after a loss; `by_itself`: replicas come to agree before anybody reads everything. `timing` is the failure detectors',
+    `policy` that of the only namespace. With `sessions` each process is one. With a `preset` that is a linearizable one the
+    namespace is: r and w are majorities then, whatever they say. With `makes_namespaces` operations are on namespaces made at
+    run time (create, drop, put, get), whose name is their `key`, and the preset of what is made their `level`. Nodes lie in so
+    many `zones`, 0: in none."""
 
     seed: int
     scenario: str = "swarm"
@@ -89,6 +91,8 @@ class Schedule:
     write_ms: float = 0.1
     disk_jitter_ms: float = 0.4
     repair_interval_s: float = 0.0
+    hints_max: int = 200_000
+    by_itself: bool = False
     timing: str = "lan"
     sessions: bool = False
     makes_namespaces: bool = False

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from kvchaos.faults.failures import InjectorFailure
+from kvchaos.faults.link_plane import LinkPlane
 from kvchaos.faults.link_state import Kind, Link
 from kvchaos.faults.proxied_cluster import CLIENTS
 from kvchaos.faults.proxies import Proxies, Route
 from kvchaos.faults.server_binary import find_server
-from kvchaos.faults.toxiproxy_plane import ToxiproxyPlane
 from kvchaos.history import Recorder
 from kvchaos.ports import find_free_ports
 from kvchaos.targets.questions import Looker, Question
@@ -46,7 +46,7 @@ class TargetCluster(ABC):
         self._open = AsyncExitStack()
         self.nodes: TargetProcesses
         self.proxies: Proxies
-        self.plane: ToxiproxyPlane
+        self.plane: LinkPlane
 
     async def __aenter__(self) -> Self:
         toxiproxy = await asyncio.to_thread(find_server)
@@ -61,7 +61,7 @@ class TargetCluster(ABC):
             self.nodes = TargetProcesses(places)
             self._open.push_async_callback(self.nodes.end)
             await self.nodes.start()
-            self.plane = ToxiproxyPlane(self.proxies, self.nodes, self.recorder, look=Looker(self.question).find_problems)
+            self.plane = LinkPlane(self.proxies, self.nodes, self.recorder, look=Looker(self.question).find_problems)
             await self.settle()
             await self._prove_routes()
         except BaseException:

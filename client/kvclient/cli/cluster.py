@@ -64,6 +64,7 @@ def status(ctx: click.Context, wait: str | None, peers: bool) -> int:
 
     Converged: every node is alive, all have the same ring epoch, no hint is left, and every partition was compared with every other
     replica of it just now and is equal. A node that is rebuilding has lost records and does not count for reads until it has them.
+    Two nodes that have lost their registers never converge: that ends 5 at once, and says what to do.
     """
     options = Options.of(ctx)
 
@@ -78,7 +79,9 @@ def status(ctx: click.Context, wait: str | None, peers: bool) -> int:
         rows, converged = await wait_converged(client, options.patience_s)
         show(options.output, rows)
         note_lost_registers(rows)
-        if not converged:
+        if not converged and is_hopeless(rows):
+            note(f"kv: waiting is no use: {'; '.join(obstacles(rows))}")
+        elif not converged:
             note(f"kv: not converged within {options.patience_s:g} s: {'; '.join(obstacles(rows))}")
         return ExitCode.DONE if converged else ExitCode.UNAVAILABLE
 
@@ -113,16 +116,16 @@ def ring(ctx: click.Context, key: str | None) -> int:
 
 
 async def wait_converged(client: Client, timeout_s: float) -> tuple[list[NodeStatus], bool]:
-    """Asks again and again until the nodes have converged or the time is over; returns the last rows, and which it was. A cluster
-    that cannot be reached has not converged yet."""
+    """Asks again and again until the nodes have converged, or never will, or the time is over; returns the last rows, and whether
+    they have. A cluster that cannot be reached has not converged yet."""
     rows: list[NodeStatus] = []
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
                     rows = judged(await client.admin.status(timeout_s=POLL_TIMEOUT_S))
-                    if not obstacles(rows):
-                        return rows, True
+                    if not obstacles(rows) or is_hopeless(rows):
+                        return rows, not obstacles(rows)
                 except AvailabilityError:
                     rows = []
                 await asyncio.sleep(POLL_INTERVAL_S)
@@ -143,24 +146,30 @@ def obstacles(rows: list[NodeStatus]) -> list[str]:
     lost = without_registers(rows)
     if len(lost) == 1:
         found.append(f"{lost[0]} has lost its registers and is being admitted again")
+    elif lost:
+        found.append(f"{' and '.join(lost)} have lost their registers")
     found += [f"{row.node_id} has {row.trees_unknown} hash trees to rebuild" for row in rows if row.trees_unknown]
     found += [f"{row.node_id} has {row.divergent_partitions} divergent partitions" for row in rows if row.divergent_partitions]
     return found
 
 
 def without_registers(rows: list[NodeStatus]) -> list[str]:
-    """The nodes that have lost their registers and have no vote in linearizable namespaces. Two of them wait for each other: that
-    nothing more comes of waiting is no obstacle, and is told (`note_lost_registers`)."""
+    """The nodes that have lost their registers and have no vote in linearizable namespaces."""
     return [row.node_id for row in rows if row.rebuilding == REGISTERS_LOST]
+
+
+def is_hopeless(rows: list[NodeStatus]) -> bool:
+    """Whether nothing comes of waiting: each of two nodes needs the other's vote to be admitted again."""
+    return len(without_registers(rows)) > 1
 
 
 def note_lost_registers(rows: list[NodeStatus]) -> None:
     """On stderr, that linearizable namespaces refuse for good where it is so."""
-    lost = without_registers(rows)
-    if len(lost) > 1:
+    if is_hopeless(rows):
         note(
-            f"kv: {' and '.join(lost)} have lost their registers and wait for each other: what they share of linearizable "
-            "namespaces, and of the list of namespaces, is refused (docs/registers.md)"
+            f"kv: {' and '.join(without_registers(rows))} have lost their registers and wait for each other: what they share of "
+            "linearizable namespaces, and of the list of namespaces, is refused for good. All else goes on: kv dump it, and kv "
+            "load it into a new cluster (docs/registers.md)"
         )
 
 

@@ -19,7 +19,7 @@ from kvproto.errors import AvailabilityError
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
     from kvclient.levels import LevelLike
-    from kvproto.columns import ClusterInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
+    from kvproto.columns import Cell, ClusterInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
 
 T = TypeVar("T")
 
@@ -40,6 +40,14 @@ class Entry(Protocol):
     @property
     def versions(self) -> Sequence[str]:
         """Every sibling's version, 40 hex digits."""
+
+    @property
+    def expiries(self) -> Sequence[float | None]:
+        """When each value expires."""
+
+    @property
+    def cells(self) -> Sequence[tuple[Cell, bytes, bytes, float | None]]:
+        """What a counter, set or map is made of: kind, field, value, when it expires."""
 
     @property
     def policy(self) -> str:

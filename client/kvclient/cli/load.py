@@ -2,7 +2,8 @@
 
 Batches go one after the other: of two lines with the same key the later one must win, and a file's progress must be one number.
 Inside a batch the client spreads the keys over all nodes. After a failure or an interruption the same command continues behind the
-last batch that was acknowledged; a batch that is loaded twice leaves the same values.
+last batch that was acknowledged; a batch that is loaded twice leaves the same values. Counters, sets and maps are read first, and
+made equal to their line (typed_load.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -30,6 +31,8 @@ from kvclient.cli.output import Printer, note
 from kvclient.cli.progress_bar import Advance, progress_bar
 from kvclient.cli.progress_file import Progress, ProgressFile
 from kvclient.cli.transfer_rows import Row, decode_row
+from kvclient.cli.typed_load import store_typed
+from kvclient.cli.typed_rows import TypedRow
 from kvproto.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ wall_clock_s: Callable[[], float] = time.time  # only to turn a time of expiry i
 class Batch:
     """Consecutive lines of a file, the last row of each key, and where behind them the file continues."""
 
-    rows: dict[bytes, Row] = field(default_factory=dict)
+    rows: dict[bytes, Row | TypedRow] = field(default_factory=dict)
     size_bytes: int = 0
     lines: int = 0
     offset_bytes: int = 0
@@ -75,7 +78,8 @@ kv dump -n users | kv load - -n copy
 def load(ctx: click.Context, source: str, skip: int | None, fresh: bool) -> int:
     """Store every line of FILE (- for stdin): {"key": …, "value": …}, with _base64 behind a name where the bytes are not UTF-8.
 
-    What `kv dump` wrote comes back with its siblings and times of expiry. If it is interrupted, run the same command again.
+    What `kv dump` wrote comes back with its siblings, times of expiry, counters, sets and maps. If it is interrupted, run the same
+    command again.
     """
     options = Options.of(ctx)
     if source == "-" and connection.KEEPER in ctx.meta and sys.stdin.isatty():
@@ -127,9 +131,11 @@ class Loader:
 
     async def _store(self, batch: Batch, advance: Advance) -> None:
         now_s = wall_clock_s()
-        living = [row for row in batch.rows.values() if row.expires_at is None or row.expires_at > now_s]
-        plain = {row.key: row.values[0] for row in living if row.plain}
-        work = [self._store_special(row, now_s) for row in living if not row.plain]
+        living = [row for row in batch.rows.values() if row.living(now_s)]
+        untyped = [row for row in living if isinstance(row, Row)]
+        plain = {row.key: row.values[0] for row in untyped if row.plain}
+        work = [self._store_special(row, now_s) for row in untyped if not row.plain]
+        work += [store_typed(self._namespace, row, now_s, self._call) for row in living if isinstance(row, TypedRow)]
         outcomes = await asyncio.gather(self._put_many(plain), *work, return_exceptions=True)  # all end before the first is raised
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -146,10 +152,11 @@ class Loader:
 
     async def _store_special(self, row: Row, now_s: float) -> None:
         """A value that expires, or siblings: the first supersedes what is there, the others know of nothing and stay beside it."""
-        ttl: dict[str, Any] = {} if row.expires_at is None else {"ttl_s": row.expires_at - now_s}
-        await self._namespace.put(row.key, row.values[0], **self._call, **ttl)
-        for value in row.values[1:]:
-            await self._namespace.put(row.key, value, **self._call, **ttl, context=b"")
+        known: dict[str, bytes] = {}
+        for value, left_s in row.living(now_s):
+            ttl = {} if left_s is None else {"ttl_s": left_s}
+            await self._namespace.put(row.key, value, **self._call, **ttl, **known)
+            known = {"context": b""}
 
 
 @contextmanager

@@ -64,8 +64,15 @@ def _collect_admission(local: LocalNode) -> Iterator[Metric]:
     ]
     yield counter("kv_admission_expired", "Operations dropped unexecuted: their deadline had passed.", ("where",), expired)
     quotas = sorted(local.serving.quotas.of.items())
+    for _, quota in quotas:
+        quota.share()
     limits: list[Row] = [((name, what), bucket.rate) for name, quota in quotas for what, bucket in quota.buckets.items()]
-    yield gauge("kv_quota_limit", "This node's part of a namespace's quota, a second.", ("namespace", "unit"), limits)
+    yield gauge(
+        "kv_quota_limit",
+        "This node's part of a namespace's quota, a second: more while others are thought dead.",
+        ("namespace", "unit"),
+        limits,
+    )
     used: list[Row] = [((name, what), bucket.taken) for name, quota in quotas for what, bucket in quota.buckets.items()]
     yield counter("kv_quota_used", "Operations or bytes that were charged to it.", ("namespace", "unit"), used)
     refused: list[Row] = [((name, what), number) for name, quota in quotas for what, number in quota.refused.items()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kvchaos.simulation.bugs import (
     answers,
+    crashes,
     dots,
     durability,
     found,
@@ -26,6 +27,7 @@ from kvchaos.simulation.bugs.planting import BUGS, planted
 __all__ = [
     "BUGS",
     "answers",
+    "crashes",
     "dots",
     "durability",
     "found",

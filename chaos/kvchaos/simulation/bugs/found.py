@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvclient import AsyncClient
-from kvproto.errors import KvError
+from kvproto.errors import AvailabilityError, KvError
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.core.merkle.tree import items_of
 from kvstore.core.record import EMPTY_RECORD, merge_records
@@ -101,3 +102,18 @@ def forget_earlier_owners(patch: Patch) -> None:
 def go_on_starting(patch: Patch) -> None:
     """It dials its peers again and leaves tasks behind."""
     patch.set(Node, "_go_on", lambda self: None)
+
+
+@bug("closed-channel-ends-jobs", "a call whose channel is closed for a new one ends the job that waits for it, for good")
+def cancel_jobs(patch: Patch) -> None:
+    """A node that was paused in the middle of its rebuild is never whole again."""
+
+    async def call(self: GrpcPeers, node: str, call: Any) -> Any:
+        try:
+            return await call_before(self, node, call)
+        except AvailabilityError as error:
+            if "was closed" in error.message:
+                raise asyncio.CancelledError from error
+            raise
+
+    call_before = patch.set(GrpcPeers, "_call", call)

@@ -1,6 +1,6 @@
-"""Compiles shim.c at test time: with the machine's C compiler, else with the one in the `ziglang` package, which pip can install.
+"""Compiles shim.c when it is first needed: with the machine's C compiler, else with the one in the `ziglang` package, by pip.
 
-The library is kept in .cache/durability/ under the hash of its source and of how it is compiled, so that it is built once.
+The library is kept in the user's cache under the hash of its source and of how it is compiled, so that it is built once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kvchaos.go_builds import cache_folder
+
 SOURCE = Path(__file__).with_name("shim.c")
-CACHE = Path(__file__).resolve().parents[2] / ".cache"
+CACHE = cache_folder("kvstore-chaos")
 COMPILERS = ("cc", "gcc", "clang")
 # A fortified build would replace the very functions that are defined here.
 FLAGS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-U_FORTIFY_SOURCE")
@@ -28,7 +30,7 @@ class CannotBuild(Exception):
     """No compiler worked; the message has what the last one said."""
 
 
-def build_shim(folder: Path = CACHE / "durability", which: Callable[[str], str | None] = shutil.which) -> Path:
+def build_shim(folder: Path = CACHE / "shim", which: Callable[[str], str | None] = shutil.which) -> Path:
     """The compiled shim. Raises `CannotBuild`; on anything but Linux there is nothing to preload it with."""
     if not sys.platform.startswith("linux"):
         raise CannotBuild("the shim is preloaded the way Linux does it")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.durability.timeline import Timeline
+from kvchaos.disks.synced import Timeline
 
 
 class CannotCut(Exception):
