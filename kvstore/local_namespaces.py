@@ -83,6 +83,8 @@ class LocalNamespaces:
             install=self._install,
         )
         self.spread = self.catalog.spread
+        self.on_change: Callable[[], None] = lambda: None
+        """Is told when this node goes by other namespaces."""
         self._follow()
         rebuilding.knows_all = lambda: not self.spread.is_behind
         if others:
@@ -124,6 +126,7 @@ class LocalNamespaces:
         """In one turn of the loop: nobody sees the one without the other."""
         self._ring.view = self._ring.view.with_catalog(catalog)
         self._follow()
+        self.on_change()
         self.dropped.wake()
 
     def _follow(self) -> None:

@@ -28,6 +28,7 @@ from kvstore.repair.answering import Answering
 from kvstore.repair.mending import Mending
 from kvstore.repair.pace import Pace
 from kvstore.repair.rebuilding import LOST, UNHEARD
+from kvstore.repair.register_upkeep import RegisterUpkeep
 from kvstore.repair.returning import Returning
 from kvstore.repair.set_aside import Keep
 from kvstore.repair.surroundings import Surroundings
@@ -139,6 +140,7 @@ class LocalNode:
         self.namespaces = LocalNamespaces(
             around, linearizable=self.linearizable, serving=self.serving, rebuilding=self.returning.rebuilding, rng=rng
         )
+        self.register_upkeep = self._make_register_upkeep(around) if config.others else None
 
     @property
     def view(self) -> RingView:
@@ -174,8 +176,9 @@ class LocalNode:
         self.upkeep.start()
         self.returning.start()
         self.namespaces.start()
-        if self.mending is not None:
-            self.mending.start()
+        for part in (self.mending, self.register_upkeep):
+            if part is not None:
+                part.start()
 
     def check(self) -> None:
         """Asserts the invariants of every state machine; for tests and simulation."""
@@ -189,8 +192,9 @@ class LocalNode:
         self.linearizable.stop()
         self.returning.stop()
         self.namespaces.stop()
-        if self.mending is not None:
-            self.mending.stop()
+        for part in (self.mending, self.register_upkeep):
+            if part is not None:
+                part.stop()
         await self.committer.close()
         await SETTLED.passed()
         self.replica.close()
@@ -215,6 +219,20 @@ class LocalNode:
             taken=proposing.proposer.taken,
             read_catalog=lambda timeout_s: self.namespaces.catalog.changes.read(timeout_s),  # noqa: PLW0108 - made below
         )
+
+    def _make_register_upkeep(self, around: Surroundings) -> RegisterUpkeep:
+        half = self.linearizable
+        upkeep = RegisterUpkeep(
+            around,
+            half.scans,
+            settle=half.proposing.settle,
+            read=half.proposing.read,
+            reap=half.proposing.reap,
+            leader_of=half.leader_of,
+        )
+        half.coordinator.reads.want = upkeep.horizons.want
+        self.namespaces.on_change = upkeep.follow
+        return upkeep
 
     def _register_lost(self, store_key: bytes) -> None:
         count = self.linearizable.registers.quarantined

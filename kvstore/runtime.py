@@ -21,13 +21,19 @@ JobT_contra = TypeVar("JobT_contra", contravariant=True)
 
 OFFSET_VARIABLE = "KV_CLOCK_OFFSET_FILE"
 OFFSET_BYTES = 8
+BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux's; elsewhere the next best."""
 
 
 class Clock(Protocol):
-    """Wall time for stamps, windows and expiry; never for causality. Timers use the event loop's own clock."""
+    """Wall time for stamps, windows and expiry; never for causality. Timers use the event loop's own clock. How old a proof is goes
+    by the time since the machine was started, which goes on while it is suspended."""
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
+
+    def since_boot_s(self) -> float:
+        """Seconds since some moment, never going back, and counted also while the machine is suspended."""
 
 
 class SystemClock:
@@ -36,6 +42,10 @@ class SystemClock:
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
         return time.time_ns() // 1_000_000
+
+    def since_boot_s(self) -> float:
+        """Seconds since the machine was started."""
+        return time.clock_gettime(BOOT_CLOCK)
 
 
 class ShiftedClock:
@@ -49,6 +59,10 @@ class ShiftedClock:
     def now_ms(self) -> int:
         """Unix time in milliseconds, as this node believes."""
         return time.time_ns() // 1_000_000 + int.from_bytes(self._shared[:OFFSET_BYTES], "little", signed=True)
+
+    def since_boot_s(self) -> float:
+        """Seconds since the machine was started: not shifted."""
+        return time.clock_gettime(BOOT_CLOCK)
 
 
 def wall_clock() -> Clock:

@@ -74,7 +74,7 @@ class Dispatcher:
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)
         operation = Single(shape, key, self._loop.time() + timeout_s, self._create_future())
-        self._membership.router.choose_read(key).submit(operation)
+        self._membership.router.chooser(shape)(key).submit(operation)
         if self._sweeping is None:
             self._arm()
         return operation.future
@@ -84,7 +84,7 @@ class Dispatcher:
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)
         operation = SessionRead(shape, key, self._loop.time() + timeout_s, self._create_future(), seen)
-        self._membership.router.choose_read(key).submit(operation)
+        self._membership.router.chooser(shape)(key).submit(operation)
         if self._sweeping is None:
             self._arm()
         return operation.future
@@ -137,7 +137,7 @@ class Dispatcher:
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)
         by_link: dict[NodeLink, list[int]] = {}
-        choose = self._membership.router.choose if call.shape.writes else self._membership.router.choose_read
+        choose = self._membership.router.chooser(call.shape)
         for index, key in enumerate(call.keys):
             by_link.setdefault(choose(key), []).append(index)
         queues = [cut(call, indices) for indices in by_link.values()]
@@ -171,7 +171,7 @@ class Dispatcher:
             call.fail(indices, ClientClosed("the client was closed"))
             return
         by_link: dict[NodeLink, list[int]] = {}
-        choose = self._membership.router.choose if shape.writes else self._membership.router.choose_read
+        choose = self._membership.router.chooser(shape)
         for index in indices:
             by_link.setdefault(choose(call.keys[index], self._avoided(shape, call.histories.get(index))), []).append(index)
         for link, chosen in by_link.items():
@@ -242,7 +242,7 @@ class Dispatcher:
                 work.closed(work.count)
                 continue
             try:
-                self._membership.router.choose_read(work.key, link).submit(work)
+                self._membership.router.chooser(work.shape)(work.key, link).submit(work)
             except Overloaded as error:
                 self._single_failed(link, work, error)
 
@@ -278,8 +278,7 @@ class Dispatcher:
             return
         history = operation.history
         router = self._membership.router
-        choose = router.choose if operation.shape.writes else router.choose_read
-        link = choose(operation.key, self._avoided(operation.shape, history))
+        link = router.chooser(operation.shape)(operation.key, self._avoided(operation.shape, history))
         try:
             link.submit(operation)
         except Overloaded as error:

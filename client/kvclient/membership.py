@@ -47,6 +47,7 @@ class Membership:
         self._address_map = address_map or {}
         self._bounds = bounds
         self._is_single = is_single
+        self._turn = int.from_bytes(ids.trace_prefix, "big")
         self._ring = Ring(self.refresh, ids.trace_prefix, ids.now_ms)
         self._spare: dict[str, Transport] = {}
         self._links: dict[tuple[str, str], NodeLink] = {}
@@ -96,7 +97,7 @@ class Membership:
         )
         before = self._links
         self._links = {member: before.get(member) or self._open(*member) for member in addresses}
-        self.router = Router(info, [self._links[member] for member in addresses])
+        self.router = Router(info, [self._links[member] for member in addresses], turn=self._turn)
         for member, link in before.items():
             if member not in self._links:
                 self._retire(link)
@@ -106,7 +107,7 @@ class Membership:
         if info.cluster_id == self._ring.cluster_id and info.catalog_revision > self._ring.catalog_revision:
             self._ring.catalog_revision = info.catalog_revision
             known = replace(self.router.info, namespaces=info.namespaces, catalog_revision=info.catalog_revision)
-            self.router = Router(known, self.router.links)
+            self.router = Router(known, self.router.links, turn=self._turn)
 
     def refreshed(self) -> asyncio.Future[None]:
         """Done when the ring and the namespaces were fetched again, or nobody could be asked."""

@@ -140,6 +140,7 @@ class NodeLink:
         self.transport = transport
         self.up = True
         self.late = self.silent = self.slow = False
+        self.near = True
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner

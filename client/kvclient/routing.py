@@ -11,34 +11,58 @@ from typing import Generic, Protocol, TypeVar
 
 from xxhash import xxh3_64_intdigest
 
-from kvproto.columns import ClusterInfo
+from kvproto.columns import ClusterInfo, Level
 from kvproto.partitions import partition_shift
+
+LinkT = TypeVar("LinkT", bound="Routed")
+LinkT_co = TypeVar("LinkT_co", bound="Routed", covariant=True)
 
 
 class Routed(Protocol):
-    """What routing needs of a link: whether it is thought to be up, whether it owes an answer that is late or long overdue, and
-    whether its node is far slower than the others."""
+    """What routing needs of a link: whether it is thought to be up, whether it owes an answer that is late or long overdue, whether
+    its node is far slower than the others, and whether none answers much sooner."""
 
     up: bool
     late: bool
     silent: bool
     slow: bool
+    near: bool
 
 
-LinkT = TypeVar("LinkT", bound=Routed)
+class Asked(Protocol):
+    """What routing needs of a read or write."""
+
+    namespace: str
+    writes: bool
+    level: Level
+
+
+class Choose(Protocol[LinkT_co]):
+    """Where to send a key now; not to `avoid`, if there is another."""
+
+    def __call__(self, key: bytes, avoid: object = None) -> LinkT_co:
+        """The link."""
+
+
+ALONE = frozenset((Level.TIMELINE, Level.BOUNDED))
+"""Levels of reads that each home replica may answer without asking others."""
 
 
 class Router(Generic[LinkT]):
-    """The links of one ring. `links` are in the order of `info.members`."""
+    """The links of one ring. `links` are in the order of `info.members`. `turn` is any number: clients with another one read the
+    same key elsewhere, where it does not matter."""
 
-    __slots__ = ("_shift", "_table", "info", "links")
+    __slots__ = ("_alone", "_shift", "_table", "_turn", "info", "links")
 
-    def __init__(self, info: ClusterInfo, links: Sequence[LinkT]) -> None:
+    def __init__(self, info: ClusterInfo, links: Sequence[LinkT], *, turn: int = 0) -> None:
         if len(links) != len(info.members) or not links:
             raise ValueError(f"{len(links)} links for {len(info.members)} members")
         self.info = info
         self.links = tuple(links)
         self._shift = partition_shift(info.partitions)
+        self._turn = turn
+        self._alone = {space.name: space.preset == "pc-el" for space in info.namespaces if space.mode == "linearizable"}
+        """Linearizable namespaces, and whether reads of the preset may be answered by any home replica alone."""
         self._table = tuple(
             tuple(links[member] for member in info.preference_list(partition)) or self.links for partition in range(info.partitions)
         )
@@ -70,6 +94,27 @@ class Router(Generic[LinkT]):
                 if link.up and not link.silent and link.slow <= may_be_slow and link is not avoid:
                     return link
         return choose_fallback(owners, self.links, avoid) if avoid is first or not first.up else first
+
+    def chooser(self, asked: Asked) -> Choose[LinkT]:
+        """How to choose for such a read or write."""
+        if asked.writes:
+            return self.choose
+        if asked.level in ALONE or (asked.level is Level.PRESET and self._alone.get(asked.namespace)):
+            return self.choose_near
+        return self.choose_read
+
+    def choose_near(self, key: bytes, avoid: object = None) -> LinkT:
+        """As `choose_read`, for a read that any owner may answer alone: the near ones share the keys, each client in its own way,
+        so that no owner has all the reads and a client goes on to read a key where it did before."""
+        hashed = xxh3_64_intdigest(key)
+        owners = self._table[hashed >> self._shift]
+        count = len(owners)
+        first = (hashed + self._turn) % count
+        for at in range(first, first + count):
+            link = owners[at % count]
+            if link.near and link.up and not link.silent and not link.slow and link is not avoid:
+                return link
+        return self.choose_read(key, avoid)
 
     def other_owner(self, key: bytes, link: LinkT) -> LinkT | None:
         """An owner of `key` that is up, owes no late answer and is not `link`, a slow one last; None if there is none."""

@@ -188,6 +188,7 @@ def _read_cluster(table: Table) -> ClusterConfig:
         retry_window_s=table.number("retry_window_s", default.retry_window_s, minimum=1.0, maximum=3600.0),
         retry_ids_max=table.integer("retry_ids_max", default.retry_ids_max, minimum=1, maximum=1024),
         tombstone_grace_s=table.number("tombstone_grace_s", default.tombstone_grace_s, minimum=2.0, maximum=3.2e7),
+        timeline_bound_s=table.number("timeline_bound_s", default.timeline_bound_s, minimum=0.1, maximum=3600.0),
         zones=_read_strings(table.table("zones")),
         namespaces=_read_namespaces(table.table("namespaces"), replicas),
     )

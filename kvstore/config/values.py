@@ -89,6 +89,7 @@ class ClusterConfig:
     retry_window_s: float = 10.0
     retry_ids_max: int = 32
     tombstone_grace_s: float = 24 * 3600.0
+    timeline_bound_s: float = 1.0
     zones: Mapping[str, str] = field(default_factory=dict)
     namespaces: Mapping[str, NamespaceConfig] = field(default_factory=lambda: {DEFAULT_NAMESPACE: NamespaceConfig()})
 

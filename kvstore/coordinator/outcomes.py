@@ -25,14 +25,16 @@ def receipt(
     hedged: bool = False,
     degraded: bool = False,
     hinted: bool = False,
+    needed: int | None = None,
 ) -> Receipt:
     """What was achieved for the operations that `acknowledged` had answered when the reply left. `degraded`: they are fewer than
-    the preset asks for. `hinted`: there are stand-ins among them."""
+    the preset asks for. `hinted`: there are stand-ins among them. `needed`: fewer than the level
+    takes, where it is proven that so many will do."""
     view, info = sub.view, sub.space.info
     zones = view.zones
     return Receipt(
         level=sub.group.level,
-        needed=sub.need,
+        needed=sub.need if needed is None else needed,
         n=info.n,
         n_asked=info.n_asked,
         acknowledged=tuple(acknowledged),

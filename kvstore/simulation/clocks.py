@@ -19,6 +19,10 @@ class NodeClock:
         """Unix time in milliseconds, as this node believes."""
         return EPOCH_MS + (self._loop.now_ns - START_NS) // 1_000_000 + self.skew_ms
 
+    def since_boot_s(self) -> float:
+        """Virtual time: no skew has it."""
+        return self._loop.time()
+
 
 class ClientClock:
     """A `kvclient.clock.Clock`: virtual time."""

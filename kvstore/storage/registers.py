@@ -13,6 +13,7 @@ them. A damaged one is lost: it stays in place, is counted, and has no vote unti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from kvproto.errors import KvError, StorageError, UnknownNamespace
 from kvstore.core.catalog.catalog import Catalog
@@ -23,6 +24,8 @@ from kvstore.core.register.ballot import BALLOT_BYTES, GROUP_BYTES, NO_BALLOT, N
 from kvstore.core.register.copying import Page, encode_page, read_page
 from kvstore.core.register.messages import Ask, Reply, Step, Why, abstain, part_of, widen
 from kvstore.core.register.readmission import Copied
+from kvstore.core.register.timeline_read import shown
+from kvstore.core.register.tracker import Mark, Tracker
 from kvstore.storage.admission import Admission
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.dropped_ids import DroppedIds
@@ -52,9 +55,12 @@ class Registers:
         may_vote: Callable[[], bool] = lambda: True,
         on_lost: Callable[[bytes], None] = lambda store_key: None,
         taken: Callable[[bytes], bytes] = lambda group: NO_BALLOT,
+        tracker: Tracker | None = None,
+        since_boot_s: Callable[[], float] = float,
     ) -> None:
         """`may_vote`: False while the node does not know yet whether its disk is the one that it promised on. `on_lost` is told
-        each store key whose register was found damaged, once. `taken`: as in `Acceptor`."""
+        each store key whose register was found damaged, once. `taken`: as in `Acceptor`. `tracker` is told what changes, at which
+        time by `since_boot_s`."""
         self._engine = engine
         self._committer = committer
         self._may_vote = may_vote
@@ -64,7 +70,9 @@ class Registers:
         self._cache = RecordCache(cache_bytes_max)
         self._known_lost: set[bytes] = set()
         self.admission = Admission(engine)
-        self.acceptor = Acceptor(self.latest, _load_groups(engine), taken)
+        self.tracker = tracker or Tracker("", 1)
+        self._since_boot_s = since_boot_s
+        self.acceptor = Acceptor(self.latest, _load_groups(engine), taken, self.tracker.is_chosen)
         self._dropped = DroppedIds(Catalog())
 
     def go_by(self, catalog: Catalog) -> None:
@@ -111,6 +119,7 @@ class Registers:
 
     def lose(self) -> list[tuple[bytes, bytes]]:
         """From now on this disk does not vote; what has to be written with whatever says so."""
+        self.tracker.forget_all()
         return self.admission.lose()
 
     def ask(self, ask: Ask, done: Done) -> None:
@@ -206,9 +215,14 @@ class Registers:
 
         self._committer.submit(Commit((), 64, told, self.admission.rows_to_end()))
 
-    def committed(self, store_key: bytes) -> bytes | None:
-        """The payload that is known to be committed, for reads that may be stale. Raises `Lost`."""
-        return self.acceptor.committed(store_key)
+    def votes_on(self, group: bytes) -> bool:
+        """Whether what it answers about a group counts."""
+        return self._may_vote() and (not self.is_lost or group in self.admission.admitted)
+
+    def shown(self, store_key: bytes, proof: tuple[float, int]) -> tuple[bool, bytes | None]:
+        """Whether what is committed of a key of a tracked group is known here, and its payload (`timeline_read.shown`). Raises
+        `Lost`."""
+        return shown(store_key, self.latest(store_key), self.tracker.groups[store_key[:GROUP_BYTES]], self.acceptor, proof)
 
     def latest(self, store_key: bytes) -> bytes | None:
         """What is held of a key, durable or not. Raises `Lost`."""
@@ -233,14 +247,21 @@ class Registers:
         self._cache.check()
         assert all(count > 0 for count in self._pending_groups.values())
 
+    def note_damaged(self, store_key: bytes) -> None:
+        """Somebody has looked, and the register of a key cannot be read."""
+        self._cache.forget([store_key])
+        with suppress(Lost):  # which has told
+            self.latest(store_key)
+
     def _lost(self, store_key: bytes) -> Lost:
         if store_key not in self._known_lost:
             self._known_lost.add(store_key)
+            self.tracker.forget(store_key[:GROUP_BYTES])  # nobody can tell what its digest was
             self._on_lost(store_key)
         return Lost(store_key.hex())
 
     def _rests_on_pending(self, ask: Ask, verdict: Verdict) -> bool:
-        if ask.step in (Step.CONFIRM, Step.MARK):
+        if ask.step is Step.CONFIRM:
             return False
         if self._pending_groups and not self._pending_groups.keys().isdisjoint([key[:GROUP_BYTES] for key in ask.keys]):
             return True
@@ -283,17 +304,25 @@ class Registers:
         groups = self.acceptor.groups
         rows = [(system_key(_NAME + group), _pack(groups[group])) for group in sorted(verdict.groups)]
         pairs = [*verdict.writes, *rows, *more]
+        tracker = self.tracker
+        marks: Sequence[Mark] = ()
+        if tracker.groups and (verdict.writes or verdict.deletes):
+            marks = tracker.decide(verdict.writes, verdict.deletes, verdict.replaced, self._since_boot_s())
         self._pending.update(verdict.writes)
         self._pending.update(dict.fromkeys(verdict.deletes))
         for group in verdict.groups:
             self._pending_groups[group] = self._pending_groups.get(group, 0) + 1
         size_bytes = sum([len(key) + len(value) for key, value in pairs])
-        self._committer.submit(Commit(pairs, size_bytes, lambda error: self._committed(verdict, done, error), verdict.deletes))
+        self._committer.submit(
+            Commit(pairs, size_bytes, lambda error: self._committed(verdict, marks, done, error), verdict.deletes)
+        )
 
-    def _committed(self, verdict: Verdict, done: Done, error: StorageError | None) -> None:
+    def _committed(self, verdict: Verdict, marks: Sequence[Mark], done: Done, error: StorageError | None) -> None:
         if error is not None:
             done(error, None)
             return
+        if marks:
+            self.tracker.became_durable(marks)
         pending = self._pending
         for store_key, held in verdict.writes:
             if pending.get(store_key) is held:

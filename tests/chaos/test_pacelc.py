@@ -45,6 +45,9 @@ async def test_every_setting_stands_in_its_quadrant(toxiproxy_server: Path, tmp_
         assert presets["pa-el"]["p50_rtt"][kind] < NEAR_RTT, "latency"
         for name in ("pa-ec", "strict"):
             assert ONE_RTT[0] <= presets[name]["p50_rtt"][kind] <= ONE_RTT[1], "consistency, for a round trip"
+    assert presets["pc-el"]["p50_rtt"]["read"] < NEAR_RTT, "latency: a home replica near the client answers alone"
+    for told in (presets["pc-ec"]["p50_rtt"]["read"], presets["pc-ec"]["p50_rtt"]["write"], presets["pc-el"]["p50_rtt"]["write"]):
+        assert told >= ONE_RTT[0], "consistency, for a round trip"
     assert set(found.apart) == {"pa-el"}, "with r + w above n no read is stale"
     apart = freshness_of(found.apart["pa-el"])
     assert apart is not None and len(apart.reads) >= 30

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvchaos.checkers.atomic_reads import ATOMIC
 from kvchaos.checkers.judge import judge
 from kvchaos.checkers.sessions import MONOTONIC_READS, MONOTONIC_WRITES, READ_YOUR_WRITES, WRITES_FOLLOW_READS
-from kvchaos.checkers.timeline import BOUND, FORWARD, IN_TIME, ONE_ORDER
+from kvchaos.checkers.timeline import BOUND, COMMITTED, FORWARD, IN_TIME, ONE_ORDER
 from tests.chaos.scribe import Scribe, dot, token
 
 MS = 1_000_000
@@ -74,6 +74,33 @@ def test_a_read_lags_by_no_more_than_the_bound(began_ms: int, found: list[str]) 
     wrote(scribe, 1, 1 * MS, 2 * MS)
     read(scribe, 0, began_ms * MS, (began_ms + 1) * MS)
     assert broken(scribe) == found
+
+
+@pytest.mark.parametrize(("began_ms", "found"), [(102, []), (103, [BOUND])])
+def test_a_read_that_finds_nothing_lags_as_well(began_ms: int, found: list[str]) -> None:
+    scribe = Scribe(promises=["timeline"], bound_ms=100)
+    wrote(scribe, 1, 1 * MS, 2 * MS)
+    scribe.read([], began_ms * MS, (began_ms + 1) * MS, value=None, node="n1")
+    assert broken(scribe) == found
+
+
+def test_a_delete_that_may_have_been_executed_excuses_a_read_that_finds_nothing() -> None:
+    scribe = Scribe(promises=["timeline"], bound_ms=100)
+    wrote(scribe, 1, 1 * MS, 2 * MS)
+    scribe.delete("d2", 200 * MS, 250 * MS, type_="info")
+    scribe.read([], 300 * MS, 301 * MS, value=None, node="n1")
+    assert broken(scribe) == []
+
+
+def test_what_one_replica_shows_every_majority_knows_later() -> None:
+    scribe = Scribe(promises=["timeline"])
+    wrote(scribe, 1, 1, 2)
+    read(scribe, 2, 3, 4, node="n1", acknowledged=["n1"])
+    read(scribe, 1, 5, 6, node="n2", acknowledged=["n2"])
+    read(scribe, 1, 4, 6, node="n2", acknowledged=["n2", "n3"])
+    assert broken(scribe) == [], "they overlap, or are of one replica"
+    read(scribe, 1, 5, 6, node="n3", acknowledged=["n2", "n3"])
+    assert broken(scribe) == [COMMITTED]
 
 
 @given(st.integers(0, 1 << 32))

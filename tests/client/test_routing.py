@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from kvclient.routing import Router, addresses_of, choose_fallback
-from kvproto.columns import ClusterInfo, MemberInfo
+from kvproto.columns import ClusterInfo, Level, MemberInfo, NamespaceInfo
 from kvproto.partitions import partition_of, partition_shift
 
 
@@ -20,6 +20,7 @@ class Link:
     late: bool = False
     silent: bool = False
     slow: bool = False
+    near: bool = True
 
 
 def ring(members: int, partitions: int = 8, replicas: int = 3) -> ClusterInfo:
@@ -127,3 +128,32 @@ def test_a_second_question_goes_to_an_owner_that_is_up_and_owes_nothing() -> Non
     assert router.other_owner(b"k", first) is third
     third.up = False
     assert router.other_owner(b"k", first) is None, "a node that does not own the key is no help"
+
+
+@dataclass
+class Asked:
+    """What routing sees of a read or write."""
+
+    namespace: str
+    level: Level = Level.PRESET
+    writes: bool = False
+
+
+def test_reads_that_any_owner_may_answer_alone_are_shared_by_the_near_ones() -> None:
+    spaces = tuple(
+        NamespaceInfo(2, name, "linearizable", preset, 3, 3, 2, 2) for name, preset in (("el", "pc-el"), ("ec", "pc-ec"))
+    )
+    links = [Link(f"n{number}") for number in range(3)]
+    one, other = (Router(replace(ring(3), namespaces=spaces), links, turn=turn) for turn in (0, 1))
+    keys = [b"k%d" % number for number in range(300)]
+    for asked in (Asked("el"), Asked("ec", Level.TIMELINE), Asked("ec", Level.BOUNDED)):
+        chosen = [one.chooser(asked)(key).name for key in keys]
+        assert all(60 < chosen.count(link.name) < 140 for link in links)
+        assert chosen == [one.chooser(asked)(key).name for key in keys], "where it was read before"
+        assert all(name != other.chooser(asked)(key).name for name, key in zip(chosen, keys, strict=True))
+    for asked in (Asked("el", writes=True), Asked("el", Level.LINEARIZABLE), Asked("ec"), Asked("no such")):
+        assert all(one.chooser(asked)(key) is one.owners(key)[0] for key in keys)
+    links[0].near = links[1].up = False
+    assert {one.chooser(Asked("el"))(key).name for key in keys} == {"n2"}
+    links[2].silent = True
+    assert {one.chooser(Asked("el"))(key).name for key in keys} == {"n0"}, "one that is far before one that is silent"

@@ -14,6 +14,7 @@ class Link:
         self.node_id = node_id
         self.latency_s = latency_s
         self.slow = False
+        self.near = True
         self.owing = 0.0
         self.asked = 0
 
@@ -45,6 +46,18 @@ def test_a_node_far_behind_the_others_is_slow_and_quick_again_when_it_is() -> No
     links[2].latency_s = 0.002
     serve(nodes, links, 4.0, now_s)
     assert [link.slow for link in links] == [False, False, False]
+
+
+def test_a_node_much_further_away_than_another_is_not_near_until_it_is() -> None:
+    nodes, links = SlowNodes(), [Link("n1", 0.001), Link("n2", 0.0015), Link("n3", 0.02)]
+    now_s = serve(nodes, links, 1.0)
+    assert [link.near for link in links] == [True, True, False]
+    links[1].latency_s = 0.5  # one answer that took long is no way that is long
+    now_s = serve(nodes, links, 0.02, now_s)
+    assert links[1].near
+    links[1].latency_s, links[2].latency_s = 0.0015, 0.001
+    serve(nodes, links, 4.0, now_s)
+    assert [link.near for link in links] == [True, True, True]
 
 
 def test_a_node_that_answers_nothing_is_slow_as_well() -> None:

@@ -195,12 +195,13 @@ def test_what_is_held_is_read_back_and_the_committed_kept_beside(one: bytes, two
     first, second = stamp(round_, sequence), stamp(round_, sequence + 1)
     alone = held.encode(first, one)
     assert held.verify(alone) and held.accepted(alone) == one and held.stamp(alone) == first
-    assert held.committed(alone, NO_STAMP) is None
-    assert held.committed(alone, second) == (first, one), "below the watermark of its ballot"
-    both = held.over(alone, second, two, first)
+    assert not held.is_committed(alone, NO_STAMP) and held.beside(alone) is None
+    assert held.is_committed(alone, second), "below the watermark of its ballot"
+    both = held.over(alone, second, two, is_committed=True)
     assert held.verify(both) and held.accepted(both) == two
-    assert held.committed(both, first) == (first, one)
-    assert held.committed(held.over(alone, second, two, NO_STAMP), NO_STAMP) is None
+    assert held.beside(both) == one and not held.is_committed(both, first)
+    assert held.beside(held.over(alone, second, two, is_committed=False)) is None
+    assert held.beside(held.over(both, stamp(round_, sequence + 2), one, is_committed=False)) is None, "only what is directly below"
 
 
 @given(payloads, st.integers(0, 200), st.integers(1, 255))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kvchaos.simulation import scenarios
+from kvchaos.simulation import scenario_names
 from kvchaos.simulation.bugs import BUGS
 from kvchaos.simulation.run import run
 from kvchaos.simulation.scenarios import SCENARIOS
@@ -40,11 +40,11 @@ def test_the_timeline_shown_is_as_long_as_one_may_be() -> None:
 
 
 def test_the_scenario_in_ten_lines_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenarios, "SCENARIOS", dict(SCENARIOS))
-    monkeypatch.setattr(scenarios, "DESCRIPTIONS", dict(scenarios.DESCRIPTIONS))
+    monkeypatch.setattr(scenario_names, "SCENARIOS", dict(SCENARIOS))
+    monkeypatch.setattr(scenario_names, "DESCRIPTIONS", dict(scenario_names.DESCRIPTIONS))
     (block,) = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
     assert len(block.partition("@scenario")[2].splitlines()) <= 10
     exec(compile(block, "docs/testing.md", "exec", dont_inherit=True), {})
-    schedule = scenarios.SCENARIOS["naps"](1)
+    schedule = scenario_names.SCENARIOS["naps"](1)
     assert {fault.kind for fault in schedule.faults} == {"pause", "slow_disk"}
     assert run(schedule).is_ok

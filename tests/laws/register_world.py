@@ -21,6 +21,7 @@ from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, STAMP_BYTES, ro
 from kvstore.core.register.changes import Kind, Operation, Outcome
 from kvstore.core.register.copying import Page, decode_page, encode_page, read_page
 from kvstore.core.register.messages import (
+    OF_NO_BALLOT,
     Ask,
     Reply,
     Step,
@@ -32,9 +33,12 @@ from kvstore.core.register.messages import (
     part_of,
     widen,
 )
+from kvstore.core.register.progress import Progress
 from kvstore.core.register.proposer import Proposer
 from kvstore.core.register.readmission import Copied, Readmission
 from kvstore.core.register.rounds import Round
+from kvstore.core.register.tracker import Tracker
+from tests.laws.register_horizons import HORIZONS, PROGRESSES, Horizons
 
 NODES = ("n1", "n2", "n3")
 GROUP = b"\x00\x01\x00\x00\x00\x02"
@@ -63,6 +67,7 @@ class Entry:
     renewed: int = 0
     request_id: bytes = b""
     sent_ever: bool = False
+    version: bytes = b""
 
 
 @dataclass
@@ -89,8 +94,14 @@ class Replica:
         self.staged: dict[bytes, bytes | None] = {}
         self.disk.queue.clear()
         groups = {group: replace(state) for group, state in self.disk.groups.items()}
-        self.core = self.world.acceptor(self.lookup, groups, self.taken)
+        self.tracker = Tracker(NODES[self.at], self.world.rng.getrandbits(60) + 1)
+        self.tracker.track(dict.fromkeys((GROUP, OTHER), NODES))
+        for group, progress in self.tracker.groups.items():
+            self.tracker.groups[group] = self.world.progress(progress.told)
+        self.core = self.world.acceptor(self.lookup, groups, self.taken, self.tracker.is_chosen)
         self.again: dict[bytes, Readmission] = {}
+        self.ending: set[bytes] = set()
+        """Groups whose last page is on its way to the disk."""
 
     def taken(self, group: bytes) -> bytes:
         return self.world.proposers[self.at].taken(group)
@@ -100,15 +111,20 @@ class Replica:
 
     def on(self, data: bytes, reply: Callable[[bytes], None]) -> None:
         whole = decode_ask(data)
-        at = [position for position, key in enumerate(whole.keys) if key[:GROUP_BYTES] not in self.disk.lost]
+        lost = () if whole.step is Step.HORIZON else self.disk.lost
+        at = [position for position, key in enumerate(whole.keys) if key[:GROUP_BYTES] not in lost]
         if len(at) < len(whole.keys):
             self.answer(part_of(whole, at), lambda told: reply(encode_reply(widen(told, whole, at))))
         else:
             self.answer(whole, lambda told: reply(encode_reply(told)))
 
     def answer(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
+        if ask.step in OF_NO_BALLOT:
+            self.world.horizons.answer(self, ask, reply)
+            return
         verdict = self.core.answer(ask, bytes_max=60 if self.world.rng.random() < 0.1 else 1 << 30)
         written: dict[bytes, bytes | None] = {**dict(verdict.writes), **dict.fromkeys(verdict.deletes)}
+        marks = self.tracker.decide(verdict.writes, verdict.deletes, verdict.replaced, self.world.now)
         self.staged.update(written)
         told = verdict.reply
         if ask.step is Step.CONFIRM:
@@ -117,6 +133,7 @@ class Replica:
         groups = {group: replace(self.core.groups[group]) for group in verdict.groups}
 
         def tell() -> None:
+            self.tracker.became_durable(marks)
             if ask.step is Step.COPY:
                 pages = [encode_page(self.page(cursor)) for cursor in ask.keys]
                 told.states = [b"" if at in told.refused else page for at, page in enumerate(pages)]
@@ -138,6 +155,7 @@ class Replica:
         def done() -> None:
             if copied.is_last:
                 self.disk.lost.discard(copied.group)
+                self.again.pop(copied.group, None)
                 self.world.readmitted += 1
 
         self.disk.queue.append((written, {copied.group: replace(self.core.groups[copied.group])}, done))
@@ -177,6 +195,8 @@ class World:
         self.now = 0
         self.history: list[Entry] = []
         self.timeline: dict[tuple[bytes, int | None], int] = {}
+        self.progress = PROGRESSES.get(plant, Progress)
+        self.horizons = HORIZONS.get(plant, Horizons)(self, seed)
         self.queue: list[Callable[[], None]] = []
         self.pace = rng.choice([0.85, 0.93, 0.97])
         self.steady = rng.choice([0.5, 0.9, 0.97])
@@ -267,7 +287,7 @@ class World:
             self.reap(at)
         else:
             self.operate(at)
-        self.look()
+        self.horizons.happen()
         if self.wiping and rng.random() < self.wiping and not any(replica.disk.lost for replica in self.replicas):
             self.wipe(rng.randrange(len(NODES)))
         if self.plant == "amnesia" and rng.random() < 0.05:
@@ -317,14 +337,6 @@ class World:
         operation.done = False
         self.proposers[at].submit([operation])
 
-    def look(self) -> None:
-        """A timeline read of each replica; the first that shows a value says the most."""
-        for replica in self.replicas:
-            for key in self.keys:
-                held = replica.core.committed(key)
-                if held is not None:
-                    self.timeline.setdefault((key, number(held)), self.now)
-
     def cut_or_heal(self) -> None:
         """Messages from one node to another, or everything from or to one, are lost from now on."""
         if self.cuts:
@@ -366,6 +378,8 @@ class World:
 
     def readmit(self, replica: Replica, group: bytes) -> None:
         """Asks the others for the next page of a group; what was asked before and comes later is taken as well."""
+        if group in replica.ending:
+            return
         again = replica.again.get(group)
         if again is None:
             self.lives[replica.at] += 1
@@ -380,7 +394,7 @@ class World:
         pages: dict[str, Page] = {}
 
         def heard(target: str, answer: bytes) -> None:
-            if replica.again.get(group) is not again or (again.cursor, again.ballot) != (cursor, ballot):
+            if replica.again.get(group) is not again or group in replica.ending or (again.cursor, again.ballot) != (cursor, ballot):
                 return
             reply = decode_reply(answer, ask)
             if 0 in reply.refused:
@@ -392,7 +406,7 @@ class World:
             if copied is not None:
                 replica.take_in(copied)
                 if copied.is_last:
-                    del replica.again[group]
+                    replica.ending.add(group)
                 for key, stamp, payload in copied.proposed:
                     self.send_ask(replica.at, Ask(Step.ACCEPT, [key], [stamp], [0], [payload]), again.others, lambda *_: None)
 
@@ -406,7 +420,7 @@ class World:
                         proposer.silent(round_.number, node, self.now / 100)
 
     def reap(self, at: int) -> None:
-        for round_ in self.proposers[at].reap(self.keys, self.now_ms, self.now / 100):
+        for round_ in self.proposers[at].reaping.ask(self.keys, self.now_ms, self.now / 100):
             self.send_round(at, round_)
 
     # --- the network
@@ -491,6 +505,7 @@ class World:
             entry.out = number(answer.payload)
         elif entry.kind == "i":
             entry.out = answer.number
+        entry.version = answer.version if answer.outcome is Outcome.APPLIED else b""
 
     def renew(self, at: int, entry: Entry) -> None:
         """A first attempt was refused: if there was no other, certainly nothing was applied, and it is tried under a new id."""
@@ -537,8 +552,9 @@ class NoWriteBack(Proposer):
 
 
 class ReapsAtMajority(Proposer):
-    def _owners_to_reap(self, owners):  # type: ignore[no-untyped-def]
-        return owners // 2 + 1
+    def __init__(self, **options):  # type: ignore[no-untyped-def]
+        super().__init__(**options)
+        self.reaping.owners_needed = lambda owners: owners // 2 + 1  # type: ignore[method-assign]
 
 
 class ReusesBallots(Proposer):
@@ -600,9 +616,8 @@ class AcceptsBelowPromise(Acceptor):
 
 
 class TellsAccepted(Acceptor):
-    def committed(self, store_key):  # type: ignore[no-untyped-def]
-        held = self._lookup(store_key)
-        return None if held is None else registers.accepted(held)
+    def is_committed(self, store_key, held):  # type: ignore[no-untyped-def]
+        return True
 
 
 class HearsOne(Readmission):
@@ -631,12 +646,14 @@ PLANTS: dict[str, tuple[type[Acceptor], type[Proposer]]] = {
     "memory-forgets-silently": (Acceptor, ForgetsSilently),
     "issued-before-the-read": (Acceptor, TrustsClocks),
     "timeline-of-accepted": (TellsAccepted, Proposer),
-    "readmitted-by-one": (Acceptor, Proposer),
-    "readmitted-unread": (Acceptor, Proposer),
 }
+"""Rules of acceptors and proposers. Others are in `READMISSIONS`, `PROGRESSES` and `HORIZONS`."""
 
 
 READMISSIONS: dict[str, type[Readmission]] = {"readmitted-by-one": HearsOne, "readmitted-unread": CopiesNothing}
+
+RULES = sorted({*PLANTS, *READMISSIONS, *PROGRESSES, *HORIZONS})
+"""All that can be left out."""
 
 
 WIPED: dict[str, object] = {
@@ -683,8 +700,9 @@ FOCUS: dict[str, dict[str, object]] = {
 
 
 def is_linearizable(world: World) -> bool:
-    """Whether every key's history is: unanswered operations may have happened at any time after their call, or never."""
-    return all(_key_is(world, key) for key in KEYS)
+    """Whether every key's history is: unanswered operations may have happened at any time after their call, or never. And whether
+    every timeline read was what its proof says."""
+    return all(_key_is(world, key) for key in KEYS) and world.horizons.are_true()
 
 
 STATES_MAX = 6_000

@@ -7,21 +7,29 @@ from contextlib import nullcontext
 
 import pytest
 
-from tests.laws.register_world import PLANTS, broken, few_remembered
+from tests.laws.register_world import RULES, broken, few_remembered
 
-SEEDS = 1000 if os.environ.get("KV_TIER") == "long" else 60
+SEEDS = 1000 if os.environ.get("KV_TIER") == "long" else 40
 SEARCH_MAX = 3000
 """Seeds in which a rule that was left out must have shown."""
 OF_MEMORY = {"first-attempts-trusted", "memory-forgets-silently", "issued-before-the-read"}
 """Rules about what is remembered, which only a schedule that forgets can show."""
-FIRST = {"readmitted-unread": 1500, "readmitted-by-one": 180, "failed-condition-uncommitted": 300, "reap-at-majority": 110}
+FIRST = {
+    "readmitted-unread": 255,
+    "readmitted-by-one": 95,
+    "timeline-of-accepted": 130,
+    "timeline-confirmed-by-nobody": 130,
+    "failed-condition-uncommitted": 35,
+    "repair-copies-accepted": 30,
+    "reap-at-majority": 30,
+}
 """Where to begin with what shows rarely."""
 
 
 def test_every_history_is_linearizable() -> None:
     found, answered, total = broken(range(SEEDS))
     assert not found, f"seeds {found}"
-    assert answered > 0.4 * total, "nothing was tried"
+    assert answered > 0.3 * total, "nothing was tried"
 
 
 def test_bug_a_first_attempt_that_came_late_was_executed_after_more_writes_than_are_remembered() -> None:
@@ -29,10 +37,10 @@ def test_bug_a_first_attempt_that_came_late_was_executed_after_more_writes_than_
     with few_remembered():
         found, answered, total = broken(range(SEEDS // 2), "hanging")
     assert not found, f"seeds {found}"
-    assert answered > 0.4 * total, "nothing was tried"
+    assert answered > 0.3 * total, "nothing was tried"
 
 
-@pytest.mark.parametrize("plant", sorted(PLANTS))
+@pytest.mark.parametrize("plant", RULES)
 def test_a_rule_that_is_left_out_is_found(plant: str) -> None:
     first = FIRST.get(plant, 0)
     with few_remembered() if plant in OF_MEMORY else nullcontext():

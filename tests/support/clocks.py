@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 START_MS = 1_700_000_000_000
 
 
@@ -13,6 +15,10 @@ class ManualClock:
 
     def now_ms(self) -> int:
         return self.time_ms
+
+    def since_boot_s(self) -> float:
+        """Goes on: it is no wall clock."""
+        return asyncio.get_running_loop().time()
 
     def advance_s(self, seconds: float) -> None:
         self.time_ms += int(seconds * 1000)

@@ -23,6 +23,8 @@ class Column:
     w: int
     registers: bool = False
     """Whether it is linearizable: it has compare-and-set, and no siblings."""
+    bound_ms: int | None = None
+    """How old its reads may be; None: nothing is promised, or they are never old."""
 
 
 PA_EL = Column("pa-el", "el", {"id": 2, "preset": "pa-el"}, "preset", EVENTUAL_PROMISES, 1, 1)
@@ -30,7 +32,10 @@ PA_EC = Column("pa-ec", "ec", {"id": 3, "preset": "pa-ec"}, "preset", EVENTUAL_P
 STRICT = Column("strict", "strict", {"id": 4, "preset": "pa-ec"}, "quorum", STRICT_PROMISES, 2, 2)
 
 PC_EC = Column("pc-ec", "pc", {"id": 5, "preset": "pc-ec"}, "preset", ("linearizable", "resources"), 2, 2, registers=True)
-PC_EL = Column("pc-el", "pl", {"id": 6, "preset": "pc-el"}, "preset", ("timeline", "resources"), 1, 2, registers=True)
+# The bound is the default of cluster.timeline_bound_s.
+PC_EL = Column(
+    "pc-el", "pl", {"id": 6, "preset": "pc-el"}, "preset", ("timeline", "resources"), 1, 2, registers=True, bound_ms=1000
+)
 
 COLUMNS = (PA_EL, PA_EC, STRICT, PC_EC, PC_EL)
 

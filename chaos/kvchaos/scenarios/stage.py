@@ -252,6 +252,7 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
         "n": 3,
         "r": column.r,
         "w": column.w,
+        "bound_ms": column.bound_ms,
         "promises": promises,
         "versions": versions(),
         "sites": list(load.sites),

@@ -126,7 +126,7 @@ class Rest:
                 answered.set_result(None)
 
         encoded = [key.encode() for key in keys]
-        level = Level.PRESET if self._schedule.has_registers else Level.ALL
+        level = Level.LINEARIZABLE if self._schedule.has_registers else Level.ALL
         group = OperationGroup(Kind.GET, "default", encoded, timeouts_ms=(ASK_TIMEOUT_MS,), level=level)
         probe.exchange([group], take)
         self._world.loop.call_later(2 * ASK_TIMEOUT_MS / 1000, lambda: None if answered.done() else answered.set_result(None))
@@ -138,7 +138,7 @@ class Rest:
         performer: Performer | TypedPerformer | RegisterPerformer
         level = "all"
         if self._schedule.has_registers:
-            level = "preset"
+            level = "linearizable"
             performer = RegisterPerformer(client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True)
         elif self._schedule.policy in TYPED:
             performer = TypedPerformer(

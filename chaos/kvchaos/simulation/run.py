@@ -96,6 +96,7 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         retry_window_s=schedule.retry_window_ms / 1000,
         retry_ids_max=schedule.retry_ids,
         tombstone_grace_s=schedule.grace_ms / 1000,
+        timeline_bound_s=schedule.timeline_bound_ms / 1000,
         namespaces={"default": space},
         zones=schedule.zone_of,
     )
@@ -143,6 +144,7 @@ def _header(schedule: Schedule) -> dict[str, Any]:
         "loss": schedule.loss,
         "exact": _namespace(schedule).r is not None,
         "skew_ms": schedule.skew_ms,
+        "bound_ms": schedule.timeline_bound_ms,
         "zones": schedule.zone_of,
         "retry_window_ms": schedule.retry_window_ms if _is_shown_at_once(schedule) else 0,
         "promises": list(schedule.promises),

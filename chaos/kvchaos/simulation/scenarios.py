@@ -5,63 +5,17 @@ A scenario is a function from a seed to a schedule. Most take the swarm's schedu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 from kvchaos.operations import Operation
-from kvchaos.simulation.generate import draw_faults, generate, promises_for
-from kvchaos.simulation.schedule import GRACE_MS, Fault, Schedule
+from kvchaos.simulation import register_scenarios
+from kvchaos.simulation.generate import draw_faults, generate
+from kvchaos.simulation.scenario_names import DESCRIPTIONS, HARMLESS, OF_ACCEPTORS, SCENARIOS, Scenario, scenario
+from kvchaos.simulation.schedule import Fault, Schedule
 
-Scenario = Callable[[int], Schedule]
-
-FORGOTTEN = frozenset({"siblings", "reads", "answers", "strict", "whole", "accumulated"})
-"""Promises that are judged by what the state at rest has seen, which is forgotten with tombstones; "ended" is asserted instead."""
-
-SCENARIOS: dict[str, Scenario] = {"swarm": generate}
-DESCRIPTIONS = {"swarm": "Each seed draws which kinds of faults and operations exist at all, then how many and when."}
-
-
-KEPT_BY_SIBLINGS = frozenset({"siblings", "reads", "strict", "whole", "accumulated"})
-"""Promises that lww does not give: it loses concurrent writes, by name."""
-
-
-OF_REGISTERS = ("membership", "resources", "linearizable")
-"""What a linearizable namespace promises."""
-
-
-OF_NAMESPACES = ("membership", "resources", "namespaces")
-"""What is promised of namespaces made at run time, whatever is in them."""
-
-
-def scenario(name: str) -> Callable[[Scenario], Scenario]:
-    """Registers a scenario."""
-
-    def register(draw: Scenario) -> Scenario:
-        def named(seed: int) -> Schedule:
-            schedule = draw(seed)
-            promised = OF_REGISTERS if schedule.has_registers else promises_for(schedule.faults)
-            if schedule.makes_namespaces:
-                promised = OF_NAMESPACES
-            if schedule.policy == "lww":
-                promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
-            if schedule.grace_ms < GRACE_MS:
-                promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
-            further: tuple[str, ...] = ()
-            if schedule.sessions:  # one value has a place in an order that its writes follow too
-                further += ("sessions",) if schedule.has_registers else ("session_reads",)
-            if schedule.zones:
-                further += ("zone",)
-            if any(one.level == "atomic" for one in schedule.operations):
-                further += ("atomic",)
-            return replace(schedule, scenario=name, promises=(*promised, *further))
-
-        SCENARIOS[name] = named
-        DESCRIPTIONS[name] = " ".join((draw.__doc__ or "").split())
-        return draw
-
-    return register
+__all__ = ["DESCRIPTIONS", "SCENARIOS", "Scenario", "register_scenarios", "scenario"]
 
 
 @scenario("calm")
@@ -348,24 +302,6 @@ def last_writer(seed: int) -> Schedule:
     return replace(base, operations=operations, faults=draw_faults(rng, base, [*HARMLESS, "skew"], share=0.5))
 
 
-@scenario("registers")
-def registers(seed: int) -> Schedule:
-    """A linearizable namespace: puts, deletes and compare-and-set on few keys, under everything that may break, a wiped disk
-    too."""
-    rng, swarm = Random(f"{seed}/registers"), generate(seed)
-    nodes = rng.choice([3, 3, 3, 4, 5])
-    base = replace(swarm, nodes=nodes, n=rng.choice([3, 3, nodes if nodes % 2 else 3]), preset="pc-ec", policy="siblings")
-    base = replace(base, r=1, w=1, timeout_ms=rng.choice([300, 1000, 2500]))
-    kinds = {"put": rng.choice([1, 3]), "get": 3, "cas": rng.choice([0, 2, 4]), "delete": rng.choice([0, 1])}
-    drawn = rng.choices(list(kinds), list(kinds.values()), k=len(swarm.operations))
-    operations = tuple(
-        replace(one, f=f, key=f"r{rng.randrange(3)}", context="none", level="preset")
-        for one, f in zip(swarm.operations, drawn, strict=True)
-    )
-    faults = draw_faults(rng, base, OF_ACCEPTORS, share=0.3, losing=rng.choice(["", "", "wipe", "flip"]))
-    return replace(base, operations=operations, faults=faults)
-
-
 @scenario("namespaces")
 def namespaces(seed: int) -> Schedule:
     """Namespaces are made, used, dropped and made again with other settings, on both sides of cuts and while nodes crash."""
@@ -394,49 +330,6 @@ def unspread(seed: int) -> Schedule:
         # Clients ask it first. It is off for longer than all that is asked takes.
         faults.append(Fault(at_ms + rng.randrange(150), rng.choice(["crash", "power"]), {"nodes": ["n1"]}, 1500))
     return replace(base, operations=tuple(operations), faults=tuple(faults))
-
-
-@scenario("lost-acceptor")
-def lost_acceptor(seed: int) -> Schedule:
-    """Two of three acceptors hold what was written; one of them loses its disk and the other is cut off. What is left must
-    refuse."""
-    rng, swarm = Random(f"{seed}/lost-acceptor"), generate(seed)
-    base = replace(swarm, nodes=3, n=3, r=1, w=1, preset="pc-ec", policy="siblings", timeout_ms=1000, duration_ms=13_000)
-    base = replace(
-        base, timing="local", delay_ms=0.2, jitter_ms=0.6, loss=0.0, write_ms=0.1, disk_jitter_ms=0.4, repair_interval_s=0.0
-    )
-    base = replace(base, late_share=0.0)  # what was lost is not sent again when the cut heals
-    late, wiped, away = rng.sample(base.node_ids, 3)
-    faults = (
-        Fault(100, "partition", {"groups": [[late], sorted([wiped, away])]}, 8000),
-        Fault(8300, "isolate", {"node": away}, 4200),
-        Fault(8350 + rng.randrange(200), "wipe", {"node": wiped}, rng.choice([100, 300])),
-    )
-    rows = [(5000 + rng.randrange(2000), "put") for _ in range(rng.randint(2, 6))]
-    rows += [(9500 + rng.randrange(3400), rng.choice(["get", "get", "cas", "put"])) for _ in range(rng.randint(6, 20))]
-    operations = tuple(
-        Operation(rng.randrange(4), at_ms, f, f"r{rng.randrange(2)}", f"w{number}", "none")
-        for number, (at_ms, f) in enumerate(sorted(rows), 1)
-    )
-    return replace(base, operations=operations, faults=faults)
-
-
-@scenario("readmitted-acceptor")
-def readmitted_acceptor(seed: int) -> Schedule:
-    """Two of three acceptors hold what was written; one of them loses its disk and is readmitted by both others. Then the other one
-    is cut off: what is left has to know everything."""
-    base = lost_acceptor(seed)
-    apart, isolate, wipe = base.faults
-    faults = (apart, replace(isolate, at_ms=11_000, for_ms=4_000), wipe)
-    late = tuple(replace(one, at_ms=one.at_ms + 1600) if one.at_ms > 9000 else one for one in base.operations)
-    return replace(base, operations=late, faults=faults, duration_ms=15_000)
-
-
-HARMLESS = ("cut", "partition", "isolate", "stall", "mute", "reset", "crash", "pause", "slow_disk")
-"""Faults that take no copies away."""
-
-OF_ACCEPTORS = (*HARMLESS, "power", "stop", "slow", "lossy", "wipe", "failing_disk", "flip", "skew", "epoch")
-"""Everything but a disk that is put back to an older copy, of which an acceptor need not know."""
 
 
 def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[str]) -> Schedule:

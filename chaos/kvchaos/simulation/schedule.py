@@ -65,7 +65,8 @@ class Schedule:
     names of what may be asserted (kvchaos.checkers.judge). Without a `repair_interval_s` replicas compare their records only
     after a loss; `by_itself`: replicas come to agree before anybody reads everything. `timing` is the failure detectors',
     `policy` that of the only namespace. With `sessions` each process is one. With a `preset` that is a linearizable one the
-    namespace is: r and w are majorities then, whatever they say. With `makes_namespaces` operations are on namespaces made at
+    namespace is: r and w are majorities then, whatever they say;
+    `timeline_bound_ms` is how old its reads may be at pc-el. With `makes_namespaces` operations are on namespaces made at
     run time (create, drop, put, get), whose name is their `key`, and the preset of what is made their `level`. Nodes lie in so
     many `zones`, 0: in none."""
 
@@ -83,6 +84,7 @@ class Schedule:
     retry_window_ms: int = 10_000
     retry_ids: int = 32
     grace_ms: int = GRACE_MS
+    timeline_bound_ms: int = 1000
     cache_bytes: int = 1 << 20
     delay_ms: float = 0.2
     jitter_ms: float = 0.6

@@ -23,8 +23,8 @@ def cost_of(setting: Setting) -> Cost:
     """Of one operation, or of a batch of them: a batch goes the same ways once."""
     others = setting.n > 1
     if setting.mode == LINEARIZABLE:
-        # Timeline and bounded reads may be answered by one replica; nodes of this version confirm them like linearizable ones.
-        read = int(others)
+        # Timeline and bounded reads are answered by one replica, where it is proven to be fresh enough.
+        read = int(others and setting.read not in (Level.TIMELINE, Level.BOUNDED))
         # A take-over asks for a promise, reads what there is, and writes again what was not chosen for sure.
         return Cost(int(others), 3 * int(others), read, 3 * int(others))
     write = int(setting.w > 1)

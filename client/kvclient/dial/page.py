@@ -45,7 +45,7 @@ def _cells(name: str, setting: Setting) -> tuple[str, ...]:
 def _staleness(advice: Advice) -> Iterator[str]:
     setting = advice.setting
     if setting.mode == LINEARIZABLE:
-        yield {Level.TIMELINE: "up to a lease; none yet", Level.BOUNDED: "up to the bound; none yet"}.get(setting.read, "none")
+        yield {Level.TIMELINE: "up to `timeline_bound_s`", Level.BOUNDED: "up to the bound"}.get(setting.read, "none")
     elif setting.r + setting.w <= setting.n:
         yield "yes"
     else:

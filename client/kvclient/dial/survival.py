@@ -39,7 +39,7 @@ def _read(setting: Setting, reachable: int) -> Answer:
     if setting.read is Level.ATOMIC:
         return _answer(reachable, setting.r, sloppy=False)
     if setting.mode == LINEARIZABLE and setting.read in (Level.TIMELINE, Level.BOUNDED):
-        # Past the lease or the bound a replica that hears no majority cannot know that what it has is fresh enough.
+        # Past the bound a replica that hears no majority cannot know that what it has is fresh enough.
         return _answer(reachable, setting.majority, sloppy=False)
     return _answer(reachable, setting.r, setting.sloppy and setting.read is Level.PRESET)
 

@@ -102,7 +102,11 @@ def _cost(setting: Setting, cost: Cost) -> list[str]:
     if cost.write_max > cost.write:
         write += f", up to {cost.write_max} after a take-over"
     if cost.read_max > cost.read:
-        why = "where replicas differ" if setting.read is Level.ATOMIC else "after a take-over"
+        why = {
+            Level.ATOMIC: "where replicas differ",
+            Level.TIMELINE: "where one replica cannot prove that it is fresh",
+            Level.BOUNDED: "where one replica cannot prove that it is fresh",
+        }.get(setting.read, "after a take-over")
         read += f", up to {cost.read_max} {why}"
     return [write, read]
 
@@ -115,8 +119,8 @@ def _staleness(advice: Advice) -> list[str]:
     setting, stale = advice.setting, advice.staleness
     if setting.mode == LINEARIZABLE:
         return {
-            Level.TIMELINE: ["promised: up to a lease; in this version none, as nodes confirm every read"],
-            Level.BOUNDED: ["promised: up to the bound of the call; in this version none, as nodes confirm every read"],
+            Level.TIMELINE: ["up to the cluster's timeline_bound_s"],
+            Level.BOUNDED: ["up to the bound of the call"],
         }.get(setting.read, ["none"])
     if setting.r + setting.w > setting.n:
         return ["none while nothing says degraded" if setting.sloppy else "none"]

@@ -112,7 +112,7 @@ def _position(operation: Operation) -> int:
 
 def _reply(group: OperationGroup, index: int, outcome: Outcome, answers: Sequence[Answer]) -> GroupReply:
     if outcome is Outcome.FAILED:
-        reply = _shown(index, answers)
+        reply = shown(index, answers)
         reply.error = ConditionFailed("the condition does not hold: nothing was applied", subject=group.namespace)
         return reply
     if outcome is Outcome.NO_NUMBER:
@@ -131,7 +131,7 @@ def _reply(group: OperationGroup, index: int, outcome: Outcome, answers: Sequenc
         )
         return GroupReply(index, error=error)
     if group.kind is Kind.GET:
-        return _shown(index, answers)
+        return shown(index, answers)
     applied = [answer.outcome is Outcome.APPLIED for answer in answers]
     reply = GroupReply(
         index,
@@ -144,7 +144,7 @@ def _reply(group: OperationGroup, index: int, outcome: Outcome, answers: Sequenc
     return reply
 
 
-def _shown(index: int, answers: Sequence[Answer]) -> GroupReply:
+def shown(index: int, answers: Sequence[Answer]) -> GroupReply:
     """What there is of each key: count 0 and no version for nothing."""
     held = [None if payloads.absent(answer.payload) else answer.payload for answer in answers]
     there = [payload for payload in held if payload is not None]

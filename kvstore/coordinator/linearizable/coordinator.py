@@ -13,8 +13,10 @@ from dataclasses import replace
 
 from kvproto.columns import REQUEST_ID_BYTES, GroupReply, Kind, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, NotOwner, QuorumUnreachable
+from kvstore.cluster.view import RingView
 from kvstore.coordinator.batch import SubBatch, part_of, subset
 from kvstore.coordinator.linearizable.batches import Answered, operations_of, tell
+from kvstore.coordinator.linearizable.local_reads import LocalReads
 from kvstore.coordinator.linearizable.proposing import Proposing
 from kvstore.coordinator.outcomes import Emit
 from kvstore.coordinator.too_late import too_late
@@ -67,6 +69,7 @@ class RegisterCoordinator:
         clock: Clock,
         tag: bytes,
         retry_window_ms: int,
+        reads: LocalReads,
     ) -> None:
         """`tag`: 5 random bytes of this process, for the ids of requests that came without one."""
         self._me = me
@@ -77,9 +80,17 @@ class RegisterCoordinator:
         self._tag = tag
         self._retry_window_ms = retry_window_ms
         self._ids = 0
+        self._turn = 0
+        self.reads = reads
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit, *, hops: int) -> None:
         """Answers every operation of the sub-batch, in parts as they are decided."""
+        bound_s = self.reads.bound_s(sub)
+        if bound_s is not None and sub.owners.includes_me:
+            rest = self.reads.answer(sub, bound_s, emit)
+            if rest is None:
+                return
+            sub = rest
         if hops:
             if sub.owners.includes_me:
                 await self._propose(sub, deadline_s, emit)
@@ -87,7 +98,10 @@ class RegisterCoordinator:
                 homes = ", ".join(sub.owners.nodes)
                 self._refuse(sub, NotOwner(f"{self._me} is no home replica of the key, {homes} are", subject=self._me), emit)
             return
-        leaders = [self._leader(sub, partition) for partition in sub.partitions]
+        if bound_s is not None and not sub.owners.includes_me:
+            leaders = [self._home(sub, partition) for partition in sub.partitions]
+        else:
+            leaders = [self._leader(sub, partition) for partition in sub.partitions]
         names = sorted(set(leaders))
         if names == [self._me]:
             await self._propose(sub, deadline_s, emit)
@@ -107,6 +121,20 @@ class RegisterCoordinator:
             if self._is_there(node):
                 return node
         return self._me if sub.owners.includes_me else homes[0]
+
+    def leader_of(self, view: RingView, group: bytes) -> str | None:
+        """Who proposes for a group, as far as we know; None: there is nobody."""
+        return next((node for node in view.homes_of(group) if self._is_there(node)), None)
+
+    def _home(self, sub: SubBatch, partition: int) -> str:
+        """A home replica that may answer alone: those that are there and owe nothing take turns."""
+        homes = [node for node in sub.view.preference[partition][: sub.space.info.n] if self._is_there(node)]
+        if not homes:
+            return sub.view.preference[partition][0]
+        least_s = min(self._peers.lag_s(node) for node in homes)
+        homes = [node for node in homes if self._peers.lag_s(node) <= least_s]
+        self._turn += 1
+        return homes[self._turn % len(homes)]
 
     def _is_there(self, node: str) -> bool:
         return node == self._me or (self._peers.reachable(node) and node not in self._opinions.dead)

@@ -15,7 +15,7 @@ from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
 from kvstore.coordinator.linearizable.batches import Answered
 from kvstore.core.register.ballot import node_tag
-from kvstore.core.register.changes import Operation
+from kvstore.core.register.changes import Kind, Operation
 from kvstore.core.register.messages import Ask, Reply, decode_reply, encode_ask
 from kvstore.core.register.proposer import Proposer
 from kvstore.core.register.rounds import Round
@@ -26,6 +26,7 @@ from kvstore.transport.peers import PeerTransport, RegisterChunk
 ROUND_S_MAX = 10.0
 """A round without an answer of a majority for so long is given up. Operations have given up long before."""
 SWEEP_S = 1.0
+SETTLING_MAX = 4096
 
 
 class Owner(Protocol):
@@ -33,6 +34,20 @@ class Owner(Protocol):
 
     def take(self, answered: Sequence[Answered], failed: Sequence[Operation]) -> None:
         """Some of its operations are answered, or too few could answer them."""
+
+
+class _Reading:
+    """Reads that are only waited for."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.done = asyncio.Event()
+
+    def take(self, answered: Sequence[Answered], failed: Sequence[Operation]) -> None:
+        """Some of them are answered, or too few could answer them."""
+        self._left -= len(answered) + len(failed)
+        if self._left <= 0:
+            self.done.set()
 
 
 class Proposing:
@@ -47,9 +62,11 @@ class Proposing:
         peers: PeerTransport,
         clock: Clock,
         rng: random.Random,
+        incarnation: int,
         retry_window_ms: int,
         cache_bytes_max: int,
     ) -> None:
+        """`incarnation`: 64 random bits, of this process's ballots."""
         self._me = me
         self._ring = ring
         self._registers = registers
@@ -59,8 +76,10 @@ class Proposing:
         self._scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
-        self.incarnation = rng.getrandbits(64)
-        """Of this process's ballots."""
+        self.incarnation = incarnation
+        self._settling: set[bytes] = set()
+        self.settled = 0
+        """Registers that were accepted again, because they were not the same everywhere."""
         self.proposer = Proposer(
             tag=node_tag(me),
             incarnation=self.incarnation,
@@ -80,6 +99,41 @@ class Proposing:
         """Nobody waits for them any more."""
         for operation in operations:
             self.proposer.abandon(operation)
+
+    def settle(self, store_keys: Iterable[bytes]) -> None:
+        """Has registers accepted once more: other owners hold something else (safety rule 17). What is being settled, or is more
+        than may be at once, is not begun: whoever asked looks again."""
+        begun = []
+        for store_key in store_keys:
+            if len(self._settling) < SETTLING_MAX and store_key not in self._settling:
+                self._settling.add(store_key)
+                deadline_s = self._loop.time() + ROUND_S_MAX
+                begun.append(Operation(Kind.SETTLE, store_key, owner=self, deadline_s=deadline_s))
+        if begun:
+            self.submit(begun)
+
+    def take(self, answered: Sequence[Answered], failed: Sequence[Operation]) -> None:
+        """Registers were settled, or could not be."""
+        for operation in (*(operation for operation, _ in answered), *failed):
+            self._settling.discard(operation.store_key)
+        self.settled += len(answered)
+
+    async def read(self, store_keys: Sequence[bytes]) -> None:
+        """Reads registers that this node proposes for: what is not committed becomes so, and is known here from then on."""
+        reading = _Reading(len(store_keys))
+        deadline_s = self._loop.time() + ROUND_S_MAX
+        operations = [Operation(Kind.GET, store_key, owner=reading, deadline_s=deadline_s) for store_key in store_keys]
+        self.submit(operations)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await reading.done.wait()
+        except TimeoutError:
+            self.abandon(operations)
+
+    def reap(self, store_keys: Sequence[bytes]) -> None:
+        """Has all owners forget tombstones that were read here a retry window ago, if all of them hold the same."""
+        for round_ in self.proposer.reaping.ask(store_keys, self._clock.now_ms(), self._loop.time()):
+            self._send(round_)
 
     def stop(self) -> None:
         """Ends the timers."""
@@ -102,6 +156,8 @@ class Proposing:
         for round_ in self.proposer.turn(self._clock.now_ms(), self._loop.time()):
             self._send(round_)
         self._tell()
+        if self.proposer.has_work:  # a ballot was given up in this turn
+            self._schedule()
         wake_s = self.proposer.wake_s()
         if wake_s is not None:
             if self._wake is not None:

@@ -14,6 +14,7 @@ from kvstore.core.register import held as register
 from kvstore.core.register import payload as payloads
 from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, NO_STAMP, STAMP_BYTES, may_promise
 from kvstore.core.register.messages import Ask, Reply, Step, Why
+from kvstore.core.register.progress import LOST
 
 Lookup = Callable[[bytes], bytes | None]
 """What is held of a store key, as of every decision before; None: nothing. Raises `Lost`."""
@@ -36,27 +37,32 @@ class GroupState:
 @dataclass(slots=True)
 class Verdict:
     """The reply, and what has to be durable before it leaves: registers written and forgotten, groups whose promise or floor
-    changed. `looked_at`: store keys on whose state the reply rests without changing it."""
+    changed. `looked_at`: store keys on whose state the reply rests without changing it. `replaced`: what was held of the keys that
+    are written or forgotten."""
 
     reply: Reply
     writes: list[tuple[bytes, bytes]] = field(default_factory=list)
     deletes: list[bytes] = field(default_factory=list)
     groups: set[bytes] = field(default_factory=set)
     looked_at: list[bytes] = field(default_factory=list)
+    replaced: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
 class Acceptor:
     """One node's. `groups` is what it remembered, `lookup` what it holds. `taken` gives a ballot of a group, not
-    below any that the proposer beside it has used."""
+    below any that the proposer beside it has used; `is_chosen` says whether what is held of a key is known to be chosen by what
+    other owners told."""
 
     def __init__(
         self,
         lookup: Lookup,
         groups: dict[bytes, GroupState] | None = None,
         taken: Callable[[bytes], bytes] = lambda group: NO_BALLOT,
+        is_chosen: Callable[[bytes], bool] = lambda store_key: False,
     ) -> None:
         self._lookup = lookup
         self._taken = taken
+        self._is_chosen = is_chosen
         self.groups: dict[bytes, GroupState] = groups or {}
         self._lost: dict[bytes, bytes] = {}
         """Keys that were found lost, with the ballot that was promised then: what is accepted in their place has a higher one, for
@@ -73,20 +79,15 @@ class Acceptor:
             self._confirm(ask, verdict)
         elif ask.step is Step.COPY:
             self._copy(ask, verdict)
-        elif ask.step is Step.MARK:
-            for group, stamp in zip(ask.keys, ask.ballots, strict=True):
-                self._mark(self._group(group), stamp)
         else:
+            assert ask.step is Step.REAP, f"{ask.step.name} is no question to an acceptor"
             self._reap(ask, verdict)
         return verdict
 
-    def committed(self, store_key: bytes) -> bytes | None:
-        """The payload that is known to be committed (a timeline read); None if nothing is known to be. Raises `Lost`."""
-        held = self._lookup(store_key)
-        if held is None:
-            return None
-        known = register.committed(held, self._group(store_key[:GROUP_BYTES]).watermark)
-        return None if known is None else known[1]
+    def is_committed(self, store_key: bytes, held: bytes) -> bool:
+        """Whether what is held of a key is known to be committed: from its proposer, or from other owners."""
+        state = self.groups.get(store_key[:GROUP_BYTES])
+        return (state is not None and register.is_committed(held, state.watermark)) or self._is_chosen(store_key)
 
     def _group(self, group: bytes) -> GroupState:
         state = self.groups.get(group)
@@ -154,6 +155,7 @@ class Acceptor:
     def _accept(self, ask: Ask, verdict: Verdict) -> None:
         refused, lookup = verdict.reply.refused, self._lookup
         written: dict[bytes, bytes] = {}
+        replaced = verdict.replaced
         for position, store_key in enumerate(ask.keys):
             stamp = ask.ballots[position]
             ballot = stamp[:24]
@@ -172,14 +174,17 @@ class Acceptor:
                 if ballot[:8] <= self._lost.setdefault(store_key, before)[:8]:
                     refused[position] = (Why.LOST, NO_BALLOT)
                     continue
-                held = None
+                held, replaced[store_key] = None, LOST
             if held is None:
                 if stamp <= state.floor:
                     refused[position] = (Why.FLOOR, NO_BALLOT)
                     continue
+                replaced.setdefault(store_key, None)
                 written[store_key] = register.encode(stamp, ask.payloads[position])
             elif stamp > register.stamp(held):
-                written[store_key] = register.over(held, stamp, ask.payloads[position], state.watermark)
+                is_committed = store_key not in written and self.is_committed(store_key, held)
+                replaced.setdefault(store_key, held)
+                written[store_key] = register.over(held, stamp, ask.payloads[position], is_committed=is_committed)
             else:  # accepted before, or something that was built on it
                 verdict.looked_at.append(store_key)
         verdict.writes = list(written.items())
@@ -207,6 +212,7 @@ class Acceptor:
             if held is None or register.stamp(held) != stamp or not payloads.is_tombstone(register.accepted(held)):
                 continue
             verdict.deletes.append(store_key)
+            verdict.replaced[store_key] = held
             state.floor = max(state.floor, stamp)
             verdict.groups.add(group)
 

@@ -18,8 +18,10 @@ DIGITS_MAX = 20
 
 
 class Kind(IntEnum):
-    """What operations do; the numbers are those of `kvproto.columns.Kind`."""
+    """What operations do; the numbers are those of `kvproto.columns.Kind`. SETTLE is none of a client's: what there is is accepted
+    once more, because it is not the same everywhere (safety rule 17)."""
 
+    SETTLE = 0
     GET = 1
     PUT = 2
     DELETE = 3
@@ -134,6 +136,8 @@ def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: 
     kind = operation.kind
     if kind == Kind.GET:
         return None, Answer(Outcome.READ, held)
+    if kind == Kind.SETTLE:
+        return _settle(held, version, cutoff_ms), Answer(Outcome.APPLIED)
     request_id = operation.request_id
     if request_id:
         known = (held is not None and payloads.request(held, request_id)) or memory.request(request_id)
@@ -163,6 +167,12 @@ def _seen(held: bytes | None) -> tuple[bytes | None, bytes | None]:
     if held is None or held[0] == payloads.TOMBSTONE:
         return None, None
     return payloads.version(held), payloads.value(held)
+
+
+def _settle(held: bytes | None, version: bytes, cutoff_ms: int) -> bytes:
+    """What is there, unchanged. Where a majority holds nothing something else may hold what was never chosen, or was reaped: a
+    tombstone is put over that, which answers retries as nothing would."""
+    return payloads.encode(version, b"", tombstone=True, forgotten_ms=max(0, cutoff_ms)) if held is None else held
 
 
 def _touch(operation: Operation, held: bytes | None, cutoff_ms: int) -> tuple[bytes | None, Answer]:

@@ -1,4 +1,4 @@
-"""What an acceptor stores of one register: what it accepted, and the last that it knows to be committed.
+"""What an acceptor stores of one register: what it accepted, and what that came over, if that was known to be committed.
 
     format u8 | crc32c u32 | accepted stamp 32 | committed stamp 32 | accepted bytes u32 | accepted payload | committed payload
 
@@ -49,18 +49,23 @@ def accepted(held: bytes) -> bytes:
     return held[_HEAD_BYTES : _HEAD_BYTES + int.from_bytes(held[69:73], "big")]
 
 
-def committed(held: bytes, watermark: bytes) -> tuple[bytes, bytes] | None:
-    """Stamp and payload of the last that is known to be committed; None: nothing is. Everything of the watermark's ballot up to its
-    sequence is committed (safety rule 19)."""
+def is_committed(held: bytes, watermark: bytes) -> bool:
+    """Whether what was accepted is known to be committed. Everything of the watermark's ballot up to its sequence is."""
     accepted_stamp = held[5:37]
-    if accepted_stamp == held[37:69] or (accepted_stamp[:24] == watermark[:24] and accepted_stamp <= watermark):
-        return accepted_stamp, accepted(held)
-    if held[37:69] == NO_STAMP:
+    return accepted_stamp == held[37:69] or (accepted_stamp[:24] == watermark[:24] and accepted_stamp <= watermark)
+
+
+def beside(held: bytes) -> bytes | None:
+    """The committed payload that an accept not known to be committed has come over; None: it was not known to be committed."""
+    committed_stamp = held[37:69]
+    if committed_stamp == NO_STAMP or committed_stamp == held[5:37]:
         return None
-    return held[37:69], held[_HEAD_BYTES + int.from_bytes(held[69:73], "big") :]
+    return held[_HEAD_BYTES + int.from_bytes(held[69:73], "big") :]
 
 
-def over(held: bytes, new_stamp: bytes, new_payload: bytes, watermark: bytes) -> bytes:
-    """The register with another accept on top of what it holds; what of that is committed is kept beside."""
-    known = committed(held, watermark)
-    return encode(new_stamp, new_payload) if known is None else encode(new_stamp, new_payload, *known)
+def over(held: bytes, new_stamp: bytes, new_payload: bytes, *, is_committed: bool) -> bytes:
+    """The register with another accept on top of what it holds, which is kept beside if it is committed. What was beside before is
+    not: between the two something was accepted that may be committed as well, and a read must not go back behind it."""
+    if not is_committed:
+        return encode(new_stamp, new_payload)
+    return encode(new_stamp, new_payload, stamp(held), accepted(held))

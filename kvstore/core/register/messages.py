@@ -4,7 +4,7 @@ One message is about everything that gathered in one turn, whatever the partitio
 three messages and not hundreds. Every entry carries its ballot; an entry that is refused is named, all others are done. Peers carry
 the bytes as they are (transport), and nothing below this package knows what is in them.
 
-    ask     kind u8 | count u32 | keys | ballots 24 or stamps 32 each | marks u64 each, of accepts | payloads, of accepts
+    ask     kind u8 | count u32 | keys | ballots 24 or stamps 32 each, or none | marks u64 each, of accepts | payloads, of accepts
     reply   kind u8 | count u32 | refused u32 | (position u32 | why u8 | promised ballot 24) each | states, of reads
     keys, payloads, states:  length u32 each | the bytes of all
 """
@@ -27,21 +27,27 @@ ENTRIES_MAX = 1 << 20
 
 
 class Step(IntEnum):
-    """What is asked. READ and ACCEPT count as a promise of their ballot, CONFIRM only asks whether it still stands. MARK tells
-    what is committed. STATE and REAP end tombstones. COPY is a promise, and asks for everything that is held of a group behind a
-    key (copying.py)."""
+    """What is asked. READ and ACCEPT count as a promise of their ballot, CONFIRM only asks whether it still stands. STATE and REAP
+    end tombstones. COPY is a promise, and asks for everything that is held of a group behind a key (copying.py). Of no ballot are:
+    HORIZON asks how far the node is with all groups (tracker.py), LIST for the digests of what it holds of a group behind a key
+    (listing.py), and SETTLE asks a proposer to have registers accepted again, which are not the same everywhere."""
 
     READ = 1
     ACCEPT = 2
     CONFIRM = 3
-    MARK = 4
     STATE = 5
     REAP = 6
     COPY = 7
+    HORIZON = 8
+    LIST = 9
+    SETTLE = 10
 
 
-STAMPED = frozenset((Step.ACCEPT, Step.MARK, Step.REAP))
-ANSWERED_WITH_STATES = frozenset((Step.READ, Step.STATE, Step.COPY))
+STAMPED = frozenset((Step.ACCEPT, Step.REAP))
+OF_NO_BALLOT = frozenset((Step.HORIZON, Step.LIST, Step.SETTLE))
+ANSWERED_WITH_STATES = frozenset((Step.READ, Step.STATE, Step.COPY, Step.HORIZON, Step.LIST))
+ANSWERED_WITH_STAMPS = frozenset((Step.READ, Step.STATE))
+"""Their states, where they are not empty, are a stamp and a payload."""
 
 
 class Why(IntEnum):
@@ -61,12 +67,13 @@ class Why(IntEnum):
 
 @dataclass(slots=True)
 class Ask:
-    """`keys` are store keys, or groups (CONFIRM, MARK), or either (COPY). `ballots`: 24 bytes each, or stamps of 32 where
-    `STAMPED`. `marks`: with an accept, up to which sequence of the same ballot and group everything is committed."""
+    """`keys` are store keys, or groups (CONFIRM), or either (COPY, LIST), or since when (HORIZON). `ballots`: 24 bytes each, stamps
+    of 32 where `STAMPED`, none where `OF_NO_BALLOT`. `marks`: with an accept, up to which sequence of the same ballot and group
+    everything is committed."""
 
     step: Step
     keys: Sequence[bytes]
-    ballots: Sequence[bytes]
+    ballots: Sequence[bytes] = ()
     marks: Sequence[int] = ()
     payloads: Sequence[bytes] = ()
 
@@ -74,7 +81,7 @@ class Ask:
 @dataclass(slots=True)
 class Reply:
     """`refused`: positions with the reason and the ballot that was promised. `states`: of reads, what is accepted there as stamp
-    and payload in one, b"" for nothing or where it is refused; of copies, a page each."""
+    and payload in one, b"" for nothing or where it is refused; of copies and lists, a page each; of horizons, one."""
 
     step: Step
     count: int
@@ -98,7 +105,7 @@ def decode_ask(data: bytes) -> Ask:
         step = Step(number)
         keys, at = read_column(data, _HEAD.size, count)
         width = STAMP_BYTES if step in STAMPED else BALLOT_BYTES
-        end = at + width * count
+        end = at if step in OF_NO_BALLOT else at + width * count
         ballots = [data[begin : begin + width] for begin in range(at, end, width)]
         marks: Sequence[int] = ()
         payloads: Sequence[bytes] = ()
@@ -143,7 +150,8 @@ def decode_reply(data: bytes, ask: Ask) -> Reply:
             states, at = read_column(data, at, count)
     except error as failure:
         raise ValueError(str(failure)) from failure
-    if at != len(data) or any(0 < len(state) <= STAMP_BYTES for state in states):
+    stamped = ask.step in ANSWERED_WITH_STAMPS
+    if at != len(data) or (stamped and any(0 < len(state) <= STAMP_BYTES for state in states)):
         raise ValueError(f"{len(data)} bytes do not add up")
     return Reply(ask.step, count, refused, states)
 
@@ -159,7 +167,8 @@ def part_of(ask: Ask, positions: Sequence[int]) -> Ask:
     """What is asked at some positions."""
     marks = [ask.marks[at] for at in positions] if ask.marks else ()
     payloads = [ask.payloads[at] for at in positions] if ask.payloads else ()
-    return Ask(ask.step, [ask.keys[at] for at in positions], [ask.ballots[at] for at in positions], marks, payloads)
+    ballots = [ask.ballots[at] for at in positions] if ask.ballots else ()
+    return Ask(ask.step, [ask.keys[at] for at in positions], ballots, marks, payloads)
 
 
 def widen(reply: Reply, ask: Ask, positions: Sequence[int]) -> Reply:

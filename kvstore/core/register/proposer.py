@@ -23,20 +23,17 @@ from collections.abc import Callable, Iterable, Sequence
 from kvstore.core.quorum import Outcome as Settled
 from kvstore.core.register import payload as payloads
 from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, SEQUENCE_MAX, STAMP_BYTES, make_ballot, round_of, version_of
-from kvstore.core.register.changes import Operation, decide, expire
+from kvstore.core.register.changes import Kind, Operation, decide, expire
 from kvstore.core.register.messages import Ask, Reply, Step, Why
+from kvstore.core.register.reaping import Reaping
 from kvstore.core.register.remembered import Budget, Memory
-from kvstore.core.register.rounds import Group, Register, Round
+from kvstore.core.register.rounds import NO_REGISTER, Entry, Group, Register, Round
 
 ENTRIES_MAX = 4096
 BYTES_MAX = 4 * 1024 * 1024
 """What one round carries at most, but one register is always carried."""
 
 KEY_OVERHEAD_BYTES = 600
-NO_REGISTER = Register()
-"""Of entries that are about a group."""
-
-Entry = tuple[Group, bytes, Register]
 ORDER_MAX = 4096
 BACKOFF_S = 0.01
 BACKOFF_S_MAX = 0.3
@@ -76,7 +73,7 @@ class Proposer:
         self._changed: dict[bytes, tuple[Group, Register]] = {}
         self._to_confirm: dict[bytes, list[Operation]] = {}
         self._parked: dict[bytes, Group] = {}
-        self._to_reap: list[tuple[Group, bytes, bytes]] = []
+        self.reaping = Reaping(self, retry_window_ms)
         self._order: deque[tuple[Group, bytes, Register]] = deque()
         self._order_max = ORDER_MAX
         self._operations = 0
@@ -111,7 +108,7 @@ class Proposer:
     @property
     def has_work(self) -> bool:
         """Whether a turn has something to do."""
-        return bool(self._arrived or self._to_read or self._changed or self._to_confirm or self._to_reap)
+        return bool(self._arrived or self._to_read or self._changed or self._to_confirm or self.reaping.has_work)
 
     def wake_s(self) -> float | None:
         """When parked operations are to be looked at again."""
@@ -141,6 +138,8 @@ class Proposer:
                 self._passed(round_.groups[position], round_.ballots[position], promised, now_s)
             elif why is Why.LATER:
                 round_.later.add(position)
+            elif why is Why.LOST and round_.ask.step is Step.ACCEPT:
+                round_.groups[position].has_lost = True
         self._settle(round_, now_s)
 
     def silent(self, number: int, node: str, now_s: float) -> None:
@@ -159,8 +158,8 @@ class Proposer:
         if group is None:
             group = self.groups[name] = Group(name, self._owners_of(name))
         group.live[operation.number] = operation
-        if group.sequence > SEQUENCE_MAX - 8 and group.ballot:
-            self._lose(group)
+        if group.ballot and (group.sequence > SEQUENCE_MAX - 8 or (group.has_lost and operation.kind == Kind.SETTLE)):
+            self._lose(group)  # what an acceptor has lost it accepts anew under a later ballot only
             return
         if not group.ballot:
             if group.resume_s > now_s:
@@ -184,6 +183,7 @@ class Proposer:
         group.round_seen = round_
         group.ballot = make_ballot(round_, self._tag, self._incarnation)
         group.sequence = 0
+        group.has_lost = False
         self.ballots += 1
 
     def _apply(self, group: Group, register: Register, operation: Operation, now_ms: int, now_s: float) -> None:
@@ -240,6 +240,10 @@ class Proposer:
             operation.done = True
             self.answered.append((operation, acknowledged))
 
+    def is_changing(self, store_key: bytes) -> bool:
+        """Whether this turn has changed a register."""
+        return store_key in self._changed
+
     # --- rounds
 
     def _make_rounds(self, now_s: float) -> list[Round]:
@@ -248,23 +252,24 @@ class Proposer:
             changed, self._changed = self._changed, {}
             # In the order of their sequences: the watermark goes by the first that is outstanding.
             entries = sorted([(group, key, register) for key, (group, register) in changed.items()], key=_latest)
-            rounds += [self._accept(some, now_s) for some in self._alike(entries)]
+            rounds += [self._accept(some, now_s) for some in self.alike(entries)]
         if self._to_read:
             to_read, self._to_read = self._to_read, {}
             entries = [(group, key, register) for key, (group, register) in to_read.items()]
-            rounds += [self._read(some, now_s) for some in self._alike(entries)]
+            rounds += [self._read(some, now_s) for some in self.alike(entries)]
         if self._to_confirm:
             to_confirm, self._to_confirm = self._to_confirm, {}
             groups = [(self.groups[name], name, NO_REGISTER) for name in to_confirm if self.groups[name].ballot]
-            for some in self._alike(groups):
-                round_ = self._round_of(Step.CONFIRM, some, [group.ballot for group, _, _ in some], now_s)
+            for some in self.alike(groups):
+                round_ = self.make_round(Step.CONFIRM, some, [group.ballot for group, _, _ in some], now_s)
                 round_.rest = {position: to_confirm[name] for position, (_, name, _) in enumerate(some)}
                 rounds.append(round_)
-        if self._to_reap:
-            rounds += self._make_reaps(now_s)
+        if self.reaping.has_work:
+            rounds += self.reaping.make_rounds(now_s)
         return rounds
 
-    def _round_of(self, step: Step, entries: Sequence[Entry], ballots: Sequence[bytes], now_s: float) -> Round:
+    def make_round(self, step: Step, entries: Sequence[Entry], ballots: Sequence[bytes], now_s: float) -> Round:
+        """A round about entries of the same owners, to be sent."""
         groups = [group for group, _, _ in entries]
         owners = groups[0].owners
         self._round += 1
@@ -275,7 +280,7 @@ class Proposer:
 
     def _accept(self, entries: Sequence[Entry], now_s: float) -> Round:
         stamps = [group.ballot + register.latest.to_bytes(8, "big") for group, _, register in entries]
-        round_ = self._round_of(Step.ACCEPT, entries, stamps, now_s)
+        round_ = self.make_round(Step.ACCEPT, entries, stamps, now_s)
         round_.sequences = [register.latest for _, _, register in entries]
         for group, _, register in entries:
             group.outstanding[register.latest] = None
@@ -290,12 +295,10 @@ class Proposer:
     def _read(self, entries: Sequence[Entry], now_s: float) -> Round:
         for _, _, register in entries:
             register.covered = len(register.queue)
-        return self._round_of(Step.READ, entries, [group.ballot for group, _, _ in entries], now_s)
+        return self.make_round(Step.READ, entries, [group.ballot for group, _, _ in entries], now_s)
 
     @staticmethod
-    def _alike(
-        entries: Sequence[Entry],
-    ) -> list[list[Entry]]:
+    def alike(entries: Sequence[Entry]) -> list[list[Entry]]:
         """Entries of the same owners together, as many as one round may carry; what was lost meanwhile is gone."""
         out: list[list[Entry]] = []
         open_at: dict[tuple[str, ...], tuple[list[Entry], list[int]]] = {}
@@ -336,7 +339,7 @@ class Proposer:
             elif step is Step.READ:
                 self._adopt(round_, position, acknowledged)
             elif step is Step.STATE:
-                self._may_reap(round_, position, now_s)
+                self.reaping.told(round_, position)
             for operation in round_.rest.get(position, ()):
                 self._one_less(group, operation, acknowledged)
 
@@ -393,7 +396,7 @@ class Proposer:
                 if position in round_.later:
                     self._to_read[store_key] = group, register
                     continue
-                self._forget(group, store_key)
+                self.forget(group, store_key)
                 self._fail_all(group, register.queue, round_)
             else:
                 self._fail_all(group, round_.rest.get(position, ()), round_)
@@ -435,7 +438,8 @@ class Proposer:
         group.parked = []
         self._parked.pop(group.name, None)
 
-    def _forget(self, group: Group, store_key: bytes) -> None:
+    def forget(self, group: Group, store_key: bytes) -> None:
+        """What is known of a register is read again when it is asked for."""
         register = group.keys.pop(store_key, None)
         if register is not None:
             self._gone(register)
@@ -452,57 +456,10 @@ class Proposer:
             if group.keys.get(store_key) is not register:
                 continue
             if self.cached_bytes > self._cache_bytes_max and register.is_idle:
-                self._forget(group, store_key)
+                self.forget(group, store_key)
             else:
                 self._order.append((group, store_key, register))
         self._order_max = 2 * len(self._order) + ORDER_MAX
-
-    # --- reaping
-
-    def reap(self, store_keys: Iterable[bytes], now_ms: int, now_s: float) -> list[Round]:
-        """Asks all owners about tombstones that are committed here and whose requests are all beyond the retry window."""
-        entries = []
-        for store_key in store_keys:
-            group = self.groups.get(store_key[:GROUP_BYTES])
-            register = group.keys.get(store_key) if group is not None and group.ballot else None
-            if group is None or register is None or not register.is_idle or register.payload is None:
-                continue
-            is_quiet = register.memory is not None and register.memory.is_quiet(now_s)  # whatever clock stamped the ids
-            is_over = payloads.requests_ms(register.payload) <= now_ms - self._retry_window_ms
-            if payloads.is_tombstone(register.payload) and is_quiet and is_over:
-                entries.append((group, store_key, register))
-        rounds = []
-        for some in self._alike(entries):
-            round_ = self._round_of(Step.STATE, some, [group.ballot for group, _, _ in some], now_s)
-            round_.sequences = [register.latest for register in round_.registers]
-            round_.tally.need = self._owners_to_reap(len(round_.targets))
-            rounds.append(round_)
-        return rounds
-
-    def _owners_to_reap(self, owners: int) -> int:
-        """All of them: whoever missed the tombstone would bring back what is below it."""
-        return owners
-
-    def _may_reap(self, round_: Round, position: int, now_s: float) -> None:
-        group, register, store_key = round_.groups[position], round_.registers[position], round_.ask.keys[position]
-        states = [states[position] for node, states in round_.states.items() if node in round_.tally.answered_for(position)]
-        if not states[0] or any(state != states[0] for state in states):
-            return
-        if not register.is_idle or register.latest != round_.sequences[position] or register.payload != states[0][STAMP_BYTES:]:
-            return
-        if group.keys.get(store_key) is not register or store_key in self._changed:
-            return
-        self._forget(group, store_key)
-        self._to_reap.append((group, store_key, states[0][:STAMP_BYTES]))
-
-    def _make_reaps(self, now_s: float) -> list[Round]:
-        reaps, self._to_reap = self._to_reap, []
-        rounds = []
-        for owners in sorted({group.owners for group, _, _ in reaps}):
-            some = [(group, store_key, stamp) for group, store_key, stamp in reaps if group.owners == owners]
-            entries: list[Entry] = [(group, store_key, NO_REGISTER) for group, store_key, _ in some]
-            rounds.append(self._round_of(Step.REAP, entries, [stamp for _, _, stamp in some], now_s))
-        return rounds
 
 
 def _latest(entry: Entry) -> int:

@@ -37,11 +37,12 @@ class Register:
 
 class Group:
     """A group under this proposer's ballot, b"" while it has none. `live`: its unanswered operations in the order in which they
-    came; `outstanding`: sequences of accepts that are not committed yet, in order."""
+    came; `outstanding`: sequences of accepts that are not committed yet, in order; `has_lost`: an acceptor has refused an accept
+    because it has lost what it held."""
 
     __slots__ = (
         "ballot",
-        "committed_up_to",
+        "has_lost",
         "keys",
         "live",
         "losses",
@@ -63,7 +64,7 @@ class Group:
         self.keys: dict[bytes, Register] = {}
         self.live: dict[int, Operation] = {}
         self.outstanding: dict[int, None] = {}
-        self.committed_up_to = 0
+        self.has_lost = False
         self.losses = 0
         self.resume_s = 0.0
         self.parked: list[Operation] = []
@@ -73,6 +74,12 @@ class Group:
         for first in self.outstanding:
             return first - 1
         return self.sequence
+
+
+NO_REGISTER = Register()
+"""Of entries that are about a group."""
+
+Entry = tuple[Group, bytes, Register]
 
 
 class Round:

@@ -1,0 +1,247 @@
+"""How far the owners of one group are, as one of them sees it: what it may answer alone is proven by digests. Pure; docs/adr/0021.
+
+The digest of a group is the XOR of a hash for each register that is held: its key, stamp and payload. Each owner keeps its own,
+and tells it as of what is durable. When another owner's digest is one that was ours, at change `number`, then
+
+- what we hold since has everything that it held, or something later of the same key. Whatever was committed before it was asked is
+  held by one of any majority: heard from a majority, we lag behind nothing that was committed before the first of them was asked;
+- every register that we held then and hold still was accepted by both, identically. By a majority: it is chosen (safety rule 16).
+
+So nobody has to know who proposes, under which ballot, and what was lost on the way: what differs has another digest, and proves
+nothing until it is repaired. Digests are equal by chance once in 2^128, and a client cannot choose one: stamps hold 64 random bits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from xxhash import xxh3_128_intdigest
+
+from kvstore.core.register import held as registers
+
+HISTORY_MAX = 512
+"""So many of our last digests are known by their numbers; who is further behind is heard again when it has caught up."""
+NEVER = -1
+LOST = b"lost"
+"""Stands for what was held and cannot be read."""
+
+
+def digest_of(store_key: bytes, held: bytes | None) -> int:
+    """Of one register as it is accepted; 0: nothing is held."""
+    if held is None:
+        return 0
+    return xxh3_128_intdigest(store_key + registers.stamp(held) + registers.accepted(held), seed=len(store_key))
+
+
+class Told:
+    """What one other owner has told. `number`: at which of our changes its digest was ours; `kept_number` and `kept_s`: the last
+    one for certain, and when it was asked for that. `looks`: how often it was found to differ, one after the other."""
+
+    __slots__ = ("digest", "kept_number", "kept_s", "looks", "number")
+
+    def __init__(self) -> None:
+        self.digest: int | None = None
+        self.number = NEVER
+        self.kept_number = NEVER
+        self.kept_s = float("-inf")
+        self.looks = 0
+
+
+class Progress:
+    """One group's. Changes are numbered as they are decided; they are durable in that order. While it is not known what is held (at
+    the start, or when something was found lost) nothing is told and nothing is proven."""
+
+    __slots__ = (
+        "_base",
+        "_changed_s",
+        "_changes",
+        "_last",
+        "_looked_at",
+        "_need",
+        "_numbers",
+        "_scanned_to",
+        "_shown",
+        "_touched",
+        "_trimmed",
+        "confirmed",
+        "decided",
+        "digest",
+        "durable",
+        "durable_digest",
+        "is_known",
+        "scans",
+        "told",
+    )
+
+    def __init__(self, others: Iterable[str]) -> None:
+        self.told = {node: Told() for node in others}
+        self._need = (len(self.told) + 1) // 2
+        self.decided = 0
+        self.scans = 0
+        """Counts scans that were begun or given up: a page of an earlier one is of no use."""
+        self.forget()
+
+    # --- what is held
+
+    def forget(self) -> None:
+        """It is not known any more what is held: from now on a scan has to find out."""
+        self.is_known = False
+        self.digest = self.durable_digest = 0
+        self.durable = self.confirmed = self._looked_at = NEVER
+        self._base = self._trimmed = self.decided + 1
+        self._numbers: dict[int, int] = {}
+        self._changes: deque[tuple[int, int, bytes]] = deque()
+        self._last: dict[bytes, int] = {}
+        self._changed_s: dict[bytes, float] = {}
+        self._shown: dict[bytes, int] = {}
+        self._touched: dict[bytes, int] = {}
+        self._scanned_to = b""
+        self.scans += 1
+        for told in self.told.values():
+            told.number = told.kept_number = NEVER
+            told.kept_s = float("-inf")
+
+    def scanned(self, found: Iterable[tuple[bytes, int]], end: bytes | None) -> None:
+        """The next page of a scan: keys up to `end` with their digests, read behind everything that was decided when it was asked
+        for; None: there are no more. What was decided since is known better here."""
+        touched = self._touched
+        for store_key, digest in found:
+            if store_key not in touched:
+                self.digest ^= digest
+        for store_key in [key for key in touched if end is None or key <= end]:
+            self.digest ^= touched.pop(store_key)
+        if end is not None:
+            self._scanned_to = end
+            return
+        self.decided += 1
+        self.is_known = True
+        self._base = self._trimmed = self.decided
+        self._note(b"")
+
+    @property
+    def scanned_to(self) -> bytes:
+        """Where the next page begins."""
+        return self._scanned_to
+
+    def change(self, store_key: bytes, before: int, after: int, now_s: float) -> None:
+        """A register with the digest `before` was replaced by one with `after`."""
+        if not self.is_known and store_key > self._scanned_to:
+            self._touched[store_key] = after
+            return
+        self.digest ^= before ^ after
+        self.decided += 1
+        if self.is_known:
+            self._changed_s[store_key] = now_s
+            self._note(store_key)
+
+    def _note(self, store_key: bytes) -> None:
+        digest, number = self.digest, self.decided
+        self._changes.append((number, digest, store_key))
+        self._numbers[digest] = number
+        self._last[store_key] = number
+        for told in self.told.values():
+            if told.digest == digest:
+                told.number = number
+                self._confirm()
+        if len(self._changes) > HISTORY_MAX:
+            oldest, digest, store_key = self._changes.popleft()
+            self._trimmed = oldest
+            if self._numbers[digest] == oldest:
+                del self._numbers[digest]
+            if self._last[store_key] == oldest:
+                del self._last[store_key]
+                self._changed_s.pop(store_key, None)
+                self._shown.pop(store_key, None)
+
+    def became_durable(self, number: int, digest: int) -> bool:
+        """Everything up to change `number` is durable, and the digest was `digest` then. Whether there is something new to tell."""
+        if not self.is_known or number < self._base:
+            return False
+        self.durable, self.durable_digest = number, digest
+        return True
+
+    @property
+    def may_tell(self) -> int | None:
+        """The digest of what is durable, for other owners; None: it is not known."""
+        return self.durable_digest if self.durable != NEVER else None
+
+    # --- what others hold
+
+    def hear(self, node: str, digest: int | None, before_s: float) -> None:
+        """`node` tells another digest than before; what it had told held at least until `before_s`. None: it does not know."""
+        told = self.told[node]
+        if NEVER < told.number <= self.durable:
+            told.kept_number, told.kept_s = told.number, before_s
+        told.digest = digest
+        told.number = NEVER if digest is None else self._numbers.get(digest, NEVER)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        numbers = sorted([told.number for told in self.told.values()], reverse=True)
+        if self._need:
+            self.confirmed = max(self.confirmed, numbers[self._need - 1])
+
+    def proof(self, as_of_s: Mapping[str, float]) -> tuple[float, int] | None:
+        """As of when what is durable here lags behind nothing, and with which change that became so; None: as of never. `as_of_s`:
+        when each other owner was asked last, of those that have answered."""
+        durable = self.durable
+        if durable == NEVER:
+            return None
+        if not self._need:
+            return float("inf"), durable
+        points = []
+        for node, told in self.told.items():
+            if NEVER < told.number <= durable:
+                points.append((as_of_s[node], told.number))
+            elif told.kept_number != NEVER:
+                points.append((told.kept_s, told.kept_number))
+        if len(points) < self._need:
+            return None
+        points = sorted(points, reverse=True)[: self._need]
+        return points[-1][0], max([number for _, number in points])
+
+    def is_chosen(self, store_key: bytes) -> bool:
+        """Whether what is held of a key is durable, and held identically by a majority."""
+        number = self._last.get(store_key, self._trimmed)
+        if number > self.durable:
+            return False
+        return number <= self.confirmed or not self._need or self._shown.get(store_key) == number
+
+    def was_shown(self, store_key: bytes) -> None:
+        """What is held of a key was told to somebody as committed. A watermark of a later ballot says nothing of it any more, and
+        what it came over must not be shown again."""
+        number = self._last.get(store_key)
+        if number is not None:
+            self._shown[store_key] = number
+
+    def is_durable(self, store_key: bytes) -> bool:
+        """Whether what is held of a key is durable, as far as that is known."""
+        return self._last.get(store_key, self._trimmed) <= self.durable
+
+    def changed_after(self, store_key: bytes, proof: tuple[float, int]) -> bool:
+        """Whether the last change of a key came, for certain, after a proof's change, and after the others were asked for it: what
+        it replaced was the latest here when they were. We are one of the majority that has answered."""
+        asked_s, number = proof
+        return self._last.get(store_key, NEVER) > number and self._changed_s.get(store_key, asked_s) > asked_s
+
+    # --- who differs
+
+    def look(self, looks: int) -> list[str]:
+        """Others that have not been where we are, or were at the last look, for `looks` looks."""
+        differing = []
+        for node, told in self.told.items():
+            if told.digest is None or not self.is_known or told.digest == self.digest or told.number >= self._looked_at > NEVER:
+                told.looks = 0
+                continue
+            told.looks += 1
+            if told.looks >= looks:
+                differing.append(node)
+        self._looked_at = self.decided if self.is_known else NEVER
+        return differing
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and simulation."""
+        assert self.durable <= self.decided, "durable before it was decided"
+        assert self.confirmed <= self.decided, "others confirm what was not decided"
+        assert len(self._changes) <= HISTORY_MAX + 1
