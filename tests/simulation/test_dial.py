@@ -51,6 +51,7 @@ def broken(judged: Iterable[Judged], seed: int) -> Iterator[str]:
             yield f"seed {seed}, {one.setting}: {promise_of(one.setting).title} is broken: {violation.sentence()}"
 
 
+@pytest.mark.timeout(300)  # 20 s of processor time, whatever else the machine does
 def test_every_promise_is_verified_and_the_next_stronger_one_is_broken() -> None:
     shown: set[Signature] = set()
     for seed in SEEDS:
