@@ -19,8 +19,10 @@ from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.plain import LWW
 from kvstore.repair.dropped import DroppedNamespaces
+from kvstore.repair.leftovers import Leftovers
 from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.surroundings import Surroundings
+from kvstore.repair.unsynced import unsynced_ids
 
 
 def joins_of(view: RingView) -> dict[bytes, Policy]:
@@ -53,6 +55,9 @@ class LocalNamespaces:
         self._me = me
         self._ring = ring
         self._store = storage.store
+        self._memory = storage.memory
+        self._leftovers = Leftovers(storage.engine, storage.committer, storage.memory, ring, around.clock)
+        self._leftovers.look(storage.in_memory_at_start)
         self._replica = around.replica
         self._linearizable = linearizable
         self._quotas = serving.quotas
@@ -81,6 +86,7 @@ class LocalNamespaces:
             committer=storage.committer,
             ring=ring,
             install=self._install,
+            value_bytes_max=around.config.cluster.value_bytes_max,
         )
         self.spread = self.catalog.spread
         self.on_change: Callable[[], None] = lambda: None
@@ -132,6 +138,8 @@ class LocalNamespaces:
     def _follow(self) -> None:
         view = self._ring.view
         self._store.go_by(view.catalog, joins_of(view))
+        self._store.unsynced = unsynced_ids(view)
+        self._leftovers.look(self._memory.go_by([space.info for space in view.all_spaces()], at_start=False))
         self._replica.linearizable = self._linearizable.desk.linearizable = view.linearizable
         self._linearizable.desk.known_below = view.catalog.next_id
         self._linearizable.registers.go_by(view.catalog)

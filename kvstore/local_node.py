@@ -71,7 +71,6 @@ class LocalNode:
         self.config = config
         self.telemetry = telemetry = telemetry or Telemetry(asyncio.get_running_loop().time)
         self.clock = clock
-        self.engine = engine
         self.opinions = opinions or Opinions()
         self.ring = ring = RingHolder(build_view(config, load_catalog(engine, frozenset(config.cluster.namespaces))))
         view = ring.view
@@ -79,6 +78,7 @@ class LocalNode:
             config,
             engine,
             catalog=view.catalog,
+            infos=[space.info for space in view.all_spaces()],
             prefixes=_prefixes_with_trees(view),
             linearizable=view.linearizable,
             joins=joins_of(view),
@@ -91,10 +91,11 @@ class LocalNode:
             telemetry=telemetry,
             clean_state=clean_state,
         )
+        self.engine, self.memory = storage.engine, storage.memory
         self.committer, self.ledger, self.store, self.hints = storage.committer, storage.ledger, storage.store, storage.hints
         self.linearizable = LinearizableHalf(
             config,
-            engine,
+            storage.engine,
             storage.committer,
             ring=ring,
             peers=peers,
@@ -106,7 +107,7 @@ class LocalNode:
         )
         self.replica = Replica(
             storage.store,
-            engine,
+            storage.engine,
             config.cluster.partitions,
             storage.hints,
             clock=clock,
@@ -240,5 +241,4 @@ class LocalNode:
 
 
 def _prefixes_with_trees(view: RingView) -> list[bytes]:
-    eventual = [space for space in view.spaces.values() if space.info.mode == "eventual"]
-    return [prefix for space in eventual for prefix in space.prefixes]
+    return [prefix for space in view.spaces.values() if space.is_compared for prefix in space.prefixes]

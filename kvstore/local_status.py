@@ -38,6 +38,7 @@ async def status_of(local: LocalNode, peers: tuple[tuple[str, str, int], ...], u
         divergent_partitions=divergent,
         rebuilding=returning.rebuilding.reason or ("registers lost" if registers.is_lost else ""),
         set_aside=returning.aside.kept,
+        memory=storage.memory.uses(),
         trees_unknown=0 if forest is None else forest.unknown_count,
         differences=0 if compared is None else compared.differences,
         repaired=0 if compared is None else compared.repaired,

@@ -104,9 +104,14 @@ class AsyncAdmin:
         quota_bytes_per_s: int = 0,
         storage: str = "",
         durability: str = "",
+        max_bytes: int = 0,
+        value_bytes_max: int = 0,
         timeout_s: float | None = None,
     ) -> NamespaceInfo:
         """Makes a namespace, on every node; what is left away is as usual (docs/namespaces.md). The same again is no error.
+
+        `storage` memory takes `max_bytes`, on each node; `durability` is fsync, or os: not synced. Values have at most
+        `value_bytes_max` bytes, by default as many as the cluster allows.
 
         Raises `NamespaceExists` when there is one of that name with other settings, `NamespaceConfigured` when node.toml has it,
         `BadRequest` or `WrongMode` for settings that cannot be, `QuorumUnreachable` without a majority of the nodes: nothing was
@@ -123,6 +128,8 @@ class AsyncAdmin:
             policy=policy,
             storage=storage,
             durability=durability,
+            max_bytes=_count(max_bytes, "max_bytes"),
+            value_bytes_max=_count(value_bytes_max, "value_bytes_max"),
             quota_operations_per_s=_count(quota_operations_per_s, "quota_operations_per_s"),
             quota_bytes_per_s=_count(quota_bytes_per_s, "quota_bytes_per_s"),
         )

@@ -285,7 +285,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
                     differing=found.differing,
                     records=found.records,
                     lost=found.lost,
-                    rebuilding=self._replica.is_rebuilding,
+                    rebuilding=self._replica.is_unsure_of(fetches),
                 ),
                 found.size_bytes,
             )

@@ -30,7 +30,7 @@ Committed = Callable[[Catalog], Awaitable[None]]
 
 class CatalogChanges:
     """One node's. `size` gives (replicas that the ring keeps, its nodes), `configured` the names in node.toml; `committed` is told
-    of every version that was found or made, before the change is over."""
+    of every version that was found or made, before the change is over. `value_bytes_max`: the cluster's, 0: whatever is asked."""
 
     def __init__(
         self,
@@ -39,11 +39,13 @@ class CatalogChanges:
         size: Callable[[], tuple[int, int]],
         configured: Callable[[], frozenset[str]],
         committed: Committed,
+        value_bytes_max: int = 0,
     ) -> None:
         self._register = register
         self._size = size
         self._configured = configured
         self._committed = committed
+        self._value_bytes_max = value_bytes_max
 
     async def read(self, timeout_s: float) -> Catalog:
         """The committed version, which no committed one is newer than. Raises `KvError`."""
@@ -56,7 +58,7 @@ class CatalogChanges:
         """The version in which the namespace is live, and what it is. Raises as `decide_settings` and `core.catalog.create`;
         `QuorumUnreachable` and other `AvailabilityError`s as the register says."""
         replicas, nodes = self._size()
-        settings = decide_settings(wish, replicas=replicas, nodes=nodes)
+        settings = decide_settings(wish, replicas=replicas, nodes=nodes, value_bytes_max=self._value_bytes_max)
         change = _Creation(wish.name, settings, self._configured())
         catalog = await self._agree(change.decide, change.unsure, timeout_s)
         return catalog, catalog.entry(wish.name)

@@ -37,6 +37,10 @@ def _configured(name: str, space: NamespaceConfig, nodes: int) -> NamespaceInfo:
         policy=space.policy,
         quota_operations_per_s=space.quota_operations_per_s,
         quota_bytes_per_s=space.quota_bytes_per_s,
+        storage=space.storage,
+        durability=space.durability,
+        max_bytes=space.max_bytes,
+        value_bytes_max=space.value_bytes_max,
         r_is_exact=space.r is not None,
         w_is_exact=space.w is not None,
     )

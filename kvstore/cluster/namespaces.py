@@ -31,6 +31,7 @@ class Namespaces:
         committer: Committer,
         ring: RingHolder,
         install: Callable[[Catalog], None],
+        value_bytes_max: int = 0,
     ) -> None:
         self._me = me
         self._ring = ring
@@ -40,6 +41,7 @@ class Namespaces:
             size=lambda: (ring.view.ring.replicas, len(ring.view.ring.members)),
             configured=lambda: ring.view.configured,
             committed=self.keeper.adopt,
+            value_bytes_max=value_bytes_max,
         )
         self.spread = CatalogSpread(me, others, peers, keeper=self.keeper, changes=self.changes)
 

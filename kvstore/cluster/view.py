@@ -13,7 +13,7 @@ from enum import Enum
 from kvproto.columns import ClusterInfo, MemberInfo, NamespaceInfo
 from kvproto.errors import UnknownNamespace
 from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE, CLUSTER_NAMESPACE_ID, Catalog, Entry, Meaning
-from kvstore.core.catalog.settings import LINEARIZABLE, PRESET_OF_MODE
+from kvstore.core.catalog.settings import LINEARIZABLE, MEMORY, PRESET_OF_MODE
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.registry import POLICIES
 from kvstore.core.ring import Ring
@@ -29,6 +29,11 @@ class Space:
     info: NamespaceInfo
     prefixes: tuple[bytes, ...]
     policy: Policy
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether replicas compare what they hold of it: not registers, and not what is only in memory (ADR 25)."""
+        return self.info.mode != LINEARIZABLE and self.info.storage != MEMORY
 
 
 @dataclass(slots=True, frozen=True)
@@ -225,6 +230,10 @@ def made_namespace(entry: Entry, nodes: int) -> NamespaceInfo | None:
         created=True,
         quota_operations_per_s=settings.quota_operations_per_s,
         quota_bytes_per_s=settings.quota_bytes_per_s,
+        storage=settings.storage,
+        durability=settings.durability,
+        max_bytes=settings.max_bytes,
+        value_bytes_max=settings.value_bytes_max,
     )
 
 

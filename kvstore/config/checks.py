@@ -14,6 +14,7 @@ from kvstore.config.values import (
     NodeConfig,
     mode_of,
 )
+from kvstore.core.catalog.settings import storage_problem
 
 
 def check_node(config: NodeConfig, problems: Problems) -> None:
@@ -105,6 +106,14 @@ def _check_cluster(cluster: ClusterConfig, problems: Problems) -> None:
             holders[namespace.id] = name
         if namespace.n > cluster.replicas:
             problems.add(f"{key}.n", f"{namespace.n} replicas, but cluster.replicas is {cluster.replicas}; raise that first")
+        problem = storage_problem(namespace.mode, namespace.storage, namespace.durability, namespace.max_bytes)
+        if problem is not None:
+            problems.add(f"{key}.{problem[0]}", problem[1])
+        if namespace.value_bytes_max > cluster.value_bytes_max:
+            most = cluster.value_bytes_max
+            problems.add(
+                f"{key}.value_bytes_max", f"{namespace.value_bytes_max}, but cluster.value_bytes_max is {most}: at most that"
+            )
 
 
 def _check_limits(config: NodeConfig, problems: Problems) -> None:

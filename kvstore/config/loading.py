@@ -30,17 +30,22 @@ from kvstore.config.values import (
     TlsConfig,
     mode_of,
 )
-from kvstore.core.catalog.settings import NAME, NAME_RULE
+from kvstore.core.catalog.settings import (
+    DURABILITIES,
+    MEMORY,
+    MEMORY_BYTES_MAX,
+    NAME,
+    NAME_RULE,
+    NONE,
+    STORAGES,
+    durability_of,
+)
 from kvstore.core.membership.suspicion import TIMINGS
 from kvstore.telemetry.logs import LEVELS
 
 MODES = ("eventual", "linearizable")
 PRESETS = ("pa-el", "pa-ec", "pc-ec", "pc-el")
 POLICIES = ("siblings", "lww", "counter", "set", "map", "merge")
-STORAGES = ("disk",)
-STORAGES_PLANNED = ("memory",)
-DURABILITIES = ("fsync",)
-DURABILITIES_PLANNED = ("os",)
 REPLICAS_MAX = 9
 
 _TABLES = {
@@ -228,13 +233,19 @@ def _read_namespace(table: Table, default: NamespaceConfig) -> NamespaceConfig:
         policy=table.choice("policy", default.policy, available=POLICIES),
         merge=table.text("merge"),
         samples=table.texts("samples"),
-        storage=table.choice("storage", default.storage, available=STORAGES, planned=STORAGES_PLANNED),
-        durability=table.choice("durability", default.durability, available=DURABILITIES, planned=DURABILITIES_PLANNED),
+        storage=(storage := table.choice("storage", default.storage, available=STORAGES)),
+        durability=table.choice("durability", durability_of(storage, ""), available=_durabilities(storage)),
+        max_bytes=table.integer("max_bytes", 0, minimum=0, maximum=MEMORY_BYTES_MAX),
+        value_bytes_max=table.integer("value_bytes_max", 0, minimum=0, maximum=64 * MIB),
         quota_operations_per_s=table.integer("quota_operations_per_s", default.quota_operations_per_s, minimum=0, maximum=1 << 40),
         quota_bytes_per_s=table.integer("quota_bytes_per_s", default.quota_bytes_per_s, minimum=0, maximum=1 << 50),
     )
     table.finish()
     return namespace
+
+
+def _durabilities(storage: str) -> tuple[str, ...]:
+    return (NONE, *DURABILITIES) if storage == MEMORY else DURABILITIES
 
 
 def _name(table: Table, name: str, *, default: str = "", required: bool = False) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from xxhash import xxh3_64_intdigest
 
 from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE_ID
+from kvstore.core.catalog.settings import MEMORY
 from kvstore.telemetry.logs import LEVEL_DEFAULT
 
 DEFAULT_NAMESPACE = "default"
@@ -37,7 +38,8 @@ def mode_of(preset: str) -> str:
 class NamespaceConfig:
     """How one namespace keeps its keys. `r` and `w` None: what the preset gives; set: exact, met or refused. `merge`: with that
     policy, the function as `package.module:name`, and `samples`, the values that its laws are tried on (text). A quota is what all
-    clients together may use of it a second, 0: as much as there is; each node grants an equal part."""
+    clients together may use of it a second, 0: as much as there is; each node grants an equal part. `max_bytes`: of memory, on each
+    node; `value_bytes_max` 0: the cluster's."""
 
     id: int = DEFAULT_NAMESPACE_ID
     name: str = DEFAULT_NAMESPACE
@@ -54,11 +56,15 @@ class NamespaceConfig:
     durability: str = "fsync"
     quota_operations_per_s: int = 0
     quota_bytes_per_s: int = 0
+    max_bytes: int = 0
+    value_bytes_max: int = 0
 
     @property
     def written_under(self) -> str:
-        """What the bytes of its keys depend on: the policy, or that they are registers."""
-        return LINEARIZABLE if self.mode == LINEARIZABLE else self.policy
+        """What the bytes of its keys depend on: the policy, or that they are registers, or in memory alone."""
+        if self.mode == LINEARIZABLE or self.storage == MEMORY:
+            return LINEARIZABLE if self.mode == LINEARIZABLE else MEMORY
+        return self.policy
 
     def effective_n(self, nodes: int) -> int:
         """Replicas a key really has in a ring of `nodes` nodes."""

@@ -17,6 +17,7 @@ from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 from kvstore.coordinator.dial import LINEARIZABLE, check_dial
 from kvstore.coordinator.operations import VALUED, check_fields, check_kind
+from kvstore.storage.layout import NAMESPACE_AT
 
 
 class Story(Protocol):
@@ -66,6 +67,11 @@ class SubBatch:
     partitions: Sequence[int] = field(default=())
     trace: bytes = b""
     story: Story | None = None
+
+    @property
+    def id_bytes(self) -> bytes:
+        """The namespace's id, as in store keys."""
+        return self.store_keys[0][NAMESPACE_AT]
 
     @property
     def counting(self) -> tuple[str, ...]:
@@ -163,7 +169,7 @@ def plan(view: RingView, index: int, group: OperationGroup, limits: Limits) -> t
     except KvError as error:
         return [], [GroupReply(index, error=error)]
     keys = group.keys
-    refused = _refused(group, limits)
+    refused = _refused(group, limits, space.info.value_bytes_max)
     positions: Sequence[int] | None = None
     replies: list[GroupReply] = []
     if refused:
@@ -240,9 +246,12 @@ def _check_columns(group: OperationGroup) -> None:
         )
 
 
-def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
-    """The operations that break a limit. The usual answer, none, costs two passes in C."""
+def _refused(group: OperationGroup, limits: Limits, value_bytes_max: int) -> dict[int, KvError]:
+    """The operations that break a limit; `value_bytes_max`: the namespace's own, 0: the cluster's. The usual answer, none, costs
+    two passes in C."""
     refused: dict[int, KvError] = {}
+    where = f" in namespace {group.namespace!r}" if value_bytes_max else ""
+    value_bytes_max = value_bytes_max or limits.value_bytes_max
     if group.timeouts_ms and min(group.timeouts_ms) == 0:
         for position in range(len(group.keys)):
             if group.timeouts_ms[position if len(group.timeouts_ms) > 1 else 0] == 0:
@@ -259,12 +268,12 @@ def _refused(group: OperationGroup, limits: Limits) -> dict[int, KvError]:
                     actual=size,
                     subject="key",
                 )
-    if group.values and max(map(len, group.values)) > limits.value_bytes_max:
+    if group.values and max(map(len, group.values)) > value_bytes_max:
         for position, value in enumerate(group.values):
-            if len(value) > limits.value_bytes_max:
+            if len(value) > value_bytes_max:
                 refused[position] = TooLarge(
-                    f"the value has {len(value)} bytes, at most {limits.value_bytes_max} are allowed",
-                    limit=limits.value_bytes_max,
+                    f"the value has {len(value)} bytes, at most {value_bytes_max} are allowed{where}",
+                    limit=value_bytes_max,
                     actual=len(value),
                     subject="value",
                 )

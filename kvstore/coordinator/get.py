@@ -120,7 +120,7 @@ class GetCoordinator:
             emit(GroupReply(sub.group_index, positions=sub.original(None), error=error), len(sub.store_keys))
             return []
         tally = Tally(sub.counting, sub.need, len(sub.store_keys))
-        is_rebuilding = self._store.is_rebuilding and len(owners) > 1
+        is_rebuilding = self._store.is_unsure_of(sub.id_bytes) and len(owners) > 1
         if not is_rebuilding:
             tally.record(seats.home_of(me), lost)
         if seats.absent:

@@ -162,7 +162,7 @@ class Minter:
 
     def mint(self, sub: SubBatch, wanted: Sequence[int], *, caught_up: bool = False) -> MintedColumns:
         """Mints and stages the writes at the positions `wanted` of `sub`. Raises `KvError` if none of them was minted."""
-        if self._store.is_rebuilding and not caught_up and len(sub.owners.nodes) > 1:
+        if not caught_up and self._store.is_unsure_of(sub.id_bytes) and len(sub.owners.nodes) > 1:
             # What we hold may be less than what we acknowledged: the others say first what these writes are to replace.
             out = MintedColumns([], [], [], caught_up=False)
             out.unseen = list(wanted)

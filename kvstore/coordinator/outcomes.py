@@ -39,7 +39,7 @@ def receipt(
         n_asked=info.n_asked,
         acknowledged=tuple(acknowledged),
         zones=tuple([zones.get(node, "") for node in acknowledged]),
-        durable=durable,
+        durable=durable and info.is_durable,
         degraded=degraded,
         hinted=hinted,
         hedged=hedged,

@@ -17,8 +17,10 @@ from kvproto.errors import KvError, NotOwner, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.minting import PLAIN_POLICIES, MintedColumns, Minter, names_more
 from kvstore.coordinator.outcomes import Emit, nobody_holds, not_met, out_of_reach, receipt
+from kvstore.coordinator.remembering import Remembering
 from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
 from kvstore.coordinator.seats import Seats
+from kvstore.core.catalog.settings import MEMORY
 from kvstore.core.quorum import Outcome, Tally
 from kvstore.core.record import decode_context, encode_context, unseen
 from kvstore.core.versions import Context
@@ -138,6 +140,8 @@ class PutCoordinator:
     async def _collect(self, sub: SubBatch, minted: MintedColumns, seats: Seats, arrivals: Arrivals, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
         tally = Tally(sub.counting, sub.need, len(minted.keys))
+        remembering = Remembering(self._replicas.me, seats, minted.keys) if sub.space.info.storage == MEMORY else None
+        answers_now, emit = emit, emit if remembering is None else remembering.hold
         if seats.absent:
             for home in seats.absent:
                 if home in tally.targets:
@@ -155,6 +159,8 @@ class PutCoordinator:
                 break
             if sub.group.explain:
                 notes.append(_note(answer.node, answer.error, answer.refused, loop.time() - started_s))  # type: ignore[union-attr]
+            if remembering is not None:
+                remembering.note(answer)
             home = seats.home_of(answer.node)
             if home not in tally.targets:  # of another zone: it gets everything, and counts for nothing
                 self._came_late(answer, seats, minted.keys)
@@ -175,6 +181,12 @@ class PutCoordinator:
                     self._refuse(sub, minted, tally, positions, emit)
                 else:
                     self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
+        if remembering is not None:
+            if not tally.settled:
+                self._give_up(sub, minted, tally, emit)
+            await remembering.let_go(arrivals, self._hints, self._store, answers_now)
+            arrivals.close(lambda answer: self._came_late(answer, seats, minted.keys))
+            return
         # After the reply: who has missed the write is noted, also when it turns out later.
         if further := [home for home in tally.failed if home not in missed]:
             await ANSWERED.passed()
@@ -302,7 +314,7 @@ class PutCoordinator:
         arrivals, since_ms = Arrivals(loop, (loop.time() + deadline_s) / 2), self._clock.now_ms()
         keys = [sub.store_keys[position] for position in wanted]
         tokens, original = list(sub.group.contexts) or [b""] * len(sub.group.keys), sub.at()
-        hear_all = self._store.is_rebuilding
+        hear_all = self._store.is_unsure_of(sub.id_bytes)
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
         others = [node for node in seats.holders.values() if node != self._replicas.me]
         sub.story = arrivals

@@ -148,7 +148,7 @@ class AntiEntropy:
     def _is_due(self, peer: str, now_s: float) -> bool:
         if self._must(peer) and self._due_s.get(peer, 0.0) > now_s + 2 * SOON_S:  # from before anybody knew of it
             self._due_s[peer] = now_s + self._jitter(SOON_S)
-        if self._rebuilding.reason:
+        if self._rebuilding.is_behind:
             return now_s >= self._due_s.get(peer, 0.0)
         due_s = self._due_s.get(peer)
         if due_s is None or now_s < due_s or self._answering.is_asked:
@@ -157,12 +157,12 @@ class AntiEntropy:
 
     def _must(self, peer: str) -> bool:
         """Whether this node knows of something that only an exchange with `peer` can repair."""
-        return bool(self._rebuilding.reason) or peer in self._unnoted.open
+        return self._rebuilding.is_behind or peer in self._unnoted.open
 
     async def _exchange_in_turn(self, peer: str) -> float:
         """One exchange; when the next is due."""
         loop = asyncio.get_running_loop()
-        was_rebuilding = bool(self._rebuilding.reason)
+        was_rebuilding = self._rebuilding.is_behind
         outcome = await self._exchange(peer, "", lambda outcome: None, urgent=False)
         if outcome is None or outcome.more or outcome.repaired < outcome.differences or outcome.unknown:
             return loop.time() + self._jitter(SOON_S)
@@ -183,7 +183,7 @@ class AntiEntropy:
             if not prefixes:
                 self._rebuilding.covered(peer, ())  # where no key has another copy there is nothing to wait for
                 return Outcome()
-            is_rebuilding = bool(self._rebuilding.reason)
+            is_rebuilding = self._rebuilding.is_behind
             exchange = ExchangeRound(
                 peer,
                 prefixes,

@@ -18,6 +18,7 @@ from kvproto.errors import KvError, RecordLost
 from kvstore.cluster.view import Place, RingHolder
 from kvstore.core.record import names_actor
 from kvstore.crash_points import crash_point
+from kvstore.repair.forgetting import have_forgotten
 from kvstore.repair.owing import Owing
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
@@ -96,7 +97,7 @@ class HintedHandoff:
                         task.add_done_callback(self._tasks.discard)
                 if loop.time() >= expire_at_s:
                     expire_at_s = loop.time() + EXPIRE_S
-                    self._forget([], self._hints.expire())
+                    self._forget([], self._hints.expire(self._store.is_in_memory))
                 if self._hints.count or not self._owing.is_settled:
                     await asyncio.sleep(LOOK_S)
                 else:
@@ -128,6 +129,7 @@ class HintedHandoff:
         keys: list[bytes] = []
         records: list[bytes] = []
         handled: list[tuple[bytes, int]] = []
+        gone: list[bytes] = []
         size_bytes = 0
         for store_key, stamp in due:
             if not self._is_due(store_key):
@@ -142,20 +144,25 @@ class HintedHandoff:
                     break
                 keys.append(store_key)
                 records.append(record)
+            elif self._store.is_in_memory(store_key):
+                gone.append(store_key)
             handled.append((store_key, stamp))
         refused: set[bytes] = set()
+        if gone:
+            timing = {"now_ms": self._clock.now_ms(), "ring_hash": self._ring.view.ring.hash}
+            refused = set(gone) - await have_forgotten(self._peers, target, gone, timeout_s=SEND_TIMEOUT_S, **timing)
         if keys:
             self._pace.charge(size_bytes, len(keys))
             chunk = await self._send(target, keys, records, size_bytes)
             if chunk.error is not None:
                 return False
             await ACKNOWLEDGED.passed()
-            refused = {keys[position] for position in chunk.refused}
+            refused |= {keys[position] for position in chunk.refused}
         delivered = [(store_key, stamp) for store_key, stamp in handled if store_key not in refused]
         self._settle(target, dict(zip(keys, records, strict=True)), delivered)
         if delivered:
             await PAID.passed()
-        self.replayed += len(keys) - len(refused)
+        self.replayed += sum(key not in refused for key in keys)
         return bool(delivered)
 
     def _is_due(self, store_key: bytes) -> bool:

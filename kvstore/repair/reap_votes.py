@@ -16,6 +16,7 @@ from kvstore.crash_points import crash_point
 from kvstore.repair.told import Told
 from kvstore.runtime import Clock
 from kvstore.storage.hints import HintTable
+from kvstore.storage.layout import NAMESPACE_AT
 from kvstore.storage.store import Store
 from kvstore.storage.tombstones import ReapStamps, partitions_of
 from kvstore.transport.peers import ReapAnswer, ReapQuestion, ReapStep
@@ -55,7 +56,7 @@ class ReapVotes:
         partitions = partitions_of(agreed)
         before = self._stamps.highest(partitions_of(keys))
         if question.step is ReapStep.PREPARE and agreed:
-            noted = self._write(self._stamps.note(partitions, question.stamp, reaped=False))
+            noted = self._write([*self._stamps.note(partitions, question.stamp, reaped=False), *self._unsynced(agreed)])
             await VOTING.passed()
             await self._durable(noted)
             await VOTED.passed()
@@ -69,7 +70,7 @@ class ReapVotes:
         view = self._ring.view
         against: set[int] = set()
         for position, key in enumerate(keys):
-            if self._store.is_pending(key) or self._hints.is_owed(key):
+            if self._store.is_pending(key) or self._hints.is_owed(key) or self._store.is_unsure_of(key[NAMESPACE_AT]):
                 against.add(position)
                 continue
             try:
@@ -81,6 +82,13 @@ class ReapVotes:
             if record is not None and (digest(record) != asked or not view.is_home(key, self._me)):
                 against.add(position)
         return against
+
+    def _unsynced(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """The tombstones among them that may be in the operating system's memory alone, to be written with the stamp and synced:
+        once they are forgotten elsewhere, the value that lies before them on our disk must not be there again after a power cut."""
+        unsynced = self._store.unsynced
+        held = [(key, self._store.durable(key)) for key in keys if key[NAMESPACE_AT] in unsynced] if unsynced else []
+        return [(key, record) for key, record in held if record is not None]
 
     async def _reap(self, keys: Sequence[bytes], partitions: set[int], stamp: int) -> None:
         """Forgets the records of `keys`, which were just seen to be what was asked about: nothing is waited for in between. The

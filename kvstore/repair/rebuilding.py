@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from kvproto.columns import NamespaceInfo
 from kvproto.errors import StorageError
@@ -71,6 +72,8 @@ class Rebuilding:
         """Whether this node goes by the newest namespaces that it has heard of: what it has lost of others, nobody has told it."""
         self.reason = (engine.get(REBUILDING_KEY) or b"").decode()
         self.ended = 0
+        self.unsynced: Unsynced | None = None
+        """What may be lost of namespaces that are not synced; it ends in the same way."""
         store.is_rebuilding = bool(self.reason)
 
     def begin_if_new(self, *, has_peers: bool) -> None:
@@ -119,8 +122,16 @@ class Rebuilding:
                 await BEGUN.passed()
             await asyncio.shield(self._noted)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything that is held here is no vote until the others have been heard."""
+        return bool(self.reason) or (self.unsynced is not None and not self.unsynced.is_over)
+
     def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
         """Everything that `peer` holds under these prefixes is here now."""
+        prefixes = list(prefixes)
+        if self.unsynced is not None:
+            self.unsynced.covered(peer, prefixes)
         if self.reason in ("", UNHEARD):
             return
         for prefix in prefixes:
@@ -146,10 +157,21 @@ class Rebuilding:
         return [
             prefix
             for space in view.spaces.values()
-            if space.info.mode == "eventual"
+            if space.is_compared
             for prefix, owners in zip(space.prefixes, view.preference, strict=True)
             if self._me in (homes := owners[: space.info.n]) and len(self._covered[prefix] & set(homes)) < owners_needed(space.info)
         ]
+
+
+class Unsynced(Protocol):
+    """See unsynced.py."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no doubt left."""
+
+    def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
+        """Everything that `peer` holds under these prefixes is here now."""
 
 
 def owners_needed(space: NamespaceInfo) -> int:
@@ -162,7 +184,7 @@ def shared_prefixes(view: RingView, me: str, peer: str, namespace: str = "") -> 
     return [
         prefix
         for name, space in view.spaces.items()
-        if (not namespace or name == namespace) and space.info.mode == "eventual"
+        if (not namespace or name == namespace) and space.is_compared
         for prefix, owners in zip(space.prefixes, view.preference, strict=True)
         if me in (homes := owners[: space.info.n]) and peer in homes
     ]

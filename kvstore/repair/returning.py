@@ -8,6 +8,7 @@ from kvstore.repair.absence import Absence
 from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.set_aside import Keep, SetAside
 from kvstore.repair.surroundings import Surroundings
+from kvstore.repair.unsynced import Unsynced
 from kvstore.storage.alive import AliveMark
 
 
@@ -18,6 +19,7 @@ class Returning:
         me, storage, replica, ring, clock = around.config.node_id, around.storage, around.replica, around.ring, around.clock
         engine, committer, store = storage.engine, storage.committer, storage.store
         self.rebuilding = Rebuilding(me, engine, store, committer, storage.ledger, ring, around.registers.lose)
+        self.rebuilding.unsynced = Unsynced(me, store, ring, may_have_lost=storage.may_have_lost)
         self.aside = SetAside(
             me=me,
             engine=engine,

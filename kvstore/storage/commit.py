@@ -27,9 +27,10 @@ Pairs = Sequence[tuple[bytes, bytes]]
 class Commit:
     """Pairs to be made durable together, and keys to be deleted before them; `done` is called on the loop with None, or with what
     went wrong. `look` is called on the commit thread when its batch is written and nothing behind it is: what it sees of the engine
-    is exactly what the commits told complete before `done` have made."""
+    is exactly what the commits told complete before `done` have made. Without `sync` the operating system has it, and nobody waits
+    for the disk."""
 
-    __slots__ = ("count", "deadline_s", "deletes", "done", "look", "pairs", "size_bytes")
+    __slots__ = ("count", "deadline_s", "deletes", "done", "look", "pairs", "size_bytes", "sync")
 
     def __init__(
         self,
@@ -39,8 +40,10 @@ class Commit:
         deletes: Sequence[bytes] = (),
         *,
         look: Callable[[], None] | None = None,
+        sync: bool = True,
     ) -> None:
         self.look = look
+        self.sync = sync
         self.pairs = pairs
         self.deletes = deletes
         self.count = len(pairs) + len(deletes)
@@ -82,6 +85,8 @@ class Committer:
         self._drained: asyncio.Event = asyncio.Event()
         self._pending = 0
         self._looks = 0  # of what is queued
+        self._unsynced = 0  # likewise
+        self.syncs = 0
         self._sent_s: deque[float] = deque()  # when each batch that the worker has not done was handed to it
         self.failure: StorageError | None = None
         self.commits = 0
@@ -119,6 +124,7 @@ class Committer:
             return
         self._pending += 1
         self._looks += commit.look is not None
+        self._unsynced += not commit.sync
         self._coalescer.push(commit)
 
     async def close(self) -> None:
@@ -138,7 +144,12 @@ class Committer:
     def _send(self, batch: list[Commit], ticket: Ticket) -> None:
         pairs = batch[0].pairs if len(batch) == 1 else [pair for commit in batch for pair in commit.pairs]
         deletes = [key for commit in batch if commit.deletes for key in commit.deletes]
-        write = self._prepared(pairs, deletes)
+        sync = self._sync
+        if sync and self._unsynced:
+            self._unsynced -= sum(not commit.sync for commit in batch)
+            sync = needs_sync(batch)
+        self.syncs += sync and bool(pairs or deletes)
+        write = self._prepared(pairs, deletes, sync)
         if self._looks:
             looking = [commit for commit in batch if commit.look is not None]
             self._looks -= len(looking)
@@ -148,11 +159,11 @@ class Committer:
         self._sent_s.append(self._loop.time())
         self._worker.put((batch, ticket, write))
 
-    def _prepared(self, pairs: Pairs, deletes: Sequence[bytes]) -> Callable[[], None]:
+    def _prepared(self, pairs: Pairs, deletes: Sequence[bytes], sync: bool) -> Callable[[], None]:
         if not pairs and not deletes:
             return _nothing
         try:
-            return self._engine.prepare(pairs, deletes, sync=self._sync)
+            return self._engine.prepare(pairs, deletes, sync=sync)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the commit's to fail with, in its turn
             return partial(_raise, error)
 
@@ -200,6 +211,11 @@ class Committer:
         for commit in waiting:
             commit.done(failure)
         self._on_failure(failure)
+
+
+def needs_sync(batch: Sequence[Commit]) -> bool:
+    """Whether somebody whose records are in the batch waits for the disk: all of it is synced then."""
+    return any(commit.sync and commit.count for commit in batch)
 
 
 def _raise(error: Exception) -> None:

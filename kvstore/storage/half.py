@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 
+from kvproto.columns import NamespaceInfo
 from kvproto.errors import StorageError
 from kvproto.link import LinkBounds
 from kvstore.config import NodeConfig
@@ -20,6 +21,8 @@ from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger, load_past
 from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import NAMESPACE_AT
+from kvstore.storage.memory_spaces import MemorySpaces
+from kvstore.storage.routed import RoutedEngine
 from kvstore.storage.store import Store
 from kvstore.storage.trees import load_forest, store_forest
 from kvstore.telemetry import key_hash
@@ -39,6 +42,7 @@ class StorageHalf:
         engine: Engine,
         *,
         catalog: Catalog,
+        infos: Iterable[NamespaceInfo],
         prefixes: Iterable[bytes],
         linearizable: frozenset[bytes],
         joins: Mapping[bytes, Policy],
@@ -51,10 +55,16 @@ class StorageHalf:
         telemetry: Telemetry,
         clean_state: bytes | None,
     ) -> None:
-        """`prefixes`: those of the records that have trees, where there are peers to compare them with. `linearizable`: ids, as in
-        store keys, of the namespaces that have none. `joins` as in `Store`."""
+        """`infos`: the namespaces that there are at the start, some perhaps in memory. `prefixes`: those of the records that have
+        trees, where there are peers to compare them with. `linearizable`: ids, as in store keys, of the namespaces that have none.
+        `joins` as in `Store`."""
         limits = config.limits
-        self.engine = engine
+        past = load_past(engine)
+        self.may_have_lost = clean_state is None and bool(past[0]) and bool(config.others)
+        """Whether the last life here did not end cleanly, so that what was not synced may be gone, and others may have it."""
+        self.memory = MemorySpaces(clock, is_first_life=not past[0])
+        self.in_memory_at_start = self.memory.go_by(infos, at_start=True)
+        self.engine = engine = RoutedEngine(engine, self.memory)
         self._telemetry = telemetry
         self.committer = Committer(
             engine,
@@ -65,11 +75,11 @@ class StorageHalf:
             start_worker=start_worker,
             meter=telemetry.commits,
         )
-        self.ledger = ActorLedger(config.node_id, self.committer, rng, on_renewed=on_lease, past=load_past(engine))
+        self.ledger = ActorLedger(config.node_id, self.committer, rng, on_renewed=on_lease, past=past)
         dropped = DroppedIds(catalog)
 
         def has_no_tree(prefix: bytes) -> bool:
-            return prefix[NAMESPACE_AT] in linearizable or dropped.is_of(prefix)
+            return prefix[NAMESPACE_AT] in linearizable or dropped.is_of(prefix) or self.memory.is_of(prefix)
 
         self.forest = load_forest(engine, clean_state, prefixes, has_no_tree) if config.others else None
         self.store = Store(
@@ -79,6 +89,7 @@ class StorageHalf:
             on_quarantine=self._quarantined,
             forest=self.forest,
             joins=joins,
+            memory=self.memory,
         )
         self.hints = HintTable(
             clock, count_max=limits.hints_max, held_bytes_max=limits.hints_bytes_max, age_s_max=limits.hint_age_s_max
@@ -88,15 +99,20 @@ class StorageHalf:
 
     def end(self, state: bytes | None, note_end: Callable[[], None]) -> bytes | None:
         """Once nothing is committed any more: leaves the trees to the next start, if this is a clean end, with what `note_end`
-        writes before them, and closes the engine. `state` if that is all there, else None."""
+        writes before them, and closes the engine. `state` if that is all there, else None; also while something may be lost that
+        the next life has to ask for again."""
+        if self.store.unsure:
+            state = None
         try:
             if state is not None and self.forest is not None:
                 note_end()
                 store_forest(self.engine, self.forest, state)
         except StorageError:
             state = None  # everything accepted is durable, but the next start has to find out what
-        finally:
+        try:
             self.engine.close()
+        except StorageError:
+            state = None  # what was not synced may not be on the disk
         return state
 
     def check(self) -> None:

@@ -156,12 +156,13 @@ class HintTable:
                 gone.append(_join(target, store_key))
         return gone
 
-    def expire(self) -> list[bytes]:
-        """Drops what was owed for too long; never what is held. What to delete."""
+    def expire(self, is_kept: Callable[[bytes], bool] = lambda store_key: False) -> list[bytes]:
+        """Drops what was owed for too long; never what is held, nor that of which `is_kept` is true: nothing else would find it.
+        What to delete."""
         limit_ms = self._clock.now_ms() - self._age_ms_max
         gone: list[bytes] = []
         for target, hints in sorted(self._targets.items()):
-            old = [key for key, hint in _until(hints, limit_ms) if not hint.held_bytes]
+            old = [key for key, hint in _until(hints, limit_ms) if not hint.held_bytes and not is_kept(key)]
             for store_key in old:
                 del hints[store_key]
                 self._uncount(store_key)

@@ -79,6 +79,7 @@ class LevelDbEngine:
         self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._directory_changed_ns = 0
         self._name_syncs_due = 0
+        self._has_unsynced = False
         self._stopping = Event()
         self._mark_end()
         self._known = KnownKeys(complete=is_new)
@@ -162,6 +163,7 @@ class LevelDbEngine:
     def _write(self, batch: Any, sync: bool) -> None:
         if self._failure is not None:
             raise self._failure.with_traceback(None)
+        self._has_unsynced = self._has_unsynced or not sync
         with self._inside:
             try:
                 batch.write()
@@ -244,7 +246,7 @@ class LevelDbEngine:
     def close(self) -> None:
         """See `Engine.close`. Waits for the calls that are inside LevelDB; scans that are not finished end with `StorageError`.
 
-        Nothing is synced by closing: what was written with sync=False reaches the disk when the operating system sees fit.
+        What was written with sync=False is synced. Raises `StorageError` if that fails; the engine is closed then as well.
         """
         self._closing.append(None)
         self._stopping.set()
@@ -257,6 +259,18 @@ class LevelDbEngine:
         if self._directory >= 0:
             os.close(self._directory)
             self._directory = -1
+            if self._has_unsynced:
+                self._sync_logs()
+
+    def _sync_logs(self) -> None:
+        """What was written without a sync reaches the disk with the end, whichever log it is in: LevelDB leaves one for the next
+        without syncing it. An error here is a failed sync like any other."""
+        try:
+            for log in sorted(self._path.glob("*.log")):
+                with open(log, "rb") as file:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(self._describe(error), may_have_applied=True, subject=str(self._path)) from error
 
     def _describe(self, error: Exception | None) -> str:
         """One sentence on what LevelDB refused, and the way out where there is one."""

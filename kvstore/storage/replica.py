@@ -92,10 +92,13 @@ class Replica:
         self.expired = 0
         """Records and keys whose deadline had passed when they came (api/peer.py)."""
 
-    @property
-    def is_rebuilding(self) -> bool:
-        """Whether what is held here is no vote: see `Store.is_rebuilding`."""
-        return self._store.is_rebuilding
+    def is_unsure_of(self, store_keys: Sequence[bytes]) -> bool:
+        """Whether what is held here of all of these is no vote: see `Store.is_unsure_of`. Where it is so of some of them, `compare`
+        says that these are lost."""
+        store = self._store
+        if not store.unsure or store.is_rebuilding:
+            return store.is_rebuilding
+        return store.unsure.issuperset([store_key[NAMESPACE_AT] for store_key in store_keys])
 
     def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
         """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
@@ -116,7 +119,19 @@ class Replica:
             self._compare_some(out, first, some, asked, bytes_max, record_bytes_max)
             if out.rest_from:
                 break
+        if self._store.unsure and not self.is_unsure_of(store_keys):
+            self._withdraw(out, store_keys)
         return out
+
+    def _withdraw(self, out: Compared, store_keys: Sequence[bytes]) -> None:
+        """Says of namespaces of which records may be lost that theirs are: a message about others as well must count for these."""
+        unsure = self._store.unsure
+        doubtful = {at for at, store_key in enumerate(store_keys) if store_key[NAMESPACE_AT] in unsure}
+        kept = [(at, record) for at, record in zip(out.differing, out.records, strict=True) if at not in doubtful]
+        out.differing, out.records = [at for at, _ in kept], [record for _, record in kept]
+        out.size_bytes = sum(len(record) for _, record in kept)
+        end = out.rest_from or len(store_keys)
+        out.lost = sorted({*out.lost, *(at for at in doubtful if at < end)})
 
     def _compare_some(
         self, out: Compared, first: int, store_keys: Sequence[bytes], digests: bytes, bytes_max: int, record_bytes_max: int
@@ -264,7 +279,7 @@ class Replica:
         size_bytes = 0
         strip = len(store_key_prefix(0, namespace))
         registers = namespace.to_bytes(4, "big") in self.linearizable
-        rebuilding = not self._registers.votes if registers else self.is_rebuilding
+        rebuilding = not self._registers.votes if registers else self._store.is_unsure_of(namespace.to_bytes(4, "big"))
         try:
             for store_key, record in heapq.merge(*iterators, key=lambda pair: pair[0][strip:]):
                 if len(keys) + len(lost) >= count_max or size_bytes >= bytes_max:

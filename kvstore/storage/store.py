@@ -22,6 +22,7 @@ from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import NAMESPACE_AT, prefix_successor, quarantine_key
+from kvstore.storage.memory_spaces import MemorySpaces
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
@@ -49,9 +50,17 @@ class Store:
         on_quarantine: Callable[[bytes], None] = lambda store_key: None,
         forest: Forest | None = None,
         joins: Mapping[bytes, Policy] | None = None,
+        memory: MemorySpaces | None = None,
     ) -> None:
         """`forest`: the hash trees of its records, if anybody compares them; they change with each commit that completes. `joins`:
-        by the four bytes of a namespace's id in a store key, the policies whose join is not the usual merge."""
+        by the four bytes of a namespace's id in a store key, the policies whose join is not the usual merge. `memory`: the
+        namespaces whose records are in no engine: kept as soon as they are committed, and no commit waits for anything then."""
+        self._memory = memory
+        self._in_memory = memory.spaces if memory is not None else {}
+        self.unsynced: frozenset[bytes] = frozenset()
+        """Ids of the namespaces whose records are not synced (durability `os`)."""
+        self.unsure: frozenset[bytes] = frozenset()
+        """Those of them of which records may be lost here, nobody knows which: what is held or not held is no vote."""
         self._joins = joins or {}
         self._dropped = DroppedIds(Catalog())
         self.forest = forest
@@ -186,6 +195,11 @@ class Store:
         """Makes staged `pairs`, admitted before, durable in order; `done` is called once they are, or cannot be. `beside`: what
         becomes durable with them, in the same batch, and is no record. `before`: the item (core/merkle) of what each was built on,
         0 for nothing; needed where there are trees."""
+        if self._in_memory and pairs:
+            pairs, before = self._kept_in_memory(pairs, before)
+            if not pairs and not beside:
+                done(self._committer.failure)
+                return
         if self._dropped.any and any(map(self._dropped.is_of, pairs_keys := [store_key for store_key, _ in pairs])):
             kept = [at for at, store_key in enumerate(pairs_keys) if not self._dropped.is_of(store_key)]
             self._unstage([pair for pair in pairs if self._dropped.is_of(pair[0])])
@@ -197,7 +211,27 @@ class Store:
         written = [*pairs, *beside] if beside else pairs
         if self._going and before is not None:
             self._build_on_nothing(pairs, before)
-        self._committer.submit(Commit(written, size_bytes, lambda error: self._committed(pairs, before, error, done)))
+        sync = bool(beside) or not self._unsynced_alone(pairs)
+        self._committer.submit(Commit(written, size_bytes, lambda error: self._committed(pairs, before, error, done), sync=sync))
+
+    def _unsynced_alone(self, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether all of them are of namespaces that are not synced."""
+        return bool(self.unsynced) and self.unsynced.issuperset([store_key[NAMESPACE_AT] for store_key, _ in pairs])
+
+    def _kept_in_memory(
+        self, pairs: list[tuple[bytes, bytes]], before: list[int] | None
+    ) -> tuple[list[tuple[bytes, bytes]], list[int] | None]:
+        """Keeps what is of namespaces in memory; the others of `pairs`, with theirs of `before`."""
+        assert self._memory is not None
+        if not self._memory.holds_any([store_key for store_key, _ in pairs]):
+            return pairs, before
+        if self._committer.failure is None:  # else nothing is acknowledged any more
+            others = self._memory.keep(pairs)
+        else:
+            others = [at for at, (store_key, _) in enumerate(pairs) if not self._memory.is_of(store_key)]
+        kept = set(others)
+        self._unstage([pair for at, pair in enumerate(pairs) if at not in kept])
+        return [pairs[at] for at in others], before and [before[at] for at in others]
 
     def _unstage(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         for store_key, record in pairs:
@@ -243,6 +277,10 @@ class Store:
                 continue
 
         keys = [store_key for store_key, _ in going]
+        if self._in_memory and self._memory is not None:
+            on_disk = set(self._memory.remove(keys))
+            going = [(store_key, record) for store_key, record in going if store_key in on_disk]
+            keys = [store_key for store_key, _ in going]
         before = [] if self.forest is None else items_of(keys, [record for _, record in going])
 
         def discarded(error: StorageError | None) -> None:
@@ -276,6 +314,9 @@ class Store:
         if self._dropped.any and any(map(self._dropped.is_of, store_keys)):
             self._merge_living(store_keys, records, done, beside)
             return
+        if self._in_memory and self._memory is not None and (late := self._memory.forgotten(store_keys, records)):
+            self._merge_some(store_keys, records, [at for at in range(len(store_keys)) if at not in late], done, beside)
+            return
         usual = not self._joins or self._joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])
         if intact and usual and len(set(store_keys)) == len(store_keys):
             before: list[int] | None = None if self.forest is None else []
@@ -296,9 +337,20 @@ class Store:
         """Refuses what is of dropped namespaces: whoever sent it has not heard of that yet."""
         kept = [at for at, store_key in enumerate(store_keys) if not self._dropped.is_of(store_key)]
         dropped = sorted({*range(len(store_keys))} - {*kept})
+        self._merge_some(store_keys, records, kept, lambda error, refused: done(error, sorted([*dropped, *refused])), beside)
+
+    def _merge_some(
+        self,
+        store_keys: Sequence[bytes],
+        records: Sequence[bytes],
+        kept: Sequence[int],
+        done: Callable[[KvError | None, list[int]], None],
+        beside: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """Merges those at the positions `kept`."""
 
         def merged(error: KvError | None, refused: list[int]) -> None:
-            done(error, sorted([*dropped, *(kept[position] for position in refused)]))
+            done(error, [kept[position] for position in refused])
 
         self._merge_one_by_one([store_keys[at] for at in kept], [records[at] for at in kept], merged, beside)
 
@@ -400,9 +452,19 @@ class Store:
         self.stage(store_key, record)
         self.commit([(store_key, record)], done, before=items_of([store_key], [held]))
 
+    def is_unsure_of(self, namespace: bytes) -> bool:
+        """Whether what is held or not held here of the namespace with this id (as in store keys) is no vote."""
+        return self.is_rebuilding or namespace in self.unsure
+
+    def is_in_memory(self, store_key: bytes) -> bool:
+        """Whether its namespace is in memory alone."""
+        return store_key[NAMESPACE_AT] in self._in_memory
+
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
         self._cache.check()
+        if self._memory is not None:
+            self._memory.check()
 
     def join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
         """What two verified records of a key become together, as its namespace's policy has it; `held` itself if `new` adds
@@ -426,6 +488,8 @@ class Store:
                 self.forest.check(prefix, whole)
 
     def _load(self, store_key: bytes) -> bytes | None:
+        if self._in_memory and (space := self._in_memory.get(store_key[NAMESPACE_AT])) is not None:
+            return space.map.get(store_key)
         self.misses += 1
         try:
             record = self._engine.get(store_key)

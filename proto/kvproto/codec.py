@@ -7,7 +7,7 @@ would cost what columns save.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from kvproto import PROTOCOL
@@ -17,6 +17,7 @@ from kvproto.columns import (
     Kind,
     Level,
     MemberInfo,
+    MemoryUse,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -328,6 +329,7 @@ _OPINION = ("id", "state", "incarnation", "since_s", "flaps", "latency_ms")
 _NAMESPACE = (
     ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy")
     + ("r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s")
+    + ("storage", "durability", "max_bytes", "value_bytes_max")
 )  # fmt: skip
 _WISH = tuple(field.name for field in fields(NamespaceWish))
 _CLUSTER = (
@@ -339,6 +341,7 @@ _STATUS = (
     + ("divergent_partitions", "quarantined", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s")
     + ("rebuilding", "trees_unknown", "differences", "repaired", "incarnation", "health", "set_aside")
 )  # fmt: skip
+_MEMORY = ("namespace", "keys", "bytes", "max_bytes", "evictions")
 _ROUND = ("namespace", "peer", "age_s", "differences")
 _PROGRESS = (
     ("node_id", "number", "over", "partitions", "compared", "differing", "differences", "repaired", "unknown", "elapsed_s")
@@ -358,9 +361,15 @@ def decode_cluster(message: admin_pb2.DescribeReply) -> ClusterInfo:
     """The ring, limits and namespaces of a message."""
     return ClusterInfo(
         members=tuple(MemberInfo(**_same_fields(member, _MEMBER)) for member in message.members),
-        namespaces=tuple(NamespaceInfo(**_same_fields(space, _NAMESPACE)) for space in message.namespaces),
+        namespaces=tuple(map(_namespace, message.namespaces)),
         **_same_fields(message, _CLUSTER),
     )
+
+
+def _namespace(message: admin_pb2.Namespace) -> NamespaceInfo:
+    info = NamespaceInfo(**_same_fields(message, _NAMESPACE))
+    # A node of an earlier version says neither: it has nothing else.
+    return replace(info, storage=info.storage or "disk", durability=info.durability or "fsync")
 
 
 def encode_wish(wish: NamespaceWish, timeout_ms: int) -> admin_pb2.CreateNamespaceRequest:
@@ -382,7 +391,7 @@ def decode_namespace(message: admin_pb2.NamespaceReply) -> NamespaceInfo:
     """The namespace that was made or dropped. Raises the node's error."""
     if message.HasField("error"):
         raise decode_error(message.error)
-    return NamespaceInfo(**_same_fields(message.namespace, _NAMESPACE))
+    return _namespace(message.namespace)
 
 
 def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:
@@ -390,7 +399,8 @@ def encode_status(status: NodeStatus) -> admin_pb2.StatusReply:
     peers = [admin_pb2.PeerState(id=name, state=state, queued=queued) for name, state, queued in status.peers]
     rounds = [admin_pb2.RepairRound(**_same_fields(last, _ROUND)) for last in status.rounds]
     opinions = [admin_pb2.PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in status.opinions]
-    return admin_pb2.StatusReply(peers=peers, rounds=rounds, opinions=opinions, **_same_fields(status, _STATUS))
+    memory = [admin_pb2.MemoryUse(**_same_fields(use, _MEMORY)) for use in status.memory]
+    return admin_pb2.StatusReply(peers=peers, rounds=rounds, opinions=opinions, memory=memory, **_same_fields(status, _STATUS))
 
 
 def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
@@ -398,7 +408,8 @@ def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
     peers = tuple((peer.id, peer.state, peer.queued) for peer in message.peers)
     rounds = tuple(RepairRound(**_same_fields(last, _ROUND)) for last in message.rounds)
     opinions = tuple(PeerOpinion(**_same_fields(opinion, _OPINION)) for opinion in message.opinions)
-    return NodeStatus(peers=peers, rounds=rounds, opinions=opinions, **_same_fields(message, _STATUS))
+    memory = tuple(MemoryUse(**_same_fields(use, _MEMORY)) for use in message.memory)
+    return NodeStatus(peers=peers, rounds=rounds, opinions=opinions, memory=memory, **_same_fields(message, _STATUS))
 
 
 def encode_progress(progress: RepairProgress) -> admin_pb2.RepairReply:

@@ -202,6 +202,17 @@ class NamespaceInfo:
     """At run time; else it is configured."""
     quota_operations_per_s: int = 0
     quota_bytes_per_s: int = 0
+    storage: str = "disk"
+    durability: str = "fsync"
+    max_bytes: int = 0
+    """Of memory, on each node."""
+    value_bytes_max: int = 0
+    """0: the cluster's."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is acknowledged was synced to a disk."""
+        return self.storage != "memory" and self.durability == "fsync"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -221,6 +232,8 @@ class NamespaceWish:
     durability: str = ""
     quota_operations_per_s: int = 0
     quota_bytes_per_s: int = 0
+    max_bytes: int = 0
+    value_bytes_max: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -251,6 +264,17 @@ class ClusterInfo:
         width = 2 * self.owners_per_partition
         row = self.owners[partition * width : (partition + 1) * width]
         return tuple(int.from_bytes(row[at : at + 2], "big") for at in range(0, width, 2))
+
+
+@dataclass(slots=True, frozen=True)
+class MemoryUse:
+    """What a namespace in memory takes on one node; `evictions` counts since the node's start."""
+
+    namespace: str
+    keys: int
+    bytes: int
+    max_bytes: int
+    evictions: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -330,3 +354,5 @@ class NodeStatus:
     set_aside: int = 0
     """Records that it alone held when it came back after a long absence; they are in files in its data directory."""
     opinions: tuple[PeerOpinion, ...] = field(default=())
+    memory: tuple[MemoryUse, ...] = field(default=())
+    """A row for each namespace in memory."""

@@ -18,6 +18,15 @@ def test_what_was_asked_for_reaches_the_nodes_and_nothing_else(kv: Kv, store: Fa
     assert store.admin.wanted[1] == ("users", {"timeout_s": 2.0})
 
 
+def test_sizes_are_told_in_units(kv: Kv, store: FakeClient) -> None:
+    kept = ("--storage", "memory", "--max-bytes", "64MiB", "--value-bytes-max", "65536")
+    assert kv("namespace", "create", "cache", *kept).code == 0
+    assert store.admin.wanted == [("cache", {"storage": "memory", "max_bytes": 64 << 20, "value_bytes_max": 65536})]
+    for wrong in ("64 MB", "much", "0", "1.5GiB", "-1"):
+        assert kv("namespace", "create", "other", "--storage", "memory", "--max-bytes", wrong).code == 2
+    assert len(store.admin.wanted) == 1
+
+
 def test_as_json_each_is_an_object(kv: Kv) -> None:
     (made,) = kv("-o", "json", "namespace", "create", "orders", "--preset", "pc-ec").rows
     assert (made["name"], made["preset"], made["id"], made["configured"]) == ("orders", "pc-ec", 0x40000000, False)

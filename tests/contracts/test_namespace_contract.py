@@ -15,6 +15,7 @@ from kvclient import (
     ConditionFailed,
     NamespaceConfigured,
     NamespaceExists,
+    TooLarge,
     UnknownNamespace,
     WrongMode,
 )
@@ -122,6 +123,14 @@ async def test_what_is_configured_is_neither_made_nor_dropped(client: AnyClient)
         ({"preset": "pc-ec", "mode": "eventual"}, WrongMode),
         ({"preset": "pc-ec", "durability": "os"}, BadRequest),
         ({"preset": "pc-ec", "storage": "memory"}, BadRequest),
+        ({"preset": "pc-ec", "storage": "memory", "max_bytes": 1 << 20}, BadRequest),
+        ({"storage": "memory"}, BadRequest),
+        ({"storage": "memory", "max_bytes": 1 << 20, "durability": "os"}, BadRequest),
+        ({"storage": "memory", "max_bytes": 1000}, BadRequest),
+        ({"max_bytes": 1 << 20}, BadRequest),
+        ({"storage": "tape"}, BadRequest),
+        ({"durability": "maybe"}, BadRequest),
+        ({"value_bytes_max": (1 << 20) + 1}, BadRequest),
         ({"preset": "pc-ec", "w": 2}, WrongMode),
         ({"policy": "merge"}, BadRequest),
         ({"preset": "pc-xx"}, BadRequest),
@@ -134,6 +143,21 @@ async def test_what_cannot_be_is_refused_by_type(
         await client.admin.create_namespace(name, **wrong)
     with pytest.raises(UnknownNamespace):
         await client.admin.namespace(name)
+
+
+async def test_how_its_records_are_kept_is_a_namespaces_own(client: AnyClient, name: str) -> None:
+    made = await client.admin.create_namespace(name, storage="memory", max_bytes=1 << 20, value_bytes_max=100)
+    assert (made.storage, made.durability, made.max_bytes, made.value_bytes_max) == ("memory", "none", 1 << 20, 100)
+    assert not made.is_durable
+    assert not (await client.namespace(name).put("k", b"v")).receipt.durable
+    assert (await client.namespace(name).get("k")).value == b"v"
+    with pytest.raises(TooLarge):
+        await client.namespace(name).put("k", bytes(101))
+    with pytest.raises(NamespaceExists):
+        await client.admin.create_namespace(name, durability="os")
+    other = await client.admin.create_namespace(f"{name}-2", durability="os")
+    assert (other.storage, other.durability, other.is_durable) == ("disk", "os", False)
+    assert (await client.admin.create_namespace(f"{name}-2", durability="os")) == other
 
 
 async def test_a_default_time_to_live_and_a_policy_are_the_namespaces(client: AnyClient, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,7 +37,17 @@ def settings(**wish: Any) -> Settings:
         ({"name": "_cluster"}, BadRequest, "beginning with a letter or digit"),
         ({"name": ""}, BadRequest, "not a name"),
         ({"quota_bytes_per_s": 1 << 60}, BadRequest, "quota_bytes_per_s"),
-        ({"storage": "memory"}, BadRequest, "not available in this version"),
+        ({"storage": "memory"}, BadRequest, "needs max_bytes"),
+        (
+            {"storage": "memory", "max_bytes": 1 << 30, "durability": "os"},
+            BadRequest,
+            "nothing of a namespace in memory is on a disk",
+        ),
+        ({"storage": "memory", "max_bytes": 1000}, BadRequest, "between 1048576 and"),
+        ({"storage": "tape"}, BadRequest, "there are disk, memory"),
+        ({"durability": "none"}, BadRequest, "on a disk it is fsync or os"),
+        ({"durability": "maybe"}, BadRequest, "there are fsync, os"),
+        ({"max_bytes": 1 << 30}, BadRequest, "say storage memory as well"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_refused_with_what_would_be_right(
@@ -51,6 +62,26 @@ def test_a_wish_that_cannot_be_met_is_refused_with_what_would_be_right(
 def test_a_linearizable_namespace_that_could_forget_is_refused(what: str, value: str) -> None:
     with pytest.raises(BadRequest, match="must not be lost"):
         settings(preset="pc-ec", **{what: value})
+
+
+def test_memory_has_nothing_to_sync_and_a_disk_is_synced_unless_it_is_said_otherwise() -> None:
+    assert (settings().storage, settings().durability) == ("disk", "fsync")
+    assert settings(durability="os").durability == "os"
+    kept = settings(storage="memory", max_bytes=1 << 30)
+    assert (kept.durability, kept.max_bytes, kept.is_understood) == ("none", 1 << 30, True)
+
+
+def test_what_a_newer_version_may_have_made_is_not_understood() -> None:
+    assert not replace(settings(), storage="tape").is_understood
+    assert not replace(settings(), durability="quorum-of-discs").is_understood
+    assert not replace(settings(), storage="memory").is_understood, "in memory without a bound"
+
+
+def test_a_namespaces_longest_value_is_at_most_the_clusters() -> None:
+    wish = NamespaceWish(name="orders", value_bytes_max=101)
+    with pytest.raises(BadRequest, match="the cluster's is 100"):
+        decide_settings(wish, replicas=3, nodes=3, value_bytes_max=100)
+    assert decide_settings(wish, replicas=3, nodes=3, value_bytes_max=101).value_bytes_max == 101
 
 
 def test_a_mode_gives_its_usual_preset_and_a_preset_its_mode() -> None:

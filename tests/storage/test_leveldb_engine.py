@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -284,3 +285,45 @@ def test_an_error_on_opening_leaves_the_database_free_to_be_opened(tmp_path: Pat
     (tmp_path / "db" / "CURRENT").unlink()
     small_engine(tmp_path / "db").close()
     assert refused.value.subject == str(tmp_path / "db")
+
+
+def test_closing_syncs_every_log_if_anything_was_written_without_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LevelDB leaves a log for the next one without syncing it: a sync of the last one does not cover what is in the first."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def logs() -> list[int]:
+        return [path.stat().st_ino for path in sorted((tmp_path / "db").glob("*.log"))]
+
+    engine = small_engine(tmp_path / "db")
+    engine.write([synced_pair(1)], sync=True)
+    monkeypatch.setattr(os, "fsync", noting)
+    engine.close()
+    assert not set(synced) & set(logs())
+    engine = small_engine(tmp_path / "db")
+    engine.write([synced_pair(2)], sync=False)
+    engine.write([synced_pair(3)], sync=True)
+    engine.close()
+    engine.close()
+    assert logs()
+    assert [one for one in synced if one in logs()] == logs()
+
+
+def test_a_close_that_cannot_sync_says_so_and_has_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    engine = small_engine(tmp_path / "db")
+    engine.write([synced_pair(1)], sync=False)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StorageError, match="Input/output error") as failed:
+        engine.close()
+    assert failed.value.may_have_applied
+    monkeypatch.undo()
+    engine = small_engine(tmp_path / "db")
+    assert engine.get(synced_pair(1)[0]) == synced_pair(1)[1]
+    engine.close()

@@ -12,8 +12,8 @@ from kvchaos.checkers.answers import check_answers
 from kvchaos.checkers.atomic_reads import check_atomic_reads
 from kvchaos.checkers.convergence import check_convergence
 from kvchaos.checkers.counters import check_counters
-from kvchaos.checkers.ended import check_ended, touched_keys
-from kvchaos.checkers.executions import check_executions
+from kvchaos.checkers.ended import GONE, check_ended, touched_keys
+from kvchaos.checkers.executions import DOTS, check_executions
 from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.linearizability.verdicts import check_linearizable
 from kvchaos.checkers.locks import check_locks
@@ -64,6 +64,8 @@ FURTHER = {
     "locks": "fencing tokens grow and are heeded, and a lock has one holder (unless the header says `exclusive` false)",
     "counters": "every answer of a counter is between what was acknowledged and what was tried",
     "sets": "what is in a set stays, and was added",
+    "stays_ended": "what was deleted, superseded or has expired stays so; what is there may end at any time",
+    "minted_once": "dots are minted once",
     "fresh_sets": "the same, and what was acknowledged or seen is in every later answer",
 }
 """Judged only where the header names them: what some stores, modes and levels promise and others do not."""
@@ -97,6 +99,12 @@ def judge(history: History) -> list[Violation]:
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
         "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
         "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
+        "stays_ended": lambda: [
+            found
+            for found in check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls))
+            if found.promise != GONE
+        ],
+        "minted_once": lambda: [found for found in check_executions(events) if found.promise == DOTS],
         "receipts": lambda: check_receipts(
             calls,
             events,

@@ -22,6 +22,7 @@ EXACT = "what is not sloppy is never degraded nor on stand-ins"
 
 CONVERGES = ("invented", "siblings", "reads")
 VERIFIED_BY: dict[Promise, tuple[str, ...]] = {
+    Promise.CACHE: ("invented", "stays_ended"),
     Promise.EVENTUAL: CONVERGES,
     Promise.REGULAR_UNLESS_DEGRADED: (*CONVERGES, "strict"),
     Promise.REGULAR: (*CONVERGES, "strict"),

@@ -15,6 +15,7 @@ from kvchaos.operations import Operation
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.register_performer import RegisterPerformer
 from kvchaos.simulation.schedule import GRACE_MS, TYPED, Schedule
+from kvchaos.simulation.spaces import MEMORY, SYNCED, BySpace, space_of
 from kvchaos.typed_performer import TypedPerformer
 from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring
@@ -112,6 +113,16 @@ class Rest:
         """Positions that could not be read through a node, and why."""
         if not keys:
             return {}
+        by_space: dict[str, list[int]] = {}
+        for at, key in enumerate(keys):
+            by_space.setdefault(space_of(self._schedule, key), []).append(at)
+        return {
+            positions[at]: error
+            for space, positions in sorted(by_space.items())
+            for at, error in (await self._ask_space(probe, space, [keys[position] for position in positions])).items()
+        }
+
+    async def _ask_space(self, probe: GrpcTransport, space: str, keys: Sequence[str]) -> dict[int, str]:
         errors: dict[int, str] = dict.fromkeys(range(len(keys)), "no answer")
         answered = self._world.loop.create_future()
 
@@ -127,7 +138,7 @@ class Rest:
 
         encoded = [key.encode() for key in keys]
         level = Level.LINEARIZABLE if self._schedule.has_registers else Level.ALL
-        group = OperationGroup(Kind.GET, "default", encoded, timeouts_ms=(ASK_TIMEOUT_MS,), level=level)
+        group = OperationGroup(Kind.GET, space, encoded, timeouts_ms=(ASK_TIMEOUT_MS,), level=level)
         probe.exchange([group], take)
         self._world.loop.call_later(2 * ASK_TIMEOUT_MS / 1000, lambda: None if answered.done() else answered.set_result(None))
         await answered
@@ -145,7 +156,8 @@ class Rest:
                 client, self._recorder, READER, numbers=1, timeout_ms=5000, final=True, in_map=self._schedule.policy == "map"
             )
         else:
-            performer = Performer(client, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
+            store: Any = BySpace(client, self._schedule) if self._schedule.memory_bytes else client
+            performer = Performer(store, self._recorder, READER, numbers=1, past=ClientPast(list), timeout_ms=5000, final=True)
         for number, key in enumerate(self._schedule.keys):
             await performer.perform(Operation(0, 0, "get", key, f"final{number}", level=level))
 
@@ -159,7 +171,7 @@ class Rest:
 
     def _store_key(self, key: str) -> bytes:
         view = self._view()
-        prefix: bytes = view.space("default").prefixes[view.ring.partition_of(key.encode())]
+        prefix: bytes = view.space(space_of(self._schedule, key)).prefixes[view.ring.partition_of(key.encode())]
         return prefix + key.encode()
 
     def _view(self) -> Any:
@@ -168,7 +180,8 @@ class Rest:
     def _holds(self, name: str) -> dict[str, str]:
         if not self._world.running or self._schedule.has_registers:  # what is accepted need not be the same everywhere
             return {}
-        keys = [key for key in self._schedule.keys if name in self._owners(key)]
+        # In memory each keeps what it has room for.
+        keys = [key for key in self._schedule.keys if name in self._owners(key) and space_of(self._schedule, key) != MEMORY]
         return {key: self._digest(name, self._store_key(key)) for key in keys}
 
     def _left_behind(self, name: str) -> list[str]:
@@ -190,8 +203,15 @@ class Rest:
         if self._schedule.has_registers:
             return {}
         view = self._view()
-        partitions = {view.ring.partition_of(key.encode()) for key in self._schedule.keys if name in self._owners(key)}
-        return {str(partition): view.space("default").prefixes[partition] for partition in sorted(partitions)}
+        used = {
+            (space, view.ring.partition_of(key.encode()))
+            for key in self._schedule.keys
+            if name in self._owners(key) and (space := space_of(self._schedule, key)) != MEMORY
+        }
+        return {
+            str(partition) if space == SYNCED else f"{space}/{partition}": view.space(space).prefixes[partition]
+            for space, partition in sorted(used)
+        }
 
     def _trees(self, name: str) -> dict[str, str]:
         """The root of each partition that is used, as this node tells it to its peers."""
@@ -220,7 +240,7 @@ class Rest:
         if name not in self._world.running or self._world.node(name).local is None:
             return False
         local = self._world.local(name)
-        return bool(local.store.is_rebuilding or local.linearizable.registers.is_lost)
+        return bool(local.store.is_rebuilding or local.store.unsure or local.linearizable.registers.is_lost)
 
     def _digest(self, name: str, store_key: bytes) -> str:
         """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-from kvchaos.checkers.judge import judge
 from kvchaos.checkers.violations import Violation
 from kvchaos.history import History, Recorder
 from kvchaos.namespace_performer import NamespacePerformer
@@ -24,6 +23,7 @@ from kvchaos.simulation.nemesis import Nemesis
 from kvchaos.simulation.patch import Patch
 from kvchaos.simulation.rest import Rest
 from kvchaos.simulation.schedule import TYPED, Schedule
+from kvchaos.simulation.spaces import MEMORY, UNSYNCED, BySpace, judge_by_space
 from kvchaos.simulation.stopwatch import Stopwatch
 from kvchaos.simulation.watch import Watch
 from kvchaos.typed_performer import TypedPerformer
@@ -72,12 +72,12 @@ def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False
         try:
             stopwatch = Stopwatch(world, recorder, patch)
             points = CrashPoints(world, patch)
-            world.run(lambda running: _play(running, schedule, recorder, stopwatch, points))
+            world.run(lambda running: _play(running, schedule, recorder, stopwatch, points, patch))
         except (AssertionError, Deadlock, OutOfTime) as error:
             # A broken invariant is a finding like any other: the history up to here is judged as well.
             recorder.note("world", "info", "invariant", value=str(error))
     history = recorder.history
-    violations = judge(history)
+    violations = judge_by_space(schedule, history)
     hashed = blake2b(world.events.digest.encode(), digest_size=16)
     for line in history.lines():
         hashed.update(line.encode())
@@ -89,6 +89,10 @@ def run(schedule: Schedule, *, bug: str | None = None, keep_events: bool = False
 def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
     """The world of a schedule, before anything has happened."""
     space = _namespace(schedule)
+    namespaces = {"default": space}
+    if schedule.memory_bytes:
+        namespaces[UNSYNCED] = replace(space, id=2, name=UNSYNCED, durability="os")
+        namespaces[MEMORY] = replace(space, id=3, name=MEMORY, storage="memory", durability="none", max_bytes=schedule.memory_bytes)
     cluster = ClusterConfig(
         id="sim",
         partitions=PARTITIONS,
@@ -97,7 +101,7 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
         retry_ids_max=schedule.retry_ids,
         tombstone_grace_s=schedule.grace_ms / 1000,
         timeline_bound_s=schedule.timeline_bound_ms / 1000,
-        namespaces={"default": space},
+        namespaces=namespaces,
         zones=schedule.zone_of,
     )
     link = LinkSettings(delay_ms=schedule.delay_ms, jitter_ms=schedule.jitter_ms, loss=schedule.loss)
@@ -158,8 +162,12 @@ def _is_shown_at_once(schedule: Schedule) -> bool:
     return schedule.write_ms <= QUICK_MS and all(fault.kind in OF_LINKS_AND_CLOCKS for fault in schedule.faults)
 
 
-async def _play(world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch, points: CrashPoints) -> None:
+async def _play(
+    world: World, schedule: Schedule, recorder: Recorder, stopwatch: Stopwatch, points: CrashPoints, patch: Patch
+) -> None:
     watch = Watch(world, recorder)
+    if schedule.memory_bytes:
+        watch.attach_memory(patch)
     await world.start()
     note_incarnations(world, recorder)
     nemesis = Nemesis(world, schedule, recorder, stopwatch, points)
@@ -201,7 +209,9 @@ def _start_clients(world: World, schedule: Schedule, recorder: Recorder) -> list
                 clients[at], recorder, process, numbers=numbers, timeout_ms=schedule.timeout_ms, in_map=schedule.policy == "map"
             )
         else:
-            store = clients[at].namespace("default").session() if schedule.sessions else clients[at]
+            store: Any = clients[at].namespace("default").session() if schedule.sessions else clients[at]
+            if schedule.memory_bytes:
+                store = BySpace(clients[at], schedule)
             performer = Performer(store, recorder, process, numbers=numbers, past=pasts[at], timeout_ms=schedule.timeout_ms)
         work.append(world.spawn(schedule.client_ids[at], _perform(world, performer, operations, began_s)))
     return work

@@ -68,7 +68,7 @@ class Schedule:
     namespace is: r and w are majorities then, whatever they say;
     `timeline_bound_ms` is how old its reads may be at pc-el. With `makes_namespaces` operations are on namespaces made at
     run time (create, drop, put, get), whose name is their `key`, and the preset of what is made their `level`. Nodes lie in so
-    many `zones`, 0: in none."""
+    many `zones`, 0: in none. With `memory_bytes` keys lie in three namespaces (spaces.py), one of them in so much memory."""
 
     seed: int
     scenario: str = "swarm"
@@ -98,6 +98,7 @@ class Schedule:
     timing: str = "lan"
     sessions: bool = False
     makes_namespaces: bool = False
+    memory_bytes: int = 0
     zones: int = 0
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()

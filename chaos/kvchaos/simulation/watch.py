@@ -12,11 +12,14 @@ from typing import Any
 
 from kvchaos.history import Recorder
 from kvchaos.operations import name_of
+from kvchaos.simulation.patch import Patch
 from kvstore.core.record import DamagedRecord, decode
 from kvstore.core.versions import ACTOR_BYTES, NO_REQUEST, Record, Sibling
+from kvstore.simulation.process import OWNER
 from kvstore.simulation.world import World
 from kvstore.storage.epochs import ACTOR_KEY, node_tag
-from kvstore.storage.layout import SYSTEM_PREFIX, store_key_prefix
+from kvstore.storage.layout import NAMESPACE_AT, SYSTEM_PREFIX, store_key_prefix
+from kvstore.storage.memory_spaces import MemorySpaces
 
 DECODED_MAX = 20_000
 _PREFIX_BYTES = len(store_key_prefix(0, 1))
@@ -40,6 +43,22 @@ class Watch:
     def finish(self) -> None:
         """Call it once, at the end."""
         self._give_up(lambda node: True)
+
+    def attach_memory(self, patch: Patch) -> None:
+        """Sees what is kept in memory as well: it never comes to a disk."""
+
+        def keep(memory: MemorySpaces, pairs: Sequence[tuple[bytes, bytes]]) -> list[int]:
+            name = OWNER.get().name
+            for store_key, data in pairs:
+                space = memory.spaces.get(store_key[NAMESPACE_AT])
+                if space is not None:
+                    held = space.map.peek(store_key)
+                    self._latest[name][store_key] = (self._decode(held) if held else None) or Record()
+                    self._written(name, store_key, data, space.map.peek, in_memory=True)
+            others: list[int] = keep_before(memory, pairs)
+            return others
+
+        keep_before = patch.set(MemorySpaces, "keep", keep)
 
     def _attach(self, world: World, name: str) -> None:
         disk: Any = world.disk(name)
@@ -66,7 +85,9 @@ class Watch:
 
         disk.open_engine = open_watched
 
-    def _written(self, name: str, store_key: bytes, data: bytes, get: Callable[[bytes], bytes | None]) -> None:
+    def _written(
+        self, name: str, store_key: bytes, data: bytes, get: Callable[[bytes], bytes | None], *, in_memory: bool = False
+    ) -> None:
         record = self._decode(data)
         if record is None:
             return
@@ -82,6 +103,9 @@ class Watch:
             seen = self._seen.get(sibling.dot)
             # What has a time to live, which a touch gives and takes, ends under its dot.
             if seen is not None and seen[0] == content[0] and (sibling.expires_ms or sibling.touches):
+                content = seen
+            # In memory a node may be told to forget a value: it ends under its dot as well.
+            if in_memory and seen is not None and (sibling.tombstone or seen[1]) and seen[0] == content[0]:
                 content = seen
             if seen is None or seen != content:
                 self._seen[sibling.dot] = content

@@ -12,7 +12,7 @@ from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer
-from kvclient.dial import PRESETS, Advice, Legs, Level, Setting, advise
+from kvclient.dial import PRESETS, Advice, Kept, Legs, Level, Setting, advise
 from kvclient.dial.words import lines, row
 from kvproto.errors import BadRequest, UnknownNamespace
 
@@ -38,6 +38,8 @@ kv dial -n orders --measured   a namespace of the running cluster
 @click.option("--w", "w", type=int, metavar="N", help="Replicas that a write waits for, exactly.")
 @click.option("--read", type=click.Choice(READS), help="The level of reads.")
 @click.option("--sloppy/--no-sloppy", default=None, help="Whether stand-ins, or fewer, may do.")
+@click.option("--storage", type=click.Choice(("disk", "memory")), help="Where the namespace has its records. [default: disk]")
+@click.option("--durability", type=click.Choice(("fsync", "os")), help="Whether writes are synced before they are acknowledged.")
 @click.option("--zones", type=click.IntRange(min=0), default=0, metavar="N", help="How many zones the nodes lie in.")
 @click.option(
     "--round-trip-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="Between nodes: tells how old reads get."
@@ -52,6 +54,8 @@ def dial(
     w: int | None,
     read: str | None,
     sloppy: bool | None,
+    storage: str | None,
+    durability: str | None,
     zones: int,
     round_trip_ms: float | None,
     measured: bool,
@@ -66,14 +70,18 @@ def dial(
         raise BadRequest("--round-trip-ms and --measured both say how far the nodes are from each other: give one of them")
     level = None if read is None else Level(read)
     if preset is not None and not measured:
-        _print(options, _advice(preset, 3 if n is None else n, r, w, level, sloppy, zones, round_trip_ms))
+        kept = _kept(storage or "disk", durability or "fsync")
+        _print(options, _advice(preset, 3 if n is None else n, r, w, level, sloppy, kept, zones, round_trip_ms))
         return ExitCode.DONE
 
     async def work(client: Client) -> int:
-        from_cluster = (await _asked(client, options.namespace)) if preset is None else (preset, 3, r, w)
-        chosen, replicas, its_r, its_w = from_cluster
+        its = ("disk", "fsync")
+        from_cluster = (await _asked(client, options.namespace)) if preset is None else (preset, 3, r, w, its)
+        chosen, replicas, its_r, its_w, its = from_cluster
+        kept = _kept(storage or its[0], durability or its[1])
+        r_and_w = (_first(r, its_r), _first(w, its_w))
         distance_ms = await _round_trip_ms(client) if measured else round_trip_ms
-        _print(options, _advice(chosen, _first(n, replicas), _first(r, its_r), _first(w, its_w), level, sloppy, zones, distance_ms))
+        _print(options, _advice(chosen, _first(n, replicas), *r_and_w, level, sloppy, kept, zones, distance_ms))
         return ExitCode.DONE
 
     return connection.run(options, work)
@@ -86,21 +94,29 @@ def _advice(
     w: int | None,
     read: Level | None,
     sloppy: bool | None,
+    kept: Kept,
     zones: int,
     round_trip_ms: float | None,
 ) -> Advice:
-    setting = Setting.of(preset, n=n, r=r, w=w, read=read, sloppy=sloppy)
+    setting = Setting.of(preset, n=n, r=r, w=w, read=read, sloppy=sloppy, kept=kept)
     return advise(setting, zones=zones, legs=None if round_trip_ms is None else Legs.of_round_trip(round_trip_ms))
 
 
-async def _asked(client: Client, namespace: str) -> tuple[str, int, int | None, int | None]:
-    """Preset, n, and the r and w that the namespace's own settings ask for. Raises `UnknownNamespace`."""
+def _kept(storage: str, durability: str) -> Kept:
+    if storage == "memory":
+        return Kept.MEMORY
+    return Kept.UNSYNCED if durability == "os" else Kept.SYNCED
+
+
+async def _asked(client: Client, namespace: str) -> tuple[str, int, int | None, int | None, tuple[str, str]]:
+    """Preset, n, the r and w that the namespace's own settings ask for, its storage and durability. Raises `UnknownNamespace`."""
     found = {each.name: each for each in (await client.admin.describe()).namespaces}
     if namespace not in found:
         names = ", ".join(sorted(found)) or "none at all"
         raise UnknownNamespace(f"no namespace {namespace!r}: there are {names}", subject=namespace)
     info = found[namespace]
-    return info.preset, info.n, info.r if info.r_is_exact else None, info.w if info.w_is_exact else None
+    r, w = info.r if info.r_is_exact else None, info.w if info.w_is_exact else None
+    return info.preset, info.n, r, w, (info.storage, info.durability)
 
 
 def _first(given: int | None, otherwise: Any) -> Any:

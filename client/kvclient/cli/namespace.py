@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from string import ascii_letters
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 PRESETS = ("pa-el", "pa-ec", "pc-ec", "pc-el")
 MODES = ("eventual", "linearizable")
 POLICIES = ("siblings", "lww", "counter", "set", "map")
+STORAGES, DURABILITIES = ("disk", "memory"), ("fsync", "os")
 FIELDS = (
     "name",
     "id",
@@ -36,7 +39,28 @@ FIELDS = (
     "policy",
     "quota_operations_per_s",
     "quota_bytes_per_s",
+    "storage",
+    "durability",
+    "max_bytes",
+    "value_bytes_max",
 )
+UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes, or of KiB, MiB, GiB or TiB: 65536 or 64KiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes. Raises `UsageError`."""
+        if isinstance(value, int):
+            return value
+        number = str(value).rstrip("".join(sorted(ascii_letters)))
+        unit = str(value)[len(number) :].upper()
+        if not number.strip().isdecimal() or unit not in UNITS or not int(number):
+            self.fail(f"{value!r} is no size: a number of bytes, or for example 64KiB, 256MiB or 2GiB", param, ctx)
+        return int(number) * UNITS[unit]
 
 
 @click.group(cls=SuggestingGroup, short_help="Make, list, show and drop namespaces.")
@@ -51,7 +75,8 @@ def namespace() -> None:
     examples="""
 kv namespace create orders --preset pc-ec
 kv namespace create hits --preset pa-el --policy counter
-kv namespace create cache --ttl 3600 --quota-operations 5000
+kv namespace create sessions --durability os
+kv namespace create cache --storage memory --max-bytes 256MiB --ttl 3600
 """,
 )
 @click.argument("name")
@@ -66,6 +91,10 @@ kv namespace create cache --ttl 3600 --quota-operations 5000
 @click.option("--policy", type=click.Choice(POLICIES), help="What becomes of concurrent writes. [default: siblings]")
 @click.option("--quota-operations", type=click.IntRange(1), metavar="N", help="Operations a second, of all clients together.")
 @click.option("--quota-bytes", type=click.IntRange(1), metavar="N", help="Bytes a second, of all clients together.")
+@click.option("--storage", type=click.Choice(STORAGES), help="Where records are; memory is a cache. [default: disk]")
+@click.option("--max-bytes", type=Bytes(), metavar="SIZE", help="Of memory, on each node: 256MiB. Over it the least useful goes.")
+@click.option("--durability", type=click.Choice(DURABILITIES), help="os: acknowledged when written, not synced. [default: fsync]")
+@click.option("--value-bytes-max", type=Bytes(), metavar="SIZE", help="The longest value. [default: the cluster's]")
 @click.pass_context
 def create(ctx: click.Context, /, name: str, **wanted: Any) -> int:
     """Make the namespace NAME, on every node.
@@ -104,11 +133,12 @@ def list_all(ctx: click.Context) -> int:
 @click.argument("name", shell_complete=namespaces_offered)
 @click.pass_context
 def show(ctx: click.Context, name: str) -> int:
-    """Show the settings of the namespace NAME. Ends 2 if there is none."""
+    """Show the settings of the namespace NAME, and of one in memory what it takes on each node. Ends 2 if there is none."""
     options = Options.of(ctx)
 
     async def work(client: Client) -> int:
-        print_namespaces(options.output, [await client.admin.namespace(name)], "")
+        space = await client.admin.namespace(name)
+        print_namespaces(options.output, [space], "", await uses_of(client, space))
         return ExitCode.DONE
 
     return connection.run(options, work)
@@ -163,13 +193,30 @@ def row_of(info: NamespaceInfo) -> dict[str, Any]:
     return {**values, "configured": not info.created}
 
 
-def print_namespaces(output: Output, spaces: list[NamespaceInfo], done: str) -> None:
-    """A JSON object, a line with tabs, or a row of a table for each; `done` is what was done to it, in a note."""
+async def uses_of(client: Client, space: NamespaceInfo) -> list[dict[str, Any]]:
+    """What a namespace in memory takes, a row for each node that answers."""
+    if space.storage != "memory":
+        return []
+    return [
+        {"node": row.node_id, "keys": use.keys, "bytes": use.bytes, "max_bytes": use.max_bytes, "evictions": use.evictions}
+        for row in await client.admin.status()
+        for use in row.memory
+        if use.namespace == space.name
+    ]
+
+
+def print_namespaces(output: Output, spaces: list[NamespaceInfo], done: str, uses: Sequence[dict[str, Any]] = ()) -> None:
+    """A JSON object, a line with tabs, or a row of a table for each; `done` is what was done to it, in a note. `uses`: what the
+    only one takes of each node's memory."""
     rows = [row_of(space) for space in spaces]
+    if uses and output is Output.JSON:
+        rows = [{**rows[0], "memory": list(uses)}]
     if output is Output.HUMAN:
-        from kvclient.cli.tables import namespaces_table
+        from kvclient.cli.tables import memory_table, namespaces_table
 
         namespaces_table(rows)
+        if uses:
+            memory_table(uses)
         if done:
             note(f"kv: {done} {rows[0]['name']!r}")
         return

@@ -97,7 +97,18 @@ def namespaces_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         figures = [row["n"], row["r"], row["w"], row["ttl_s"], row["quota_operations_per_s"], row["quota_bytes_per_s"]]
         shown = [f"{figure:,g}" if figure else "-" for figure in figures]
-        table.add_row(row["name"], row["preset"], row["policy"], *shown, "configured" if row["configured"] else "")
+        kept = row["storage"] if row["storage"] == "memory" else "" if row["durability"] == "fsync" else "not synced"
+        said = ", ".join(filter(None, (kept, "configured" if row["configured"] else "")))
+        table.add_row(row["name"], row["preset"], row["policy"], *shown, said)
+    _print(table)
+
+
+def memory_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a row a node: what a namespace takes of its memory."""
+    figures = ("keys", "bytes", "max_bytes", "evictions")
+    table = _table([("node", "left"), *((name.replace("_", " "), "right") for name in figures)])
+    for row in rows:
+        table.add_row(row["node"], *(f"{row[name]:,}" for name in figures))
     _print(table)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from kvclient.dial.advice import Advice, advise
 from kvclient.dial.costs import Cost, cost_of
 from kvclient.dial.promises import Promise, promise_of
-from kvclient.dial.setting import PRESETS, Level, Setting, settings
+from kvclient.dial.setting import PRESETS, Kept, Level, Setting, settings
 from kvclient.dial.staleness import Legs, Staleness, predict
 from kvclient.dial.survival import Answer, Outcome, outcome, survived_disks
 
@@ -21,6 +21,7 @@ __all__ = [
     "Advice",
     "Answer",
     "Cost",
+    "Kept",
     "Legs",
     "Level",
     "Outcome",

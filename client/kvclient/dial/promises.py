@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from kvclient.dial.setting import LINEARIZABLE, Level, Setting
+from kvclient.dial.setting import LINEARIZABLE, Kept, Level, Setting
 
 
 class Words(NamedTuple):
@@ -25,6 +25,12 @@ class Words(NamedTuple):
 class Promise(Enum):
     """From the weakest to the strongest of each mode."""
 
+    CACHE = Words(
+        "a cache",
+        "eventual consistency (Vogels 2009), of what is there",
+        "what is found was written, and what was deleted or superseded does not come back once replicas can reach each other",
+        "nothing acknowledged is promised to stay: not found says nothing, and a read may be old",
+    )
     EVENTUAL = Words(
         "eventual",
         "eventual consistency (Vogels 2009)",
@@ -89,6 +95,8 @@ def promise_of(setting: Setting) -> Promise:
     """What reads may rely on when every read and write of the key is made with this setting."""
     if setting.mode == LINEARIZABLE:
         return {Level.TIMELINE: Promise.TIMELINE, Level.BOUNDED: Promise.BOUNDED}.get(setting.read, Promise.LINEARIZABLE)
+    if setting.kept is Kept.MEMORY:
+        return Promise.CACHE
     overlap = setting.r + setting.w > setting.n
     if setting.read is Level.ATOMIC:
         strict = setting.write is Level.COUNT and not setting.sloppy

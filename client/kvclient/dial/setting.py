@@ -24,6 +24,14 @@ class Level(StrEnum):
     BOUNDED = "bounded"
 
 
+class Kept(StrEnum):
+    """How a namespace keeps its records: on disks that were synced, in files that were written, or in memory alone."""
+
+    SYNCED = "synced"
+    UNSYNCED = "unsynced"
+    MEMORY = "memory"
+
+
 READ_LEVELS = {
     EVENTUAL: (Level.PRESET, Level.COUNT, Level.ATOMIC),
     LINEARIZABLE: (Level.PRESET, Level.LINEARIZABLE, Level.TIMELINE, Level.BOUNDED),
@@ -34,7 +42,7 @@ WRITE_LEVELS = {EVENTUAL: (Level.PRESET, Level.COUNT), LINEARIZABLE: (Level.PRES
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One point of the dial: reads at one level, writes at one. `r` and `w` count replicas; of linearizable namespaces, and of
-    `atomic` reads, they follow from n. `sloppy`: stand-ins may do, and with a preset fewer replicas."""
+    `atomic` reads, they follow from n. `sloppy`: stand-ins may do, and with a preset fewer replicas. `kept` is the namespace's."""
 
     preset: str
     n: int
@@ -43,6 +51,7 @@ class Setting:
     r: int
     w: int
     sloppy: bool
+    kept: Kept = Kept.SYNCED
 
     @property
     def mode(self) -> str:
@@ -69,6 +78,7 @@ class Setting:
         w: int | None = None,
         read: Level | None = None,
         sloppy: bool | None = None,
+        kept: Kept = Kept.SYNCED,
     ) -> Setting:
         """`r` and `w` are replicas to wait for, exact as every explicit level is; None: what the preset asks for. Raises
         `BadRequest` for what is out of range or contradicts itself, `WrongMode` for a level that the preset's mode cannot give."""
@@ -80,6 +90,8 @@ class Setting:
         if read is not None and read not in READ_LEVELS[mode]:
             able = " or ".join(sorted(name for name, its in PRESETS.items() if read in READ_LEVELS[its]))
             raise WrongMode(f"{read} reads need a namespace of preset {able}: {preset} is {mode}", subject=read)
+        if mode == LINEARIZABLE and kept is not Kept.SYNCED:
+            raise BadRequest(f"{preset} is linearizable: on disk, and synced, always", subject="storage")
         if mode == LINEARIZABLE:
             return cls._linearizable(preset, n, r, w, read, sloppy)
         usual = 1 if preset == "pa-el" else n // 2 + 1
@@ -105,6 +117,7 @@ class Setting:
             r=(n // 2 + 1 if read is Level.ATOMIC else usual) if r is None else r,
             w=usual if w is None else w,
             sloppy=sloppy,
+            kept=kept,
         )
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from kvclient.dial.setting import LINEARIZABLE, Level, Setting
+from kvclient.dial.setting import LINEARIZABLE, Kept, Level, Setting
 
 
 class Answer(StrEnum):
@@ -53,7 +53,7 @@ def _answer(reachable: int, need: int, sloppy: bool) -> Answer:
 def survived_disks(setting: Setting) -> int:
     """How many of the disks that acknowledged a write may be lost for good, before others have copied it: fewer than wrote it.
     Of a degraded write the receipt says how many these were."""
-    return setting.w - 1
+    return setting.w - 1 if setting.kept is not Kept.MEMORY else 0
 
 
 def in_a_zone(n: int, zones: int) -> int:

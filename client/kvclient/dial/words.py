@@ -6,7 +6,7 @@ from typing import Any
 
 from kvclient.dial.advice import Advice
 from kvclient.dial.costs import Cost
-from kvclient.dial.setting import LINEARIZABLE, Level, Setting
+from kvclient.dial.setting import LINEARIZABLE, Kept, Level, Setting
 from kvclient.dial.staleness import Staleness
 
 LABEL_WIDTH = 11
@@ -54,6 +54,7 @@ def row(advice: Advice) -> dict[str, Any]:
         "read": setting.read,
         "write": setting.write,
         "sloppy": setting.sloppy,
+        "kept": setting.kept,
         "promise": advice.promise.name.lower(),
         "literature": words.literature,
         "says": words.says,
@@ -90,7 +91,12 @@ def _side(setting: Setting, name: str, outcome: Any) -> str:
 
 
 def _disks(advice: Advice) -> str:
-    lost = advice.survived_disks
+    lost, kept = advice.survived_disks, advice.setting.kept
+    if kept is Kept.MEMORY:
+        return "no disk has it: a write goes when there is no room for it, or with the processes of the replicas"
+    if kept is Kept.UNSYNCED:
+        took = "the node" if advice.setting.w == 1 else f"all {advice.setting.w} nodes"
+        return f"an acknowledged write was written and not synced: lost if the power goes at {took} that took it"
     if not lost:
         return "an acknowledged write is on one disk until the others have it: lost with that disk"
     return f"an acknowledged write survives the loss of {lost} of the {advice.setting.w} disks that took it"
@@ -122,6 +128,8 @@ def _staleness(advice: Advice) -> list[str]:
             Level.TIMELINE: ["up to the cluster's timeline_bound_s"],
             Level.BOUNDED: ["up to the bound of the call"],
         }.get(setting.read, ["none"])
+    if setting.kept is Kept.MEMORY:
+        return ["a read may miss what was evicted, and be old where a replica has missed a write"]
     if setting.r + setting.w > setting.n:
         return ["none while nothing says degraded" if setting.sloppy else "none"]
     if stale is None:

@@ -16,7 +16,7 @@ from threading import Lock
 from kvclient.errors import BadRequest, BehindSession, KvError, NamespaceConfigured, TooLarge, UnknownNamespace
 from kvclient.testing.clock import FakeClock
 from kvclient.testing.contexts import ACTOR, Seen, decode_seen
-from kvclient.testing.namespaces import check_same, info_of
+from kvclient.testing.namespaces import check_length, check_same, info_of
 from kvclient.testing.registers import LINEARIZABLE, Registers, check_dial
 from kvclient.testing.typed import TYPED, FakeCell, Id, TypedRecord, change, check_operation
 from kvproto.columns import (
@@ -224,6 +224,7 @@ class FakeStore:
                         entries.append(live)
                         contexts.append(context)
                     else:
+                        check_length(info, group, at)
                         written.append(self._write(group, at))
                     done.append(at)
                 except KvError as error:

@@ -15,7 +15,7 @@ from kvstore.api.metrics.repair import collect_repair, collect_trees
 from kvstore.api.metrics.replication import collect_endings, collect_hints, collect_links, collect_pace, collect_ring
 from kvstore.api.metrics.requests import collect_calls, collect_requests
 from kvstore.api.metrics.runtime import collect_runtime
-from kvstore.api.metrics.storage import KeyEstimate, collect_commits, collect_engine, collect_store
+from kvstore.api.metrics.storage import KeyEstimate, collect_commits, collect_engine, collect_memory, collect_store
 from kvstore.local_node import LocalNode
 from kvstore.transport.peer_link import PeerLink
 
@@ -96,3 +96,4 @@ class _NodeCollector(Collector):
         if telemetry.commits is not None:
             yield from collect_commits(local, telemetry.commits)
         yield from collect_store(local)
+        yield from collect_memory(local)

@@ -67,6 +67,18 @@ def collect_store(local: LocalNode) -> Iterator[Metric]:
     yield counter("kv_record_cache_misses", "Records that were not in it and were read from the engine.", (), [((), store.misses)])
 
 
+def collect_memory(local: LocalNode) -> Iterator[Metric]:
+    """The namespaces in memory, of which configurations and clusters have few."""
+    uses, name = local.memory.uses(), ("namespace",)
+    rows = [((use.namespace,), use) for use in uses]
+    yield gauge("kv_memory_keys", "Keys of a namespace in memory.", name, [(of, use.keys) for of, use in rows])
+    yield gauge("kv_memory_bytes", "What they take.", name, [(of, use.bytes) for of, use in rows])
+    yield gauge("kv_memory_limit_bytes", "What they may take.", name, [(of, use.max_bytes) for of, use in rows])
+    yield counter("kv_memory_evictions", "Records that had to make room.", name, [(of, use.evictions) for of, use in rows])
+    syncs = [((), local.committer.syncs)]
+    yield counter("kv_commit_syncs", "Batches that were synced; the others are of namespaces that are not.", (), syncs)
+
+
 def collect_engine(engine: Engine, view: RingView, keys: KeyEstimate) -> Iterator[Metric]:
     """What is held on disk; nothing once the engine is closed. Reads it: for another thread than the event loop's."""
     owned = [partition for partition, owners in enumerate(view.preference) if view.me in owners]

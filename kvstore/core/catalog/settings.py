@@ -18,7 +18,12 @@ EVENTUAL, LINEARIZABLE = "eventual", "linearizable"
 MODE_OF_PRESET = {"pa-el": EVENTUAL, "pa-ec": EVENTUAL, "pc-ec": LINEARIZABLE, "pc-el": LINEARIZABLE}
 PRESET_OF_MODE = {EVENTUAL: "pa-ec", LINEARIZABLE: "pc-ec"}
 POLICIES = ("siblings", "lww", "counter", "set", "map")
-DISK, FSYNC = "disk", "fsync"
+DISK, MEMORY = "disk", "memory"
+FSYNC, OS, NONE = "fsync", "os", "none"
+"""What an acknowledgement waits for: that a disk has it, or that the operating system has it; in memory there is nothing to ask."""
+STORAGES, DURABILITIES = (DISK, MEMORY), (FSYNC, OS)
+MEMORY_BYTES_MIN, MEMORY_BYTES_MAX = 1 << 20, 1 << 40
+"""Of `max_bytes`, on each node."""
 N_AT_FIRST = 3
 TTL_MS_MAX = 3_200_000_000_000
 QUOTA_MAX = 1 << 50
@@ -26,7 +31,8 @@ QUOTA_MAX = 1 << 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a namespace is for as long as it lives. `r` and `w` 0: what the preset gives; else exact, met or refused."""
+    """What a namespace is for as long as it lives. `r` and `w` 0: what the preset gives; else exact, met or refused. `max_bytes`:
+    of memory, on each node; `value_bytes_max` 0: the cluster's."""
 
     mode: str
     preset: str
@@ -39,6 +45,8 @@ class Settings:
     durability: str = FSYNC
     quota_operations_per_s: int = 0
     quota_bytes_per_s: int = 0
+    max_bytes: int = 0
+    value_bytes_max: int = 0
 
     def quorums(self, nodes: int) -> tuple[int, int]:
         """(answers that a read waits for, acknowledgements that a write waits for) in a ring of `nodes` nodes."""
@@ -58,13 +66,43 @@ class Settings:
             MODE_OF_PRESET.get(self.preset) == self.mode
             and self.policy in POLICIES
             and min(self.n - 1, self.r, self.w, self.ttl_ms, self.quota_operations_per_s, self.quota_bytes_per_s) >= 0
-            and (self.storage, self.durability) == (DISK, FSYNC)
+            and self.value_bytes_max >= 0
+            and not storage_problem(self.mode, self.storage, self.durability, self.max_bytes)
         )
 
 
-def decide_settings(wanted: NamespaceWish, *, replicas: int, nodes: int) -> Settings:
-    """The settings that `wanted` asks for, in a ring of `nodes` nodes with `replicas` owners a partition. Raises `BadRequest` or
-    `WrongMode`, which say what is wrong and what would be right."""
+def storage_problem(mode: str, storage: str, durability: str, max_bytes: int) -> tuple[str, str] | None:
+    """Which of these settings cannot be beside the others, and a sentence that says why and what can; None: they go together."""
+    if storage not in STORAGES:
+        return "storage", f"storage {storage!r} is not known; there are {', '.join(STORAGES)}"
+    if durability not in (*DURABILITIES, NONE):
+        return "durability", f"durability {durability!r} is not known; there are {', '.join(DURABILITIES)}"
+    if mode == LINEARIZABLE:  # safety rule 15
+        for what, value, safe in (("storage", storage, DISK), ("durability", durability, FSYNC)):
+            if value != safe:
+                said = f"{what} {value!r}: what a linearizable namespace has promised must not be lost: {safe} only"
+                return what, said
+    if storage == MEMORY and durability != NONE:
+        return "durability", f"durability {durability!r}: nothing of a namespace in memory is on a disk; leave it away"
+    if storage == DISK and durability == NONE:
+        return "durability", f"durability {durability!r} is that of a namespace in memory; on a disk it is fsync or os"
+    if storage == MEMORY and not max_bytes:
+        return "max_bytes", "a namespace in memory needs max_bytes: how much of a node's memory it may take"
+    if storage == DISK and max_bytes:
+        return "max_bytes", "max_bytes bounds a namespace in memory: say storage memory as well, or leave it away"
+    if max_bytes and not MEMORY_BYTES_MIN <= max_bytes <= MEMORY_BYTES_MAX:
+        return "max_bytes", f"max_bytes is {max_bytes}; between {MEMORY_BYTES_MIN} and {MEMORY_BYTES_MAX} are possible"
+    return None
+
+
+def durability_of(storage: str, wanted: str) -> str:
+    """What `wanted` stands for; "" is what is usual there."""
+    return wanted or (NONE if storage == MEMORY else FSYNC)
+
+
+def decide_settings(wanted: NamespaceWish, *, replicas: int, nodes: int, value_bytes_max: int = 0) -> Settings:
+    """The settings that `wanted` asks for, in a ring of `nodes` nodes with `replicas` owners a partition; `value_bytes_max`: the
+    cluster's. Raises `BadRequest` or `WrongMode`, which say what is wrong and what would be right."""
     if not NAME.fullmatch(wanted.name):
         raise BadRequest(f"{wanted.name!r} is not a name for a namespace: {NAME_RULE}", subject="name")
     mode, preset = _mode_and_preset(wanted)
@@ -96,9 +134,22 @@ def decide_settings(wanted: NamespaceWish, *, replicas: int, nodes: int) -> Sett
     ):
         if not 0 <= number <= most:
             raise BadRequest(f"{what} is {number}, at most {most} are possible", limit=most, actual=number, subject=what)
-    _check_durable(wanted, mode)
+    storage = wanted.storage or DISK
+    durability = durability_of(storage, wanted.durability)
+    problem = storage_problem(mode, storage, durability, wanted.max_bytes)
+    if problem is not None:
+        raise BadRequest(problem[1], subject=problem[0])
+    if not 0 <= wanted.value_bytes_max <= (value_bytes_max or wanted.value_bytes_max):
+        raise BadRequest(
+            f"value_bytes_max is {wanted.value_bytes_max}, but the cluster's is {value_bytes_max}: at most that",
+            limit=value_bytes_max,
+            actual=wanted.value_bytes_max,
+            subject="value_bytes_max",
+        )
     asked = {one.name: getattr(wanted, one.name) for one in fields(Settings) if getattr(wanted, one.name)}
-    return replace(Settings(mode=mode, preset=preset, n=n), **{**asked, "mode": mode, "preset": preset, "n": n})
+    return replace(
+        Settings(mode=mode, preset=preset, n=n), **{**asked, "mode": mode, "preset": preset, "n": n, "durability": durability}
+    )
 
 
 def _mode_and_preset(wanted: NamespaceWish) -> tuple[str, str]:
@@ -131,14 +182,3 @@ def _check_policy(wanted: NamespaceWish, mode: str) -> None:
         raise WrongMode(f"policy {policy!r} is for concurrent writes, and a linearizable namespace has none", subject="policy")
     if policy == "counter" and wanted.ttl_ms:
         raise BadRequest("a counter does not expire: leave the time to live away", subject="ttl_ms")
-
-
-def _check_durable(wanted: NamespaceWish, mode: str) -> None:
-    for what, value, safe in (("storage", wanted.storage, DISK), ("durability", wanted.durability, FSYNC)):
-        if value in ("", safe):
-            continue
-        if mode == LINEARIZABLE:  # safety rule 15
-            raise BadRequest(
-                f"{what} {value!r}: what a linearizable namespace has promised must not be lost: {safe} only", subject=what
-            )
-        raise BadRequest(f"{what} {value!r} is not available in this version; available: {safe}", subject=what)

@@ -26,7 +26,7 @@ class Member(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class Namespace(_message.Message):
-    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s")
+    __slots__ = ("id", "name", "mode", "preset", "n", "n_asked", "r", "w", "ttl_ms", "policy", "r_is_exact", "w_is_exact", "created", "quota_operations_per_s", "quota_bytes_per_s", "storage", "durability", "max_bytes", "value_bytes_max")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,10 @@ class Namespace(_message.Message):
     CREATED_FIELD_NUMBER: _ClassVar[int]
     QUOTA_OPERATIONS_PER_S_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VALUE_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     mode: str
@@ -57,10 +61,14 @@ class Namespace(_message.Message):
     created: bool
     quota_operations_per_s: int
     quota_bytes_per_s: int
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., r_is_exact: bool = ..., w_is_exact: bool = ..., created: bool = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ...) -> None: ...
+    storage: str
+    durability: str
+    max_bytes: int
+    value_bytes_max: int
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., preset: _Optional[str] = ..., n: _Optional[int] = ..., n_asked: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., r_is_exact: bool = ..., w_is_exact: bool = ..., created: bool = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ..., storage: _Optional[str] = ..., durability: _Optional[str] = ..., max_bytes: _Optional[int] = ..., value_bytes_max: _Optional[int] = ...) -> None: ...
 
 class CreateNamespaceRequest(_message.Message):
-    __slots__ = ("name", "preset", "mode", "n", "r", "w", "ttl_ms", "policy", "storage", "durability", "quota_operations_per_s", "quota_bytes_per_s", "timeout_ms")
+    __slots__ = ("name", "preset", "mode", "n", "r", "w", "ttl_ms", "policy", "storage", "durability", "quota_operations_per_s", "quota_bytes_per_s", "timeout_ms", "max_bytes", "value_bytes_max")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRESET_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +82,8 @@ class CreateNamespaceRequest(_message.Message):
     QUOTA_OPERATIONS_PER_S_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VALUE_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     name: str
     preset: str
     mode: str
@@ -87,7 +97,9 @@ class CreateNamespaceRequest(_message.Message):
     quota_operations_per_s: int
     quota_bytes_per_s: int
     timeout_ms: int
-    def __init__(self, name: _Optional[str] = ..., preset: _Optional[str] = ..., mode: _Optional[str] = ..., n: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., storage: _Optional[str] = ..., durability: _Optional[str] = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    max_bytes: int
+    value_bytes_max: int
+    def __init__(self, name: _Optional[str] = ..., preset: _Optional[str] = ..., mode: _Optional[str] = ..., n: _Optional[int] = ..., r: _Optional[int] = ..., w: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[str] = ..., storage: _Optional[str] = ..., durability: _Optional[str] = ..., quota_operations_per_s: _Optional[int] = ..., quota_bytes_per_s: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_bytes: _Optional[int] = ..., value_bytes_max: _Optional[int] = ...) -> None: ...
 
 class DropNamespaceRequest(_message.Message):
     __slots__ = ("name", "timeout_ms")
@@ -173,8 +185,22 @@ class PeerOpinion(_message.Message):
     latency_ms: float
     def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., incarnation: _Optional[int] = ..., since_s: _Optional[float] = ..., flaps: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
 
+class MemoryUse(_message.Message):
+    __slots__ = ("namespace", "keys", "bytes", "max_bytes", "evictions")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EVICTIONS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    keys: int
+    bytes: int
+    max_bytes: int
+    evictions: int
+    def __init__(self, namespace: _Optional[str] = ..., keys: _Optional[int] = ..., bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., evictions: _Optional[int] = ...) -> None: ...
+
 class StatusReply(_message.Message):
-    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "rebuilding", "trees_unknown", "differences", "repaired", "set_aside", "rounds", "incarnation", "health", "opinions")
+    __slots__ = ("node_id", "address", "zone", "state", "ring_epoch", "keys", "hints_pending", "hints_dropped", "oldest_hint_s", "divergent_partitions", "quarantined", "version", "peers", "commits", "commit_records", "read_repairs", "overloaded", "uptime_s", "rebuilding", "trees_unknown", "differences", "repaired", "set_aside", "rounds", "incarnation", "health", "opinions", "memory")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +228,7 @@ class StatusReply(_message.Message):
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     OPINIONS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     address: str
     zone: str
@@ -229,7 +256,8 @@ class StatusReply(_message.Message):
     incarnation: int
     health: int
     opinions: _containers.RepeatedCompositeFieldContainer[PeerOpinion]
-    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., rebuilding: _Optional[str] = ..., trees_unknown: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., set_aside: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[RepairRound, _Mapping]]] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ...) -> None: ...
+    memory: _containers.RepeatedCompositeFieldContainer[MemoryUse]
+    def __init__(self, node_id: _Optional[str] = ..., address: _Optional[str] = ..., zone: _Optional[str] = ..., state: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., keys: _Optional[int] = ..., hints_pending: _Optional[int] = ..., hints_dropped: _Optional[int] = ..., oldest_hint_s: _Optional[float] = ..., divergent_partitions: _Optional[int] = ..., quarantined: _Optional[int] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerState, _Mapping]]] = ..., commits: _Optional[int] = ..., commit_records: _Optional[int] = ..., read_repairs: _Optional[int] = ..., overloaded: _Optional[int] = ..., uptime_s: _Optional[float] = ..., rebuilding: _Optional[str] = ..., trees_unknown: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., set_aside: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[RepairRound, _Mapping]]] = ..., incarnation: _Optional[int] = ..., health: _Optional[int] = ..., opinions: _Optional[_Iterable[_Union[PeerOpinion, _Mapping]]] = ..., memory: _Optional[_Iterable[_Union[MemoryUse, _Mapping]]] = ...) -> None: ...
 
 class RepairRound(_message.Message):
     __slots__ = ("namespace", "peer", "age_s", "differences")
