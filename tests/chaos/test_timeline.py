@@ -70,7 +70,7 @@ def test_a_run_that_held_shows_faults_and_how_the_calls_went() -> None:
     assert "2 calls: 2 answered" in page and "slow n1 → n2" in page
 
 
-@pytest.mark.parametrize("seed", [1, 14, 38])
+@pytest.mark.parametrize("seed", [2, 14, 38])
 def test_a_large_run_is_told_in_forty_lines_that_fit_a_screen_and_says_what_is_left_out(seed: int) -> None:
     outcome = run(generate(seed), bug="ack-before-quorum", keep_events=True)
     lines = lines_of(outcome, command="again")

@@ -114,7 +114,7 @@ def test_7_not_allowed(tmp_path: Path) -> None:
 
 
 def test_8_a_checked_promise_was_broken() -> None:
-    assert run_kv("sim", "run", "--seed", "1", "--bug", "ack-before-quorum").returncode == 8
+    assert run_kv("sim", "run", "--seed", "2", "--bug", "ack-before-quorum").returncode == 8
 
 
 def test_9_inconclusive(tmp_path: Path) -> None:

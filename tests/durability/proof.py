@@ -6,6 +6,7 @@ The tests and `python -m tests.durability.prove` run the same `run_proof`: on th
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sys
 from dataclasses import dataclass, field
@@ -88,7 +89,8 @@ async def run_proof(
     """
     command = SERVE if plant is None else (sys.executable, "-m", "tests.durability.serve_planted", plant)
     proof = Proof(plant or "as released")
-    cluster = ShimmedCluster(root, library, rng=random.Random(f"{seed}/ports"), command=command, delay_ms=DELAY_MS, failing=failing)
+    ports = random.Random(f"{seed}/ports/{os.getpid()}")  # two runs beside each other look for free ones in different places
+    cluster = ShimmedCluster(root, library, rng=ports, command=command, delay_ms=DELAY_MS, failing=failing)
     async with cluster:
         async with AsyncClient(cluster.addresses, rng=random.Random(f"{seed}/client")) as client:
             load = Load(client, random.Random(f"{seed}/load"))
@@ -99,7 +101,7 @@ async def run_proof(
                     proof.failure = await wait_for_end(cluster, failing.node)
                     await load.acknowledged(len(load.acks) + acks, timeout_s=LOAD_TIMEOUT_S)
                 # In the middle of it: something must be written and not synced, or there is nothing to cut.
-                await cluster.kill()
+                await (cluster.kill() if failing is not None else cluster.kill_amid_a_write())
             finally:
                 await load.cancel()
         proof.acks = load.acks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from tests.durability.evidence import NodeEvidence, collect
 
 # The smallest that the configuration takes: some thousand writes of a kilobyte fill it several times over, so that logs rotate.
 LIMITS = "\n[limits]\nwrite_buffer_bytes = 1048576\n"
+MOMENT_TIMEOUT_S = 60.0
+LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,23 @@ class ShimmedCluster:
         for node in self.nodes.values():
             node.kill()
         await asyncio.gather(*(node.wait() for node in self.nodes.values() if node.started))
+
+    async def kill_amid_a_write(self) -> None:
+        """As `kill`, when some log holds what is not synced; on a busy machine all nodes may be waiting for their clients.
+        Raises `TimeoutError` if none is found."""
+        async with asyncio.timeout(MOMENT_TIMEOUT_S):
+            while True:
+                self._signal(signal.SIGSTOP)
+                if any(_unsynced_bytes(timeline) for timeline in (await asyncio.to_thread(self.timelines)).values()):
+                    break
+                self._signal(signal.SIGCONT)
+                await asyncio.sleep(LOOK_S)
+        await self.kill()
+
+    def _signal(self, number: int) -> None:
+        for node in self.nodes.values():
+            if (pid := node.pid) is not None:
+                os.kill(pid, number)
 
     async def restart_plain(self) -> None:
         """Starts every node again on what lies in its directory, without the shim and as released."""
@@ -132,3 +152,7 @@ def _events(place: NodePlace) -> Path:
 
 def _kept(place: NodePlace) -> Path:
     return place.folder / "kept"
+
+
+def _unsynced_bytes(timeline: Timeline) -> int:
+    return sum(life.length - (life.synced_length or 0) for path, life in timeline.files.items() if path.endswith(".log"))

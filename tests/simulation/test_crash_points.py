@@ -27,6 +27,8 @@ STEPS = frozenset(
 )
 """What a job calls that is durable, or on its way to another node, when it comes back."""
 WITHOUT = {
+    "forgetting": "what it sends is sent again with the hint that it is for, whose steps are handoff's",
+    "horizons": "it asks, and what it is told is in memory",
     "absence": "what it begins are steps of set_aside and rebuilding; its notes of being alive stand alone",
     "owing": "what it tells is in memory on both sides",
 }

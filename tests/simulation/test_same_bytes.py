@@ -17,7 +17,7 @@ for seed in range({first}, {last}):
     result = run_seed("swarm", None, seed)
     print(seed, result.digest, result.simulated_s, result.acknowledged)
 bug = "ack-before-quorum"
-report = explain(generate(1), run(generate(1), bug=bug).violations[0].promise, bug=bug, runs_max=20)
+report = explain(generate(2), run(generate(2), bug=bug).violations[0].promise, bug=bug, runs_max=20)
 print(chr(10).join(line.text for line in report.lines))
 """
 

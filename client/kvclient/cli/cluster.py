@@ -64,7 +64,7 @@ def status(ctx: click.Context, wait: str | None, peers: bool) -> int:
 
     Converged: every node is alive, all have the same ring epoch, no hint is left, and every partition was compared with every other
     replica of it just now and is equal. A node that is rebuilding has lost records and does not count for reads until it has them.
-    Two nodes that have lost their registers never converge: that ends 5 at once, and says what to do.
+    Two nodes that have lost their registers never converge: when all else has, that ends 5 and says what to do.
     """
     options = Options.of(ctx)
 
@@ -159,13 +159,13 @@ def without_registers(rows: list[NodeStatus]) -> list[str]:
 
 
 def is_hopeless(rows: list[NodeStatus]) -> bool:
-    """Whether nothing comes of waiting: each of two nodes needs the other's vote to be admitted again."""
-    return len(without_registers(rows)) > 1
+    """Whether nothing comes of waiting any more: all else has converged, and two nodes need each other's vote to vote again."""
+    return len(without_registers(rows)) > 1 and len(obstacles(rows)) == 1
 
 
 def note_lost_registers(rows: list[NodeStatus]) -> None:
     """On stderr, that linearizable namespaces refuse for good where it is so."""
-    if is_hopeless(rows):
+    if len(without_registers(rows)) > 1:
         note(
             f"kv: {' and '.join(without_registers(rows))} have lost their registers and wait for each other: what they share of "
             "linearizable namespaces, and of the list of namespaces, is refused for good. All else goes on: kv dump it, and kv "
