@@ -15,7 +15,9 @@ def long(name: str) -> object:
     return pytest.param(name, marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize("name", ["F0", "F8", long("F9"), "F10", long("F11"), "F12", long("F13"), "F15", long("F18"), "F19", "F20"])
+@pytest.mark.parametrize(
+    "name", [long("F0"), "F8", long("F9"), "F10", long("F11"), "F12", long("F13"), "F15", long("F18"), "F19", "F20"]
+)
 async def test_promises_hold_while_nodes_fail(name: str, toxiproxy_server: Path, tmp_path: Path) -> None:
     await hold_every_promise(name, tmp_path / "cluster")
 

@@ -150,8 +150,10 @@ def test_keys_that_are_there_need_no_loading(kv: Kv, store: FakeClient) -> None:
 def test_with_a_rate_operations_begin_when_they_are_due(kv: Kv) -> None:
     ran = kv("bench", "run", "--workload", "mix", *QUICK, "--rate", "1000", "--seconds", "0.1", "-o", "json")
     (row,) = ran.rows
-    assert row["errors"] == {}
-    assert row["latency"]["all"]["ops"] == 100
+    # Where the machine stands still at the window's end some are due and not begun, which is told and is no other error.
+    assert row["errors"].keys() <= {"NOT_BEGUN"}
+    assert row["latency"]["all"]["ops"] + row["errors"].get("NOT_BEGUN", 0) == 100
+    assert row["latency"]["all"]["ops"] > 50
     assert row["rate_per_s"] == 1000
 
 

@@ -15,6 +15,10 @@ SEARCH_MAX = 3000
 OF_MEMORY = {"first-attempts-trusted", "memory-forgets-silently", "issued-before-the-read"}
 """Rules about what is remembered, which only a schedule that forgets can show."""
 FIRST = {
+    "answer-before-commit": 440,
+    "ballot-reused": 140,
+    "no-write-back": 60,
+    "no-confirmation": 60,
     "readmitted-unread": 255,
     "readmitted-by-one": 95,
     "timeline-of-accepted": 130,
