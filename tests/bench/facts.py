@@ -36,7 +36,7 @@ ECHO = "import os\nwhile data := os.read(0, 1):\n    os.write(1, data)"
 
 
 def _say_wake_ups() -> str:
-    """What every hop of a lone operation costs before anything is computed; virtual machines differ in it by a factor of 100."""
+    """What every hop of a lone operation costs before anything is computed: not the same on all machines."""
     waits_us = measure_wake_ups_us(WAKE_UPS)
     return (
         f"a process that sleeps is woken after {statistics.median(waits_us):.0f} µs, "

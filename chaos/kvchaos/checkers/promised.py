@@ -32,7 +32,7 @@ VERIFIED_BY: dict[Promise, tuple[str, ...]] = {
     Promise.BOUNDED: ("timeline",),
     Promise.LINEARIZABLE: ("linearizable",),
 }
-"""Names of kvchaos.checkers.judge."""
+"""Names of kvchaos.checkers.judge. A cache is judged so in the scenarios of namespaces in memory (kvchaos.simulation.spaces)."""
 
 STRONGEST = frozenset({Promise.ATOMIC, Promise.LINEARIZABLE})
 """There is nothing above them in their mode."""
