@@ -56,6 +56,10 @@ FOREVER = float("inf")
 
 _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
+# What grpc.aio says for good when a write finds that the other side has ended the stream: the status that the other side sent, if
+# it has not been read before, is lost. The next stream is told it again.
+_HIDDEN_REASON = "Internal error from Core"
+
 
 class _Sent:
     """A batch that was not answered completely."""
@@ -315,6 +319,8 @@ class GrpcTransport:
         """A status of gRPC itself, which is about the way to the node or about what it speaks, never about an operation."""
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return UnsupportedProtocol(f"{self._address} does not serve kvproto.v1: {details}", subject=self._address)
+        if code is grpc.StatusCode.INTERNAL and details == _HIDDEN_REASON:
+            details = "the stream ended while a batch was being written"
         return NodeUnreachable(f"{self._address}: {code.name.lower()}: {details}", subject=self._address)
 
 
