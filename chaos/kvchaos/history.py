@@ -19,6 +19,9 @@ from typing import Any, TextIO
 NEMESIS = "nemesis"
 """The process of fault events; `f` is the plane's call, `value` its arguments."""
 
+HARNESS = "harness"
+"""The process of what is told about whoever wrote the history down (stalls.py)."""
+
 FACTS = {
     "write": "of a write: its id, unique in the history; deletes have one too, since they leave no value to read",
     "knew": "of a write: ids of the writes whose context it was made in; it supersedes them, and what they knew",

@@ -44,6 +44,7 @@ class Choose(Protocol[LinkT_co]):
         """The link."""
 
 
+_PRESET = Level.PRESET
 ALONE = frozenset((Level.TIMELINE, Level.BOUNDED))
 """Levels of reads that each home replica may answer without asking others."""
 
@@ -61,8 +62,8 @@ class Router(Generic[LinkT]):
         self.links = tuple(links)
         self._shift = partition_shift(info.partitions)
         self._turn = turn
-        self._alone = {space.name: space.preset == "pc-el" for space in info.namespaces if space.mode == "linearizable"}
-        """Linearizable namespaces, and whether reads of the preset may be answered by any home replica alone."""
+        self._alone = frozenset(space.name for space in info.namespaces if space.mode == "linearizable" and space.preset == "pc-el")
+        """Namespaces of which any home replica may answer reads of the preset alone."""
         self._table = tuple(
             tuple(links[member] for member in info.preference_list(partition)) or self.links for partition in range(info.partitions)
         )
@@ -99,9 +100,12 @@ class Router(Generic[LinkT]):
         """How to choose for such a read or write."""
         if asked.writes:
             return self.choose
-        if asked.level in ALONE or (asked.level is Level.PRESET and self._alone.get(asked.namespace)):
-            return self.choose_near
-        return self.choose_read
+        level = asked.level
+        if level is _PRESET:
+            near = asked.namespace in self._alone
+        else:
+            near = level in ALONE
+        return self.choose_near if near else self.choose_read
 
     def choose_near(self, key: bytes, avoid: object = None) -> LinkT:
         """As `choose_read`, for a read that any owner may answer alone: the near ones share the keys, each client in its own way,

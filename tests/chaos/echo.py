@@ -12,7 +12,7 @@ from kvchaos.faults.proxies import Proxies, Route
 from kvchaos.ports import address, find_free_ports
 
 LINK = Link("a", "b")
-PUSHED_BYTES = 64 << 20
+PUSHED_BYTES = 512 << 20
 """More than Toxiproxy and the system hold together."""
 CHUNK = bytes(1 << 16)
 STUCK_S = 0.5

@@ -117,7 +117,7 @@ def judge(history: History) -> list[Violation]:
         "executions": lambda: check_executions(events, window_ms=int(header.get("retry_window_ms", 0))),
         "convergence": lambda: check_convergence(events),
         "membership": lambda: check_membership(events),
-        "resources": lambda: [*check_resources(events), *check_deadlines(calls)],
+        "resources": lambda: [*check_resources(events), *check_deadlines(calls, events)],
         "minted": lambda: check_minted(calls),
         "linearizable": lambda: check_linearizable(calls),
         "namespaces": lambda: check_namespaces(calls, events),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from kvchaos.checkers.violations import Violation, events_of
 from kvchaos.history import Call, Event
+from kvchaos.stalls import stood_still
 
 RESOURCES = "nothing is left over"
 BOUNDS = "queues keep their bounds"
@@ -41,16 +42,22 @@ def check_resources(events: Iterable[Event]) -> list[Violation]:
     return violations
 
 
-def check_deadlines(calls: Sequence[Call]) -> list[Violation]:
-    """Every call that took longer than it was given, or never ended."""
-    violations = []
+def check_deadlines(calls: Sequence[Call], events: Iterable[Event] = ()) -> list[Violation]:
+    """Every call that took longer than it was given, or never ended. What the clients' own process stood still meanwhile, by
+    `events`, is no part of that."""
+    violations, still = [], stood_still(events)
     for call in calls:
         timeout_ms = call.invoke.facts.get("timeout_ms")
         if timeout_ms is None:
             continue
         if call.end is None:
             violations.append(Violation(DEADLINES, call.key, f"{call.f} never ended", events_of(call)))
-        elif (took_ms := (call.end.time_ns - call.began_ns) / 1e6) > timeout_ms + SLACK_MS:
+        elif (took_ms := _took_ms(call.began_ns, call.end.time_ns, still)) > timeout_ms + SLACK_MS:
             text = f"{call.f} took {took_ms:.0f} ms, it was given {timeout_ms} ms"
             violations.append(Violation(DEADLINES, call.key, text, events_of(call)))
     return violations
+
+
+def _took_ms(began_ns: int, ended_ns: int, still: Iterable[tuple[int, int]]) -> float:
+    stood_ns = sum(max(0, min(ended_ns, over_ns) - max(began_ns, from_ns)) for from_ns, over_ns in still)
+    return (ended_ns - began_ns - stood_ns) / 1e6

@@ -16,7 +16,7 @@ from kvchaos.checkers.judge import judge
 from kvchaos.faults.failures import InjectorFailure
 from kvchaos.faults.nodes import NodeDied
 from kvchaos.faults.proxied_cluster import ProxiedCluster
-from kvchaos.history import NEMESIS, Event, History, Recorder, calls_of
+from kvchaos.history import HARNESS, NEMESIS, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
 from kvchaos.scenarios.columns import COLUMNS, Column, namespaces
 from kvchaos.scenarios.figures import doubted_reads, figures_of, stale_share
@@ -26,6 +26,7 @@ from kvchaos.scenarios.pulse import Pulse
 from kvchaos.scenarios.scenario import FAR, NEAR, PromiseBroken, Scenario
 from kvchaos.scenarios.verdict import Sides, Verdict, judge_sides
 from kvchaos.scenarios.versions import versions
+from kvchaos.stalls import Stalls
 from kvclient import AsyncClient
 from kvclient.cli.cluster import obstacles, wait_converged
 
@@ -140,6 +141,7 @@ async def open_stage(
                 recorded=recorded,
             )
         )
+        stack.enter_context(Stalls(cluster.recorder))
         clients = {
             site: await stack.enter_async_context(
                 AsyncClient(cluster.addresses(site), address_map=cluster.address_map(site), timeout_s=5.0)
@@ -258,7 +260,7 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
         "sites": list(load.sites),
         "during": [began_ns, ended_ns],
     }
-    history = merged(header, load.recorder.history.events, [event for event in faults if event.process == NEMESIS])
+    history = merged(header, load.recorder.history.events, [event for event in faults if event.process in (HARNESS, NEMESIS)])
     calls = [call for call in calls_of(history.events) if not call.invoke.facts.get("final")]
     ended = [call for call in calls if call.end is not None]
     during = [call for call in ended if began_ns <= call.began_ns and call.end is not None and call.end.time_ns <= ended_ns]
