@@ -44,8 +44,9 @@ class Stalls:
 
     def _watch(self) -> None:
         seen_ns, ran_ns = time.monotonic_ns(), time.process_time_ns()
-        due_ns = int(LOOK_S * 1e9)
-        while not self._over.wait(LOOK_S):
+        due_ns, is_over = int(LOOK_S * 1e9), False
+        while not is_over:
+            is_over = self._over.wait(LOOK_S)
             now_ns, now_ran_ns = time.monotonic_ns(), time.process_time_ns()
             if now_ns - seen_ns - due_ns >= STALL_S_MIN * 1e9:
                 self._found.append({"from_ns": seen_ns + due_ns, "to_ns": now_ns, "ran_ms": (now_ran_ns - ran_ns) // 1_000_000})

@@ -29,6 +29,25 @@ Done = Callable[[KvError | None], None]
 Snapshot = Iterator[tuple[bytes, bytes]]
 
 
+def _positions_again(store_keys: Sequence[bytes]) -> list[int]:
+    """The positions of keys that stand further in front as well: what is merged there is what these are merged with."""
+    seen: set[bytes] = set()
+    again: list[int] = []
+    for position, store_key in enumerate(store_keys):
+        if store_key in seen:
+            again.append(position)
+        seen.add(store_key)
+    return again
+
+
+def _without(column: Sequence[bytes], positions: Sequence[int]) -> Sequence[bytes]:
+    """The column but for some positions."""
+    if not positions:
+        return column
+    left_out = set(positions)
+    return [item for at, item in enumerate(column) if at not in left_out]
+
+
 def _is_dropped() -> KvError:
     return UnknownNamespace("the namespace was dropped while this was under way: nothing was written")
 
@@ -318,12 +337,16 @@ class Store:
             self._merge_some(store_keys, records, [at for at in range(len(store_keys)) if at not in late], done, beside)
             return
         usual = not self._joins or self._joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])
-        if intact and usual and len(set(store_keys)) == len(store_keys):
+        if intact and usual:
+            again = _positions_again(store_keys) if len(set(store_keys)) < len(store_keys) else ()
             before: list[int] | None = None if self.forest is None else []
-            pairs = self._overwritten(store_keys, records, before)
+            pairs = self._overwritten(_without(store_keys, again), _without(records, again), before)
             if pairs is not None:
                 self._pending.update(pairs)
-                self.commit(pairs, lambda error: done(error, []), beside, before=before)
+                if again:
+                    self._merge_one_by_one(store_keys, records, done, beside, at=again, pairs=pairs, before=before)
+                else:
+                    self.commit(pairs, lambda error: done(error, []), beside, before=before)
                 return
         self._merge_one_by_one(store_keys, records, done, beside)
 
@@ -381,13 +404,20 @@ class Store:
         records: Sequence[bytes],
         done: Callable[[KvError | None, list[int]], None],
         beside: Sequence[tuple[bytes, bytes]],
+        *,
+        at: Sequence[int] | None = None,
+        pairs: list[tuple[bytes, bytes]] | None = None,
+        before: list[int] | None = None,
     ) -> None:
+        """Merges those at the positions `at`, all of them without it, behind what was merged of the same message already: `pairs`,
+        built on `before`."""
         refused: list[int] = []
-        pairs: list[tuple[bytes, bytes]] = []
-        before: list[int] = []
+        pairs = [] if pairs is None else pairs
+        before = [] if before is None else before
         pending = self._pending
         waits = False
-        for position, (store_key, record) in enumerate(zip(store_keys, records, strict=True)):
+        for position in range(len(store_keys)) if at is None else at:
+            store_key, record = store_keys[position], records[position]
             if not verify(record):
                 refused.append(position)
                 continue

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from kvproto.errors import KvError, Overloaded, RecordLost, StorageError
 from kvproto.link import LinkBounds
-from kvstore.core.record import NO_DIGEST, decode, digest, encode, first_record, merge_records
+from kvstore.core.merkle.forest import Forest
+from kvstore.core.record import NO_DIGEST, decode, digest, encode, first_record, merge_records, overwrite
 from kvstore.core.versions import Record, Sibling, make_dot
 from kvstore.runtime import SystemClock
 from kvstore.storage.commit import Committer
@@ -219,6 +220,41 @@ def test_eviction_never_loses_a_record_and_the_accounts_are_right(data: st.DataO
             store.merge([key], [record], lambda error, refused: None)
         assert store.durable(key) == model.get(key) == store.latest(key)
         store.check()
+
+
+@settings(max_examples=80)
+@given(data=st.data())
+def test_a_message_with_keys_that_come_again_comes_to_what_its_records_come_to_one_by_one(data: st.DataObject) -> None:
+    """Records of a few keys, most of them minted on the one before, in one message; some messages come before it."""
+    latest: dict[tuple[bytes, int], bytes] = {}
+    rows: list[tuple[bytes, bytes]] = []
+    for counter in range(1, data.draw(st.integers(2, 20)) + 1):
+        key, actor = PREFIX + data.draw(st.sampled_from([b"a", b"b", b"c"])), data.draw(st.sampled_from([1, 1, 1, 2]))
+        base = latest.get((key, actor))
+        dot, request_id = make_dot(b"%012d" % actor, counter), counter.to_bytes(6, "big") + bytes([actor]) * 10
+        record = (
+            first_record(dot, request_id, counter, 0, b"v")
+            if base is None
+            else overwrite(base, dot, request_id, counter, 0, b"w", bytes(6), 8)
+        )
+        assert record is not None
+        latest[key, actor] = record
+        rows.append((key, record))
+    cut = data.draw(st.integers(0, len(rows) - 1))
+
+    def run(messages: list[list[tuple[bytes, bytes]]], *, intact: bool) -> dict[bytes, bytes]:
+        engine, forest, told = RottingEngine(), Forest(), list[list[int]]()
+        store = Store(engine, _Immediate(engine), cache_bytes_max=1000, forest=forest)  # type: ignore[arg-type]
+        for message in messages:
+            keys, records = [key for key, _ in message], [record for _, record in message]
+            store.merge(keys, records, lambda error, refused: told.append(refused), intact=intact)
+        store.check()
+        held = dict(engine.scan(b""))
+        forest.check(PREFIX, held.items())
+        assert told == [[]] * len(messages) and not store.pending
+        return held
+
+    assert run([rows[:cut], rows[cut:]], intact=True) == run([[row] for row in rows], intact=False)
 
 
 class _Immediate:
