@@ -42,7 +42,7 @@ demo: install
 	$(BIN)/kv demo $(ARGS)
 
 test: install
-	KV_TIER=quick $(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	KV_TIER=quick $(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 test-long: install
 	$(BIN)/python -m tests.house.long_run $(if $(FRESH),--fresh) $(ARGS)

@@ -44,10 +44,10 @@ def test_seeds_that_hold_end_0_with_a_line_of_counts_and_the_rate_apart() -> Non
     assert "seeds a minute" in done.stderr and "simulated seconds a second" in done.stderr
 
 
-def test_a_planted_bug_is_found_shrunk_and_told_in_a_few_lines_the_same_in_every_process() -> None:
-    found, again = (kv("sim", "run", *BUG, hash_seed=seed) for seed in ("1", "4242"))
-    assert (found.returncode, again.returncode) == (8, 8), found.stderr
-    assert found.stdout == again.stdout
+def test_a_planted_bug_is_found_shrunk_and_told_in_a_few_lines() -> None:
+    """The same ones in every process: simulation/test_same_bytes.py."""
+    found = kv("sim", "run", *BUG, hash_seed="4242")
+    assert found.returncode == 8, found.stderr
     report, _, counts = found.stdout.rpartition("\n\n")
     assert "1 broke a promise" in counts
     assert report.startswith("BROKEN  ") and "acknowledged by" in report
