@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from kvstore.core.register import held as register
 from kvstore.core.register import payload as payloads
-from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, NO_STAMP, STAMP_BYTES, may_promise
+from kvstore.core.register.ballot import BALLOT_BYTES, GROUP_BYTES, NO_BALLOT, NO_STAMP, may_promise
 from kvstore.core.register.messages import Ask, Reply, Step, Why
 from kvstore.core.register.progress import LOST
 
@@ -153,20 +153,23 @@ class Acceptor:
         verdict.reply.states = [b""] * len(ask.keys)
 
     def _accept(self, ask: Ask, verdict: Verdict) -> None:
-        refused, lookup = verdict.reply.refused, self._lookup
+        """The loop over a batch: an entry of the ballot that is promised, over what can be read, leaves it nowhere."""
+        refused, lookup, groups = verdict.reply.refused, self._lookup, self.groups
         written: dict[bytes, bytes] = {}
         replaced = verdict.replaced
-        for position, store_key in enumerate(ask.keys):
-            stamp = ask.ballots[position]
-            ballot = stamp[:24]
-            before = self._group(store_key[:GROUP_BYTES]).promised
-            state = self._promise(store_key[:GROUP_BYTES], ballot, verdict)
-            if isinstance(state, bytes):
-                refused[position] = (Why.PROMISED, state)
-                continue
-            mark = ask.marks[position]
+        rows = zip(ask.keys, ask.ballots, ask.marks, ask.payloads, strict=True)
+        for position, (store_key, stamp, mark, payload) in enumerate(rows):
+            group, ballot = store_key[:GROUP_BYTES], stamp[:BALLOT_BYTES]
+            state = groups.get(group)
+            before = NO_BALLOT if state is None else state.promised
+            if state is None or before != ballot:
+                promised = self._promise(group, ballot, verdict)
+                if isinstance(promised, bytes):
+                    refused[position] = (Why.PROMISED, promised)
+                    continue
+                state = promised
             if mark:
-                self._mark(state, ballot + mark.to_bytes(8, "big"))
+                state.watermark = max(state.watermark, ballot + mark.to_bytes(8, "big"))
             try:
                 held = written.get(store_key) or lookup(store_key)
             except Lost:
@@ -180,11 +183,12 @@ class Acceptor:
                     refused[position] = (Why.FLOOR, NO_BALLOT)
                     continue
                 replaced.setdefault(store_key, None)
-                written[store_key] = register.encode(stamp, ask.payloads[position])
+                written[store_key] = register.encode(stamp, payload)
             elif stamp > register.stamp(held):
-                is_committed = store_key not in written and self.is_committed(store_key, held)
+                is_known = register.is_committed(held, state.watermark) or self.is_committed(store_key, held)
+                is_committed = is_known and store_key not in written
                 replaced.setdefault(store_key, held)
-                written[store_key] = register.over(held, stamp, ask.payloads[position], is_committed=is_committed)
+                written[store_key] = register.over(held, stamp, payload, is_committed=is_committed)
             else:  # accepted before, or something that was built on it
                 verdict.looked_at.append(store_key)
         verdict.writes = list(written.items())
@@ -215,8 +219,3 @@ class Acceptor:
             verdict.replaced[store_key] = held
             state.floor = max(state.floor, stamp)
             verdict.groups.add(group)
-
-    @staticmethod
-    def _mark(state: GroupState, stamp: bytes) -> None:
-        assert len(stamp) == STAMP_BYTES
-        state.watermark = max(state.watermark, stamp)
