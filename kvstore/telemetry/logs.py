@@ -10,8 +10,9 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
 from xxhash import xxh3_64_hexdigest
+
+from kvstore.telemetry.structlog_import import structlog
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 LEVEL_DEFAULT = "info"

@@ -57,3 +57,12 @@ def test_a_get_imports_nothing_that_it_does_not_need() -> None:
         "kvclient.blocking",
     }
     assert unwanted & modules == set()
+
+
+def test_a_node_imports_nothing_that_draws() -> None:
+    """structlog would load rich, and that pygments, for tracebacks that a node writes plainly."""
+    code = "import sys, kvstore.commands.serve, kvstore.assembly; print(*sorted(sys.modules)); import rich.table"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True, timeout=60)
+    modules = set(done.stdout.split())
+    assert {"structlog", "grpc", "kvstore.telemetry.logs"} <= modules
+    assert {"rich", "pygments", "prompt_toolkit", "matplotlib"} & modules == set()
