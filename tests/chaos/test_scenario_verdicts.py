@@ -93,6 +93,23 @@ def test_a_read_by_another_node_than_the_one_that_noted_hints_is_degraded_by_rig
     assert (found.degraded, found.doubted) == (1, doubted)
 
 
+@pytest.mark.parametrize(("written", "doubted"), [("el/1", 1), ("el/2", 0)])
+def test_bug_a_read_degraded_by_a_hint_of_another_key_of_its_partition_was_held_against_the_node(
+    written: str, doubted: int
+) -> None:
+    """1. A node is away. 2. A write of one key, in whatever namespace, is coordinated by another node than usual, which notes a
+    hint. 3. A read of another key of the same partition says `degraded`, as it must: hints are told by partition."""
+    times = iter(range(100))
+    reading, writing = Recorder(lambda: next(times)), Recorder(lambda: next(times))
+    writing.note(0, "invoke", "write", key=written, write="w1")
+    writing.note(0, "ok", "write", key=written, node="n2", version="01")
+    reading.note(1, "invoke", "read", key="ec/1")
+    reading.note(1, "ok", "read", key="ec/1", node="n3", needed=2, acknowledged=["n2", "n3"], degraded=True)
+    reads, writes = calls_of(reading.history.events), calls_of(writing.history.events)
+    assert len(doubted_reads(reads, 0, writes, lambda key: key.rpartition("/")[2])) == doubted
+    assert doubted_reads(reads, 0) == frozenset()
+
+
 def test_a_broken_promise_outweighs_what_is_lacking() -> None:
     assert judged(SERVE, figures(ok=3), figures(refused=30)).word is Word.BROKEN
 

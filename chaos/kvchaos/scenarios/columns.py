@@ -39,6 +39,9 @@ PC_EL = Column(
 
 COLUMNS = (PA_EL, PA_EC, STRICT, PC_EC, PC_EL)
 
+PARTITIONS = 256
+"""The default of cluster.partitions."""
+
 
 def namespaces(columns: tuple[Column, ...] = COLUMNS) -> dict[str, Mapping[str, str | int]]:
     """Tables of node.toml by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvchaos.causality import covers, vector_of
@@ -71,17 +71,24 @@ class Figures:
         }
 
 
-def doubted_reads(calls: Sequence[Call], since_ns: float) -> frozenset[int]:
+def doubted_reads(
+    calls: Sequence[Call], since_ns: float, writes: Iterable[Call] | None = None, place_of: Callable[[str], object] = str
+) -> frozenset[int]:
     """The reads (by the index of their invocation) that enough replicas answered and that say `degraded` all the same, because
-    another node than theirs has coordinated a write of their key since then: it holds a hint for whoever is away, and until
+    another node than theirs has coordinated a write of their partition since then: it holds a hint for whoever is away, and until
     that is handed over nobody else's answer about the partition is whole (safety rule 12). Clients ask another node when theirs
-    is slow."""
+    is slow. `writes`: those of all namespaces, for hints are told by partition; by default those of `calls`. `place_of` gives the
+    partition of a key; by default each key has its own."""
+    by_place: dict[object, list[Call]] = {}
+    for call in calls if writes is None else writes:
+        if call.f != "read" and not call.is_refused:
+            by_place.setdefault(place_of(call.key), []).append(call)
     found = set()
     for read in calls:
         needed, acknowledged = read.fact("needed", 0), read.fact("acknowledged", ())
         if read.f != "read" or not read.fact("degraded") or read.end is None or len(acknowledged) < max(2, needed):
             continue
-        others = (call for call in calls if call.f != "read" and call.key == read.key and not call.is_refused)
+        others = by_place.get(place_of(read.key), ())
         if any(
             call.ended_ns > since_ns and call.began_ns < read.ended_ns and _coordinator(call) != read.end.node for call in others
         ):

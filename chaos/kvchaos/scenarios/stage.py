@@ -16,9 +16,9 @@ from kvchaos.checkers.judge import judge
 from kvchaos.faults.failures import InjectorFailure
 from kvchaos.faults.nodes import NodeDied
 from kvchaos.faults.proxied_cluster import ProxiedCluster
-from kvchaos.history import HARNESS, NEMESIS, Event, History, Recorder, calls_of
+from kvchaos.history import HARNESS, NEMESIS, Call, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
-from kvchaos.scenarios.columns import COLUMNS, Column, namespaces
+from kvchaos.scenarios.columns import COLUMNS, PARTITIONS, Column, namespaces
 from kvchaos.scenarios.figures import doubted_reads, figures_of, stale_share
 from kvchaos.scenarios.hiccups import Hiccups
 from kvchaos.scenarios.load import Load
@@ -29,6 +29,7 @@ from kvchaos.scenarios.versions import versions
 from kvchaos.stalls import Stalls
 from kvclient import AsyncClient
 from kvclient.cli.cluster import obstacles, wait_converged
+from kvproto.partitions import partition_of, partition_shift
 
 SITES = (NEAR, FAR)
 WARM_MIN = 15
@@ -206,8 +207,10 @@ async def _run(
             await load.read_at_rest(FAR)
     say("judge", "checkers")
     faults = cluster.recorder.history.events
+    # Registers leave no hints.
+    writes = [call for load in loads if not load.column.registers for call in calls_of(load.recorder.history.events)]
     for load in loads:
-        told = _judged(scenario, load, faults, moments, result)
+        told = _judged(scenario, load, faults, moments, result, writes)
         if not converged:
             told.verdict.broken.append(f"replicas did not agree within {CONVERGED_S_MAX:g} s: {'; '.join(obstacles(rows))}")
         result.columns.append(told)
@@ -241,8 +244,11 @@ async def until(loads: Sequence[Load], enough: Callable[[Load, str], bool], puls
         await asyncio.sleep(LOOK_S)
 
 
-def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Sequence[int], result: Result) -> ColumnResult:
-    """`moments`: when the fault began to be made and was seen, when healing began and was seen."""
+def _judged(
+    scenario: Scenario, load: Load, faults: Sequence[Event], moments: Sequence[int], result: Result, writes: Sequence[Call]
+) -> ColumnResult:
+    """`moments`: when the fault began to be made and was seen, when healing began and was seen. `writes`: those that may leave
+    hints, of all columns."""
     column = load.column
     faulty_ns, began_ns, ended_ns, healed_ns = moments
     promises = [name for name in column.promises if not (scenario.takes_copies and name in ("reads", "answers", "strict"))]
@@ -267,7 +273,9 @@ def _judged(scenario: Scenario, load: Load, faults: Sequence[Event], moments: Se
     before = [call for call in ended if call.end is not None and call.end.time_ns < faulty_ns]
     after = [call for call in ended if call.began_ns > healed_ns]
     verdict = Verdict(column.name)
-    figures = figures_of(during, load.site_of, load.sites, doubted_reads(calls, faulty_ns))
+    shift = partition_shift(int(scenario.cluster.get("partitions", PARTITIONS)))
+    doubted = doubted_reads(calls, faulty_ns, writes, lambda key: partition_of(key.encode(), shift))
+    figures = figures_of(during, load.site_of, load.sites, doubted)
     judge_sides(scenario, column.name, figures, verdict, result.hiccups)
     found = judge(history)
     verdict.broken += [violation.sentence() for violation in found[:BROKEN_SHOWN]]
