@@ -204,7 +204,12 @@ class Assembly:
         )
         namespaces = local.namespaces
         admin = AdminService(
-            lambda: local.describe(advertised), self._status, local.compare_now, namespaces.create, namespaces.drop
+            lambda: local.describe(advertised),
+            self._status,
+            local.compare_now,
+            local.accept_loss,
+            namespaces.create,
+            namespaces.drop,
         )
         interceptors = [CallCounter(telemetry.calls)] if telemetry.calls is not None else []
         server = seams.server(interceptors, config.limits.connections_max)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kvproto.columns import (
     ClusterInfo,
     GroupReply,
+    LossAccepted,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -335,6 +336,11 @@ class EmbeddedTransport:
         """There is nobody to compare with."""
         self._check()
         return self._node.local.compare_now(namespace, follow)
+
+    async def accept_loss(self, nodes: Sequence[str]) -> LossAccepted:
+        """There is nobody to wait for."""
+        self._check()
+        return self._node.local.accept_loss(nodes)
 
     async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
         """Makes it, and remembers it with the store."""

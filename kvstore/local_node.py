@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from kvproto.columns import ClusterInfo, NodeStatus, RepairProgress
-from kvproto.errors import StorageError
+from kvproto.columns import ClusterInfo, LossAccepted, NodeStatus, RepairProgress
+from kvproto.errors import BadRequest, StorageError
 from kvstore import __version__
 from kvstore.cluster.configured import build_view
 from kvstore.cluster.leases import pack_state
@@ -171,6 +171,18 @@ class LocalNode:
         if self.mending is None:
             return RepairProgress(node_id=self.config.node_id, number=1, over=True)
         return self.mending.anti_entropy.repair(namespace, follow)
+
+    def accept_loss(self, nodes: Collection[str]) -> LossAccepted:
+        """Does not wait any longer for what `nodes` have lost of registers (`Readmitting.accept_loss`). Raises `BadRequest` for
+        names that are no nodes."""
+        if self.replica.closed is not None:
+            raise self.replica.closed
+        strangers = sorted(set(nodes) - set(self.config.nodes))
+        if strangers or not nodes:
+            there_are = ", ".join(sorted(self.config.nodes))
+            raise BadRequest(f"{', '.join(strangers) or 'nothing'} is no node here; there is: {there_are}", subject="accept-loss")
+        waiting = 0 if self.mending is None else self.mending.readmitting.accept_loss(nodes)
+        return LossAccepted(self.config.node_id, waiting)
 
     def start_background(self) -> None:
         """Begins what goes on beside the work of clients: hints, sweeps, trees, exchanges."""

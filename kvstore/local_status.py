@@ -36,7 +36,7 @@ async def status_of(local: LocalNode, peers: tuple[tuple[str, str, int], ...], u
         overloaded=local.serving.overloaded,
         uptime_s=uptime_s,
         divergent_partitions=divergent,
-        rebuilding=returning.rebuilding.reason or ("registers lost" if registers.is_lost else ""),
+        rebuilding=returning.rebuilding.reason or (_loss_of(local) if registers.is_lost else ""),
         set_aside=returning.aside.kept,
         memory=storage.memory.uses(),
         trees_unknown=0 if forest is None else forest.unknown_count,
@@ -44,3 +44,9 @@ async def status_of(local: LocalNode, peers: tuple[tuple[str, str, int], ...], u
         repaired=0 if compared is None else compared.repaired,
         rounds=() if compared is None else compared.last_rounds(),
     )
+
+
+def _loss_of(local: LocalNode) -> str:
+    """What keeps its acceptor from voting."""
+    without = [] if local.mending is None else sorted(local.mending.readmitting.goes_on_without)
+    return f"registers lost, admitted again without {' and '.join(without)}" if without else "registers lost"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kvclient.checks import milliseconds_to_live, namespace_name, seconds
 from kvclient.errors import AvailabilityError, BadRequest, KvError, NodeUnreachable, QuorumUnreachable, UnknownNamespace
 from kvclient.node_link import NodeLink
-from kvproto.columns import ClusterInfo, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
+from kvproto.columns import ClusterInfo, LossAccepted, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
@@ -75,6 +75,18 @@ class AsyncAdmin:
             row = replace(row, over=True, unreachable=(*row.unreachable, link.node_id))
             on_progress(row)
         return row
+
+    async def accept_loss(self, *nodes: str) -> list[LossAccepted]:
+        """Has nodes that have lost their registers be admitted again without hearing `nodes`, which have lost theirs as well: what
+        only those had of linearizable namespaces is gone for good. A row for each node that goes on so; none if no node that
+        answers has lost its registers, or knows yet that it has. Raises `BadRequest` for what is no node."""
+        client = self._client
+        await client.connect()
+        rows: list[LossAccepted] = []
+        for link in client.membership.all_links():
+            with suppress(AvailabilityError):
+                rows.append(await link.transport.accept_loss(nodes))
+        return [row for row in rows if row.waiting]
 
     async def namespaces(self, *, timeout_s: float | None = None) -> list[NamespaceInfo]:
         """Every namespace there is, by name; asked for now, of one node. Raises `AvailabilityError` when no node answers."""

@@ -9,7 +9,7 @@ begins, and a node that cannot be reached is asked whether TLS is the reason.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from kvclient.transport import OnReply, Ring
 from kvproto import PROTOCOL
 from kvproto.codec import (
     decode_cluster,
+    decode_loss_accepted,
     decode_namespace,
     decode_page,
     decode_progress,
@@ -31,6 +32,7 @@ from kvproto.codec import (
 from kvproto.columns import (
     ClusterInfo,
     GroupReply,
+    LossAccepted,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -171,6 +173,15 @@ class GrpcTransport:
         request = admin_pb2.RepairRequest(namespace=namespace, follow=follow)
         try:
             return decode_progress(await self._admin.Repair(request, timeout=UNARY_TIMEOUT_S))
+        except grpc.RpcError as error:
+            raise self._error_of(error) from error
+
+    async def accept_loss(self, nodes: Sequence[str]) -> LossAccepted:
+        """See `Transport.accept_loss`."""
+        try:
+            return decode_loss_accepted(
+                await self._admin.AcceptLoss(admin_pb2.AcceptLossRequest(nodes=nodes), timeout=UNARY_TIMEOUT_S)
+            )
         except grpc.RpcError as error:
             raise self._error_of(error) from error
 

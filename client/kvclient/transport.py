@@ -6,13 +6,14 @@ ones pass the very objects. Everything is called from, and answers on, one event
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from kvclient.errors import BadRequest
 from kvproto.columns import (
     ClusterInfo,
     GroupReply,
+    LossAccepted,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -52,6 +53,10 @@ class Transport(Protocol):
     async def repair(self, namespace: str, follow: int) -> RepairProgress:
         """Has the node compare its records of `namespace` ("": all) with its peers' and repair what differs; returns at once, with
         how far it is. `follow`: the `number` of the run that is meant; 0 begins one, or joins the one under way. Raises
+        `KvError`."""
+
+    async def accept_loss(self, nodes: Sequence[str]) -> LossAccepted:
+        """Has the node, if it has lost its registers, not wait any longer for what `nodes` have lost of theirs. Raises
         `KvError`."""
 
     async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-from kvproto.codec import decode_wish, encode_cluster, encode_error, encode_namespace, encode_progress, encode_status
-from kvproto.columns import ClusterInfo, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
+from kvproto.codec import (
+    decode_wish,
+    encode_cluster,
+    encode_error,
+    encode_loss_accepted,
+    encode_namespace,
+    encode_progress,
+    encode_status,
+)
+from kvproto.columns import ClusterInfo, LossAccepted, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
 from kvproto.errors import KvError
 from kvproto.v1 import admin_pb2, admin_pb2_grpc
 
@@ -24,12 +32,14 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         describe: Callable[[], ClusterInfo],
         status: Callable[[], Awaitable[NodeStatus]],
         repair: Callable[[str, int], RepairProgress],
+        accept_loss: Callable[[Collection[str]], LossAccepted],
         create: Callable[[NamespaceWish, float], Awaitable[Made]],
         drop: Callable[[str, float], Awaitable[Made]],
     ) -> None:
         self._create = create
         self._drop = drop
         self._repair = repair
+        self._accept_loss = accept_loss
         self._describe = describe
         self._status = status
 
@@ -47,6 +57,13 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             return encode_progress(self._repair(request.namespace, request.follow))
         except KvError as error:
             return admin_pb2.RepairReply(error=encode_error(error))
+
+    async def AcceptLoss(self, request: admin_pb2.AcceptLossRequest, context: Any) -> admin_pb2.AcceptLossReply:
+        """Does not wait for others that have lost their registers."""
+        try:
+            return encode_loss_accepted(self._accept_loss(request.nodes))
+        except KvError as error:
+            return admin_pb2.AcceptLossReply(error=encode_error(error))
 
     async def CreateNamespace(self, request: admin_pb2.CreateNamespaceRequest, context: Any) -> admin_pb2.NamespaceReply:
         """A namespace from now on, on every node."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from kvproto.errors import KvError, StorageError
 from kvstore.cluster.view import RingHolder
@@ -70,6 +70,7 @@ class Readmitting:
         self._waits: dict[bytes, tuple[float, float]] = {}
         """Groups of which nothing could be had: how long they wait, and until when."""
         self._task: asyncio.Task[None] | None = None
+        self._without: frozenset[str] = frozenset()
         self.groups = 0
         self.copied = 0
 
@@ -81,6 +82,21 @@ class Readmitting:
         """Ends at once."""
         if self._task is not None:
             self._task.cancel()
+
+    def accept_loss(self, nodes: Collection[str]) -> int:
+        """From now on, until this node has its votes back or ends, what only `nodes` and this one held of registers is taken for
+        lost: they are not waited for (docs/registers.md). How many groups that concerns; 0: none, this node has lost nothing, or
+        does not know yet what."""
+        if not self._registers.may_be_admitted:
+            return 0
+        given_up = self._without | frozenset(nodes)
+        waiting = sum(not given_up.isdisjoint(owners) for owners in self._waited_for(given_up))
+        if not waiting:
+            return 0
+        self._without = given_up
+        self._waits.clear()
+        log.warning("register_loss_accepted", node=self._me, without=sorted(self._without), groups=waiting)
+        return waiting
 
     async def _look(self) -> None:
         while True:
@@ -104,6 +120,7 @@ class Readmitting:
             self._registers.end_loss(told.take)
             await ENDING.passed()
             if await told.answer is None:
+                self._without = frozenset()
                 await ENDED.passed()
                 log.info("registers_readmitted", node=self._me, groups=self.groups, registers=self.copied)
             return False
@@ -113,8 +130,9 @@ class Readmitting:
             begun = self._begun.get(group)
             if begun is None or {*begun.others, self._me} != set(owners):
                 begun = self._begin(group, owners)
-            reachable = sum(map(self._peers.reachable, begun.others))
-            if reachable >= begun.needed and self._waits.get(group, (0.0, 0.0))[1] <= now_s:
+            begun.without = self._without
+            reachable = [node for node in begun.others if self._peers.reachable(node)]
+            if begun.is_enough(reachable) and self._waits.get(group, (0.0, 0.0))[1] <= now_s:
                 by_owners.setdefault(tuple(sorted(begun.others)), []).append(begun)
         went_on = False
         for some in by_owners.values():
@@ -131,6 +149,15 @@ class Readmitting:
             for prefix, owners in zip(space.prefixes, view.preference, strict=True)
             if self._me in (homes := tuple(owners[: space.info.n])) and prefix not in admitted
         }
+
+    def _waited_for(self, given_up: frozenset[str]) -> list[set[str]]:
+        """Of each group without a vote the owners that it waits for; where all of them are given up, this node as well."""
+        return [set(owners) if given_up.issuperset(owners) else {*owners} - {self._me} for owners in self.open_groups().values()]
+
+    @property
+    def goes_on_without(self) -> frozenset[str]:
+        """Nodes that are not waited for."""
+        return self._without
 
     def _begin(self, group: bytes, owners: tuple[str, ...]) -> Readmission:
         above = max(round_of(self._registers.promised(group)), round_of(self._taken(group)))

@@ -16,6 +16,7 @@ from kvproto.columns import (
     GroupReply,
     Kind,
     Level,
+    LossAccepted,
     MemberInfo,
     MemoryUse,
     NamespaceInfo,
@@ -415,6 +416,18 @@ def decode_status(message: admin_pb2.StatusReply) -> NodeStatus:
 def encode_progress(progress: RepairProgress) -> admin_pb2.RepairReply:
     """How far a repair is, as a message."""
     return admin_pb2.RepairReply(unreachable=progress.unreachable, **_same_fields(progress, _PROGRESS))
+
+
+def encode_loss_accepted(accepted: LossAccepted) -> admin_pb2.AcceptLossReply:
+    """What a node makes of others' loss, as a message."""
+    return admin_pb2.AcceptLossReply(node_id=accepted.node_id, waiting=accepted.waiting)
+
+
+def decode_loss_accepted(message: admin_pb2.AcceptLossReply) -> LossAccepted:
+    """What a node makes of others' loss. Raises the node's error."""
+    if message.HasField("error"):
+        raise decode_error(message.error)
+    return LossAccepted(message.node_id, message.waiting)
 
 
 def decode_progress(message: admin_pb2.RepairReply) -> RepairProgress:

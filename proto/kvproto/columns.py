@@ -309,6 +309,15 @@ class RepairProgress:
 
 
 @dataclass(slots=True, frozen=True)
+class LossAccepted:
+    """What a node makes of being told that other nodes have lost their registers for good: `waiting` groups, of a partition and a
+    linearizable namespace each, are admitted again without them; 0: it has lost none itself, and waits for nobody."""
+
+    node_id: str
+    waiting: int = 0
+
+
+@dataclass(slots=True, frozen=True)
 class PeerOpinion:
     """What one node thinks of another. `state` is alive, slow, suspect or dead, in the other's `incarnation`, for `since_s`;
     `latency_ms` 0: not known."""

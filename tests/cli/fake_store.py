@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvclient.errors import BatchError
-from kvproto.columns import ClusterInfo, Level, MemberInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
-from kvproto.errors import KvError, UnknownNamespace, WrongMode
+from kvproto.columns import ClusterInfo, Level, LossAccepted, MemberInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
+from kvproto.errors import BadRequest, KvError, UnknownNamespace, WrongMode
 
 RECEIPT = Receipt(Level.QUORUM, 2, 3, 3, ("n1", "n2"), ("a", "b"), durable=True, ring_epoch=7, coordinator="n1", server_time_ms=5)
 
@@ -133,6 +133,8 @@ class FakeAdmin:
     repaired: list[str] = field(default_factory=list)
     wanted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     refusal: KvError | None = None
+    given_up: list[tuple[str, ...]] = field(default_factory=list)
+    waiting: list[LossAccepted] = field(default_factory=list)
 
     async def status(self, *, timeout_s: float | None = None) -> list[NodeStatus]:
         answer = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
@@ -150,6 +152,12 @@ class FakeAdmin:
         for row in self.repairs:
             on_progress(row)
         return self.repairs
+
+    async def accept_loss(self, *nodes: str) -> list[LossAccepted]:
+        if strangers := set(nodes) - {"n1", "n2", "n3"}:
+            raise BadRequest(f"{', '.join(strangers)} is no node here; there is: n1, n2, n3")
+        self.given_up.append(nodes)
+        return self.waiting
 
     async def namespaces(self, *args: Any, **options: Any) -> list[NamespaceInfo]:
         return sorted(self.cluster.namespaces, key=lambda space: space.name)

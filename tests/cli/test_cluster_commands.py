@@ -199,5 +199,8 @@ def test_a_node_that_is_being_admitted_again_has_not_converged_and_two_that_wait
     assert told.code == 5, "at once: nothing comes of waiting"
     hinted = [make_status("n1", **lost), make_status("n2", **lost), make_status("n3", hints_pending=1)]
     assert cluster.is_hopeless(both) and not cluster.is_hopeless(hinted), "what can be waited for is waited for first"
-    assert "waiting is no use" in told.stderr and "kv dump it" in told.stderr
+    goes_on = [both[0], make_status("n2", rebuilding="registers lost, admitted again without n1"), both[2]]
+    assert not cluster.is_hopeless(goes_on)
+    assert cluster.obstacles(goes_on)[-1] == "n2: registers lost, admitted again without n1"
+    assert "waiting is no use" in told.stderr and "kv repair --accept-loss n1" in told.stderr
     assert "n1 and n2 have lost their registers and wait for each other" in told.stderr

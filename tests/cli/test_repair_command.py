@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kvclient.cli.repair import what_is_left
-from kvproto.columns import RepairProgress
+from kvproto.columns import LossAccepted, RepairProgress
 from tests.cli.conftest import Kv
-from tests.cli.fake_store import FakeClient
+from tests.cli.fake_store import FakeClient, make_status
 
 
 def row(node: str, **changes: object) -> RepairProgress:
@@ -46,3 +46,40 @@ def test_what_could_not_be_compared_ends_5_and_is_named(kv: Kv, store: FakeClien
     assert "n1 has not compared with n3" in done.stderr
     assert "n2 could not compare 4 partitions" in done.stderr
     assert what_is_left([row("n1", differences=3, repaired=1)]) == ["n1 has not repaired 2 keys"]
+
+
+# --- --accept-loss
+
+
+def both_lost(store: FakeClient) -> None:
+    lost = {"rebuilding": "registers lost"}
+    store.admin.statuses = [[make_status("n1"), make_status("n2", **lost), make_status("n3", **lost)]]
+
+
+def test_a_loss_is_accepted_by_the_nodes_that_wait(kv: Kv, store: FakeClient) -> None:
+    both_lost(store)
+    store.admin.waiting = [LossAccepted("n3", 512)]
+    done = kv("repair", "--accept-loss", "n2", "--yes")
+    assert (done.code, done.text) == (0, "n3 goes on without n2: 512 groups of registers are admitted again\n")
+    assert store.admin.given_up == [("n2",)] and not store.admin.repaired
+    told = kv("-o", "json", "repair", "--accept-loss", "n2", "--accept-loss", "n2", "--yes")
+    assert told.rows == [{"id": "n3", "without": ["n2"], "waiting": 512}]
+
+
+def test_a_loss_that_nobody_waits_for_ends_5(kv: Kv, store: FakeClient) -> None:
+    both_lost(store)
+    done = kv("repair", "--accept-loss", "n2", "--yes")
+    assert done.code == 5 and "no node waits for n2" in done.stderr
+
+
+def test_nothing_is_given_up_without_being_asked(kv: Kv, store: FakeClient) -> None:
+    both_lost(store)
+    done = kv("repair", "--accept-loss", "n2")
+    assert done.code == 2 and "say --yes" in done.stderr and not store.admin.given_up
+
+
+def test_a_node_that_has_its_registers_is_not_given_up(kv: Kv, store: FakeClient) -> None:
+    both_lost(store)
+    done = kv("repair", "--accept-loss", "n1", "--yes")
+    assert done.code == 2 and "n1 answers and has its registers" in done.stderr and not store.admin.given_up
+    assert kv("repair", "--accept-loss", "n9", "--yes").code == 2

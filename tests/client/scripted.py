@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from kvclient import KvError, NodeUnreachable
 from kvclient.transport import OnReply, Ring, Transport
 from kvproto.columns import (
     ClusterInfo,
     GroupReply,
+    LossAccepted,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -64,6 +65,9 @@ class Scripted:
 
     async def repair(self, namespace: str, follow: int) -> RepairProgress:
         raise NodeUnreachable("no repair", subject=self.address)
+
+    async def accept_loss(self, nodes: Sequence[str]) -> LossAccepted:
+        raise NodeUnreachable("no loss", subject=self.address)
 
     async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
         raise AssertionError("not asked here")

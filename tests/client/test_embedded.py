@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from kvclient import AsyncClient, BadRequest
 from kvclient.transport import OnReply, Transport
 from kvproto.columns import (
     ClusterInfo,
+    LossAccepted,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -51,6 +52,9 @@ class InProcess:
 
     async def repair(self, namespace: str, follow: int) -> RepairProgress:
         return RepairProgress("n1", number=1, over=True)
+
+    async def accept_loss(self, nodes: Sequence[str]) -> LossAccepted:
+        return LossAccepted("n1")
 
     async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
         raise AssertionError("not asked here")

@@ -142,3 +142,54 @@ def test_what_is_asked_in_part_is_answered_in_its_places(asked: list[bool]) -> N
     ]
     assert reply.refused[at[0]] == (Why.LOST, b"")
     assert [reply.states[position] for position in at] == part.keys
+
+
+# --- when others have lost theirs as well
+
+
+def alone(without: set[str], owners: tuple[str, ...] = OWNERS) -> Readmission:
+    again = readmission(owners)
+    again.without = frozenset(without)
+    return again
+
+
+def test_who_has_lost_everything_as_well_is_waited_for_until_that_is_given_up() -> None:
+    told = {"n1": page({A: stamp(3) + V})}
+    assert readmission().take(told, EMPTY) is None
+    copied = alone({"n3"}).take(told, EMPTY)
+    assert copied is not None and copied.is_last
+    ((key, _, payload),) = copied.proposed
+    assert (key, payload) == (A, V), "what one owner is left with may not have been chosen: it is proposed again"
+    assert alone({"n1"}).take(told, EMPTY) is None, "n3 has lost nothing"
+
+
+def test_what_somebody_tells_counts_though_his_loss_was_given_up() -> None:
+    copied = alone({"n3"}).take({"n1": page({}), "n3": page({A: stamp(4) + W})}, EMPTY)
+    assert copied is not None and [key for key, _, _ in copied.proposed] == [A]
+
+
+def test_a_damaged_register_of_somebody_whose_loss_was_given_up_holds_nothing_up() -> None:
+    damaged = Page(NO_STAMP, False, [A], [b""])
+    told = {"n1": page({A: stamp(3) + V}), "n3": damaged}
+    assert readmission().take(told, EMPTY) is None
+    assert alone({"n3"}).take(told, EMPTY) is not None
+    assert alone({"n3"}).take({"n1": damaged, "n3": page({})}, EMPTY) is None, "that of another one does"
+
+
+@pytest.mark.parametrize(
+    ("owners", "without", "is_enough"),
+    [
+        (OWNERS, {"n1", "n3"}, False),
+        (OWNERS, {"n1", "n2", "n3"}, True),
+        (("n2",), set(), False),
+        (("n2",), {"n2"}, True),
+        (("n1", "n2"), {"n1"}, False),
+    ],
+)
+def test_where_nothing_is_left_all_owners_have_to_be_given_up(owners: tuple[str, ...], without: set[str], is_enough: bool) -> None:
+    """We too: whoever names the others may not know that this one is lost as well."""
+    copied = alone(without, owners).take({}, page({A: stamp(3) + V}))
+    assert (copied is not None) is is_enough
+    if copied is not None:
+        assert (copied.writes, copied.deletes, copied.is_last) == ([], [A], True)
+        assert round_of(copied.promised) > 10

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import AsyncMock
 
-from kvproto.errors import KvError, QuorumUnreachable
+import pytest
+
+from kvproto.columns import LossAccepted
+from kvproto.errors import BadRequest, KvError, QuorumUnreachable
 from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
 from kvstore.core.register import held as registers
@@ -113,6 +116,46 @@ async def test_two_of_three_that_lost_their_disks_are_never_readmitted_by_each_o
             for _ in range(5):
                 await again._go_on()
             assert lost(on, node) and not on.members[node].local.linearizable.registers.admission.admitted
+
+
+async def test_two_of_three_that_lost_their_disks_are_readmitted_once_one_of_them_is_given_up() -> None:
+    async with cluster() as on:
+        pairs = {b"key-%d" % at: b"value-%d" % at for at in range(50)}
+        await on.run("n1", puts(pairs))
+        await until(lambda: all(on.held("n1", key) is not None for key in pairs))
+        for node in ("n2", "n3"):
+            wipe(on, node)
+        told = [on.members[node].local.accept_loss(["n2"]) for node in on.ids]
+        groups = len(work_of(on, "n3").open_groups())
+        assert told == [LossAccepted("n1", 0), LossAccepted("n2", 0), LossAccepted("n3", groups)], "n2 waits for n1 and n3"
+        said = [(await on.members[node].local.status()).rebuilding for node in on.ids]
+        assert said == ["", "registers lost", "registers lost, admitted again without n2"]
+        await readmit(on, "n3")
+        await readmit(on, "n2")
+        on.isolate("n1")
+        for key, value in pairs.items():
+            assert (await on.get("n2", key)).value == value
+        assert (await on.put("n3", b"key-1", b"after")).error is None
+
+
+async def test_what_was_given_up_is_waited_for_again_after_the_next_loss() -> None:
+    async with cluster() as on:
+        for node in ("n2", "n3"):
+            wipe(on, node)
+        on.members["n3"].local.accept_loss(["n2"])
+        await readmit(on, "n3")
+        wipe(on, "n3")
+        again = work_of(on, "n3")
+        for _ in range(5):
+            await again._go_on()
+        assert lost(on, "n3") and not on.members["n3"].local.linearizable.registers.admission.admitted
+
+
+async def test_only_nodes_can_be_given_up() -> None:
+    async with cluster() as on:
+        for names in (["n2", "n9"], []):
+            with pytest.raises(BadRequest, match="n1, n2, n3"):
+                on.members["n3"].local.accept_loss(names)
 
 
 async def test_its_promises_are_above_all_that_others_promised_or_took_also_of_groups_without_a_key() -> None:

@@ -142,19 +142,20 @@ def obstacles(rows: list[NodeStatus]) -> list[str]:
     if len(epochs) > 1:
         found.append(f"ring epochs {', '.join(map(str, epochs))}")
     found += [f"{row.node_id} has {row.hints_pending} hints" for row in rows if row.hints_pending]
-    found += [f"{row.node_id} is rebuilding" for row in rows if row.rebuilding and row.rebuilding != REGISTERS_LOST]
+    found += [f"{row.node_id} is rebuilding" for row in rows if row.rebuilding and not row.rebuilding.startswith(REGISTERS_LOST)]
     lost = without_registers(rows)
     if len(lost) == 1:
         found.append(f"{lost[0]} has lost its registers and is being admitted again")
     elif lost:
         found.append(f"{' and '.join(lost)} have lost their registers")
+    found += [f"{row.node_id}: {row.rebuilding}" for row in rows if row.rebuilding.startswith(f"{REGISTERS_LOST},")]
     found += [f"{row.node_id} has {row.trees_unknown} hash trees to rebuild" for row in rows if row.trees_unknown]
     found += [f"{row.node_id} has {row.divergent_partitions} divergent partitions" for row in rows if row.divergent_partitions]
     return found
 
 
 def without_registers(rows: list[NodeStatus]) -> list[str]:
-    """The nodes that have lost their registers and have no vote in linearizable namespaces."""
+    """The nodes that have lost their registers, have no vote in linearizable namespaces, and wait for all others."""
     return [row.node_id for row in rows if row.rebuilding == REGISTERS_LOST]
 
 
@@ -168,8 +169,8 @@ def note_lost_registers(rows: list[NodeStatus]) -> None:
     if len(without_registers(rows)) > 1:
         note(
             f"kv: {' and '.join(without_registers(rows))} have lost their registers and wait for each other: what they share of "
-            "linearizable namespaces, and of the list of namespaces, is refused for good. All else goes on: kv dump it, and kv "
-            "load it into a new cluster (docs/registers.md)"
+            "linearizable namespaces, and of the list of namespaces, is refused until one of their disks is given up for good: "
+            f"kv repair --accept-loss {without_registers(rows)[0]} (docs/registers.md). All else goes on"
         )
 
 

@@ -19,7 +19,7 @@ from kvproto.errors import AvailabilityError
 if TYPE_CHECKING:
     from kvclient.cli.options import Options
     from kvclient.levels import LevelLike
-    from kvproto.columns import Cell, ClusterInfo, NamespaceInfo, NodeStatus, Receipt, RepairProgress
+    from kvproto.columns import Cell, ClusterInfo, LossAccepted, NamespaceInfo, NodeStatus, Receipt, RepairProgress
 
 T = TypeVar("T")
 
@@ -216,6 +216,9 @@ class Admin(Protocol):
 
     async def repair(self, namespace: str = "", *, on_progress: Callable[[RepairProgress], None] = ...) -> list[RepairProgress]:
         """Has one node after the other compare its records with its peers', and repair what differs."""
+
+    async def accept_loss(self, *nodes: str) -> list[LossAccepted]:
+        """See `kvclient.admin`."""
 
     async def namespaces(self, *args: Any, **options: Any) -> list[NamespaceInfo]:
         """See `kvclient.admin`."""

@@ -1,7 +1,9 @@
-"""`kv repair`: has every node compare its records with its peers' now, and shows how far that is."""
+"""`kv repair`: has every node compare its records with its peers' now, and shows how far that is; or, with --accept-loss, has nodes
+that wait for each other's lost registers go on without them."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +14,7 @@ from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvclient.cli.progress_bar import progress_bar
+from kvclient.errors import BadRequest
 
 if TYPE_CHECKING:
     from kvclient.cli.connection import Client
@@ -27,19 +30,35 @@ FIELDS = ("id", "partitions", "compared", "differing", "differences", "repaired"
 kv repair
 kv repair --all
 kv -o json repair --namespace users | jq .repaired
+kv repair --accept-loss n2 --yes        n2 and n3 have both lost their disks
 """,
 )
 @click.option("--all", "every", is_flag=True, help="Every namespace, not only the one of --namespace.")
+@click.option(
+    "--accept-loss",
+    "lost",
+    multiple=True,
+    metavar="NODE",
+    help="NODE has lost its disk for good: others that lost theirs do not wait for its registers. May be repeated.",
+)
+@click.option("--yes", is_flag=True, help="With --accept-loss: do not ask.")
 @click.pass_context
-def repair(ctx: click.Context, every: bool) -> int:
+def repair(ctx: click.Context, every: bool, lost: tuple[str, ...], yes: bool) -> int:
     """Compare the replicas of a namespace and bring together what differs.
 
     Nodes do this by themselves all the time; this does it now, one node after the other, and says what it found. Each compares with
     every peer: equal partitions cost a few bytes, so a second run is quick.
 
     Ends 5 when something could not be compared: a node did not answer, or is still rebuilding its hash trees.
+
+    With --accept-loss nothing is compared. Two of three replicas of a linearizable namespace that have lost their disks wait for
+    each other, because each may have acknowledged what the third has not heard of. Who knows that one of the disks will not come
+    back says so: the other node is admitted again by what is left, and then that one by both. Writes that only the lost disks had
+    are gone, and no client is told. Ends 2 if NODE is no node, 5 if no node waits.
     """
     options = Options.of(ctx)
+    if lost:
+        return _accept_loss(options, lost, yes)
 
     async def work(client: Client) -> int:
         namespace = "" if every else options.namespace
@@ -51,6 +70,42 @@ def repair(ctx: click.Context, every: bool) -> int:
         return ExitCode.UNAVAILABLE if left else ExitCode.DONE
 
     return connection.run(options, work)
+
+
+def _accept_loss(options: Options, lost: tuple[str, ...], yes: bool) -> int:
+    lost = tuple(dict.fromkeys(lost))
+    names = " and ".join(lost)
+    if not yes:
+        _ask(names)
+
+    async def work(client: Client) -> int:
+        has = {row.node_id for row in await client.admin.status() if row.state != "dead" and not row.rebuilding}
+        if wrong := sorted(has.intersection(lost)):
+            raise BadRequest(
+                f"{' and '.join(wrong)} answers and has its registers: there is no loss to accept", subject="accept-loss"
+            )
+        rows = await client.admin.accept_loss(*lost)
+        with Printer(options.output) as printer:
+            for row in rows:
+                if options.output is Output.JSON:
+                    printer.json({"id": row.node_id, "without": list(lost), "waiting": row.waiting})
+                else:
+                    printer.line(f"{row.node_id} goes on without {names}: {row.waiting} groups of registers are admitted again")
+        if not rows:
+            note(f"kv: no node waits for {names}: none that answers has lost its registers, or knows yet that it has (kv status)")
+        return ExitCode.DONE if rows else ExitCode.UNAVAILABLE
+
+    return connection.run(options, work)
+
+
+def _ask(names: str) -> None:
+    """Raises `BadRequest` unless whoever sits there types the names again."""
+    if not sys.stdin.isatty():
+        raise BadRequest(f"what only {names} had is given up for ever: say --yes where nobody can be asked", subject="yes")
+    text = f"Acknowledged writes that only {names} and the nodes that wait had are given up for ever. Type the name"
+    typed = click.prompt(text, default="", show_default=False, err=True)
+    if typed != names:
+        raise BadRequest(f"{typed!r} is not {names!r}: nothing was given up", subject="accept-loss")
 
 
 async def run_everywhere(client: Client, namespace: str) -> list[RepairProgress]:

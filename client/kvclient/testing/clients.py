@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from random import Random
 
@@ -18,6 +18,7 @@ from kvclient.testing.store import FakeStore, Namespaces
 from kvclient.transport import OnReply, Ring, Transport
 from kvproto.columns import (
     ClusterInfo,
+    LossAccepted,
     NamespaceInfo,
     NamespaceWish,
     NodeStatus,
@@ -62,6 +63,11 @@ class FakeTransport:
         """See `Transport.repair`: its nodes hold the same at all times."""
         self._check()
         return RepairProgress(self._node, number=1, over=True)
+
+    async def accept_loss(self, nodes: Sequence[str]) -> LossAccepted:
+        """See `Transport.accept_loss`: its nodes lose nothing."""
+        self._check()
+        return LossAccepted(self._node)
 
     async def create_namespace(self, wish: NamespaceWish, timeout_s: float) -> NamespaceInfo:
         """See `Transport.create_namespace`."""

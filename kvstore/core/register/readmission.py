@@ -7,13 +7,16 @@ taken*, every other owner promises that ballot and tells, page by page, what it 
 - Anything else may be chosen or not (what we had accepted may have made it so): it is accepted here under our ballot, and proposed
   to the others. Copying it as it is would make it look chosen (safety rule 17).
 
+Where others have lost theirs as well, nobody can be asked what they held: an operator says that this is lost (`without`), and those
+are not waited for. What they tell nevertheless counts.
+
 Whatever we held before is replaced, also by nothing. A page has a ballot of its own where another proposer has passed the last:
 what matters of each key is that all others had promised a ballot above those of our lost answers before they were read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from kvstore.core.register import held as registers
@@ -42,6 +45,9 @@ class Readmission:
     def __init__(self, group: bytes, owners: tuple[str, ...], me: str, *, tag: int, incarnation: int, round_above: int = 0) -> None:
         assert len(group) == GROUP_BYTES and me in owners
         self.group = group
+        self.me = me
+        self.without: frozenset[str] = frozenset()
+        """Owners of which it is accepted that what only they held is lost."""
         self.others = tuple(node for node in owners if node != me)
         self._majority = len(owners) // 2 + 1
         self._tag = tag
@@ -59,6 +65,13 @@ class Readmission:
         life: its own ballots have to be heard, too. Who has no others is never admitted again: nobody knows what it held."""
         return max(1, len(self.others))
 
+    def is_enough(self, heard: Collection[str]) -> bool:
+        """Whether nobody has to be waited for who is not among `heard`. Without anybody nothing is left of the group: then all of
+        its owners have to be named, we too."""
+        if not heard:
+            return self.without.issuperset((self.me, *self.others))
+        return sum(node in heard or node in self.without for node in self.others) >= self.needed
+
     def passed(self, round_: int) -> None:
         """Some acceptor has promised, or some proposer taken, a ballot of `round_`: the next one is above it."""
         if round_ >= round_of(self.ballot):
@@ -68,7 +81,8 @@ class Readmission:
     def take(self, pages: Mapping[str, Page], own: Page) -> Copied | None:
         """What the pages behind the cursor come to; None: nothing, and they have to be asked for again. `pages` are those of other
         owners that have promised the ballot, `own` is what lies here."""
-        if len(pages) < self.needed or any(page.lost for page in pages.values()):
+        pages = {node: page for node, page in pages.items() if not page.lost or node not in self.without}
+        if not self.is_enough(pages) or any(page.lost for page in pages.values()):
             return None
         stamps = [state[:STAMP_BYTES] for page in pages.values() for state in page.states]
         highest = max(stamps, default=NO_STAMP)[:BALLOT_BYTES]
@@ -77,7 +91,7 @@ class Readmission:
             return None
         ends = [page.keys[-1] for page in (*pages.values(), own) if page.more]
         end = min(ends, default=None)
-        self._floor = max(self._floor, *(page.floor for page in pages.values()))
+        self._floor = max([self._floor, *(page.floor for page in pages.values())])
         copied = Copied(self.group, self.ballot, self._floor, end is None)
         held: dict[bytes, list[bytes]] = {}
         for page in pages.values():

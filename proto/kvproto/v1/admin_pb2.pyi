@@ -306,3 +306,19 @@ class RepairReply(_message.Message):
     node_id: str
     error: _key_value_pb2.Error
     def __init__(self, number: _Optional[int] = ..., over: bool = ..., partitions: _Optional[int] = ..., compared: _Optional[int] = ..., differing: _Optional[int] = ..., differences: _Optional[int] = ..., repaired: _Optional[int] = ..., unknown: _Optional[int] = ..., unreachable: _Optional[_Iterable[str]] = ..., elapsed_s: _Optional[float] = ..., node_id: _Optional[str] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class AcceptLossRequest(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AcceptLossReply(_message.Message):
+    __slots__ = ("node_id", "waiting", "error")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    waiting: int
+    error: _key_value_pb2.Error
+    def __init__(self, node_id: _Optional[str] = ..., waiting: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ...) -> None: ...

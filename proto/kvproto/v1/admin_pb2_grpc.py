@@ -49,6 +49,11 @@ class AdminStub(object):
                 request_serializer=kvproto_dot_v1_dot_admin__pb2.RepairRequest.SerializeToString,
                 response_deserializer=kvproto_dot_v1_dot_admin__pb2.RepairReply.FromString,
                 _registered_method=True)
+        self.AcceptLoss = channel.unary_unary(
+                '/kvproto.v1.Admin/AcceptLoss',
+                request_serializer=kvproto_dot_v1_dot_admin__pb2.AcceptLossRequest.SerializeToString,
+                response_deserializer=kvproto_dot_v1_dot_admin__pb2.AcceptLossReply.FromString,
+                _registered_method=True)
         self.CreateNamespace = channel.unary_unary(
                 '/kvproto.v1.Admin/CreateNamespace',
                 request_serializer=kvproto_dot_v1_dot_admin__pb2.CreateNamespaceRequest.SerializeToString,
@@ -85,6 +90,13 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptLoss(self, request, context):
+        """Has a node that has lost its registers be admitted again without others that have lost theirs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateNamespace(self, request, context):
         """A namespace from now on, on every node; answered with what there is if it is the same.
         """
@@ -116,6 +128,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Repair,
                     request_deserializer=kvproto_dot_v1_dot_admin__pb2.RepairRequest.FromString,
                     response_serializer=kvproto_dot_v1_dot_admin__pb2.RepairReply.SerializeToString,
+            ),
+            'AcceptLoss': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptLoss,
+                    request_deserializer=kvproto_dot_v1_dot_admin__pb2.AcceptLossRequest.FromString,
+                    response_serializer=kvproto_dot_v1_dot_admin__pb2.AcceptLossReply.SerializeToString,
             ),
             'CreateNamespace': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateNamespace,
@@ -209,6 +226,33 @@ class Admin(object):
             '/kvproto.v1.Admin/Repair',
             kvproto_dot_v1_dot_admin__pb2.RepairRequest.SerializeToString,
             kvproto_dot_v1_dot_admin__pb2.RepairReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptLoss(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kvproto.v1.Admin/AcceptLoss',
+            kvproto_dot_v1_dot_admin__pb2.AcceptLossRequest.SerializeToString,
+            kvproto_dot_v1_dot_admin__pb2.AcceptLossReply.FromString,
             options,
             channel_credentials,
             insecure,
