@@ -21,7 +21,8 @@ from kvstore.coordinator.seats import Seats
 from kvstore.core.record import NO_DIGEST, digest
 from kvstore.core.versions import DOT_BYTES
 from kvstore.runtime import Clock
-from kvstore.storage.store import KEYS_AT_ONCE, Store
+from kvstore.storage.merging import KEYS_AT_ONCE
+from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk
 
 

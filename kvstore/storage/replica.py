@@ -29,8 +29,9 @@ from kvstore.storage.layout import (
     prefix_successor,
     store_key_prefix,
 )
+from kvstore.storage.merging import KEYS_AT_ONCE
 from kvstore.storage.registers import Registers, is_live
-from kvstore.storage.store import KEYS_AT_ONCE, Snapshot, Store
+from kvstore.storage.store import Snapshot, Store
 from kvstore.storage.tombstones import Slice, read_slice
 
 

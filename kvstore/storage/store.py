@@ -1,4 +1,4 @@
-"""A replica's records: what is durable, what is about to be, and merge on write.
+"""A replica's records: what is durable, and what is about to be. Merge on write is merging.py's.
 
 Reads see only what is durable, so no answer can rest on a commit that may yet fail (safety rule 3). Merges use an overlay of the
 records queued for commit, pinned until they are durable. Beside it lies a byte-bounded cache of recent durable records. A record
@@ -16,36 +16,17 @@ from kvstore.core.catalog.catalog import Catalog
 from kvstore.core.merkle.forest import PREFIX_BYTES, Forest
 from kvstore.core.merkle.tree import items_of
 from kvstore.core.policies.operations import Policy
-from kvstore.core.policies.registry import join_records
-from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
+from kvstore.core.record import verify
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import NAMESPACE_AT, prefix_successor, quarantine_key
 from kvstore.storage.memory_spaces import MemorySpaces
+from kvstore.storage.merging import KEYS_AT_ONCE, Merging
 from kvstore.storage.record_cache import RecordCache
 
 Done = Callable[[KvError | None], None]
 Snapshot = Iterator[tuple[bytes, bytes]]
-
-
-def _positions_again(store_keys: Sequence[bytes]) -> list[int]:
-    """The positions of keys that stand further in front as well: what is merged there is what these are merged with."""
-    seen: set[bytes] = set()
-    again: list[int] = []
-    for position, store_key in enumerate(store_keys):
-        if store_key in seen:
-            again.append(position)
-        seen.add(store_key)
-    return again
-
-
-def _without(column: Sequence[bytes], positions: Sequence[int]) -> Sequence[bytes]:
-    """The column but for some positions."""
-    if not positions:
-        return column
-    left_out = set(positions)
-    return [item for at, item in enumerate(column) if at not in left_out]
 
 
 def _is_dropped() -> KvError:
@@ -53,8 +34,6 @@ def _is_dropped() -> KvError:
 
 
 KEYS_AT_FIRST = 8
-KEYS_AT_ONCE = 64
-"""Whose records are in memory together where a batch may be about many large ones."""
 
 
 class Store:
@@ -80,7 +59,8 @@ class Store:
         """Ids of the namespaces whose records are not synced (durability `os`)."""
         self.unsure: frozenset[bytes] = frozenset()
         """Those of them of which records may be lost here, nobody knows which: what is held or not held is no vote."""
-        self._joins = joins or {}
+        self._merging = Merging(self, joins or {})
+        self.join = self._merging.join
         self._dropped = DroppedIds(Catalog())
         self.forest = forest
         self.is_rebuilding = False
@@ -99,7 +79,7 @@ class Store:
     def go_by(self, catalog: Catalog, joins: Mapping[bytes, Policy]) -> None:
         """From here on `joins` are those of the namespaces, and no record of one that `catalog` names as dropped is taken in any
         more, whoever sends it and however late: what was accepted before is the last of it."""
-        self._joins = joins
+        self._merging.joins = joins
         self._dropped = DroppedIds(catalog)
 
     @property
@@ -198,6 +178,10 @@ class Store:
     def stage(self, store_key: bytes, record: bytes) -> None:
         """Makes `record` the latest of its key. The caller commits it in the same turn of the loop (`commit`)."""
         self._pending[store_key] = record
+
+    def stage_all(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """As `stage`, each; later pairs win."""
+        self._pending.update(pairs)
 
     def admit(self, count: int, size_bytes: int) -> None:
         """Raises `Overloaded` or `StorageError` if so much may not be staged now."""
@@ -331,113 +315,14 @@ class Store:
         durable. `intact`: a checksum over all of the records was verified, so that each need not be. `beside` as in `commit`.
         """
         if self._dropped.any and any(map(self._dropped.is_of, store_keys)):
-            self._merge_living(store_keys, records, done, beside)
-            return
-        if self._in_memory and self._memory is not None and (late := self._memory.forgotten(store_keys, records)):
-            self._merge_some(store_keys, records, [at for at in range(len(store_keys)) if at not in late], done, beside)
-            return
-        usual = not self._joins or self._joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])
-        if intact and usual:
-            again = _positions_again(store_keys) if len(set(store_keys)) < len(store_keys) else ()
-            before: list[int] | None = None if self.forest is None else []
-            pairs = self._overwritten(_without(store_keys, again), _without(records, again), before)
-            if pairs is not None:
-                self._pending.update(pairs)
-                if again:
-                    self._merge_one_by_one(store_keys, records, done, beside, at=again, pairs=pairs, before=before)
-                else:
-                    self.commit(pairs, lambda error: done(error, []), beside, before=before)
-                return
-        self._merge_one_by_one(store_keys, records, done, beside)
-
-    def _merge_living(
-        self,
-        store_keys: Sequence[bytes],
-        records: Sequence[bytes],
-        done: Callable[[KvError | None, list[int]], None],
-        beside: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """Refuses what is of dropped namespaces: whoever sent it has not heard of that yet."""
-        kept = [at for at, store_key in enumerate(store_keys) if not self._dropped.is_of(store_key)]
-        dropped = sorted({*range(len(store_keys))} - {*kept})
-        self._merge_some(store_keys, records, kept, lambda error, refused: done(error, sorted([*dropped, *refused])), beside)
-
-    def _merge_some(
-        self,
-        store_keys: Sequence[bytes],
-        records: Sequence[bytes],
-        kept: Sequence[int],
-        done: Callable[[KvError | None, list[int]], None],
-        beside: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """Merges those at the positions `kept`."""
-
-        def merged(error: KvError | None, refused: list[int]) -> None:
-            done(error, [kept[position] for position in refused])
-
-        self._merge_one_by_one([store_keys[at] for at in kept], [records[at] for at in kept], merged, beside)
-
-    def _overwritten(
-        self, store_keys: Sequence[bytes], records: Sequence[bytes], before: list[int] | None
-    ) -> list[tuple[bytes, bytes]] | None:
-        """The usual case: each record overwrites what is held here, which is not in memory all at once. None: some do not. The
-        items of what was held are added to `before`."""
-        pending = self._pending.get
-        pairs: list[tuple[bytes, bytes]] = []
-        for first in range(0, len(store_keys), KEYS_AT_ONCE):
-            keys, added = store_keys, records
-            if len(store_keys) > KEYS_AT_ONCE:
-                keys, added = store_keys[first : first + KEYS_AT_ONCE], records[first : first + KEYS_AT_ONCE]
-            durable, lost = self.durable_all(keys)
-            held = [pending(store_key) or record for store_key, record in zip(keys, durable, strict=True)]
-            merged = None if lost else merge_successors(held, added)
-            if merged is None:
-                return None
-            pairs += zip(keys, merged, strict=True)
-            if before is not None:
-                before += items_of(keys, held)
-        return pairs
-
-    def _merge_one_by_one(
-        self,
-        store_keys: Sequence[bytes],
-        records: Sequence[bytes],
-        done: Callable[[KvError | None, list[int]], None],
-        beside: Sequence[tuple[bytes, bytes]],
-        *,
-        at: Sequence[int] | None = None,
-        pairs: list[tuple[bytes, bytes]] | None = None,
-        before: list[int] | None = None,
-    ) -> None:
-        """Merges those at the positions `at`, all of them without it, behind what was merged of the same message already: `pairs`,
-        built on `before`."""
-        refused: list[int] = []
-        pairs = [] if pairs is None else pairs
-        before = [] if before is None else before
-        pending = self._pending
-        waits = False
-        for position in range(len(store_keys)) if at is None else at:
-            store_key, record = store_keys[position], records[position]
-            if not verify(record):
-                refused.append(position)
-                continue
-            try:
-                held = self.latest(store_key)
-                merged = record if held is None else self.join(store_key, held, record)
-            except (RecordLost, DamagedRecord):
-                refused.append(position)
-                continue
-            if merged is held:
-                waits = waits or store_key in pending
-                continue
-            pending[store_key] = merged
-            pairs.append((store_key, merged))
-            if self.forest is not None:
-                before += items_of([store_key], [held])
-        if pairs or waits or beside:
-            self.commit(pairs, lambda error: done(error, refused), beside, before=before)
+            # Whoever sent them has not heard of that yet.
+            kept = [at for at, store_key in enumerate(store_keys) if not self._dropped.is_of(store_key)]
+            dropped = {*range(len(store_keys))}.difference(kept)
+            self._merging.some(store_keys, records, kept, lambda error, refused: done(error, sorted([*dropped, *refused])), beside)
+        elif self._in_memory and self._memory is not None and (late := self._memory.forgotten(store_keys, records)):
+            self._merging.some(store_keys, records, [at for at in range(len(store_keys)) if at not in late], done, beside)
         else:
-            done(None, refused)
+            self._merging.all(store_keys, records, done, beside, intact=intact)
 
     def settled(self, done: Done) -> None:
         """Calls `done` behind every commit so far."""
@@ -495,12 +380,6 @@ class Store:
         self._cache.check()
         if self._memory is not None:
             self._memory.check()
-
-    def join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
-        """What two verified records of a key become together, as its namespace's policy has it; `held` itself if `new` adds
-        nothing."""
-        policy = self._joins.get(store_key[NAMESPACE_AT])
-        return merge_records(held, new) if policy is None else join_records(policy, held, new)
 
     def check_trees(self, prefixes: Iterable[bytes]) -> None:
         """Asserts that the known trees of `prefixes` are those of the durable records, when nothing is on its way to the disk; for

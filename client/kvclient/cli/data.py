@@ -277,7 +277,7 @@ def print_written(output: Output, verb: str, key: bytes, written: Written, *, na
             printer.line(written.version)
             return
         receipt = written.receipt
-        kept = "on disk" if receipt.durable else "in memory"
+        kept = "on disk" if receipt.durable else "not synced"
         what = f"{verb} {printable(key)}" if names_key else verb
         printer.line(f"{what} ({len(receipt.acknowledged)} of {receipt.n} replicas, {kept})")
     if written.siblings > 1:

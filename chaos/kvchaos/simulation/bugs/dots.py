@@ -13,7 +13,7 @@ from kvstore.coordinator.replicas import Replicas
 from kvstore.core.policies import registry
 from kvstore.core.record import DamagedRecord, decode, encode, encode_context, merge_records
 from kvstore.core.versions import ACTOR_BYTES, Context, Record
-from kvstore.storage import store
+from kvstore.storage import merging
 from kvstore.storage.epochs import ACTOR_KEY, ActorLedger, node_tag
 
 
@@ -78,7 +78,7 @@ def keep_newest(patch: Patch) -> None:
         newest = max(record.siblings, key=lambda sibling: (sibling.hlc, sibling.dot))
         return encode(replace(record, siblings=(newest,)))
 
-    for module in (store, registry):
+    for module in (merging, registry):
         patch.set(module, "merge_records", merge)
 
 
