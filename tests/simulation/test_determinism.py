@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.house.repository import ROOT
 from tests.simulation.scenarios import digest_of
 
@@ -26,6 +28,7 @@ def test_the_same_seed_gives_the_same_run_twice_in_one_process_and_other_seeds_o
     assert len(set(first)) == len(SEEDS)
 
 
+@pytest.mark.long  # the quick tier has test_same_bytes.py
 def test_the_same_seed_gives_the_same_run_in_processes_that_hash_differently() -> None:
     here = [digest_of(seed) for seed in SEEDS]
     assert digests_in_a_process("1") == here

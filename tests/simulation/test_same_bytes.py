@@ -34,10 +34,10 @@ def printed(hash_seed: str, first: int, last: int) -> str:
 
 
 def test_runs_and_reports_are_the_same_bytes_in_processes_that_hash_differently() -> None:
-    first = printed("1", 0, 4)
-    assert len({line.split()[1] for line in first.splitlines()[:4]}) == 4, "seeds differ from each other"
+    first = printed("1", 0, 3)
+    assert len({line.split()[1] for line in first.splitlines()[:3]}) == 3, "seeds differ from each other"
     assert "planted bug: ack-before-quorum" in first
-    assert printed("2", 0, 4) == first
+    assert printed("2", 0, 3) == first
 
 
 @pytest.mark.long
