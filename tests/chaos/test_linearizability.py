@@ -186,6 +186,15 @@ def test_zones_agree_with_trying_every_order(calls: list[Done]) -> None:
         assert not is_linearizable_by_trying(contradiction.ops), "what is told is a violation by itself"
 
 
+def test_bug_an_explanation_kept_a_read_that_had_no_place_beside_something_else_that_had_none_by_itself() -> None:
+    """1. An increment answers what cannot be, and a read sees what never was. 2. The search stumbles over the read. 3. It was kept
+    whatever happened, though the increment is a violation without it."""
+    read = Done(0, 0, "read", None, "ok", 1, "k")
+    increment = Done(0, 0, "increment", 1, "ok", 1, "k", (("result", 2),))
+    ops = ops_of([Done(0, 0, "read", None, "ok", None, "k"), read, increment])
+    assert len(explain(ops, search(ops)).ops) == 1
+
+
 @given(small_histories())
 def test_an_explanation_is_a_violation_by_itself_of_which_nothing_can_be_left_out(calls: list[Done]) -> None:
     ops = ops_of(calls)

@@ -271,7 +271,9 @@ async def test_where_second_answers_seldom_come_first_the_next_questions_have_mo
     for _ in range(40):
         await late_read(second_wins=False)
     assert hedging._patience > 3
-    for _ in range(20):
+    # On a busy machine some are late because this process was, and ask nobody: they say nothing.
+    reads = iter(range(200))
+    while hedging._patience > 1 and next(reads, None) is not None:
         await late_read(second_wins=True)
     assert hedging._patience == 1, "a node that does stand still is not waited for longer"
 

@@ -36,8 +36,15 @@ def explain(ops: Sequence[Op], answer: Answer, initial: Value = None, *, work_ma
                         kept, answer, changed = fewer, found, True
                         continue
                 at += size
-        if work >= work_max or (size == 1 and not changed):
+        if work >= work_max:
             break
+        if size == 1 and not changed:
+            # What had no place may be none of the reason: where it is left out, something else has none.
+            fewer = [op for op in kept if op is not answer.misfit]
+            found = _violation(fewer, initial) if answer.misfit is not None and answer.misfit.is_pure else None
+            if found is None:
+                break
+            kept, answer, work = fewer, found, work + len(fewer)
         size = max(1, size // 2)
     misfit = answer.misfit
     assert misfit is not None
