@@ -39,6 +39,7 @@ def redis_there() -> None:
     had(find_redis)
 
 
+@pytest.mark.long
 async def test_etcd_is_linearizable_while_its_leader_is_cut_off_paused_and_killed(
     toxiproxy_server: Path, etcd_there: None, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ async def test_every_acknowledged_write_was_synced_on_two_nodes_before_and_is_fo
     assert proof.cut.bytes_lost > 0
 
 
+@pytest.mark.long
 async def test_a_log_that_ends_in_a_torn_record_is_read_up_to_it(tmp_path: Path, shim: Path, acks: int) -> None:
     """What was not synced may be on the disk in part; that must neither stop a node from starting nor cost what was synced."""
     proof = await run_proof(tmp_path, shim, acks=acks // 3, seed=SEED, tear=True)

@@ -16,7 +16,7 @@ from kvchaos.processes import ProcessPlane
 from kvclient import AsyncClient
 
 ROUNDS_THROUGH_ONE_CLIENT = 1000
-ROUNDS_THROUGH_PROCESSES = {"quick": 30, "long": 1000}[os.environ.get("KV_TIER", "quick")]
+ROUNDS_THROUGH_PROCESSES = {"quick": 15, "long": 1000}[os.environ.get("KV_TIER", "quick")]
 SIDE_BY_SIDE = 2
 
 

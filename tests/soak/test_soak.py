@@ -14,7 +14,7 @@ LONG_S = 300.0
 
 
 async def test_nothing_fails_while_nodes_are_restarted_one_after_the_other(tmp_path: Path) -> None:
-    report = await soak(tmp_path, seconds=15, restart_every_s=4, restarts_min=2)
+    report = await soak(tmp_path, seconds=12, restart_every_s=4, restarts_min=2)
     assert not report.violations()
     assert report.is_conclusive and report.restarts >= 2 and report.keys > 10_000
 
