@@ -32,8 +32,8 @@ PROBE_TIMEOUT_S = 0.5
 PROBE_INTERVAL_S = 0.05
 PROBE_INTERVAL_MAX_S = 1.0
 
-BOUNDS = LinkBounds(wait_share_max=0.25)
-"""What would spend more than a quarter of its time in our queue is refused at once."""
+BOUNDS = LinkBounds(wait_share_max=0.2)
+"""What would spend more than a fifth of its time in our queue is refused at once."""
 
 Works = Sequence[Single | BulkPiece]
 

@@ -6,7 +6,8 @@ that is full in count or bytes does not occupy the only slot: further ones may f
 one large value never holds up small ones. Every bound is in the constructor, and past it `submit` raises `Overloaded`. Work whose
 deadline has passed is dropped before it is sent. Where that is asked for (`wait_share_max`), work that would have to wait for much
 of the time it has is refused at once: a queue in front of an overloaded node, in which everything grows old before it is sent,
-makes all of it worthless. How long work waits now is known from one piece after the other that is followed through the queue.
+makes all of it worthless. How long work waits now is known from one piece after the other that is followed through the queue, and
+while it is in there from how long it has been, if answers come meanwhile: a link that is silent is somebody else's matter.
 
 The coalescer knows nothing of what it carries: the owner's `send` takes the items of one batch and a ticket, and calls `release`
 with the ticket when the first part of the reply has come (or the commit is done).
@@ -75,11 +76,13 @@ class Coalescer(Generic[WorkT]):
         "_eager",
         "_earliest_s",
         "_followed",
+        "_followed_from",
         "_followed_s",
         "_in_flight_bytes",
         "_loop",
         "_paused",
         "_queue",
+        "_releases",
         "_scheduled",
         "_send",
         "_slot_taken",
@@ -112,6 +115,7 @@ class Coalescer(Generic[WorkT]):
         self._earliest_s = NEVER  # no deadline in the queue is earlier
         self._followed: WorkT | None = None
         self._followed_s = 0.0
+        self._followed_from = self._releases = 0  # batches that were answered, by then and by now
         self.wait_s = 0.0
         """How long what leaves now has waited in the queue; 0: not for long."""
         self._slot_taken = False
@@ -157,7 +161,7 @@ class Coalescer(Generic[WorkT]):
         if work.deadline_s < self._earliest_s:  # noqa: PLR1730 - once for each operation: `min` is a call
             self._earliest_s = work.deadline_s
         if self._followed is None and self._bounds.wait_share_max:
-            self._followed, self._followed_s = work, self._loop.time()
+            self._followed, self._followed_s, self._followed_from = work, self._loop.time(), self._releases
         if not self._scheduled and not self._paused and (self._has_slot() or self._full()):
             if self._eager:
                 self._flush()
@@ -170,6 +174,7 @@ class Coalescer(Generic[WorkT]):
         if ticket.released:
             return
         ticket.released = True
+        self._releases += 1
         self._in_flight_bytes -= ticket.size_bytes
         if ticket.has_yielded:
             self._yielded_bytes -= ticket.size_bytes
@@ -224,6 +229,8 @@ class Coalescer(Generic[WorkT]):
     def shed(self) -> None:
         """Expires queued work whose deadline has passed; for the owner to call now and then, as a stuck link takes no batch."""
         now = self._loop.time()
+        if self._followed is not None and self._releases > self._followed_from and now - self._followed_s > self.wait_s:
+            self._note_wait(now, followed=self._followed)  # it has waited so long at least, and may never leave
         if now < self._earliest_s:
             return
         expired = [work for work in self._queue if work.deadline_s <= now]
@@ -312,10 +319,11 @@ class Coalescer(Generic[WorkT]):
         self.queued_count += sum(work.count for work in batch)
         self.queued_bytes += sum(work.size_bytes for work in batch)
 
-    def _note_wait(self, now: float) -> None:
+    def _note_wait(self, now: float, followed: WorkT | None = None) -> None:
+        """What is followed leaves now; or it does not, and stays `followed`."""
         waited_s = now - self._followed_s
         self.wait_s = waited_s if waited_s >= WAIT_S_MIN else 0.0
-        self._followed = None
+        self._followed = followed
 
     def _forget_wait(self) -> None:
         self._followed = None

@@ -264,6 +264,42 @@ async def test_work_that_would_wait_for_much_of_its_time_is_refused_at_once() ->
     sender.link.submit(Item(22, deadline_s=loop.time() + 0.01))
 
 
+async def test_bug_work_that_never_left_in_time_told_nobody_how_long_it_had_waited() -> None:
+    """1. More comes than leaves, and what waits expires before it is sent. 2. The piece that was followed expires with it, so that
+    nothing was known of the wait. 3. Everything was queued, and what did leave was too old to be of use: a flood of large values
+    left 3 % of the throughput."""
+    sender = Sender(WAITING)
+    loop = asyncio.get_running_loop()
+    for number in range(12):
+        sender.link.submit(Item(number, deadline_s=loop.time() + 60))
+        await turn()
+    sender.release(0)
+    sender.link.submit(Item(20, deadline_s=loop.time() + 0.06))
+    assert sender.link.wait_s == 0.0, "it is this one that is followed now"
+    await asyncio.sleep(0.03)
+    sender.release(0)
+    sender.link.shed()
+    assert sender.link.wait_s >= 0.025, "it has waited so long by now"
+    with pytest.raises(Overloaded):
+        sender.link.submit(Item(21, deadline_s=loop.time() + 0.06))
+    await asyncio.sleep(0.05)
+    sender.link.shed()
+    assert sender.link.expired == 1 and sender.link.wait_s >= 0.025, "nor is it forgotten with the one that was followed"
+
+
+async def test_a_link_without_any_answer_refuses_nothing_for_having_to_wait() -> None:
+    """Whether its node stands still is found out by asking it; then what waits here goes elsewhere."""
+    sender = Sender(WAITING)
+    loop = asyncio.get_running_loop()
+    for number in range(9):
+        sender.link.submit(Item(number, deadline_s=loop.time() + 60))
+        await turn()
+    await asyncio.sleep(0.03)
+    sender.link.shed()
+    assert sender.link.wait_s == 0.0
+    sender.link.submit(Item(20, deadline_s=loop.time() + 0.06))
+
+
 async def test_without_a_share_nothing_is_refused_for_having_to_wait() -> None:
     sender = Sender()
     loop = asyncio.get_running_loop()
