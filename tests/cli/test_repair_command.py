@@ -83,3 +83,9 @@ def test_a_node_that_has_its_registers_is_not_given_up(kv: Kv, store: FakeClient
     done = kv("repair", "--accept-loss", "n1", "--yes")
     assert done.code == 2 and "n1 answers and has its registers" in done.stderr and not store.admin.given_up
     assert kv("repair", "--accept-loss", "n9", "--yes").code == 2
+
+
+def test_a_node_with_a_damaged_register_may_be_given_up(kv: Kv, store: FakeClient) -> None:
+    store.admin.statuses = [[make_status("n1", quarantined=1), make_status("n2", rebuilding="registers lost"), make_status("n3")]]
+    store.admin.waiting = [LossAccepted("n2", 512)]
+    assert kv("repair", "--accept-loss", "n1", "--yes").code == 0

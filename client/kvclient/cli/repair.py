@@ -79,21 +79,21 @@ def _accept_loss(options: Options, lost: tuple[str, ...], yes: bool) -> int:
         _ask(names)
 
     async def work(client: Client) -> int:
-        has = {row.node_id for row in await client.admin.status() if row.state != "dead" and not row.rebuilding}
+        rows = await client.admin.status()
+        has = {row.node_id for row in rows if row.state != "dead" and not row.rebuilding and not row.quarantined}
         if wrong := sorted(has.intersection(lost)):
-            raise BadRequest(
-                f"{' and '.join(wrong)} answers and has its registers: there is no loss to accept", subject="accept-loss"
-            )
-        rows = await client.admin.accept_loss(*lost)
+            text = f"{' and '.join(wrong)} answers and has its registers: there is no loss to accept"
+            raise BadRequest(text, subject="accept-loss")
+        accepted = await client.admin.accept_loss(*lost)
         with Printer(options.output) as printer:
-            for row in rows:
+            for row in accepted:
                 if options.output is Output.JSON:
                     printer.json({"id": row.node_id, "without": list(lost), "waiting": row.waiting})
                 else:
                     printer.line(f"{row.node_id} goes on without {names}: {row.waiting} groups of registers are admitted again")
-        if not rows:
+        if not accepted:
             note(f"kv: no node waits for {names}: none that answers has lost its registers, or knows yet that it has (kv status)")
-        return ExitCode.DONE if rows else ExitCode.UNAVAILABLE
+        return ExitCode.DONE if accepted else ExitCode.UNAVAILABLE
 
     return connection.run(options, work)
 
