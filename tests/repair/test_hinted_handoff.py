@@ -93,7 +93,8 @@ async def test_a_hint_stays_until_the_target_has_acknowledged_it(cluster: Cluste
         for node in others:
             cluster.wire(node, home).error = None
     await until(lambda: owed(cluster) == {})
-    assert all(cluster.held(home, key) for home in homes)
+    assert all(cluster.held(home, key) for home in homes[1:])
+    await until(lambda: cluster.held("n1", key))  # two stand-ins were enough for the answer: its own commit may come last
 
 
 async def test_what_is_missed_again_while_it_is_handed_over_is_handed_over_again(cluster: Cluster, deliver: Deliver) -> None:
