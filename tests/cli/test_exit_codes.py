@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvclient.cli.exit_codes import ExitCode
+from tests.house.repository import ROOT
 from tests.support.kv_processes import DevCluster, environment, run_kv, start_kv
 
 
@@ -114,7 +115,8 @@ def test_7_not_allowed(tmp_path: Path) -> None:
 
 
 def test_8_a_checked_promise_was_broken() -> None:
-    assert run_kv("sim", "run", "--seed", "2", "--bug", "ack-before-quorum").returncode == 8
+    small = ROOT / "tests" / "simulation" / "planted" / "ack-before-quorum.json"
+    assert run_kv("sim", "run", "--schedule", str(small), "--bug", "ack-before-quorum").returncode == 8
 
 
 def test_9_inconclusive(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_an_interrupted_demo_leaves_nothing_either(place: Path) -> None:
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.long
 def test_on_a_terminal_no_line_is_wider_than_80_columns(place: Path) -> None:
     import pty
 
