@@ -110,7 +110,10 @@ class SimDisk:
         self._failures.append((error, self._rng.random() < 0.5 if applied is None else applied))
 
     def flip_bit(self, store_key: bytes | None = None) -> bytes | None:
-        """Flips a bit of what is stored under `store_key`, or of a record drawn; which one (None: there is none)."""
+        """Flips a bit of what is stored under `store_key`, or of a record drawn; which one (None: there is none, or a node that ends
+        has closed it already)."""
+        if self._memory.is_closed:
+            return None
         pairs = self._memory.durable
         keys = [key for key in pairs if not key.startswith(SYSTEM_PREFIX)] if store_key is None else [store_key]
         if not keys or keys[0] not in pairs:

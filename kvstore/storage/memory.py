@@ -37,6 +37,11 @@ class MemoryEngine:
         # Two gets in a row must not see one batch half (another thread may be writing), so even a get waits for the whole batch.
         self._lock = Lock()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes nothing any more."""
+        return self._closed
+
     def get(self, key: bytes) -> bytes | None:
         """See `Engine.get`."""
         with self._lock:

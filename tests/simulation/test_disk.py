@@ -264,3 +264,14 @@ def test_a_node_that_is_killed_while_it_starts_is_reported_killed() -> None:
         await world.restart("n1")
 
     World(1).run(scenario)
+
+
+def test_bug_a_bit_that_flipped_under_a_node_that_was_ending_broke_the_run_off() -> None:
+    """1. A node ends: its engine is closed, and its process is there still. 2. A bit of its disk is to flip in that moment. 3. The
+    run ended with the closed engine's error, and judged nothing (`kv sim run --scenario timeline --seed 62220`)."""
+    disk = disk_of()
+    engine = disk.open_engine(DATA)
+    engine.write([(b"a", b"1")], sync=True)
+    engine.close()
+    assert disk.flip_bit() is None
+    assert disk.open_engine(DATA).get(b"a") == b"1" and disk.flip_bit() == b"a"
