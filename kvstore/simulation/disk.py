@@ -110,8 +110,8 @@ class SimDisk:
         self._failures.append((error, self._rng.random() < 0.5 if applied is None else applied))
 
     def flip_bit(self, store_key: bytes | None = None) -> bytes | None:
-        """Flips a bit of what is stored under `store_key`, or of a record drawn; which one (None: there is none, or a node that ends
-        has closed it already)."""
+        """Flips a bit of what is stored under `store_key`, or of a record drawn; which one (None: there is none, or a node that
+        ends has closed it already)."""
         if self._memory.is_closed:
             return None
         pairs = self._memory.durable
