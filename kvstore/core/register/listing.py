@@ -12,12 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from struct import Struct, error
 from typing import NamedTuple
 
+from xxhash import xxh3_128_intdigest
+
 from kvstore.core.register.held import verify
 from kvstore.core.register.messages import column, read_column
 from kvstore.core.register.progress import digest_of
 
 _HEAD = Struct(">?I")
 DIGEST_BYTES = 16
+SEED_MAX = (1 << 64) - 1
 
 
 class Listing(NamedTuple):
@@ -29,8 +32,8 @@ class Listing(NamedTuple):
 
 
 def read_listing(pairs: Iterable[tuple[bytes, bytes]], cursor: bytes, count_max: int, lost_digest: int) -> Listing:
-    """The listing behind `cursor`, of `pairs` that begin there or behind it. What is damaged has `lost_digest`, which is nobody
-    else's."""
+    """The listing behind `cursor`, of `pairs` that begin there or behind it. What is damaged has a digest of its key and of
+    `lost_digest`, which is nobody else's: with one for all of them two would be nothing (the digest of a group is their XOR)."""
     keys: list[bytes] = []
     digests: list[int] = []
     for store_key, held in pairs:
@@ -39,7 +42,7 @@ def read_listing(pairs: Iterable[tuple[bytes, bytes]], cursor: bytes, count_max:
         if len(keys) >= count_max:
             return Listing(True, keys, digests)
         keys.append(store_key)
-        digests.append(digest_of(store_key, held) if verify(held) else lost_digest)
+        digests.append(digest_of(store_key, held) if verify(held) else xxh3_128_intdigest(store_key, lost_digest & SEED_MAX))
     return Listing(False, keys, digests)
 
 
