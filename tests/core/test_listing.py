@@ -22,8 +22,8 @@ def digest(*pairs: tuple[bytes, bytes], lost: int = 77) -> int:
 def test_bug_two_damaged_registers_of_a_group_came_to_the_digest_of_none() -> None:
     """1. A home replica misses writes of a key. 2. Bits flip in two registers of the group at the one that has them: both had the
     same digest, and the group's, their XOR, was that of a group without any. 3. The first one, which had been as empty once, took
-    that for a proof that it missed nothing, and answered alone what had been overwritten for seconds (`kv sim run --scenario timeline
-    --seed 62951`)."""
+    that for a proof that it missed nothing, and answered alone what had been overwritten for seconds (`kv sim run --scenario
+    timeline --seed 62951`)."""
     one, two = (GROUP + b"a", DAMAGED), (GROUP + b"b", DAMAGED)
     assert digest(one, two) not in (0, digest(one), digest(two))
     assert digest(one, two) != digest(one, two, lost=78), "it is nobody else's"
