@@ -31,7 +31,8 @@ class Tombstones(NamedTuple):
 
 
 class RegisterScans:
-    """One node's. `lost_digest`: 128 random bits; `on_damaged` is told store keys whose registers cannot be read."""
+    """One node's. `lost_digest`: random bits of this process (`read_listing`); `on_damaged` is told store keys whose registers
+    cannot be read."""
 
     def __init__(
         self, engine: Engine, committer: Committer, tracker: Tracker, *, lost_digest: int, on_damaged: Callable[[bytes], None]
