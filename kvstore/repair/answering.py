@@ -2,7 +2,7 @@
 
 Roots and nodes are answered from memory at once. Leaves and records are read from one scan of the prefix, some rows at a time and
 off the loop; one such scan runs at a time, whoever asks, so that the others wait and clients do not. While one peer looks for what
-differs others are told to come later: they would find the same, and send it again.
+differs, or this node does so itself at another, others are told to come later: they would find the same, and send it again.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._asker = ""
         self._until_s = 0.0
+        self.asking = ""
+        """The peer that this node is in an exchange with, which it began; empty: with none."""
 
     @property
     def is_asked(self) -> bool:
@@ -76,10 +78,11 @@ class Answering:
                     return await self._records(question)
 
     def _take_turn(self, asker: str, urgent: bool) -> None:
-        if self.is_asked and asker != self._asker:
+        other = self.asking or (self._asker if self.is_asked else "")
+        if other and asker != other:
             if urgent:
                 return
-            raise Overloaded(f"in an exchange with {self._asker}", retry_after_s=TURN_S, subject="exchange")
+            raise Overloaded(f"in an exchange with {other}", retry_after_s=TURN_S, subject="exchange")
         self._asker, self._until_s = asker, self._loop.time() + TURN_S
 
     async def _roots(self, prefixes: Sequence[bytes]) -> bytes:

@@ -201,6 +201,7 @@ class AntiEntropy:
                 on_progress=on_progress,
             )
             outcome: Outcome | None = None
+            self._answering.asking = peer
             try:
                 outcome = await exchange.run()
             except Overloaded:
@@ -209,6 +210,7 @@ class AntiEntropy:
                 self.failed += 1
                 log.info("exchange_broke_off", peer=peer, reason=error.message)
             finally:
+                self._answering.asking = ""
                 self.differences += exchange.outcome.differences
                 self.repaired += exchange.outcome.repaired
             if is_rebuilding:

@@ -1,8 +1,10 @@
 """One exchange with one peer: which records differ, whether they stay so, and then those records, both ways.
 
 The side that begins asks, and repairs in both directions: it takes what the peer holds and sends what the peer lacks, by the merge
-of every other write. What it holds in memory is bounded: at `ROWS_MAX` differing keys it stops looking, repairs those, and says
-that there is `more`. Repairs are whole records, so each can be lost, repeated or late without harm (ADR 1), as long as what they
+of every other write. Some trees are gone through side by side, for most of an exchange is waiting: for answers that stand behind
+those to clients, and for commits. What it holds in memory is bounded: at `ROWS_MAX` differing keys it stops looking, repairs those,
+and says that there is `more`. Where more keys differ than can be on their way they are repaired at once: a second look would cost
+more than what it saves. Repairs are whole records, so each can be lost, repeated or late without harm (ADR 1), as long as what they
 were superseded by is remembered: a record that was read too long ago is not sent, and not taken, but read again (safety rule 9).
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvproto.errors import KvError, RecordLost
@@ -20,6 +22,7 @@ from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, Held, Leaves, 
 from kvstore.core.merkle.standing import Differing
 from kvstore.crash_points import crash_point
 from kvstore.repair.answering import list_leaves
+from kvstore.repair.lanes import in_lanes
 from kvstore.repair.looking import Looking
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told
@@ -30,6 +33,8 @@ from kvstore.transport.peers import PeerTransport, StoreChunk
 
 SETTLE_S = 2.0
 """Between two looks at what differs: a write under way has reached every replica by then, or has been given up."""
+MANY = 64
+"""Keys of one tree that differ: more than writes under way account for."""
 ROWS_MAX = 100_000
 """Differing keys that are in memory at once, about 30 MB."""
 BATCH_COUNT_MAX = 256
@@ -105,45 +110,56 @@ class ExchangeRound:
         self._freshness = freshness
         self._pace = pace
         self._is_busy = is_busy
-        self._rested_s = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
         self._rng = rng
         self._at_once = at_once
         self._urgent = urgent or at_once
         self._on_progress = on_progress
-        self._looking = Looking(peer, forest, ask=self._ask, rest=lambda: self._rest(0))
+        self._looking = Looking(peer, forest, ask=self._ask, rest=self._rest)
+        self._looks: dict[bytes, _Look] = {}
+        self._waiting = 0
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
         """To the end. Raises the `KvError` that broke it off; what was repaired by then stays so."""
         out = self.outcome
-        looks: dict[bytes, _Look] = {}
-        rows = 0
         suspects = await self._looking.suspects(self._prefixes, self._rng, at_once=self._at_once)
         out.differing, out.unknown = suspects.differing, suspects.unknown
         self._are_equal(suspects.equal)
-        for prefix, at in suspects.at.items():
-            found = at if isinstance(at, Differing) else await self._looking.leaves(prefix, at)
-            if found is None:  # its tree became unknown meanwhile
-                out.unknown += 1
-                continue
-            look = await self._look(prefix, found)
-            if self._at_once:
-                await self._finish(prefix, look, look.rows)
-                continue
-            looks[prefix] = look
-            rows += len(look.rows)
-            if rows > ROWS_MAX:
-                out.more = True
-                break
-        if any(look.rows for look in looks.values()):
+        await in_lanes(self._while_there_is_room(suspects.at), self._look_into)
+        if any(look.rows for look in self._looks.values()):
             await asyncio.sleep(SETTLE_S)
-        for prefix, look in looks.items():
-            lasting = look.rows
-            if look.rows:
-                again = await self._list(prefix, look.depth, look.leaves, is_cut=look.is_cut)
-                lasting, look.listing = persisting(look.rows, again.rows), again.listing
-            await self._finish(prefix, look, lasting)
+        await in_lanes(self._looks.items(), self._look_again)
         return out
+
+    def _while_there_is_room(self, suspects: Mapping[bytes, int | Differing]) -> Iterator[tuple[bytes, int | Differing]]:
+        """`suspects` one by one, until the rows of those that wait for a second look fill their memory."""
+        for item in suspects.items():
+            if self._waiting > ROWS_MAX:
+                self.outcome.more = True
+                return
+            yield item
+
+    async def _look_into(self, suspect: tuple[bytes, int | Differing]) -> None:
+        prefix, at = suspect
+        found = at if isinstance(at, Differing) else await self._looking.leaves(prefix, at)
+        if found is None:  # its tree became unknown meanwhile
+            self.outcome.unknown += 1
+            return
+        look = await self._look(prefix, found)
+        if self._at_once or len(look.rows) > MANY:
+            await self._finish(prefix, look, look.rows)
+            return
+        self._looks[prefix] = look
+        self._waiting += len(look.rows)
+
+    async def _look_again(self, looked: tuple[bytes, _Look]) -> None:
+        prefix, look = looked
+        lasting = look.rows
+        if look.rows:
+            again = await self._list(prefix, look.depth, look.leaves, is_cut=look.is_cut)
+            lasting, look.listing = persisting(look.rows, again.rows), again.listing
+        await self._finish(prefix, look, lasting)
 
     def _are_equal(self, prefixes: Collection[bytes]) -> None:
         """These were equal at one look at least: what the peer held when we began is here."""
@@ -160,10 +176,10 @@ class ExchangeRound:
         return await self._list(prefix, found.depth, found.leaves[:LEAVES_MAX], is_cut=is_cut)
 
     async def _list(self, prefix: bytes, depth: int, leaves: Sequence[int], *, is_cut: bool) -> _Look:
-        listing = Listing(depth, leaves)
+        began_s, listing = self._loop.time(), Listing(depth, leaves)
         theirs, _ = await asyncio.gather(self._ask(Leaves(prefix, depth, leaves)), list_leaves(self._replica, prefix, listing))
         assert isinstance(theirs, bytes)
-        await self._rest(len(theirs))
+        await self._rest(began_s, len(theirs))
         rows = listing.compare(theirs)
         # A tree that is written to all the time has all of its keys in the leaves listed: what is alike need not wait in memory.
         listing.keep(rows)
@@ -191,12 +207,13 @@ class ExchangeRound:
             start = b""
             hashes = theirs[first : first + HASHES_MAX]
             while True:
+                began_s = self._loop.time()
                 held = await self._fetch(Records(prefix, hashes, start))
                 await FETCHED.passed()
                 taken, differing = await self._take(prefix, held)
                 is_whole = is_whole and taken
                 send += differing
-                await self._rest(sum(map(len, held.records)), len(held.records))
+                await self._rest(began_s, sum(map(len, held.records)), len(held.records))
                 if not held.more_from or held.more_from <= start:
                     break
                 start = held.more_from
@@ -271,8 +288,8 @@ class ExchangeRound:
             await self._send(keys, records, size_bytes, since_ms)
 
     async def _send(self, keys: Sequence[bytes], records: Sequence[bytes], size_bytes: int, since_ms: int) -> None:
-        loop, told = asyncio.get_running_loop(), Told[StoreChunk]()
-        deadline_s, ring_hash = loop.time() + SEND_TIMEOUT_S, self._ring_hash()
+        began_s, told = self._loop.time(), Told[StoreChunk]()
+        deadline_s, ring_hash = began_s + SEND_TIMEOUT_S, self._ring_hash()
         self._peers.store(StoreChunk(self._peer, keys, records, size_bytes, deadline_s, told.take, ring_hash, since_ms=since_ms))
         await SENT.passed()
         chunk = await told.answer
@@ -280,17 +297,14 @@ class ExchangeRound:
             raise chunk.error
         await DONE.passed()
         self.outcome.repaired += len(keys) - len(chunk.refused)
-        await self._rest(size_bytes, len(keys))
+        await self._rest(began_s, size_bytes, len(keys))
 
-    async def _rest(self, size_bytes: int, operations: int = 0) -> None:
-        """After a piece of work: at the pace of all background work, and while clients are served for as long again as it took. An
-        exchange takes processor time more than bytes, here and at the peer."""
-        loop = asyncio.get_running_loop()
-        worked_s = loop.time() - self._rested_s
+    async def _rest(self, began_s: float, size_bytes: int = 0, operations: int = 0) -> None:
+        """After a piece of work that began at `began_s`: at the pace of all background work, and while clients are served for as
+        long again as it took. An exchange takes processor time more than bytes, here and at the peer."""
         if self._is_busy():
-            await asyncio.sleep(min(REST_S_MAX, worked_s))
+            await asyncio.sleep(min(REST_S_MAX, self._loop.time() - began_s))
         await self._pace.turn(size_bytes, operations)
-        self._rested_s = loop.time()
 
     async def _ask(self, question: Question) -> Reply:
         return await self._peers.compare(self._peer, question, ASK_TIMEOUT_S, urgent=self._urgent)

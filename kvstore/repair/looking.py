@@ -16,6 +16,7 @@ from kvstore.core.merkle.forest import Forest
 from kvstore.core.merkle.questions import Nodes, Question, Reply, Roots
 from kvstore.core.merkle.standing import Differing, at_both, begin_look, differs, is_known, pair_roots, sort_roots
 from kvstore.core.merkle.standing import Roots as RootRows
+from kvstore.repair.lanes import in_lanes
 
 AGAIN_S = 0.25
 """Between two looks: a write is on its way for some milliseconds, and for longer where much is written."""
@@ -36,10 +37,11 @@ class Suspects:
 
 
 class Looking:
-    """Looks at the trees of `peer`. `ask` raises the `KvError` that breaks it off; `rest` is awaited after each tree."""
+    """Looks at the trees of `peer`. `ask` raises the `KvError` that breaks it off; `rest` is awaited after each tree, with
+    the time when it was begun."""
 
     def __init__(
-        self, peer: str, forest: Forest, *, ask: Callable[[Question], Awaitable[Reply]], rest: Callable[[], Awaitable[None]]
+        self, peer: str, forest: Forest, *, ask: Callable[[Question], Awaitable[Reply]], rest: Callable[[float], Awaitable[None]]
     ) -> None:
         self._peer = peer
         self._forest = forest
@@ -90,16 +92,21 @@ class Looking:
 
     async def _standing(self, depths: Mapping[bytes, int]) -> dict[bytes, Differing | None]:
         """Of trees that both sides go on changing, by the depths of theirs: the leaves that differ at each of `LOOKS_MAX` looks.
-        None as in `leaves`."""
+        None as in `leaves`. Where most leaves differ nothing is left to be narrowed down."""
         at: Mapping[bytes, int | Differing] = depths
         found: dict[bytes, Differing | None] = {}
-        for look in range(LOOKS_MAX):
-            if look:
+
+        async def look(item: tuple[bytes, int | Differing]) -> None:
+            began_s = asyncio.get_running_loop().time()
+            prefix, before = item
+            found[prefix] = await self.leaves(prefix, before)
+            await self._rest(began_s)
+
+        for times in range(LOOKS_MAX):
+            if times:
                 await asyncio.sleep(AGAIN_S)
-            for prefix, before in at.items():
-                found[prefix] = await self.leaves(prefix, before)
-                await self._rest()
-            at = {prefix: now for prefix in at if (now := found[prefix]) is not None and now.leaves}
+            await in_lanes(at.items(), look)
+            at = {prefix: now for prefix in at if (now := found[prefix]) is not None and now.leaves and not _is_most(now)}
         return found
 
     async def _roots(self, prefixes: Sequence[bytes]) -> RootRows:
@@ -112,3 +119,7 @@ class Looking:
 
     def _nonsense(self, error: ValueError) -> AvailabilityError:
         return AvailabilityError(f"{self._peer} answered something else: {error}", subject=self._peer)
+
+
+def _is_most(found: Differing) -> bool:
+    return 2 * len(found.leaves) > 1 << found.depth

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -229,11 +229,14 @@ class Replica:
         return await asyncio.get_running_loop().run_in_executor(self._scans, self._keys_under, prefix, count_max, bytes_max)
 
     async def count_keys(self) -> int:
-        """How many keys of users are held, tombstones included where they are no registers; reads them all, off the loop. Of a
-        partition that cannot be read in whole those before the gap. Whoever asks while somebody counts gets the same answer: a
-        count must not be a way to keep scans waiting."""
+        """How many keys of users are held, tombstones included where they are no registers. Where hash trees are known they are
+        asked; the rest is read, all of it, off the loop; of what cannot be read in whole those before the gap. Whoever asks while
+        somebody counts gets the same answer: a count must not be a way to keep scans waiting."""
         if self._counting is None:
-            self._counting = asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys)
+            forest = self._store.forest
+            known = {} if forest is None else forest.counts()
+            is_all = forest is not None and not forest.unknown_count and self.linearizable <= {_OWN}
+            self._counting = asyncio.get_running_loop().run_in_executor(self._scans, self._count_keys, known, is_all)
             self._counting.add_done_callback(self._counted)
         return await asyncio.shield(self._counting)
 
@@ -256,16 +259,24 @@ class Replica:
                 break
         return found
 
-    def _count_keys(self) -> int:
-        return sum(map(self._count_in, range(self._partitions)))
+    def _count_keys(self, known: Mapping[bytes, int], is_all: bool) -> int:
+        """`known`: the numbers of records by prefix, which need not be read; `is_all`: there are no others."""
+        read = 0 if is_all else sum(self._count_in(partition, known) for partition in range(self._partitions))
+        return sum(known.values()) + read
 
-    def _count_in(self, partition: int) -> int:
-        """Those of one partition, up to the first block that cannot be read: a node that has lost records still says how it is."""
-        now_ms, linearizable, count = self._clock.now_ms(), self.linearizable, 0
+    def _count_in(self, partition: int, known: Mapping[bytes, int]) -> int:
+        """Those of one partition that are not under a `known` prefix, up to the first block that cannot be read: a node that has
+        lost records still says how it is."""
+        now_ms, count = self._clock.now_ms(), 0
+        start, end = partition_range(partition)
         with suppress(StorageError):
-            for store_key, record in self._engine.scan(*partition_range(partition)):
-                in_namespace = store_key[NAMESPACE_AT]
-                count += (in_namespace not in linearizable or is_live(record, now_ms)) and in_namespace != _OWN
+            while (found := next(iter(self._engine.scan(start, end)), None)) is not None:
+                prefix, start = found[0][:PREFIX_BYTES], prefix_successor(found[0][:PREFIX_BYTES]) or end
+                if prefix in known or prefix[NAMESPACE_AT] == _OWN:
+                    continue
+                are_registers = prefix[NAMESPACE_AT] in self.linearizable
+                for _, record in self._engine.scan(prefix, start):
+                    count += not are_registers or is_live(record, now_ms)
         return count
 
     def _page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:

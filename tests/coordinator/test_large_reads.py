@@ -184,19 +184,3 @@ async def test_repairs_that_are_under_way_are_bounded_in_bytes(cluster: Cluster)
 async def fill_at(cluster: Cluster, node: str) -> None:
     answer = await cluster.run(node, puts({key: key * (16 * KIB // 3) for key in KEYS}, **LONG))
     assert all(answer[at].error is None for at in range(len(KEYS)))
-
-
-async def test_a_count_of_all_keys_is_shared_by_those_who_ask_meanwhile(cluster: Cluster) -> None:
-    await fill(cluster, KIB)
-    replica = cluster.members["n1"].local.replica
-    counted, count = 0, replica._count_keys
-
-    def slow_count() -> int:
-        nonlocal counted
-        counted += 1
-        return count()
-
-    replica._count_keys = slow_count  # type: ignore[method-assign]
-    assert await asyncio.gather(*(replica.count_keys() for _ in range(50))) == [100] * 50
-    assert counted == 1
-    assert await replica.count_keys() == 100 and counted == 2

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kvproto.errors import BadRequest
+from kvproto.errors import BadRequest, Overloaded
 from kvstore.core.merkle.exchange import Answer, Ask
 from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, ROOTS_MAX, Held, Leaves, Nodes, Question, Records, Roots
 from kvstore.core.merkle.tree import key_hash
@@ -87,3 +87,19 @@ async def test_a_node_alone_answers_that_it_holds_nothing() -> None:
         roots = await alone.answer(Roots([PREFIX]))
         assert isinstance(roots, bytes)
         assert roots[1:] == bytes(8)
+
+
+async def test_who_is_in_an_exchange_sends_others_away_whoever_began_it(cluster: Cluster) -> None:
+    """They would find the same differences, and send the same records. Roots are told all the same: from them one knows whether
+    there is something to come back for."""
+    answering = cluster.members["n1"].local.answering
+    ask = Nodes(PREFIX, Ask(0, (0,)))
+    answering.asking = "n2"
+    with pytest.raises(Overloaded, match="n2"):
+        await answering.answer(ask, "n3")
+    assert isinstance(await answering.answer(Roots([PREFIX]), "n3"), bytes)
+    assert isinstance(await answering.answer(ask, "n3", urgent=True), Answer)
+    assert isinstance(await answering.answer(ask, "n2"), Answer), "the two of an exchange talk in both directions"
+    answering.asking = ""
+    with pytest.raises(Overloaded, match="n2"):
+        await answering.answer(ask, "n3")

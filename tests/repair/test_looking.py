@@ -9,6 +9,7 @@ from typing import Any
 
 from kvstore.config import ClusterConfig, NodeLimits
 from kvstore.core.merkle.questions import Leaves, Nodes, Question, Reply
+from kvstore.repair.exchange_round import SETTLE_S
 from kvstore.simulation.world import World
 from tests.repair.simulated import QUIET, compared, fill, held, within
 
@@ -78,6 +79,25 @@ def test_bug_writes_under_way_were_listed_key_by_key_at_every_exchange() -> None
         assert asked[Leaves] <= 1, "two for each exchange, once"
 
     World(3, cluster=ONE_PARTITION, limits=NodeLimits(hints_max=0, repair_interval_s=0.5)).run(scenario)
+
+
+def test_where_more_differs_than_can_be_on_its_way_nothing_is_listed_twice() -> None:
+    """An absence: no second look at each key, and no pause before it."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await within(world, 10.0, lambda: world.local("n3").returning.rebuilding.reason == "")
+        world.crash("n3")
+        await fill(world, range(KEYS))
+        await world.restart("n3")
+        await within(world, 10.0, lambda: compared(world, "n1")._peers.reachable("n3") and is_roomy(world, "n1"))
+        peers = compared(world, "n1")._peers = Counting(compared(world, "n1")._peers)
+        progress = compared(world, "n1").repair("", 0)
+        elapsed_s = await within(world, 30.0, lambda: compared(world, "n1").repair("", progress.number).over)
+        assert held(world, "n3") == held(world, "n1")
+        assert peers.asked[Leaves] == 1 and elapsed_s < SETTLE_S, (peers.asked, elapsed_s)
+
+    World(3, cluster=ONE_PARTITION, limits=QUIET).run(scenario)
 
 
 def test_what_lasts_is_found_where_writes_never_pause() -> None:

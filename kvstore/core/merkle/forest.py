@@ -76,6 +76,10 @@ class Forest:
             return None
         return self._trees.get(prefix) or HashTree(0)
 
+    def counts(self) -> dict[bytes, int]:
+        """How many records each known tree has, tombstones included."""
+        return {prefix: tree.keys for prefix, tree in self._trees.items()}
+
     @property
     def is_empty(self) -> bool:
         """Whether no record is held, as far as is known, and nothing is unknown."""
