@@ -51,7 +51,8 @@ DONE = crash_point("exchange.done", "the peer has made durable what it lacked")
 @dataclass(slots=True)
 class Outcome:
     """What an exchange came to. `compared` and `unknown` are prefixes; `whole`: those of which everything that the peer holds is
-    here now; `differences` counts keys that differed and stayed so, `repaired` those of them that were brought together."""
+    here now; `unsure`: those of which the peer may have lost records itself; `differences` counts keys that differed and stayed so,
+    `repaired` those of them that were brought together."""
 
     compared: int = 0
     differing: int = 0
@@ -60,6 +61,7 @@ class Outcome:
     repaired: int = 0
     more: bool = False
     whole: set[bytes] = field(default_factory=set)
+    unsure: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class ExchangeRound:
         self._urgent = urgent or at_once
         self._on_progress = on_progress
         self._looking = Looking(peer, forest, ask=self._ask, rest=lambda: self._rest(0))
-        self.outcome = Outcome()
+        self.outcome = Outcome(unsure=self._looking.unsure)
 
     async def run(self) -> Outcome:
         """To the end. Raises the `KvError` that broke it off; what was repaired by then stays so."""

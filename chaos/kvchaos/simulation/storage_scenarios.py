@@ -64,31 +64,6 @@ def unsynced_loss(seed: int) -> Schedule:
     return replace(base, operations=operations, faults=faults)
 
 
-@scenario("slow-rebuild")
-def slow_rebuild(seed: int) -> Schedule:
-    """Two of three replicas take writes; one of them loses its disk, and the next one is slow. It rebuilds from both others, of
-    which one has missed everything and does not reach the other: until what it has fetched is durable it must not count."""
-    rng, swarm = Random(f"{seed}/slow-rebuild"), generate(seed)
-    base = replace(swarm, nodes=3, n=3, r=2, w=2, policy="siblings", clients=3, timeout_ms=300, duration_ms=7000, loss=0.0)
-    base = replace(base, timing="local", delay_ms=0.2, jitter_ms=0.6, write_ms=0.1, disk_jitter_ms=0.4, late_share=0.0)
-    base = replace(base, repair_interval_s=0.0)
-    late, wiped, away = rng.sample(base.node_ids, 3)
-    faults = (
-        Fault(200, "partition", {"groups": [[late], [away]]}, 6800),
-        Fault(200, "partition", {"groups": [[late], [wiped]]}, 1800),
-        Fault(1950, "wipe", {"node": wiped}, rng.choice([100, 300])),
-        Fault(2300 + rng.randrange(400), "slow_disk", {"node": wiped, "ms": rng.choice([500, 1000, 2000])}, 4000),
-    )
-    rows = [(300 + rng.randrange(1500), "put") for _ in range(rng.randint(20, 40))]
-    # Not before: a read that hears both of the others repairs the one that has missed everything.
-    rows += [(2700 + rng.randrange(3000), "get") for _ in range(rng.randint(30, 60))]
-    operations = tuple(
-        Operation(rng.randrange(6), at_ms, f, f"r{rng.randrange(12)}", f"w{number}", "none", "quorum")
-        for number, (at_ms, f) in enumerate(sorted(rows), 1)
-    )
-    return replace(base, operations=operations, faults=faults)
-
-
 @scenario("forgetful")
 def forgetful(seed: int) -> Schedule:
     """One of three replicas in memory misses what becomes of a key, and those who know forget it: for want of room, or with their

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvproto.errors import StorageError
+from kvstore.core.heard import Heard
 from kvstore.core.merkle.questions import Held
 from kvstore.core.register.readmission import Copied
 from kvstore.repair import rebuilding
@@ -17,6 +18,7 @@ from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.told import Told
 from kvstore.repair.unnoted import Unnoted
 from kvstore.storage.commit import Commit
+from kvstore.storage.registers import Registers
 
 
 @bug(
@@ -44,6 +46,20 @@ def hear_one_owner(patch: Patch) -> None:
 
 
 @bug(
+    "rebuilt-by-the-lost",
+    "a node that has lost its disk counts others as heard that have lost theirs as well (safety rule 5)",
+    scenario="two-lost-disks",
+)
+def hear_the_lost(patch: Patch) -> None:
+    """They have told what they hold, which is nothing: a third one that is away has what all three had acknowledged."""
+
+    def take(self: Heard, peer: str, prefixes: Iterable[bytes], _: Collection[bytes] = ()) -> None:
+        take_before(self, peer, prefixes)
+
+    take_before = patch.set(Heard, "take", take)
+
+
+@bug(
     "rebuild-forgotten",
     "a node that is killed while it rebuilds what it has lost counts as whole in its next life (safety rule 5)",
     scenario="crash-in-lone-rebuild",
@@ -66,7 +82,7 @@ def forget_the_rebuild(patch: Patch) -> None:
 def wait_for_no_write(patch: Patch) -> None:
     """Until then it says "not found" of it, and is believed."""
 
-    async def take(self: ExchangeRound, prefix: bytes, held: Held) -> tuple[bool, list[bytes]]:
+    async def take(self: ExchangeRound, _: bytes, held: Held) -> tuple[bool, list[bytes]]:
         self._store.merge(list(held.store_keys), list(held.records), lambda error, refused: None)
         return True, []
 
@@ -81,10 +97,12 @@ def wait_for_no_write(patch: Patch) -> None:
 def admit_first(patch: Patch) -> None:
     """Killed in between, it votes as if it had never accepted anything."""
 
+    def admit(self: Registers, copied: Sequence[Copied], done: Callable[[StorageError | None], None]) -> None:
+        self._committer.submit(Commit([self.admission.row(one.group) for one in copied if one.is_last], 64, done))
+
     async def take_in(self: Readmitting, copied: Sequence[Copied], *args: Any) -> bool:
-        registers = self._registers
         told = Told[StorageError | None]()
-        registers._committer.submit(Commit([registers.admission.row(one.group) for one in copied if one.is_last], 64, told.take))
+        admit(self._registers, copied, told.take)
         await told.answer
         took: bool = await take_in_before(self, copied, *args)
         return took
