@@ -35,6 +35,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     await server.start()
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)
+    local.returning.rebuilding.all_asked()
     go_on()
     if local.returning.absence.must_ask:
         log.warning("away_for_long", node=me, waits_for="a peer")

@@ -188,8 +188,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         if refusal is not None:
             return peer_pb2.CompareReply(error=encode_error(refusal))
         try:
-            question = decode_question(request)
-            return encode_reply(question, await self._answering.answer(question, request.asker, urgent=request.urgent))
+            return encode_reply(await self._answering.answer(decode_question(request), request.asker, urgent=request.urgent))
         except KvError as error:
             return peer_pb2.CompareReply(error=encode_error(error))
 

@@ -25,6 +25,7 @@ from kvstore.core.merkle.questions import (
     Records,
     Reply,
     Roots,
+    Summary,
 )
 from kvstore.core.merkle.tree import DEPTH_MAX, key_hash
 from kvstore.storage.layout import SYSTEM_PREFIX, prefix_successor
@@ -85,12 +86,13 @@ class Answering:
             raise Overloaded(f"in an exchange with {other}", retry_after_s=TURN_S, subject="exchange")
         self._asker, self._until_s = asker, self._loop.time() + TURN_S
 
-    async def _roots(self, prefixes: Sequence[bytes]) -> bytes:
+    async def _roots(self, prefixes: Sequence[bytes]) -> Summary:
+        unsure = [at for at, prefix in enumerate(prefixes) if self._replica.is_unsure_of([prefix])]  # before: it may end meanwhile
         parts = []
         for first in range(0, len(prefixes), ROOTS_AT_ONCE):
             parts.append(summarise(self._forest, prefixes[first : first + ROOTS_AT_ONCE]))
             await asyncio.sleep(0)
-        return b"".join(parts)
+        return Summary(b"".join(parts), unsure)
 
     def _nodes(self, question: Nodes) -> Answer | None:
         tree = self._forest.tree(question.prefix)

@@ -18,7 +18,7 @@ from kvproto.errors import KvError, Overloaded
 from kvstore.cluster.view import RingHolder
 from kvstore.core.merkle.exchange import summarise
 from kvstore.core.merkle.forest import Forest
-from kvstore.core.merkle.questions import Roots
+from kvstore.core.merkle.questions import Roots, Summary
 from kvstore.repair.answering import Answering
 from kvstore.repair.exchange_round import ExchangeRound, Outcome
 from kvstore.repair.pace import Pace
@@ -214,7 +214,7 @@ class AntiEntropy:
                 self.differences += exchange.outcome.differences
                 self.repaired += exchange.outcome.repaired
             if is_rebuilding:
-                self._rebuilding.covered(peer, sorted(exchange.outcome.whole))
+                self._rebuilding.covered(peer, sorted(exchange.outcome.whole), exchange.outcome.unsure)
                 if not self._rebuilding.reason:
                     self._unnoted.begin_again()
                 await COVERED.passed()
@@ -311,9 +311,9 @@ class AntiEntropy:
     async def _roots(self, peer: str, prefixes: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
         """Ours and theirs of each prefix, 9 bytes each."""
         theirs = await self._peers.compare(peer, Roots(prefixes), STATUS_TIMEOUT_S)
-        assert isinstance(theirs, bytes)
-        mine = summarise(self._forest, prefixes)
-        return {prefix: (mine[9 * at : 9 * at + 9], theirs[9 * at : 9 * at + 9]) for at, prefix in enumerate(prefixes)}
+        assert isinstance(theirs, Summary)
+        mine, told = summarise(self._forest, prefixes), theirs.roots
+        return {prefix: (mine[9 * at : 9 * at + 9], told[9 * at : 9 * at + 9]) for at, prefix in enumerate(prefixes)}
 
 
 def _differ(mine: bytes, theirs: bytes) -> bool:

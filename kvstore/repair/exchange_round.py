@@ -56,7 +56,8 @@ DONE = crash_point("exchange.done", "the peer has made durable what it lacked")
 @dataclass(slots=True)
 class Outcome:
     """What an exchange came to. `compared` and `unknown` are prefixes; `whole`: those of which everything that the peer holds is
-    here now; `differences` counts keys that differed and stayed so, `repaired` those of them that were brought together."""
+    here now; `unsure`: those of which the peer may have lost records itself; `differences` counts keys that differed and stayed so,
+    `repaired` those of them that were brought together."""
 
     compared: int = 0
     differing: int = 0
@@ -65,6 +66,7 @@ class Outcome:
     repaired: int = 0
     more: bool = False
     whole: set[bytes] = field(default_factory=set)
+    unsure: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -118,7 +120,7 @@ class ExchangeRound:
         self._looking = Looking(peer, forest, ask=self._ask, rest=self._rest)
         self._looks: dict[bytes, _Look] = {}
         self._waiting = 0
-        self.outcome = Outcome()
+        self.outcome = Outcome(unsure=self._looking.unsure)
 
     async def run(self) -> Outcome:
         """To the end. Raises the `KvError` that broke it off; what was repaired by then stays so."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from kvproto.errors import AvailabilityError
 from kvstore.core.merkle.exchange import Answer
 from kvstore.core.merkle.forest import Forest
-from kvstore.core.merkle.questions import Nodes, Question, Reply, Roots
+from kvstore.core.merkle.questions import Nodes, Question, Reply, Roots, Summary
 from kvstore.core.merkle.standing import Differing, at_both, begin_look, differs, is_known, pair_roots, sort_roots
 from kvstore.core.merkle.standing import Roots as RootRows
 from kvstore.repair.lanes import in_lanes
@@ -47,6 +47,8 @@ class Looking:
         self._forest = forest
         self._ask = ask
         self._rest = rest
+        self.unsure: set[bytes] = set()
+        """Prefixes of which the peer may have lost records itself, as it has said at any look."""
 
     async def suspects(self, prefixes: Sequence[bytes], rng: random.Random, *, at_once: bool) -> Suspects:
         """What is to be listed, in random order. `at_once`: by one look at the roots."""
@@ -111,9 +113,10 @@ class Looking:
 
     async def _roots(self, prefixes: Sequence[bytes]) -> RootRows:
         theirs = await self._ask(Roots(prefixes))
-        assert isinstance(theirs, bytes)
+        assert isinstance(theirs, Summary)
+        self.unsure.update(prefixes[at] for at in theirs.unsure if at < len(prefixes))
         try:
-            return pair_roots(self._forest, prefixes, theirs)
+            return pair_roots(self._forest, prefixes, theirs.roots)
         except ValueError as error:
             raise self._nonsense(error) from error
 

@@ -7,19 +7,20 @@ answered it counts as lost. While it lasts, over restarts, no answer of it is a 
 told beside, and merged. What it is asked to store it stores, and counts.
 
 It is whole again when an exchange of each partition that it owns has been completed with enough of the other owners: of what was
-acknowledged by w of n replicas, this one among them, every n - w + 1 others hold a copy.
+acknowledged by w of n replicas, this one among them, every n - w + 1 others hold a copy, those not counted that are rebuilding
+themselves (core/heard.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from kvproto.columns import NamespaceInfo
 from kvproto.errors import StorageError
 from kvstore.cluster.view import RingHolder, RingView
+from kvstore.core.heard import Heard
 from kvstore.crash_points import crash_point
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
@@ -62,12 +63,14 @@ class Rebuilding:
         self._committer = committer
         self._ledger = ledger
         self._ring = ring
-        self._covered: defaultdict[bytes, set[str]] = defaultdict(set)
+        self._heard = Heard()
         self._missed: dict[bytes, int] = {}
         """Actors, with their leases, under which it stored what it has not. Those of `_made_good` were made good since: a peer that
         comes later and remembers one of them says nothing new."""
         self._made_good: dict[bytes, int] = {}
         self._noted: asyncio.Future[None] | None = None
+        self._is_asking = False
+        self._has_answer = False
         self.knows_all: Callable[[], bool] = lambda: True
         """Whether this node goes by the newest namespaces that it has heard of: what it has lost of others, nobody has told it."""
         self.reason = (engine.get(REBUILDING_KEY) or b"").decode()
@@ -78,6 +81,7 @@ class Rebuilding:
 
     def begin_if_new(self, *, has_peers: bool) -> None:
         """Before anybody is greeted: whether this directory is the node's first one, the peers have to say."""
+        self._is_asking = True
         if has_peers and not self._ledger.has_past:
             self.begin(UNHEARD)
 
@@ -88,7 +92,17 @@ class Rebuilding:
             if lease > self._made_good.get(actor, -1):
                 self._missed[actor] = max(lease, self._missed.get(actor, 0))
                 self.begin(LOST)
-        elif asked and self.reason == UNHEARD:
+        elif asked:
+            self._has_answer = True
+            self._end_if_new()
+
+    def all_asked(self) -> None:
+        """All that are there have been greeted. That one remembers nothing says nothing before: it may be new itself."""
+        self._is_asking = False
+        self._end_if_new()
+
+    def _end_if_new(self) -> None:
+        if self.reason == UNHEARD and self._has_answer and not self._is_asking:
             self._end()
 
     def begin(self, reason: str) -> None:
@@ -101,7 +115,7 @@ class Rebuilding:
             log.warning("rebuilding", node=self._me, reason=reason)
             self.reason = reason
             self._store.is_rebuilding = True
-            self._covered.clear()
+            self._heard.clear()
             rows.append((REBUILDING_KEY, reason.encode()))
         elif not rows:
             return
@@ -127,15 +141,14 @@ class Rebuilding:
         """Whether anything that is held here is no vote until the others have been heard."""
         return bool(self.reason) or (self.unsynced is not None and not self.unsynced.is_over)
 
-    def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
-        """Everything that `peer` holds under these prefixes is here now."""
+    def covered(self, peer: str, prefixes: Iterable[bytes], unsure: Collection[bytes] = ()) -> None:
+        """Everything that `peer` holds under these prefixes is here now; under those of `unsure` it may have lost records."""
         prefixes = list(prefixes)
         if self.unsynced is not None:
-            self.unsynced.covered(peer, prefixes)
+            self.unsynced.covered(peer, prefixes, unsure)
         if self.reason in ("", UNHEARD):
             return
-        for prefix in prefixes:
-            self._covered[prefix].add(peer)
+        self._heard.take(peer, prefixes, unsure)
         if self.knows_all() and not self.open_prefixes():
             self.ended += 1
             self._made_good.update(self._missed)
@@ -145,7 +158,7 @@ class Rebuilding:
         log.info("rebuilt", node=self._me, reason=self.reason)
         self.reason = ""
         self._store.is_rebuilding = False
-        self._covered.clear()
+        self._heard.clear()
         if self._committer.failure is None:
             self._committer.submit(Commit((), 64, lambda error: None, [REBUILDING_KEY]))
 
@@ -159,7 +172,8 @@ class Rebuilding:
             for space in view.spaces.values()
             if space.is_compared
             for prefix, owners in zip(space.prefixes, view.preference, strict=True)
-            if self._me in (homes := owners[: space.info.n]) and len(self._covered[prefix] & set(homes)) < owners_needed(space.info)
+            if self._me in (homes := owners[: space.info.n])
+            and not self._heard.is_enough(prefix, [node for node in homes if node != self._me], owners_needed(space.info))
         ]
 
 
@@ -170,12 +184,12 @@ class Unsynced(Protocol):
     def is_over(self) -> bool:
         """Whether there is no doubt left."""
 
-    def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
-        """Everything that `peer` holds under these prefixes is here now."""
+    def covered(self, peer: str, prefixes: Iterable[bytes], unsure: Collection[bytes]) -> None:
+        """As in `Rebuilding`."""
 
 
 def owners_needed(space: NamespaceInfo) -> int:
-    """How many of the other owners hold, together, whatever was acknowledged with this one's copy among w."""
+    """How many of the other owners hold, together, whatever was acknowledged with this one's copy among w; if they lose nothing."""
     return min(space.n - 1, max(1, space.n - space.w + 1))
 
 

@@ -3,18 +3,18 @@
 Whatever the operating system had not written yet when the power went is gone, and the node cannot tell what, nor whether anything.
 So of these namespaces, and of no others, what it holds or does not hold is no vote until it has compared each of its partitions
 with enough of the other owners, as one that has lost its disk does (rebuilding.py): of what w of n acknowledged, every n - w + 1
-others hold a copy, unless they have lost it as well. What all who acknowledged it have lost is lost.
+others hold a copy, unless they may have lost it as well (core/heard.py). What all who acknowledged it have lost is lost.
 
 Nothing is noted on the disk: until it is over the node leaves no marker of a clean end, so the next life begins with it again.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kvstore.cluster.view import RingHolder, RingView, Space
 from kvstore.core.catalog.settings import DISK, OS
+from kvstore.core.heard import Heard
 from kvstore.repair.rebuilding import owners_needed
 from kvstore.storage.store import Store
 from kvstore.telemetry import log
@@ -33,7 +33,7 @@ class Unsynced:
         self._me = me
         self._store = store
         self._ring = ring
-        self._covered: defaultdict[bytes, set[str]] = defaultdict(set)
+        self._heard = Heard()
         if may_have_lost:
             store.unsure = unsynced_ids(ring.view)
         if store.unsure:
@@ -44,12 +44,11 @@ class Unsynced:
         """Whether there is nothing that may be lost without its being known."""
         return not self._store.unsure
 
-    def covered(self, peer: str, prefixes: Iterable[bytes]) -> None:
-        """Everything that `peer` holds under these prefixes is here now."""
+    def covered(self, peer: str, prefixes: Iterable[bytes], unsure: Collection[bytes]) -> None:
+        """Everything that `peer` holds under these prefixes is here now; under those of `unsure` it may have lost records."""
         if self.is_over:
             return
-        for prefix in prefixes:
-            self._covered[prefix].add(peer)
+        self._heard.take(peer, prefixes, unsure)
         doubtful = self._store.unsure
         left = frozenset(
             number
@@ -58,15 +57,16 @@ class Unsynced:
         )
         self._store.unsure = left
         if not left:
-            self._covered.clear()
+            self._heard.clear()
             log.info("unsynced_heard", node=self._me)
 
     def _is_open(self, space: Space) -> bool:
-        for prefix, owners in zip(space.prefixes, self._ring.view.preference, strict=True):
-            homes = owners[: space.info.n]
-            if self._me in homes and len(self._covered[prefix] & set(homes)) < owners_needed(space.info):
-                return True
-        return False
+        needed = owners_needed(space.info)
+        return any(
+            self._me in (homes := owners[: space.info.n])
+            and not self._heard.is_enough(prefix, [node for node in homes if node != self._me], needed)
+            for prefix, owners in zip(space.prefixes, self._ring.view.preference, strict=True)
+        )
 
 
 def _is_unsynced(space: Space) -> bool:

@@ -6,7 +6,7 @@ from kvproto.codec import decode_error
 from kvproto.errors import BadRequest
 from kvproto.v1 import peer_pb2
 from kvstore.core.merkle.exchange import Answer, Ask
-from kvstore.core.merkle.questions import Held, Leaves, Nodes, Question, Records, Reply, Roots
+from kvstore.core.merkle.questions import Held, Leaves, Nodes, Question, Records, Reply, Roots, Summary
 
 
 def encode_question(
@@ -41,12 +41,13 @@ def decode_question(message: peer_pb2.CompareRequest) -> Question:
     raise BadRequest("a question that this version does not know", subject="question")
 
 
-def encode_reply(question: Question, reply: Reply) -> peer_pb2.CompareReply:
-    """The answer to `question` as a message."""
+def encode_reply(reply: Reply) -> peer_pb2.CompareReply:
+    """The answer to a question as a message."""
     message = peer_pb2.CompareReply()
     match reply:
-        case bytes() if isinstance(question, Roots):
-            message.roots = reply
+        case Summary(roots, unsure):
+            message.roots = roots
+            message.unsure.extend(unsure)
         case bytes():
             message.rows = reply
         case Answer(depth, nodes):
@@ -64,7 +65,7 @@ def decode_reply(question: Question, message: peer_pb2.CompareReply) -> Reply:
         raise decode_error(message.error)
     match question:
         case Roots() if message.HasField("roots"):
-            return message.roots
+            return Summary(message.roots, list(message.unsure))
         case Nodes() if message.HasField("nodes"):
             return None if message.nodes.unknown else Answer(message.nodes.depth, list(message.nodes.nodes))
         case Leaves() if message.HasField("rows"):

@@ -8,7 +8,7 @@ import pytest
 
 from kvproto.errors import BadRequest, Overloaded
 from kvstore.core.merkle.exchange import Answer, Ask
-from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, ROOTS_MAX, Held, Leaves, Nodes, Question, Records, Roots
+from kvstore.core.merkle.questions import HASHES_MAX, LEAVES_MAX, ROOTS_MAX, Held, Leaves, Nodes, Question, Records, Roots, Summary
 from kvstore.core.merkle.tree import key_hash
 from kvstore.repair import answering
 from kvstore.repair.answering import Answering
@@ -77,16 +77,16 @@ async def test_of_an_unknown_tree_there_is_no_answer(cluster: Cluster) -> None:
     local.storage.forest.mark_unknown([prefix])
     assert await local.answering.answer(Nodes(prefix, Ask(0, (0,)))) is None
     roots = await local.answering.answer(Roots([prefix]))
-    assert isinstance(roots, bytes)
-    assert roots[0] == 0xFF
+    assert isinstance(roots, Summary)
+    assert roots.roots[0] == 0xFF
 
 
 async def test_a_node_alone_answers_that_it_holds_nothing() -> None:
     async with Cluster(3) as cluster:
         alone = Answering(None, cluster.members["n1"].local.replica)
         roots = await alone.answer(Roots([PREFIX]))
-        assert isinstance(roots, bytes)
-        assert roots[1:] == bytes(8)
+        assert isinstance(roots, Summary)
+        assert roots.roots[1:] == bytes(8)
 
 
 async def test_who_is_in_an_exchange_sends_others_away_whoever_began_it(cluster: Cluster) -> None:
@@ -97,7 +97,7 @@ async def test_who_is_in_an_exchange_sends_others_away_whoever_began_it(cluster:
     answering.asking = "n2"
     with pytest.raises(Overloaded, match="n2"):
         await answering.answer(ask, "n3")
-    assert isinstance(await answering.answer(Roots([PREFIX]), "n3"), bytes)
+    assert isinstance(await answering.answer(Roots([PREFIX]), "n3"), Summary)
     assert isinstance(await answering.answer(ask, "n3", urgent=True), Answer)
     assert isinstance(await answering.answer(ask, "n2"), Answer), "the two of an exchange talk in both directions"
     answering.asking = ""

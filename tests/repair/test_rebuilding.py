@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
-from kvproto.errors import QuorumUnreachable
-from kvstore.config import NodeLimits
+from kvproto.errors import DeadlineExceeded, QuorumUnreachable
+from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
 from kvstore.repair.rebuilding import ABSENT
 from kvstore.simulation.world import World
 from tests.repair.simulated import STRICT, agree, fill, held, within
 
+ALL_WRITE = ClusterConfig(id="sim", partitions=8, namespaces={"default": NamespaceConfig(n=3, r=1, w=3)})
+FIVE = ClusterConfig(id="sim", partitions=8, replicas=5, namespaces={"default": NamespaceConfig(n=5)})
 SLOW = NodeLimits(hints_max=0, repair_interval_s=0.0)
 
 
@@ -249,3 +254,75 @@ def test_bug_a_node_that_was_away_for_too_long_and_then_lost_its_disk_still_vote
         assert lost(world, "n3")
 
     World(9, cluster=STRICT, limits=SLOW).run(scenario)
+
+
+def test_bug_a_node_that_had_lost_its_disk_counted_another_as_heard_that_had_lost_its_own() -> None:
+    """1. n1, n2 and n3 take a write. 2. n1 and n3 lose their disks, n2 is cut off. 3. Each of the two hears n4 and n5, which have
+    missed it, and the other one, which has lost it: with those it would find nothing. 4. Once n2 is there both have it again."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.partition(["c1", "n1", "n2", "n3"], ["n4", "n5"])
+        await world.sleep(4.0)
+        receipt = (await world.client("c1", timeout_s=2.0).put("k", b"v", w=3)).receipt
+        assert sorted(receipt.acknowledged) == ["n1", "n2", "n3"]
+        for node in ("n1", "n3"):
+            world.crash(node)
+            world.wipe(node)
+        world.heal_all()
+        world.isolate("n2")
+        for node in ("n1", "n3"):
+            await world.restart(node, linked=False)
+        await world.sleep(10.0)
+        for node in ("n1", "n3", "n4"):
+            with pytest.raises(QuorumUnreachable):
+                await world.client("c2", timeout_s=2.0, targets=[node]).get("k", r=3)
+        world.heal_all()
+        await within(world, 20.0, lambda: not any(world.local(node).returning.rebuilding.reason for node in ("n1", "n3")))
+        assert (await world.client("c3", targets=["n1"]).get("k", r=3)).value == b"v"
+        assert held(world, "n1") == held(world, "n3") == 1
+
+    World(21, nodes=5, cluster=FIVE, limits=SLOW).run(scenario)
+
+
+def test_two_nodes_that_have_lost_their_disks_are_rebuilt_by_the_third() -> None:
+    """Each of them waits for the other as well, which counts as heard: nobody is left who could tell more."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        await fill(world, range(30))
+        for node in ("n1", "n3"):
+            world.crash(node)
+            world.wipe(node)
+        for node in ("n1", "n3"):
+            await world.restart(node, linked=False)
+        assert [world.local(node).returning.rebuilding.reason for node in ("n1", "n3")] == ["lost", "lost"]
+        await within(world, 20.0, lambda: not any(world.local(node).returning.rebuilding.reason for node in ("n1", "n3")))
+        assert agree(world)
+
+    World(22, cluster=STRICT, limits=SLOW).run(scenario)
+
+
+def test_bug_a_new_directory_took_itself_for_the_first_one_while_peers_were_still_to_answer() -> None:
+    """1. n1 and n3 lose their disks. 2. n3 starts again: n1 remembers nothing, n2 is far away. 3. Before n2 has said that n3 was
+    somebody, n1 must not find nothing with it."""
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        assert len((await world.client("c1", timeout_s=2.0).put("k", b"v")).receipt.acknowledged) == 3
+        for node in ("n1", "n3"):
+            world.crash(node)
+            world.wipe(node)
+        await world.restart("n1", linked=False)
+        world.partition(["n1"], ["n2"])
+        for one, other in (("n2", "n3"), ("n3", "n2")):
+            world.set_link(one, other, delay_ms=400.0)
+        starting = asyncio.get_running_loop().create_task(world.restart("n3", linked=False))
+        await within(world, 1.0, lambda: (node := world.machines["n3"].node) is not None and node.local is not None)
+        client = world.client("c2", timeout_s=0.3, targets=["n1"])
+        while not starting.done():
+            with suppress(QuorumUnreachable, DeadlineExceeded):
+                assert (await client.get("k", r=1)).value == b"v"
+        await starting
+
+    World(23, cluster=ALL_WRITE, limits=SLOW).run(scenario)

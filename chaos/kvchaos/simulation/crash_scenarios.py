@@ -106,6 +106,23 @@ def crash_in_rebuild(rng: Random, base: Schedule) -> Schedule:
     return replace(base, faults=(cut, wipe), operations=_until(operations, 8000))
 
 
+@crashing("crash-in-lone-rebuild", "rebuild.covered")
+def crash_in_lone_rebuild(rng: Random, base: Schedule) -> Schedule:
+    """Two of three replicas take writes; one of them loses its disk, and reaches only the third, which has none of them. It is
+    killed at a step of its rebuild, and with that third one it must not answer: what it has heard is not enough."""
+    late, wiped, away = rng.sample(base.node_ids, 3)
+    apart = Fault(200, "partition", {"groups": [[late], sorted([wiped, away])]}, 1900)
+    alone = Fault(2000, "isolate", {"node": away}, 6500)
+    wipe = Fault(2050, "wipe", {"node": wiped}, rng.choice([100, 300]))
+    operations = _writing(rng, 1800, 30, f=("put", "put", "delete"), keys=4)
+    reads = sorted(2500 + rng.randrange(5800) for _ in range(80))
+    operations += [
+        Operation(rng.randrange(4), at_ms, "get", f"r{rng.randrange(4)}", f"g{number}", "none", "quorum")
+        for number, at_ms in enumerate(reads)
+    ]
+    return replace(base, late_share=0.0, timeout_ms=300, faults=(apart, alone, wipe), operations=_until(operations, 10_000))
+
+
 @crashing("crash-in-reaping", "reap")
 def crash_in_reaping(rng: Random, base: Schedule) -> Schedule:
     """A grace of two seconds. Values are deleted and expire while a node may be away; one is killed at a step of their end."""
@@ -137,6 +154,25 @@ def crash_in_readmission(rng: Random, base: Schedule) -> Schedule:
     operations = _writing(rng, 6000, 80, f=("put", "put", "cas", "get", "delete"))
     operations = [replace(one, context="none") for one in operations]
     return replace(base, preset="pc-ec", r=1, w=1, faults=(accepts_late, wipe), operations=_until(operations, 9000))
+
+
+@crashing("crash-in-lone-readmission", "readmission")
+def crash_in_lone_readmission(rng: Random, base: Schedule) -> Schedule:
+    """Two of three acceptors hold what was written; one of them loses its disk, and is killed at a step of its readmission. Then
+    the other one is cut off: what is left knows everything, or refuses."""
+    late, wiped, away = rng.sample(base.node_ids, 3)
+    apart = Fault(200, "partition", {"groups": [[late], sorted([wiped, away])]}, 3800)
+    wipe = Fault(4000, "wipe", {"node": wiped}, 100)
+    alone = Fault(rng.randrange(6150, 7500), "isolate", {"node": away}, 5000)
+    writes = sorted(1500 + rng.randrange(2000) for _ in range(8))
+    rows = [(at_ms, rng.choice(["put", "put", "delete"])) for at_ms in writes]
+    rows += sorted((alone.at_ms + rng.randrange(5000), rng.choice(["get", "get", "get", "put"])) for _ in range(40))
+    operations = [
+        Operation(rng.randrange(4), at_ms, f, f"r{rng.randrange(4)}", f"w{number}", "none")
+        for number, (at_ms, f) in enumerate(rows, 1)
+    ]
+    base = replace(base, preset="pc-ec", r=1, w=1, late_share=0.0, faults=(apart, wipe, alone))
+    return replace(base, operations=_until(operations, 13_500))
 
 
 @crashing("crash-in-namespaces", "catalog", "dropping")

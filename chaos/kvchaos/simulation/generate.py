@@ -90,8 +90,8 @@ def _taken_away(faults: Iterable[Fault]) -> set[str]:
 
 
 def is_fair(schedule: Schedule) -> bool:
-    """Whether the schedule asks for no more than the store promises: copies are taken from one node at most, of writes that have
-    another, and what does not survive that is not asserted."""
+    """Whether the schedule asks for no more than the store promises: copies are taken from fewer nodes than hold each write, and
+    what does not survive that is not asserted."""
     losing = [fault for fault in schedule.faults if fault.kind in LOSES_COPIES]
     if not losing:
         return True
@@ -99,7 +99,7 @@ def is_fair(schedule: Schedule) -> bool:
     if schedule.makes_namespaces:
         return len(nodes) == 1
     fewest = _fewest_copies(schedule, schedule.operations)
-    return fewest >= 2 and len(nodes) == 1 and not _taken_away(losing) & set(schedule.promises)
+    return len(nodes) < fewest and not _taken_away(losing) & set(schedule.promises)
 
 
 def _weighted(rng: Random, weights: tuple[tuple[int, int], ...]) -> int:

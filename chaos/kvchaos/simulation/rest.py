@@ -88,15 +88,15 @@ class Rest:
     def _is_at_rest(self) -> bool:
         """Whether nothing is left to be handed over, repaired or found out, as far as one can see from outside."""
         is_done = not any(self._left_behind(name) or self._is_unsure(name) for name in self._world.machines)
-        return is_done and self._agree() and self._trees_agree()
+        # Two lost acceptors wait for each other until an operator gives one up (ADR 26).
+        return is_done and len(self._lost_acceptors()) != 1 and self._agree() and self._trees_agree()
 
     def note_resources(self) -> None:
         """Records what every node that runs still has to do. Not while an acceptor is to be readmitted: it reads the list of
         namespaces again and again, through whoever it can reach."""
-        ready = [name for name in self._world.running if self._world.node(name).local is not None]
-        if any(self._world.local(name).linearizable.registers.is_lost for name in ready):
+        if self._lost_acceptors():
             return
-        for name in ready:
+        for name in [name for name in self._world.running if self._world.node(name).local is not None]:
             if not self._world.process(name).is_paused:
                 value = {"in_flight": self._world.local(name).coordinator.in_flight, "queues": {}, "left": []}
                 self._recorder.note("world", "info", "resources", value=value, node=name)
@@ -240,7 +240,12 @@ class Rest:
         if name not in self._world.running or self._world.node(name).local is None:
             return False
         local = self._world.local(name)
-        return bool(local.store.is_rebuilding or local.store.unsure or local.linearizable.registers.is_lost)
+        return bool(local.store.is_rebuilding or local.store.unsure)
+
+    def _lost_acceptors(self) -> list[str]:
+        """Nodes that have no vote on registers yet, the list of namespaces among them."""
+        running = [name for name in self._world.running if self._world.node(name).local is not None]
+        return [name for name in running if self._world.local(name).linearizable.registers.is_lost]
 
     def _digest(self, name: str, store_key: bytes) -> str:
         """Of what the node answers from: a record that is damaged on the disk may still be whole in memory."""

@@ -346,4 +346,5 @@ def _typed(seed: int, name: str, policy: str, kinds: dict[str, int], keys: list[
 # Scenarios as well, made of what stands above.
 import kvchaos.simulation.crash_scenarios  # noqa: E402
 import kvchaos.simulation.dial_scenarios  # noqa: E402
+import kvchaos.simulation.rebuild_scenarios  # noqa: E402
 import kvchaos.simulation.storage_scenarios  # noqa: E402, F401

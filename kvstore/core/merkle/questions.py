@@ -62,5 +62,14 @@ class Held:
     more_from: bytes = b""
 
 
+@dataclass(slots=True, frozen=True)
+class Summary:
+    """The answer to `Roots`: what `exchange.summarise` makes of them, and the positions of those prefixes of which whoever answers
+    may have lost records itself: what it does not hold there says nothing."""
+
+    roots: bytes
+    unsure: Sequence[int] = ()
+
+
 Question = Roots | Nodes | Leaves | Records
-Reply = bytes | Answer | Held | None
+Reply = Summary | bytes | Answer | Held | None

@@ -282,18 +282,20 @@ class RecordsQuestion(_message.Message):
     def __init__(self, prefix: _Optional[bytes] = ..., hashes: _Optional[_Iterable[int]] = ..., start: _Optional[bytes] = ...) -> None: ...
 
 class CompareReply(_message.Message):
-    __slots__ = ("error", "roots", "nodes", "rows", "records")
+    __slots__ = ("error", "roots", "nodes", "rows", "records", "unsure")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    UNSURE_FIELD_NUMBER: _ClassVar[int]
     error: _key_value_pb2.Error
     roots: bytes
     nodes: NodesAnswer
     rows: bytes
     records: RecordsAnswer
-    def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., roots: _Optional[bytes] = ..., nodes: _Optional[_Union[NodesAnswer, _Mapping]] = ..., rows: _Optional[bytes] = ..., records: _Optional[_Union[RecordsAnswer, _Mapping]] = ...) -> None: ...
+    unsure: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., roots: _Optional[bytes] = ..., nodes: _Optional[_Union[NodesAnswer, _Mapping]] = ..., rows: _Optional[bytes] = ..., records: _Optional[_Union[RecordsAnswer, _Mapping]] = ..., unsure: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class NodesAnswer(_message.Message):
     __slots__ = ("unknown", "depth", "nodes")
