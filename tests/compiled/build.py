@@ -2,8 +2,8 @@
 
     python -m tests.compiled.build FOLDER
 
-Nothing is done where FOLDER is of these very sources. It is built in a copy of them: the compiler's plug-in moves project files about
-while it works.
+Nothing is done where FOLDER is of these very sources. It is built in a copy of them, as the compiler's plug-in moves project files
+about while it works.
 """
 
 from __future__ import annotations
