@@ -17,7 +17,7 @@ from kvproto.errors import BadRequest, DeadlineExceeded, KvError, TooLarge
 from kvstore.cluster.view import OwnerSet, RingView, Space
 from kvstore.coordinator.dial import LINEARIZABLE, check_dial
 from kvstore.coordinator.operations import VALUED, check_fields, check_kind
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 
 
 class Story(Protocol):
@@ -71,7 +71,7 @@ class SubBatch:
     @property
     def id_bytes(self) -> bytes:
         """The namespace's id, as in store keys."""
-        return self.store_keys[0][NAMESPACE_AT:PREFIX_BYTES]
+        return self.store_keys[0][NAMESPACE_AT]
 
     @property
     def counting(self) -> tuple[str, ...]:

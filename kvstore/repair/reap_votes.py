@@ -16,7 +16,7 @@ from kvstore.crash_points import crash_point
 from kvstore.repair.told import Told
 from kvstore.runtime import Clock
 from kvstore.storage.hints import HintTable
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 from kvstore.storage.store import Store
 from kvstore.storage.tombstones import ReapStamps, partitions_of
 from kvstore.transport.peers import ReapAnswer, ReapQuestion, ReapStep
@@ -70,7 +70,7 @@ class ReapVotes:
         view = self._ring.view
         against: set[int] = set()
         for position, key in enumerate(keys):
-            if self._store.is_pending(key) or self._hints.is_owed(key) or self._store.is_unsure_of(key[NAMESPACE_AT:PREFIX_BYTES]):
+            if self._store.is_pending(key) or self._hints.is_owed(key) or self._store.is_unsure_of(key[NAMESPACE_AT]):
                 against.add(position)
                 continue
             try:
@@ -87,7 +87,7 @@ class ReapVotes:
         """The tombstones among them that may be in the operating system's memory alone, to be written with the stamp and synced:
         once they are forgotten elsewhere, the value that lies before them on our disk must not be there again after a power cut."""
         unsynced = self._store.unsynced
-        held = [(key, self._store.durable(key)) for key in keys if key[NAMESPACE_AT:PREFIX_BYTES] in unsynced] if unsynced else []
+        held = [(key, self._store.durable(key)) for key in keys if key[NAMESPACE_AT] in unsynced] if unsynced else []
         return [(key, record) for key, record in held if record is not None]
 
     async def _reap(self, keys: Sequence[bytes], partitions: set[int], stamp: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvstore.core.catalog.catalog import RUN_TIME_ID_MIN, Catalog
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 
 
 class DroppedIds:
@@ -18,7 +18,7 @@ class DroppedIds:
 
     def is_of(self, store_key: bytes) -> bool:
         """Whether `store_key`, or a prefix with its namespace, is gone for ever."""
-        found = store_key[NAMESPACE_AT:PREFIX_BYTES]
+        found = store_key[NAMESPACE_AT]
         return _FIRST <= found < self._next and found not in self._live
 
 

@@ -20,7 +20,7 @@ from kvstore.storage.dropped_ids import DroppedIds
 from kvstore.storage.engine import Engine
 from kvstore.storage.epochs import ActorLedger, load_past
 from kvstore.storage.hints import HintTable
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 from kvstore.storage.memory_spaces import MemorySpaces
 from kvstore.storage.routed import RoutedEngine
 from kvstore.storage.store import Store
@@ -79,7 +79,7 @@ class StorageHalf:
         dropped = DroppedIds(catalog)
 
         def has_no_tree(prefix: bytes) -> bool:
-            return prefix[NAMESPACE_AT:PREFIX_BYTES] in linearizable or dropped.is_of(prefix) or self.memory.is_of(prefix)
+            return prefix[NAMESPACE_AT] in linearizable or dropped.is_of(prefix) or self.memory.is_of(prefix)
 
         self.forest = load_forest(engine, clean_state, prefixes, has_no_tree) if config.others else None
         self.store = Store(

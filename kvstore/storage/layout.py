@@ -24,7 +24,7 @@ _QUARANTINED = SYSTEM_PREFIX + b"q"
 
 _PREFIX = Struct(">HI")
 
-NAMESPACE_AT = 2
+NAMESPACE_AT = slice(2, PREFIX_BYTES)
 """Where a store key has the id of its namespace."""
 
 Range = tuple[bytes, bytes]

@@ -19,7 +19,7 @@ from kvstore.core.forgetting import written_ms
 from kvstore.core.record import DamagedRecord
 from kvstore.runtime import Clock
 from kvstore.storage.evicting import EvictingMap
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 
 CLOCKS_MS = 100
 """Nodes whose clocks differ by more than this may take in a write for new that was superseded within so little."""
@@ -70,7 +70,7 @@ class MemorySpaces:
         spaces, others = self.spaces, []
         of: dict[bytes, list[tuple[bytes, bytes]]] = {}
         for position, pair in enumerate(pairs):
-            number = pair[0][NAMESPACE_AT:PREFIX_BYTES]
+            number = pair[0][NAMESPACE_AT]
             if number in spaces:
                 of.setdefault(number, []).append(pair)
             else:
@@ -85,7 +85,7 @@ class MemorySpaces:
         of: dict[bytes, list[bytes]] = {}
         others = []
         for store_key in store_keys:
-            number = store_key[NAMESPACE_AT:PREFIX_BYTES]
+            number = store_key[NAMESPACE_AT]
             if number in self.spaces:
                 of.setdefault(number, []).append(store_key)
             else:
@@ -100,18 +100,16 @@ class MemorySpaces:
         return {
             position
             for position, (store_key, record) in enumerate(zip(store_keys, records, strict=True))
-            if (space := spaces.get(store_key[NAMESPACE_AT:PREFIX_BYTES])) is not None and space.is_forgotten(store_key, record)
+            if (space := spaces.get(store_key[NAMESPACE_AT])) is not None and space.is_forgotten(store_key, record)
         }
 
     def holds_any(self, store_keys: Iterable[bytes]) -> bool:
         """Whether one of these keys is of a namespace in memory."""
-        return bool(self.spaces) and not self.spaces.keys().isdisjoint(
-            [store_key[NAMESPACE_AT:PREFIX_BYTES] for store_key in store_keys]
-        )
+        return bool(self.spaces) and not self.spaces.keys().isdisjoint([store_key[NAMESPACE_AT] for store_key in store_keys])
 
     def is_of(self, store_key: bytes) -> bool:
         """Whether this key, or prefix, is of a namespace in memory."""
-        return store_key[NAMESPACE_AT:PREFIX_BYTES] in self.spaces
+        return store_key[NAMESPACE_AT] in self.spaces
 
     def scans(self, start: bytes, end: bytes | None) -> list[Iterator[tuple[bytes, bytes]]]:
         """A scan of each namespace that holds anything."""

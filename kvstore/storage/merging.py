@@ -16,7 +16,7 @@ from kvstore.core.merkle.tree import items_of
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.registry import join_records
 from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 
 KEYS_AT_ONCE = 64
 """Whose records are in memory together where a batch may be about many large ones."""
@@ -73,7 +73,7 @@ class Merging:
     ) -> None:
         """Merges all of them; see `Store.merge`."""
         store, joins = self._store, self.joins
-        if intact and (not joins or joins.keys().isdisjoint([key[NAMESPACE_AT:PREFIX_BYTES] for key in store_keys])):
+        if intact and (not joins or joins.keys().isdisjoint([key[NAMESPACE_AT] for key in store_keys])):
             again = _positions_again(store_keys) if len(set(store_keys)) < len(store_keys) else ()
             before: list[int] | None = None if store.forest is None else []
             pairs = self._overwritten(_without(store_keys, again), _without(records, again), before)
@@ -130,7 +130,7 @@ class Merging:
     def join(self, store_key: bytes, held: bytes, new: bytes) -> bytes:
         """What two verified records of a key become together, as its namespace's policy has it; `held` itself if `new` adds
         nothing."""
-        policy = self.joins.get(store_key[NAMESPACE_AT:PREFIX_BYTES])
+        policy = self.joins.get(store_key[NAMESPACE_AT])
         return merge_records(held, new) if policy is None else join_records(policy, held, new)
 
     def _overwritten(self, store_keys: Sequence[bytes], records: Sequence[bytes], before: list[int] | None) -> list[Pair] | None:

@@ -10,7 +10,7 @@ from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT
 from kvstore.core.register.listing import Listing, encode_listing
 from kvstore.core.register.messages import OF_NO_BALLOT, Ask, Reply, Step, Why, decode_ask, encode_reply
 from kvstore.core.register.tracker import decode_since, encode_horizon
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES
+from kvstore.storage.layout import NAMESPACE_AT
 from kvstore.storage.register_scans import RegisterScans
 from kvstore.storage.registers import Done, Registers
 
@@ -101,7 +101,7 @@ class RegisterDesk:
     def _may_be_new(self, ask: Ask) -> bool:
         """Whether it is about a namespace made at run time, of which the asker may have heard before us."""
         return ask.step is not Step.HORIZON and any(
-            int.from_bytes(key[NAMESPACE_AT:PREFIX_BYTES], "big") >= self.known_below for key in ask.keys
+            int.from_bytes(key[NAMESPACE_AT], "big") >= self.known_below for key in ask.keys
         )
 
     def _why_misplaced(self, ask: Ask) -> KvError | None:
@@ -117,7 +117,7 @@ class RegisterDesk:
             fit = max(lengths) == min(lengths) == GROUP_BYTES
         else:
             fit = min(lengths) > GROUP_BYTES or (ask.step in OF_EITHER and min(lengths) == GROUP_BYTES)
-        known = fit and self.linearizable.issuperset([key[NAMESPACE_AT:PREFIX_BYTES] for key in keys])
+        known = fit and self.linearizable.issuperset([key[NAMESPACE_AT] for key in keys])
         if known and int.from_bytes(max(keys)[:2], "big") < self._partitions:
             return None
         return BadRequest("a question to an acceptor about what is no register here", subject="register_asks")

@@ -99,14 +99,12 @@ class Replica:
         store = self._store
         if not store.unsure or store.is_rebuilding:
             return store.is_rebuilding
-        return store.unsure.issuperset([store_key[NAMESPACE_AT:PREFIX_BYTES] for store_key in store_keys])
+        return store.unsure.issuperset([store_key[NAMESPACE_AT] for store_key in store_keys])
 
     def why_misplaced(self, store_keys: Sequence[bytes]) -> KvError | None:
         """Why these cannot be the store keys of records, if one of them cannot: it lies in no partition, among what this node keeps
         for itself, holds no key, or is of a linearizable namespace. Two passes in C."""
-        if self.linearizable and not self.linearizable.isdisjoint(
-            [store_key[NAMESPACE_AT:PREFIX_BYTES] for store_key in store_keys]
-        ):
+        if self.linearizable and not self.linearizable.isdisjoint([store_key[NAMESPACE_AT] for store_key in store_keys]):
             return BadRequest("the store key of a register: what is accepted is never copied", subject="store_keys")
         if not store_keys or (max(store_keys) < self._end and min(map(len, store_keys)) > PREFIX_BYTES):
             return None
@@ -129,7 +127,7 @@ class Replica:
     def _withdraw(self, out: Compared, store_keys: Sequence[bytes]) -> None:
         """Says of namespaces of which records may be lost that theirs are: a message about others as well must count for these."""
         unsure = self._store.unsure
-        doubtful = {at for at, store_key in enumerate(store_keys) if store_key[NAMESPACE_AT:PREFIX_BYTES] in unsure}
+        doubtful = {at for at, store_key in enumerate(store_keys) if store_key[NAMESPACE_AT] in unsure}
         kept = [(at, record) for at, record in zip(out.differing, out.records, strict=True) if at not in doubtful]
         out.differing, out.records = [at for at, _ in kept], [record for _, record in kept]
         out.size_bytes = sum(len(record) for _, record in kept)
@@ -274,9 +272,9 @@ class Replica:
         with suppress(StorageError):
             while (found := next(iter(self._engine.scan(start, end)), None)) is not None:
                 prefix, start = found[0][:PREFIX_BYTES], prefix_successor(found[0][:PREFIX_BYTES]) or end
-                if prefix in known or prefix[NAMESPACE_AT:PREFIX_BYTES] == _OWN:
+                if prefix in known or prefix[NAMESPACE_AT] == _OWN:
                     continue
-                are_registers = prefix[NAMESPACE_AT:PREFIX_BYTES] in self.linearizable
+                are_registers = prefix[NAMESPACE_AT] in self.linearizable
                 for _, record in self._engine.scan(prefix, start):
                     count += not are_registers or is_live(record, now_ms)
         return count

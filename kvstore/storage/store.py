@@ -219,7 +219,7 @@ class Store:
 
     def _unsynced_alone(self, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether all of them are of namespaces that are not synced."""
-        return bool(self.unsynced) and self.unsynced.issuperset([store_key[NAMESPACE_AT:PREFIX_BYTES] for store_key, _ in pairs])
+        return bool(self.unsynced) and self.unsynced.issuperset([store_key[NAMESPACE_AT] for store_key, _ in pairs])
 
     def _kept_in_memory(
         self, pairs: list[tuple[bytes, bytes]], before: list[int] | None
@@ -373,7 +373,7 @@ class Store:
 
     def is_in_memory(self, store_key: bytes) -> bool:
         """Whether its namespace is in memory alone."""
-        return store_key[NAMESPACE_AT:PREFIX_BYTES] in self._in_memory
+        return store_key[NAMESPACE_AT] in self._in_memory
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
@@ -397,7 +397,7 @@ class Store:
                 self.forest.check(prefix, whole)
 
     def _load(self, store_key: bytes) -> bytes | None:
-        if self._in_memory and (space := self._in_memory.get(store_key[NAMESPACE_AT:PREFIX_BYTES])) is not None:
+        if self._in_memory and (space := self._in_memory.get(store_key[NAMESPACE_AT])) is not None:
             return space.map.get(store_key)
         self.misses += 1
         try:

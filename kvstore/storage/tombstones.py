@@ -14,7 +14,7 @@ from struct import Struct
 from kvproto.errors import StorageError
 from kvstore.core.record import deleted_ms, digest, may_expire, verify
 from kvstore.storage.engine import Engine
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES, SYSTEM_PREFIX, split_store_key, system_key, system_name_range
+from kvstore.storage.layout import NAMESPACE_AT, SYSTEM_PREFIX, split_store_key, system_key, system_name_range
 
 SLICE_RECORDS = 1000
 SLICE_BYTES = 2 * 1024 * 1024
@@ -46,7 +46,7 @@ def read_slice(engine: Engine, start: bytes, now_ms: int, skipped: frozenset[byt
                 break
             out.records += 1
             size_bytes += len(record)
-            if store_key[NAMESPACE_AT:PREFIX_BYTES] in skipped or not verify(record):
+            if store_key[NAMESPACE_AT] in skipped or not verify(record):
                 continue
             if may_expire(record, now_ms):
                 out.expired.append(store_key)

@@ -12,7 +12,7 @@ from kvproto.errors import BadRequest, QuorumUnreachable, TooLarge
 from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
 from kvstore.repair.leftovers import Leftovers
 from kvstore.simulation.world import World
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES, SYSTEM_PREFIX
+from kvstore.storage.layout import NAMESPACE_AT, SYSTEM_PREFIX
 
 MIB = 1 << 20
 NAMESPACES = {
@@ -47,7 +47,7 @@ async def started(world: World, name: str = "c1", *targets: str) -> AsyncClient:
 def on_disk(world: World, node: str, number: int) -> list[bytes]:
     """Store keys of the namespace with this id."""
     wanted = number.to_bytes(4, "big")
-    return [key for key in world.disk(node)._memory._map if key < SYSTEM_PREFIX and key[NAMESPACE_AT:PREFIX_BYTES] == wanted]
+    return [key for key in world.disk(node)._memory._map if key < SYSTEM_PREFIX and key[NAMESPACE_AT] == wanted]
 
 
 def in_memory(world: World, node: str) -> dict[bytes, bytes]:

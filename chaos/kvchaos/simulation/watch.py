@@ -18,7 +18,7 @@ from kvstore.core.versions import ACTOR_BYTES, NO_REQUEST, Record, Sibling
 from kvstore.simulation.process import OWNER
 from kvstore.simulation.world import World
 from kvstore.storage.epochs import ACTOR_KEY, node_tag
-from kvstore.storage.layout import NAMESPACE_AT, PREFIX_BYTES, SYSTEM_PREFIX, store_key_prefix
+from kvstore.storage.layout import NAMESPACE_AT, SYSTEM_PREFIX, store_key_prefix
 from kvstore.storage.memory_spaces import MemorySpaces
 
 DECODED_MAX = 20_000
@@ -50,7 +50,7 @@ class Watch:
         def keep(memory: MemorySpaces, pairs: Sequence[tuple[bytes, bytes]]) -> list[int]:
             name = OWNER.get().name
             for store_key, data in pairs:
-                space = memory.spaces.get(store_key[NAMESPACE_AT:PREFIX_BYTES])
+                space = memory.spaces.get(store_key[NAMESPACE_AT])
                 if space is not None:
                     held = space.map.peek(store_key)
                     self._latest[name][store_key] = (self._decode(held) if held else None) or Record()

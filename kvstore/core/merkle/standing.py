@@ -32,8 +32,8 @@ def pair_roots(forest: Forest, prefixes: Sequence[bytes], theirs: bytes) -> Root
     if len(theirs) != ROOT_BYTES * len(prefixes):
         raise ValueError(f"{len(theirs)} bytes are no summary of {len(prefixes)} trees")
     mine = summarise(forest, prefixes)
-    starts = range(0, len(mine), ROOT_BYTES)
-    return {prefix: (mine[at : at + ROOT_BYTES], theirs[at : at + ROOT_BYTES]) for prefix, at in zip(prefixes, starts, strict=True)}
+    rows = [slice(at, at + ROOT_BYTES) for at in range(0, len(mine), ROOT_BYTES)]
+    return {prefix: (mine[row], theirs[row]) for prefix, row in zip(prefixes, rows, strict=True)}
 
 
 def is_known(row: Row) -> bool:
