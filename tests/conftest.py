@@ -28,10 +28,14 @@ LONGEST_FIRST = (
     "chaos/test_scenarios_of_links.py",
     "integration/test_sigkill_loses_nothing.py",
     "chaos/test_pacelc.py",
-    "simulation/test_dial.py",
+    "simulation/test_pinned_schedules.py",
     "chaos/test_fault_plane.py",
+    "simulation/test_dial.py",
     "integration/test_recovery.py",
     "integration/test_siblings.py",
+    "simulation/test_same_bytes.py",
+    "soak/test_soak.py",
+    "integration/test_lost_majority.py",
     "chaos/test_positive_controls.py",
 )
 """Below tests/. A worker that came to one of these last would still be busy while the others have nothing left. Those that wait for
