@@ -1,14 +1,17 @@
-"""The suite's tiers and its closing lines.
+"""The suite's tiers, its order and its closing lines.
 
 `KV_TIER=quick` (the default, `make test`) or `long` (`make test-long`) chooses the hypothesis profile and whether tests marked
-`long` run. At the end stand the seconds of each part, a part being a folder below tests/.
+`long` run. Workers begin with the files that take longest. At the end stand the seconds of each part, a part being a folder below
+tests/.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,27 @@ from hypothesis import HealthCheck, settings
 
 TIERS = {"quick": 200, "long": 1000}
 TIER = os.environ.get("KV_TIER", "quick")
+
+LONGEST_FIRST = (
+    "chaos/test_scenarios_of_nodes.py",
+    "docs/test_snippets.py",
+    "simulation/test_seeds.py",
+    "chaos/test_sim_command.py",
+    "chaos/test_scenarios_of_links.py",
+    "integration/test_sigkill_loses_nothing.py",
+    "chaos/test_pacelc.py",
+    "simulation/test_pinned_schedules.py",
+    "chaos/test_fault_plane.py",
+    "simulation/test_dial.py",
+    "integration/test_recovery.py",
+    "integration/test_siblings.py",
+    "simulation/test_same_bytes.py",
+    "soak/test_soak.py",
+    "integration/test_lost_majority.py",
+    "chaos/test_positive_controls.py",
+)
+"""Below tests/. A worker that came to one of these last would still be busy while the others have nothing left. Those that wait for
+real clusters stand between those that compute, so that they do not take the processor from each other."""
 
 for _name, _examples in TIERS.items():
     # No deadline per example: on a shared machine it measures the neighbours. pytest-timeout bounds each test.
@@ -32,19 +56,40 @@ def pytest_configure(config: pytest.Config) -> None:
     if TIER not in TIERS:
         raise pytest.UsageError(f"KV_TIER is {TIER!r}; it must be one of {', '.join(TIERS)}")
     settings.load_profile(TIER)
+    if config.pluginmanager.has_plugin("xdist"):
+        config.option.loadscopereorder = False  # by number of tests, which puts a few long ones last; see longest_first
     # A shell starts what runs in the background with SIGINT ignored, and tests of Ctrl-C would wait for it for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the tests marked `long` to the long tier."""
+    """Leaves the tests marked `long` to the long tier, and has workers begin with what takes longest."""
+    if hasattr(config, "workerinput"):
+        items[:] = longest_first(items)
     if TIER == "long":
         return
     chosen = [item for item in items if item.get_closest_marker("long") is None]
     if left_out := [item for item in items if item.get_closest_marker("long") is not None]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = chosen
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Takes what was imported and collected out of the sight of the cycle collector: looking through all of it again and again
+    took a seventh of the time of tests that compute."""
+    gc.collect()
+    gc.freeze()
+
+
+def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """File by file: those of LONGEST_FIRST, then those with the most tests. Within a file nothing moves."""
+    of_file: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        of_file[item.nodeid.partition("::")[0]].append(item)
+    rank = {f"tests/{name}": at for at, name in enumerate(LONGEST_FIRST)}
+    files = sorted(of_file, key=lambda name: (rank.get(name, len(rank)), -len(of_file[name])))
+    return [item for name in files for item in of_file[name]]
 
 
 def part_of(node_id: str) -> str:

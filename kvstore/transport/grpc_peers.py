@@ -254,7 +254,7 @@ class GrpcPeers:
             protocol=PROTOCOL,
             ring_epoch=epoch,
             ring_hash=ring_hash,
-            settings=me.cluster.canonical_json(),
+            settings=me.settings,
             advertise=me.advertise,
             zone=me.zone,
             expects=node,

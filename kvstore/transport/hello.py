@@ -25,6 +25,11 @@ class Identity:
     zone: str
     actor: bytes = b""
     lease: int = 0
+    settings: str = field(init=False)
+    """The cluster's, as every greeting carries them: written out once, for links greet anew whenever they are opened."""
+
+    def __post_init__(self) -> None:
+        self.settings = self.cluster.canonical_json()
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,8 +74,7 @@ class Doorkeeper:
                 f"this is node {me.node_id}, not {greeting.expects}: correct the address of {greeting.expects} in [peers]",
                 subject=greeting.expects,
             )
-        differences = me.cluster.differences(greeting.settings)
-        if differences:
+        if greeting.settings != me.settings and (differences := me.cluster.differences(greeting.settings)):
             return SettingsMismatch(
                 f"cluster settings of {greeting.node_id} differ from those of {me.node_id}: {'; '.join(differences)}",
                 subject=greeting.node_id,

@@ -97,8 +97,9 @@ def kv_here(kv: Kv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kv:
     return kv
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """Three real nodes that the tests of one worker share: each leaves them running, and uses keys of its own."""
+    """Three real nodes that the tests of one file share: each leaves them running, and uses keys of its own. Kept for the whole
+    session, the nodes of each worker would go on asking each other how they are, for a tenth of the suite's processor time."""
     with DevCluster(tmp_path_factory.mktemp("kv") / "cluster", "--policy", "orders=linearizable") as running:
         yield running
