@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from kvclient.bench.distributions import make_chooser
 from kvclient.bench.loop import Operation
 from kvclient.bench.null_store import NullStore
-from kvclient.bench.worker import Operations
+from kvclient.bench.worker import Operations, Tally
 from kvclient.bench.workloads import SCAN_KEYS_MAX, WORKLOADS
 from kvclient.cli import connection
+from kvproto.columns import Receipt
 from kvproto.errors import RecordLost
 
 FACTORY = "kvclient.bench.kv_operations:open_operations"
@@ -33,13 +34,21 @@ _MIXER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: numbers of one caller, N apa
 _NULL_DRAWS = 1_024
 
 
+class Answered(Protocol):
+    """Whatever says what was achieved."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """That."""
+
+
 class Store(Protocol):
     """What of a namespace is measured."""
 
     async def get(self, key: bytes, *args: Any, **options: Any) -> connection.Entry:
         """Reads one key."""
 
-    async def put(self, key: bytes, value: bytes, *args: Any, **options: Any) -> object:
+    async def put(self, key: bytes, value: bytes, *args: Any, **options: Any) -> Answered:
         """Stores one value."""
 
     def scan(self, *args: Any, **options: Any) -> AsyncIterator[connection.Entry]:
@@ -125,19 +134,25 @@ def make_operations(store: Store, parameters: Mapping[str, Any], **options: Any)
     new_numbers = iter(range(keys + process, 1 << 62, processes)).__next__
     lengths = bytes(random.choices(range(1, SCAN_KEYS_MAX + 1), k=_TABLE))
     get, put, scan = store.get, store.put, store.scan
+    tally = Tally()
     value_mask, mask, mixer = len(values) - 1, _TABLE - 1, _MIXER
 
     async def read(_i: int) -> None:
         key = b"bench/%012d" % choose()
-        if not (await get(key)).found:
+        entry = await get(key)
+        if not entry.found:
             raise RecordLost(f"{key.decode()} was loaded and is not found")
+        if entry.receipt.degraded:
+            tally.degraded += 1
 
     async def write(i: int) -> None:
-        await put(b"bench/%012d" % choose(), values[i & value_mask])
+        if (await put(b"bench/%012d" % choose(), values[i & value_mask])).receipt.degraded:
+            tally.degraded += 1
 
     async def insert(i: int) -> None:
         number = new_numbers()
-        await put(b"bench/%012d" % number, values[i & value_mask])
+        if (await put(b"bench/%012d" % number, values[i & value_mask])).receipt.degraded:
+            tally.degraded += 1
         inserted.append(number)
 
     async def read_range(i: int) -> None:
@@ -152,17 +167,19 @@ def make_operations(store: Store, parameters: Mapping[str, Any], **options: Any)
         entry = await get(key)
         if not entry.found:
             raise RecordLost(f"{key.decode()} was loaded and is not found")
-        await put(key, values[i & value_mask], context=entry.context)
+        stored = await put(key, values[i & value_mask], context=entry.context)
+        if entry.receipt.degraded or stored.receipt.degraded:
+            tally.degraded += 1
 
     by_kind: dict[str, Operation] = {"get": read, "put": write, "insert": insert, "scan": read_range, "rmw": read_modify_write}
-    return _mixed(by_kind, workload.shares, random)
+    return _mixed(by_kind, workload.shares, random, tally)
 
 
-def _mixed(by_kind: Mapping[str, Operation], shares: Mapping[str, float], random: Random) -> Operations:
+def _mixed(by_kind: Mapping[str, Operation], shares: Mapping[str, float], random: Random, tally: Tally) -> Operations:
     """Operations of which number i is of a kind drawn with its share."""
     kinds: Sequence[str] = tuple(shares)
     if len(kinds) == 1:
-        return Operations(by_kind[kinds[0]], (kinds[0],), lambda _i: kinds[0])
+        return Operations(by_kind[kinds[0]], (kinds[0],), lambda _i: kinds[0], tally)
     table = bytes(random.choices(range(len(kinds)), weights=list(shares.values()), k=_TABLE))
     operations = [by_kind[kind] for kind in kinds]
     mask, mixer = _TABLE - 1, _MIXER
@@ -170,4 +187,4 @@ def _mixed(by_kind: Mapping[str, Operation], shares: Mapping[str, float], random
     def op(i: int) -> Awaitable[object]:
         return operations[table[(i * mixer >> 40) & mask]](i)
 
-    return Operations(op, tuple(kinds), lambda i: kinds[table[(i * mixer >> 40) & mask]])
+    return Operations(op, tuple(kinds), lambda i: kinds[table[(i * mixer >> 40) & mask]], tally)

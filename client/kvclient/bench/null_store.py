@@ -18,9 +18,9 @@ class NullStore:
         """An entry."""
         return _ENTRY
 
-    async def put(self, key: bytes, value: bytes, *_: Any, **__: Any) -> object:
-        """Nothing."""
-        return None
+    async def put(self, key: bytes, value: bytes, *_: Any, **__: Any) -> Entry:
+        """What has a receipt."""
+        return _ENTRY
 
     async def scan(self, *_: Any, **__: Any) -> AsyncIterator[Entry]:
         """One entry."""

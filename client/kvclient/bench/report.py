@@ -28,6 +28,7 @@ def report(settings: dict[str, Any], measured: Measured, *, overhead_ns: float) 
         "ops_per_s": round(measured.completed / measured.seconds, 1) if measured.seconds else 0.0,
         "errors": measured.errors,
         "failed_share": round(failed_share(measured), 6),
+        "degraded": measured.degraded,
         "latency": {
             kind: {"ops": latencies.count, **latencies.summary(), "hdr": latencies.encode()}
             for kind, latencies in _by_kind(measured).items()
@@ -57,6 +58,8 @@ def warnings(row: dict[str, Any]) -> list[str]:
     if row["failed_share"] > FAILED_SHARE_MAX:
         failed = sum(row["errors"].values())
         said.append(f"{failed:,} operations failed, {row['failed_share']:.1%} of all: the figures say little about the others")
+    if row["degraded"] > FAILED_SHARE_MAX * row["ops"]:
+        said.append(f"{row['degraded']:,} answers, with the warm-up's, were degraded: of fewer replicas than the preset asks for")
     if not_begun := row["errors"].get(NOT_BEGUN):
         said.append(f"{not_begun:,} operations that were due had not begun at the end: the store does not keep up with this rate")
     return said

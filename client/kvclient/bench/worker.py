@@ -25,6 +25,13 @@ from kvclient.bench.open_loop import run_open_loop
 from kvproto.errors import KvError, error_class
 
 
+@dataclass(slots=True)
+class Tally:
+    """Counts of what the operations found out, those of the warm-up included; `degraded` answers achieved less than was asked."""
+
+    degraded: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """What a factory yields: the operation, and the kind of operation number i (for a histogram a kind)."""
@@ -32,6 +39,7 @@ class Operations:
     op: Operation
     kinds: tuple[str, ...]
     kind_of: Callable[[int], str]
+    tally: Tally = field(default_factory=Tally)
 
 
 Factory = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[Operations]]
@@ -60,12 +68,14 @@ class Measured:
     errors: dict[str, int] = field(default_factory=dict)
     latencies: dict[str, Latencies] = field(default_factory=dict)
     interrupted: bool = False
+    degraded: int = 0
 
     def merge(self, other: Measured) -> None:
         """Adds what another process measured in the same window."""
         self.seconds = max(self.seconds, other.seconds)  # they differ only where an interrupt reached one after the other
         self.interrupted = self.interrupted or other.interrupted
         self.completed += other.completed
+        self.degraded += other.degraded
         for code, count in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + count
         for kind, latencies in other.latencies.items():
@@ -75,13 +85,13 @@ class Measured:
         """One line."""
         encoded = {kind: latencies.encode() for kind, latencies in self.latencies.items()}
         row = {"seconds": self.seconds, "completed": self.completed, "errors": self.errors, "interrupted": self.interrupted}
-        return json.dumps({**row, "latencies": encoded})
+        return json.dumps({**row, "degraded": self.degraded, "latencies": encoded})
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Measured:
         """The reverse of `to_json`, decoded."""
         latencies = {kind: Latencies.decode(text) for kind, text in row["latencies"].items()}
-        return cls(row["seconds"], row["completed"], dict(row["errors"]), latencies, row["interrupted"])
+        return cls(row["seconds"], row["completed"], dict(row["errors"]), latencies, row["interrupted"], row["degraded"])
 
 
 def resolve_factory(name: str) -> Factory:
@@ -101,6 +111,7 @@ async def measure(share: Share, when_ready: Callable[[], None] = lambda: None) -
             result = await _run_loop(share, operations.op, halt)
     measured = summarize(result, operations.kinds, operations.kind_of)
     measured.interrupted = halt.called
+    measured.degraded = operations.tally.degraded
     return measured
 
 
