@@ -288,6 +288,7 @@ async def test_a_damaged_register_has_no_vote_and_is_replaced_under_a_later_ball
         key = key_of(on, "n1")
         await on.put("n1", key, b"v1")
         damaged = on.members["n2"]
+        await until(lambda: on.held("n2", key) is not None)  # a put waits for two of three
         held = on.held("n2", key)
         assert held is not None
         damaged.engine.write([(on.store_key(key), held[:-1] + b"?")], sync=True)

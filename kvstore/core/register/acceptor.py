@@ -129,7 +129,7 @@ class Acceptor:
                 continue
             verdict.looked_at.append(store_key)
             if held is not None:
-                states[-1] = register.stamp(held) + register.accepted(held)
+                states[-1] = register.state(held)
                 size_bytes += len(states[-1])
         verdict.reply.states = states
 

@@ -49,6 +49,11 @@ def accepted(held: bytes) -> bytes:
     return held[_HEAD_BYTES : _HEAD_BYTES + int.from_bytes(held[69:73], "big")]
 
 
+def state(held: bytes) -> bytes:
+    """Stamp and payload of what was accepted, one behind the other: what is the same at all who accepted it."""
+    return held[5:37] + held[_HEAD_BYTES : _HEAD_BYTES + int.from_bytes(held[69:73], "big")]
+
+
 def is_committed(held: bytes, watermark: bytes) -> bool:
     """Whether what was accepted is known to be committed. Everything of the watermark's ballot up to its sequence is."""
     accepted_stamp = held[5:37]

@@ -31,7 +31,7 @@ def digest_of(store_key: bytes, held: bytes | None) -> int:
     """Of one register as it is accepted; 0: nothing is held."""
     if held is None:
         return 0
-    return xxh3_128_intdigest(store_key + registers.stamp(held) + registers.accepted(held), seed=len(store_key))
+    return xxh3_128_intdigest(store_key + registers.state(held), seed=len(store_key))
 
 
 class Told:
@@ -54,12 +54,12 @@ class Progress:
 
     __slots__ = (
         "_base",
-        "_changed_s",
         "_changes",
         "_last",
         "_looked_at",
         "_need",
         "_numbers",
+        "_others",
         "_scanned_to",
         "_shown",
         "_touched",
@@ -76,6 +76,7 @@ class Progress:
 
     def __init__(self, others: Iterable[str]) -> None:
         self.told = {node: Told() for node in others}
+        self._others = tuple(self.told.values())
         self._need = (len(self.told) + 1) // 2
         self.decided = 0
         self.scans = 0
@@ -92,8 +93,8 @@ class Progress:
         self._base = self._trimmed = self.decided + 1
         self._numbers: dict[int, int] = {}
         self._changes: deque[tuple[int, int, bytes]] = deque()
-        self._last: dict[bytes, int] = {}
-        self._changed_s: dict[bytes, float] = {}
+        self._last: dict[bytes, tuple[int, float]] = {}
+        """Of each key the number of its last change, and when it was decided."""
         self._shown: dict[bytes, int] = {}
         self._touched: dict[bytes, int] = {}
         self._scanned_to = b""
@@ -117,7 +118,7 @@ class Progress:
         self.decided += 1
         self.is_known = True
         self._base = self._trimmed = self.decided
-        self._note(b"")
+        self._note(b"", float("-inf"))
 
     @property
     def scanned_to(self) -> bytes:
@@ -132,27 +133,26 @@ class Progress:
         self.digest ^= before ^ after
         self.decided += 1
         if self.is_known:
-            self._changed_s[store_key] = now_s
-            self._note(store_key)
+            self._note(store_key, now_s)
 
-    def _note(self, store_key: bytes) -> None:
-        digest, number = self.digest, self.decided
-        self._changes.append((number, digest, store_key))
+    def _note(self, store_key: bytes, now_s: float) -> None:
+        digest, number, changes = self.digest, self.decided, self._changes
+        changes.append((number, digest, store_key))
         self._numbers[digest] = number
-        self._last[store_key] = number
-        for told in self.told.values():
+        self._last[store_key] = number, now_s
+        for told in self._others:
             if told.digest == digest:
                 told.number = number
                 self._confirm()
-        if len(self._changes) > HISTORY_MAX:
-            oldest, digest, store_key = self._changes.popleft()
+        if len(changes) > HISTORY_MAX:
+            oldest, digest, store_key = changes.popleft()
             self._trimmed = oldest
             if self._numbers[digest] == oldest:
                 del self._numbers[digest]
-            if self._last[store_key] == oldest:
+            if self._last[store_key][0] == oldest:
                 del self._last[store_key]
-                self._changed_s.pop(store_key, None)
-                self._shown.pop(store_key, None)
+                if self._shown:
+                    self._shown.pop(store_key, None)
 
     def became_durable(self, number: int, digest: int) -> bool:
         """Everything up to change `number` is durable, and the digest was `digest` then. Whether there is something new to tell."""
@@ -178,7 +178,7 @@ class Progress:
         self._confirm()
 
     def _confirm(self) -> None:
-        numbers = sorted([told.number for told in self.told.values()], reverse=True)
+        numbers = sorted([told.number for told in self._others], reverse=True)
         if self._need:
             self.confirmed = max(self.confirmed, numbers[self._need - 1])
 
@@ -203,7 +203,8 @@ class Progress:
 
     def is_chosen(self, store_key: bytes) -> bool:
         """Whether what is held of a key is durable, and held identically by a majority."""
-        number = self._last.get(store_key, self._trimmed)
+        last = self._last.get(store_key)
+        number = self._trimmed if last is None else last[0]
         if number > self.durable:
             return False
         return number <= self.confirmed or not self._need or self._shown.get(store_key) == number
@@ -211,19 +212,21 @@ class Progress:
     def was_shown(self, store_key: bytes) -> None:
         """What is held of a key was told to somebody as committed. A watermark of a later ballot says nothing of it any more, and
         what it came over must not be shown again."""
-        number = self._last.get(store_key)
-        if number is not None:
-            self._shown[store_key] = number
+        last = self._last.get(store_key)
+        if last is not None:
+            self._shown[store_key] = last[0]
 
     def is_durable(self, store_key: bytes) -> bool:
         """Whether what is held of a key is durable, as far as that is known."""
-        return self._last.get(store_key, self._trimmed) <= self.durable
+        last = self._last.get(store_key)
+        return (self._trimmed if last is None else last[0]) <= self.durable
 
     def changed_after(self, store_key: bytes, proof: tuple[float, int]) -> bool:
         """Whether the last change of a key came, for certain, after a proof's change, and after the others were asked for it: what
         it replaced was the latest here when they were. We are one of the majority that has answered."""
         asked_s, number = proof
-        return self._last.get(store_key, NEVER) > number and self._changed_s.get(store_key, asked_s) > asked_s
+        last = self._last.get(store_key)
+        return last is not None and last[0] > number and last[1] > asked_s
 
     # --- who differs
 
