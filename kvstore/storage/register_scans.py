@@ -20,7 +20,6 @@ from kvstore.storage.engine import Engine
 from kvstore.storage.layout import prefix_successor
 
 KEYS_AT_ONCE = 512
-DIGEST_MAX = (1 << 128) - 1
 
 
 class Tombstones(NamedTuple):
@@ -31,16 +30,16 @@ class Tombstones(NamedTuple):
 
 
 class RegisterScans:
-    """One node's. `lost_digest`: random bits of this process (`read_listing`); `on_damaged` is told store keys whose registers
+    """One node's. `lost_seed`: 64 random bits of this process (`read_listing`); `on_damaged` is told store keys whose registers
     cannot be read."""
 
     def __init__(
-        self, engine: Engine, committer: Committer, tracker: Tracker, *, lost_digest: int, on_damaged: Callable[[bytes], None]
+        self, engine: Engine, committer: Committer, tracker: Tracker, *, lost_seed: int, on_damaged: Callable[[bytes], None]
     ) -> None:
         self._engine = engine
         self._committer = committer
         self._tracker = tracker
-        self._lost_digest = lost_digest & DIGEST_MAX
+        self._lost_seed = lost_seed
         self._on_damaged = on_damaged
 
     def listing(self, cursor: bytes, told: Callable[[StorageError | None, Listing], None]) -> None:
@@ -70,7 +69,7 @@ class RegisterScans:
             pairs.append((store_key, held))
             if len(pairs) > KEYS_AT_ONCE + 1:
                 break
-        return read_listing(pairs, cursor, KEYS_AT_ONCE, self._lost_digest)
+        return read_listing(pairs, cursor, KEYS_AT_ONCE, self._lost_seed)
 
     def tombstones(self, cursor: bytes, before_ms: int, told: Callable[[StorageError | None, Tombstones], None]) -> None:
         """Tombstones behind `cursor`, of its group, of which every request was issued before `before_ms`."""

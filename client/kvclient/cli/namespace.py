@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from string import ascii_letters
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,12 @@ import click
 
 from kvclient.cli import connection
 from kvclient.cli.arguments import namespaces_offered
+from kvclient.cli.asking import ask_again
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
 from kvclient.cli.output import Printer, note
 from kvclient.cli.suggestions import SuggestingGroup
-from kvproto.errors import BadRequest
 
 if TYPE_CHECKING:
     from kvclient.cli.connection import Client
@@ -164,7 +163,13 @@ def drop(ctx: click.Context, name: str, yes: bool) -> int:
     """
     options = Options.of(ctx)
     if not yes:
-        _ask(name)
+        ask_again(
+            name,
+            what=f"dropping {name!r} deletes every key in it",
+            question=f"This deletes every key of {name!r} for ever. Type its name",
+            instead="nothing was dropped",
+            subject="name",
+        )
 
     async def work(client: Client) -> int:
         was = await client.admin.drop_namespace(name, **_patience(options))
@@ -172,15 +177,6 @@ def drop(ctx: click.Context, name: str, yes: bool) -> int:
         return ExitCode.DONE
 
     return connection.run(options, work)
-
-
-def _ask(name: str) -> None:
-    """Raises `BadRequest` unless whoever sits there types the name again."""
-    if not sys.stdin.isatty():
-        raise BadRequest(f"dropping {name!r} deletes every key in it for ever: say --yes where nobody can be asked", subject="yes")
-    typed = click.prompt(f"This deletes every key of {name!r} for ever. Type its name", default="", show_default=False, err=True)
-    if typed != name:
-        raise BadRequest(f"{typed!r} is not {name!r}: nothing was dropped", subject="name")
 
 
 def _patience(options: Options) -> dict[str, float]:

@@ -3,12 +3,12 @@ that wait for each other's lost registers go on without them."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvclient.cli import connection
+from kvclient.cli.asking import ask_again
 from kvclient.cli.exit_codes import ExitCode
 from kvclient.cli.help_pages import Examples
 from kvclient.cli.options import Options, Output
@@ -76,7 +76,13 @@ def _accept_loss(options: Options, lost: tuple[str, ...], yes: bool) -> int:
     lost = tuple(dict.fromkeys(lost))
     names = " and ".join(lost)
     if not yes:
-        _ask(names)
+        ask_again(
+            names,
+            what=f"what only {names} had is given up",
+            question=f"Acknowledged writes that only {names} and the nodes that wait had are given up for ever. Type the name",
+            instead="nothing was given up",
+            subject="accept-loss",
+        )
 
     async def work(client: Client) -> int:
         rows = await client.admin.status()
@@ -96,16 +102,6 @@ def _accept_loss(options: Options, lost: tuple[str, ...], yes: bool) -> int:
         return ExitCode.DONE if accepted else ExitCode.UNAVAILABLE
 
     return connection.run(options, work)
-
-
-def _ask(names: str) -> None:
-    """Raises `BadRequest` unless whoever sits there types the names again."""
-    if not sys.stdin.isatty():
-        raise BadRequest(f"what only {names} had is given up for ever: say --yes where nobody can be asked", subject="yes")
-    text = f"Acknowledged writes that only {names} and the nodes that wait had are given up for ever. Type the name"
-    typed = click.prompt(text, default="", show_default=False, err=True)
-    if typed != names:
-        raise BadRequest(f"{typed!r} is not {names!r}: nothing was given up", subject="accept-loss")
 
 
 async def run_everywhere(client: Client, namespace: str) -> list[RepairProgress]:

@@ -21,9 +21,6 @@ from kvstore.storage.register_scans import RegisterScans
 from kvstore.storage.registers import Registers
 from kvstore.transport.peers import PeerTransport
 
-LOST_FACTOR = 0x9E3779B97F4A7C15F39CC0605CEDC835
-"""Odd: makes 128 bits that are nobody else's of an incarnation."""
-
 
 class LinearizableHalf:
     """One node's. `may_vote` and `on_lost` as in `Registers`."""
@@ -57,9 +54,7 @@ class LinearizableHalf:
             tracker=self.tracker,
             since_boot_s=clock.since_boot_s,
         )
-        self.scans = RegisterScans(
-            engine, committer, self.tracker, lost_digest=incarnation * LOST_FACTOR, on_damaged=self.registers.note_damaged
-        )
+        self.scans = RegisterScans(engine, committer, self.tracker, lost_seed=incarnation, on_damaged=self.registers.note_damaged)
         self.proposing = Proposing(
             me=me,
             ring=ring,

@@ -20,7 +20,6 @@ from kvstore.core.register.progress import digest_of
 
 _HEAD = Struct(">?I")
 DIGEST_BYTES = 16
-SEED_MAX = (1 << 64) - 1
 
 
 class Listing(NamedTuple):
@@ -31,9 +30,10 @@ class Listing(NamedTuple):
     digests: Sequence[int]
 
 
-def read_listing(pairs: Iterable[tuple[bytes, bytes]], cursor: bytes, count_max: int, lost_digest: int) -> Listing:
+def read_listing(pairs: Iterable[tuple[bytes, bytes]], cursor: bytes, count_max: int, lost_seed: int) -> Listing:
     """The listing behind `cursor`, of `pairs` that begin there or behind it. What is damaged has a digest of its key and of
-    `lost_digest`, which is nobody else's: with one for all of them two would be nothing (the digest of a group is their XOR)."""
+    `lost_seed`, 64 bits that are nobody else's: with one digest for all of them two would be nothing (that of a group is their
+    XOR)."""
     keys: list[bytes] = []
     digests: list[int] = []
     for store_key, held in pairs:
@@ -42,7 +42,7 @@ def read_listing(pairs: Iterable[tuple[bytes, bytes]], cursor: bytes, count_max:
         if len(keys) >= count_max:
             return Listing(True, keys, digests)
         keys.append(store_key)
-        digests.append(digest_of(store_key, held) if verify(held) else xxh3_128_intdigest(store_key, lost_digest & SEED_MAX))
+        digests.append(digest_of(store_key, held) if verify(held) else xxh3_128_intdigest(store_key, lost_seed))
     return Listing(False, keys, digests)
 
 
