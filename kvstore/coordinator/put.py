@@ -327,7 +327,7 @@ class PutCoordinator:
             if answer.error is None:
                 assert isinstance(answer, FetchChunk)
                 end = min(end, answer.answered_below)
-                await self.take_in(keys, answer, since_ms, arrivals.deadline_s)
+                await self.take_in(sub, seats, keys, answer, since_ms, arrivals.deadline_s)
                 if not hear_all and not any(map(self._is_behind, keys, contexts)):
                     break  # a stalled peer has nothing more to tell
         arrivals.close()
@@ -344,8 +344,14 @@ class PutCoordinator:
             sent = sub.story = self._send(again, minted, seats, deadline_s)
             sent.continue_from(arrivals)
             await self._collect(again, minted, seats, sent, emit)
-        if later:
-            await self._run_after_catching_up(sub, later, self._replicas.seats(sub), deadline_s, emit)
+        if not later:
+            return
+        seats = self._replicas.seats(sub)
+        refusal = self.why_not(sub, seats)  # whose place we took may be back
+        if refusal is not None:
+            emit(GroupReply(sub.group_index, positions=sub.original(later), error=refusal), len(later))
+            return
+        await self._run_after_catching_up(sub, later, seats, deadline_s, emit)
 
     def _is_behind(self, store_key: bytes, context: Context) -> bool:
         try:
@@ -359,9 +365,12 @@ class PutCoordinator:
         except RecordLost:
             return set()
 
-    async def take_in(self, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float) -> None:
+    async def take_in(
+        self, sub: SubBatch, seats: Seats, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float
+    ) -> None:
         """Merges what a replica holds differently, asked at `since_ms`, into our own records; returns when that is durable or
-        failed, or at `until_s`: a slow disk of ours is no reason to keep a client waiting beyond its deadline."""
+        failed, or at `until_s`: a slow disk of ours is no reason to keep a client waiting beyond its deadline. A stand-in notes for
+        whom it is with the copy: nobody else would ever find one that no write came on top of."""
         found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
         if self._freshness.why_late(since_ms, len(found)) is not None:
             return  # we stood still meanwhile
@@ -376,7 +385,9 @@ class PutCoordinator:
             self._store.admit(len(found), sum([len(record) for _, record in found]))
         except KvError:
             return  # minting will be refused for the same reason
-        self._store.merge([key for key, _ in found], [record for _, record in found], done)
+        taken, records = [key for key, _ in found], [record for _, record in found]
+        pointers = () if sub.owners.includes_me else self._hints.hold(seats.home_of(self._replicas.me), taken, records)
+        self._store.merge(taken, records, done, beside=pointers)
         timer = loop.call_at(until_s, done)
         try:
             await merged

@@ -90,7 +90,7 @@ class TouchCoordinator:
                 assert isinstance(answer, FetchChunk)
                 heard.append(answer.node)
                 end = min(end, max(1, answer.answered_below))
-                await self._puts.take_in(keys, answer, since_ms, arrivals.deadline_s)
+                await self._puts.take_in(sub, seats, keys, answer, since_ms, arrivals.deadline_s)
         arrivals.close()
         return heard, set(wanted[end:])
 

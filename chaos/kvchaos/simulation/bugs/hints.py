@@ -1,13 +1,15 @@
-"""Handoff that lets go too early: rules 2 and 11."""
+"""Copies for others that are let go too early, or never: rules 2 and 11."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
+from kvstore.coordinator.put import PutCoordinator
 from kvstore.core.doubts import Doubts
 from kvstore.repair import hinted_handoff
 from kvstore.repair.hinted_handoff import HintedHandoff
@@ -44,6 +46,16 @@ def forget_pointers(patch: Patch) -> None:
         return []
 
     hold_durably = patch.set(HintTable, "hold", hold)
+
+
+@bug("catching-up-unnoted", "a stand-in that catches up before it writes does not note for whom the copy is (safety rule 11)")
+def catch_up_unnoted(patch: Patch) -> None:
+    """Found by the swarm: when the write itself comes to nothing, a copy is left that nobody hands over, or deletes."""
+
+    async def take_in(self: PutCoordinator, _sub: object, *args: Any) -> None:
+        await take_in_noted(self, SimpleNamespace(owners=SimpleNamespace(includes_me=True)), *args)
+
+    take_in_noted = patch.set(PutCoordinator, "take_in", take_in)
 
 
 @bug("hint-before-durable", "a hint whose record is not durable yet is taken for one that has nothing to hand over")
