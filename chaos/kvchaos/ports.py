@@ -6,8 +6,13 @@ be taken by anybody's connection, even by an attempt to reach the very node that
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -15,21 +20,47 @@ FIRST = 10_000
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_FIRST_DEFAULT = 32_768
 ATTEMPTS_MAX = 200
+BLOCK = 32
+RESERVED_MAX = 16
+
+_reserved: deque[ExitStack] = deque()
 
 
 def find_free_ports(count: int, rng: random.Random | None = None) -> list[int]:
-    """`count` neighbouring ports that nobody listens on now; where they begin is drawn by the system, unless there is an `rng`.
+    """`count` neighbouring ports that nobody listens on now, nor is about to; where they begin is drawn by the system, unless there
+    is an `rng`.
 
-    Neighbours, so that two runs that choose at the same moment have either all ports in common or, nearly always, none. Raises
-    `OSError` when no such row of ports is found.
+    A port that is free when it is chosen may be another's by the time somebody listens: runs on one machine that begin at the same
+    moment choose among the same. So blocks of ports are locked by a file each, for as long as the process lives or until it has
+    chosen `RESERVED_MAX` more times, when it listens on them or is done with them. Raises `OSError` when no such row of ports is
+    found.
     """
-    last = _ephemeral_first() - count
+    blocks = -(-count // BLOCK)
+    last = (_ephemeral_first() - FIRST) // BLOCK - blocks
     for _ in range(ATTEMPTS_MAX):
-        first = (rng or random.SystemRandom()).randrange(FIRST, last)
-        ports = list(range(first, first + count))
-        if all(map(is_free, ports)):
+        at = (rng or random.SystemRandom()).randrange(last + 1)
+        ports = list(range(FIRST + at * BLOCK, FIRST + at * BLOCK + count))
+        locks = ExitStack()
+        if all(_lock(block, locks) for block in range(at, at + blocks)) and all(map(is_free, ports)):
+            _reserved.append(locks)
+            if len(_reserved) > RESERVED_MAX:
+                _reserved.popleft().close()
             return ports
-    raise OSError(f"no {count} neighbouring free ports were found between {FIRST} and {last}")
+        locks.close()
+    raise OSError(f"no {count} neighbouring free ports were found between {FIRST} and {_ephemeral_first()}")
+
+
+def _lock(block: int, locks: ExitStack) -> bool:
+    """Whether the block is ours, until `locks` is closed."""
+    folder = Path(tempfile.gettempdir()) / f"kvchaos-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    file = os.open(folder / str(block), os.O_RDWR | os.O_CREAT, 0o600)
+    locks.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_free(port: int) -> bool:
