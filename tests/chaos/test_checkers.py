@@ -12,6 +12,7 @@ from kvchaos.checkers.invented import INVENTED, REFUSED
 from kvchaos.checkers.judge import PROMISES, judge
 from kvchaos.checkers.receipts import EPOCHS, RECEIPTS
 from kvchaos.checkers.resources import BOUNDS, DEADLINES, INVARIANTS, RESOURCES
+from kvchaos.checkers.served import SERVED
 from kvchaos.checkers.strict import REGULAR
 from tests.chaos.scribe import Scribe, dot, token
 
@@ -216,6 +217,15 @@ def test_a_call_that_outlives_its_time_is_found() -> None:
     scribe.call_within("write", 0, 1_600_000_000, timeout_ms=1000)
     scribe.call_within("read", 0, None, timeout_ms=1000)
     assert broken(scribe) == [DEADLINES, DEADLINES]
+
+
+def test_a_call_that_is_refused_while_it_could_be_served_is_found() -> None:
+    scribe = Scribe(promises=["served"])
+    scribe.write("a", 1, 2, dot(1))
+    scribe.read(["a"], 3, 4)
+    assert broken(scribe) == []
+    scribe.write("b", 5, 6, type_="fail")
+    assert broken(scribe) == [SERVED]
 
 
 def test_only_what_is_promised_is_judged_and_a_promise_nobody_knows_is_refused() -> None:

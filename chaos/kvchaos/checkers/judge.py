@@ -22,6 +22,7 @@ from kvchaos.checkers.minted import check_minted
 from kvchaos.checkers.namespaces import check_namespaces
 from kvchaos.checkers.receipts import check_receipts
 from kvchaos.checkers.resources import check_deadlines, check_resources
+from kvchaos.checkers.served import check_served
 from kvchaos.checkers.sessions import MONOTONIC_READS, READ_YOUR_WRITES, check_sessions
 from kvchaos.checkers.sets import check_sets
 from kvchaos.checkers.siblings import UNREAD, check_siblings
@@ -60,6 +61,7 @@ FURTHER = {
     "sessions": "sessions read what they wrote and what they have read, and their writes come after it",
     "session_reads": "sessions read what they wrote and what they have read",
     "atomic": "what an atomic read has seen, later ones see",
+    "served": "every call succeeds: enough replicas can be reached at any time",
     "zone": "a read at zone_quorum shows what was acknowledged at it in the same zone",
     "locks": "fencing tokens grow and are heeded, and a lock has one holder (unless the header says `exclusive` false)",
     "counters": "every answer of a counter is between what was acknowledged and what was tried",
@@ -125,6 +127,7 @@ def judge(history: History) -> list[Violation]:
         "sessions": lambda: check_sessions(calls),
         "session_reads": lambda: [found for found in check_sessions(calls) if found.promise in (READ_YOUR_WRITES, MONOTONIC_READS)],
         "atomic": lambda: check_atomic_reads(stories()),
+        "served": lambda: check_served(calls),
         "zone": lambda: check_zones(stories(), header.get("zones", {})),
         "locks": lambda: check_locks(calls, exclusive=bool(header.get("exclusive", True))),
         "counters": lambda: check_counters(calls, fresh=not header.get("stale_ok")),

@@ -63,6 +63,7 @@ def generate(seed: int) -> Schedule:
         # A generator of its own: what the seeds of before have drawn stays so.
         repair_interval_s=Random(f"{seed}/repair").choice([0.0, 0.0, 1.0, 10.0]),
         timing=Random(f"{seed}/timing").choice(["lan", "lan", "local"]),
+        hints_max=Random(f"{seed}/hints").choice([200_000, 200_000, 200_000, Random(f"{seed}/few hints").choice([0, 1, 3])]),
     )
     operations = _operations(rng, base, losing)
     faults = (*_crash_points(seed), *draw_faults(rng, base, losing=losing))

@@ -48,7 +48,7 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
                 promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
             if schedule.grace_ms < GRACE_MS and not schedule.has_registers:
                 promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
-            further: tuple[str, ...] = ()
+            further = tuple(promise for promise in schedule.promises if promise == "served")  # what a scenario says for itself
             if schedule.sessions:  # one value has a place in an order that its writes follow too
                 further += ("sessions",) if schedule.has_registers else ("session_reads",)
             if schedule.zones:

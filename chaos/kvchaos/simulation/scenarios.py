@@ -160,6 +160,19 @@ def stand_ins(seed: int) -> Schedule:
     return replace(base, operations=tuple(sorted(operations, key=lambda one: one.at_ms)), faults=faults)
 
 
+@scenario("hint-cap")
+def hint_cap(seed: int) -> Schedule:
+    """One of three nodes is down, and the others may note hardly anything of what it misses: every call succeeds all the same, and
+    when it is back it gets what nobody has noted."""
+    rng, swarm = Random(f"{seed}/hint-cap"), generate(seed)
+    faults = (Fault(0, "crash", {"nodes": ["n3"]}, 9_000),)
+    base = replace(swarm, nodes=3, n=3, r=2, w=2, hints_max=rng.choice([0, 1, 2]), timeout_ms=2500, duration_ms=8_000, loss=0.0)
+    base = replace(base, delay_ms=0.2, jitter_ms=0.6, write_ms=0.1, disk_jitter_ms=0.4, faults=faults)
+    operations = [replace(one, at_ms=rng.randrange(2_000, 8_000), level="preset") for one in swarm.operations]
+    ordered = tuple(sorted(operations, key=lambda one: one.at_ms))
+    return replace(base, operations=ordered, promises=("served",))
+
+
 @scenario("flapping")
 def flapping(seed: int) -> Schedule:
     """One node goes and comes back, again and again, paused, cut off or killed; in the end it is there to everybody."""

@@ -9,7 +9,10 @@ from typing import Any
 
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
+from kvproto.errors import KvError, Overloaded
+from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.seats import Seats
 from kvstore.core.doubts import Doubts
 from kvstore.repair import hinted_handoff
 from kvstore.repair.hinted_handoff import HintedHandoff
@@ -72,3 +75,16 @@ def hand_over_early(patch: Patch) -> None:
 def forget_degraded(patch: Patch) -> None:
     """Right after a split a read misses what the small side has acknowledged, and does not say so."""
     patch.set(Doubts, "about", lambda self, partitions: False)
+
+
+@bug("hint-cap-fails-writes", "a write is refused when there is no room to note who has missed it", scenario="hint-cap")
+def fail_at_the_cap(patch: Patch) -> None:
+    """Who is owed something is a shortcut that may be dropped; a quorum that can be reached is no reason to refuse anybody."""
+
+    def why_not(self: PutCoordinator, sub: SubBatch, seats: Seats) -> KvError | None:
+        if seats.absent and self._hints.count + len(sub.store_keys) > self._hints._count_max:  # noqa: SLF001 - as if it were its own
+            return Overloaded("no room for hints", retry_after_s=0.1, subject="hints")
+        found: KvError | None = why_not_before(self, sub, seats)
+        return found
+
+    why_not_before = patch.set(PutCoordinator, "why_not", why_not)
