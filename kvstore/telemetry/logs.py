@@ -55,7 +55,7 @@ def configure_logging(*, json: bool | None = None, node_id: str = "", level: str
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _renderer(as_json),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     if node_id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
 import signal
@@ -50,6 +51,28 @@ def test_the_level_holds_from_the_moment_it_is_set(capsys: pytest.CaptureFixture
     log_all()
     told = events(capsys.readouterr().err)
     assert told == ["an_warning", "an_error", "an_debug", "an_info", "an_warning", "an_error", "an_error"]
+
+
+class Writes(io.StringIO):
+    """Remembers what was written at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.parts.append(text)
+        return super().write(text)
+
+
+def test_bug_a_node_that_was_killed_left_a_line_without_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Line and line end were written one after the other, and the process killed in between: what its next life said stood on the
+    same line, which is no JSON. Found by F20, once in ten runs."""
+    monkeypatch.setattr("sys.stderr", writes := Writes())
+    telemetry.configure_logging(json=True, level="debug")
+    log_all()
+    assert len(writes.parts) == 4
+    assert all(part.endswith("}\n") for part in writes.parts)
 
 
 def test_a_defects_traceback_counts_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
