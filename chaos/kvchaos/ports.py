@@ -10,10 +10,11 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
 from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
+
+from kvchaos.go_builds import cache_folder
 
 HOST = "127.0.0.1"
 FIRST = 10_000
@@ -52,8 +53,9 @@ def find_free_ports(count: int, rng: random.Random | None = None) -> list[int]:
 
 def _lock(block: int, locks: ExitStack) -> bool:
     """Whether the block is ours, until `locks` is closed."""
-    folder = Path(tempfile.gettempdir()) / f"kvchaos-ports-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
+    # Not a temporary folder: that may be a run's own, and then nobody else would see the lock.
+    folder = cache_folder("kvstore-chaos") / "ports"
+    folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / str(block), os.O_RDWR | os.O_CREAT, 0o600)
     locks.callback(os.close, file)
     try:
