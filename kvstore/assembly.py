@@ -37,6 +37,7 @@ from kvstore.storage.engine import Engine
 from kvstore.storage.incarnations import IncarnationLedger
 from kvstore.storage.namespaces import remember_namespaces, remember_policies
 from kvstore.storage.peer_leases import PeerLeases
+from kvstore.storage.write_buffers import buffer_bytes_of
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.detector_calls import DetectorCalls
@@ -283,12 +284,14 @@ class Assembly:
         return make_application(Condition(local, peers.states), exposition)
 
     def _open_engine(self, directory: Directory) -> Engine:
-        limits = self.config.limits
+        config, limits = self.config, self.config.limits
         engine = self._seams.open_engine(
-            directory.subdirectory("data"), write_buffer_bytes=limits.write_buffer_bytes, cache_bytes=limits.block_cache_bytes
+            directory.subdirectory("data"),
+            write_buffer_bytes=buffer_bytes_of(config.node_id, list(config.nodes), limits.write_buffer_bytes),
+            cache_bytes=limits.block_cache_bytes,
         )
         try:
-            cluster = self.config.cluster
+            cluster = config.cluster
             remember_namespaces(engine, {name: space.id for name, space in cluster.namespaces.items()})
             policies = {name: (space.id, space.written_under) for name, space in cluster.namespaces.items()}
             remember_policies(engine, policies, cluster.partitions)
