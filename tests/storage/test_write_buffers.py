@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.storage.write_buffers import GOLDEN, SHARE_MAX, buffer_bytes_of
 from kvstore.seams import ProductionSeams
+from kvstore.storage.write_buffers import GOLDEN, SHARE_MAX, buffer_bytes_of
 from tests.support.nodes import Nodes
 
 LIMIT_BYTES = 32 << 20
