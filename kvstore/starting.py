@@ -30,6 +30,7 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     me = parts.config.node_id
     local.coordinator.stopped = AvailabilityError(f"{me} is starting", subject=me)
     local.returning.rebuilding.begin_if_new(has_peers=bool(parts.config.peers))
+    local.ledger.ask()  # behind that note, and before anything that peers have stored here
     local.returning.absence.suspect()
     await parts.start_http()
     await server.start()

@@ -15,6 +15,7 @@ from dataclasses import replace
 from kvproto.columns import GroupReply
 from kvproto.errors import KvError, NotOwner, RecordLost
 from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.coordinator.minting import PLAIN_POLICIES, MintedColumns, Minter, names_more
 from kvstore.coordinator.outcomes import Emit, nobody_holds, not_met, out_of_reach, receipt
 from kvstore.coordinator.remembering import Remembering
@@ -22,14 +23,12 @@ from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
 from kvstore.coordinator.seats import Seats
 from kvstore.core.catalog.settings import MEMORY
 from kvstore.core.quorum import Outcome, Tally
-from kvstore.core.record import decode_context, encode_context, unseen
+from kvstore.core.record import DIGEST_BYTES, decode_context, encode_context, unseen
 from kvstore.core.versions import Context
 from kvstore.crash_points import crash_point
 from kvstore.runtime import Clock
-from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
-from kvstore.transport.peers import FetchChunk
 
 ASKED_AGAIN_MAX = 3
 ASKED_AGAIN_AFTER_S = 0.05
@@ -50,7 +49,7 @@ class PutCoordinator:
         hints: HintTable,
         replicas: Replicas,
         clock: Clock,
-        freshness: Freshness,
+        catching_up: CatchingUp,
         durable: bool,
     ) -> None:
         self._minter = minter
@@ -58,7 +57,7 @@ class PutCoordinator:
         self._hints = hints
         self._replicas = replicas
         self._clock = clock
-        self._freshness = freshness
+        self._catching_up = catching_up
         self._durable = durable
 
     async def run(self, sub: SubBatch, deadline_s: float, emit: Emit) -> None:
@@ -309,30 +308,18 @@ class PutCoordinator:
         """Merges what the other home replicas hold of these keys into our own records until it covers the contexts, then mints;
         dots that nobody reachable has seen are then no longer waited for: the write becomes a sibling of them, which loses
         nothing."""
-        loop = asyncio.get_running_loop()
-        # Half of the time that is left: the other half is for the write itself.
-        arrivals, since_ms = Arrivals(loop, (loop.time() + deadline_s) / 2), self._clock.now_ms()
         keys = [sub.store_keys[position] for position in wanted]
         tokens, original = list(sub.group.contexts) or [b""] * len(sub.group.keys), sub.at()
-        hear_all = self._store.is_unsure_of(sub.id_bytes)
         contexts = [decode_context(tokens[original[position]]) for position in wanted]
-        others = [node for node in seats.holders.values() if node != self._replicas.me]
-        sub.story = arrivals
-        self._replicas.fetch_from(others, keys, bytes(8 * len(keys)), deadline_s, arrivals, sub.view.ring.hash, sub.trace)
-        end = len(wanted)
-        for _ in others:
-            answer = await arrivals.next()
-            if answer is None:
-                break
-            if answer.error is None:
-                assert isinstance(answer, FetchChunk)
-                end = min(end, answer.answered_below)
-                await self.take_in(sub, seats, keys, answer, since_ms, arrivals.deadline_s)
-                if not hear_all and not any(map(self._is_behind, keys, contexts)):
-                    break  # a stalled peer has nothing more to tell
-        arrivals.close()
+
+        hear_all = self._store.is_unsure_of(sub.id_bytes)
+
+        def is_enough(nodes: Sequence[str]) -> bool:
+            return bool(nodes) and not hear_all and not any(map(self._is_behind, keys, contexts))
+
+        heard = await self._catching_up.hear(sub, keys, bytes(DIGEST_BYTES * len(keys)), seats, deadline_s, is_enough=is_enough)
         # What was too much to be fetched at once comes later.
-        wanted, later = wanted[:end], wanted[end:]
+        wanted, later = wanted[: heard.end], wanted[heard.end :]
         for position, context in zip(wanted, contexts, strict=False):
             gone = self._unseen_here(sub.store_keys[position], context)
             if gone and sub.space.info.policy in PLAIN_POLICIES:  # the others refuse what they cannot see
@@ -342,7 +329,7 @@ class PutCoordinator:
         minted = self._mint_or_refuse(again, wanted, emit, caught_up=True)
         if minted is not None and minted.keys:
             sent = sub.story = self._send(again, minted, seats, deadline_s)
-            sent.continue_from(arrivals)
+            sent.continue_from(heard.arrivals)
             await self._collect(again, minted, seats, sent, emit)
         if not later:
             return
@@ -364,35 +351,6 @@ class PutCoordinator:
             return set(unseen(self._store.latest(store_key), context))
         except RecordLost:
             return set()
-
-    async def take_in(
-        self, sub: SubBatch, seats: Seats, keys: Sequence[bytes], answer: FetchChunk, since_ms: int, until_s: float
-    ) -> None:
-        """Merges what a replica holds differently, asked at `since_ms`, into our own records; returns when that is durable or
-        failed, or at `until_s`: a slow disk of ours is no reason to keep a client waiting beyond its deadline. A stand-in notes for
-        whom it is with the copy: nobody else would ever find one that no write came on top of."""
-        found = [(keys[at], record) for at, record in zip(answer.differing, answer.records, strict=True) if record]
-        if self._freshness.why_late(since_ms, len(found)) is not None:
-            return  # we stood still meanwhile
-        loop = asyncio.get_running_loop()
-        merged: asyncio.Future[None] = loop.create_future()
-
-        def done(*_: object) -> None:
-            if not merged.done():  # the client may have gone away meanwhile; who else waits for this commit must not notice
-                merged.set_result(None)
-
-        try:
-            self._store.admit(len(found), sum([len(record) for _, record in found]))
-        except KvError:
-            return  # minting will be refused for the same reason
-        taken, records = [key for key, _ in found], [record for _, record in found]
-        pointers = () if sub.owners.includes_me else self._hints.hold(seats.home_of(self._replicas.me), taken, records)
-        self._store.merge(taken, records, done, beside=pointers)
-        timer = loop.call_at(until_s, done)
-        try:
-            await merged
-        finally:
-            timer.cancel()
 
 
 def _without(context: Context, gone: set[bytes]) -> bytes:

@@ -9,6 +9,7 @@ import random
 from kvstore.cluster.view import RingHolder
 from kvstore.config import NodeConfig
 from kvstore.coordinator.batch import Limits
+from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.coordinator.coordinator import Coordinator
 from kvstore.coordinator.get import TURN_BYTES_MAX, GetCoordinator
 from kvstore.coordinator.intake import make_intake
@@ -72,13 +73,23 @@ class Serving:
         )
         self.intake = make_intake(me, config.limits, lambda: committer.is_behind)
         self.quotas = Quotas(cluster.namespaces, lambda: len(ring.view.ring.members) - len(opinions.dead))
+        catching_up = CatchingUp(store=store, hints=storage.hints, replicas=replicas, clock=clock, freshness=freshness)
         puts = PutCoordinator(
             minter=minter,
             store=store,
             hints=storage.hints,
             replicas=replicas,
             clock=clock,
-            freshness=freshness,
+            catching_up=catching_up,
+            durable=durable,
+        )
+        touches = TouchCoordinator(
+            puts=puts,
+            minter=minter,
+            catching_up=catching_up,
+            store=store,
+            replicas=replicas,
+            clock=clock,
             durable=durable,
         )
         gets = GetCoordinator(
@@ -96,7 +107,7 @@ class Serving:
             me=me,
             ring=ring,
             puts=puts,
-            touches=TouchCoordinator(puts=puts, minter=minter, store=store, replicas=replicas, clock=clock, durable=durable),
+            touches=touches,
             gets=gets,
             scans=ScanCoordinator(me=me, replica=replica, peers=peers, ring=ring, clock=clock, durable=durable, doubts=doubts),
             registers=registers,

@@ -7,31 +7,39 @@ the value touched or not. Where nothing is alive nothing is written.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from kvproto.columns import GroupReply
 from kvproto.errors import KvError, QuorumUnreachable, RecordLost
 from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.coordinator.minting import Minter
 from kvstore.coordinator.outcomes import Emit, receipt
 from kvstore.coordinator.put import PutCoordinator
-from kvstore.coordinator.replicas import Arrivals, Replicas
+from kvstore.coordinator.replicas import Replicas
 from kvstore.coordinator.seats import Seats
 from kvstore.core.record import NO_DIGEST, digest
 from kvstore.core.versions import DOT_BYTES
 from kvstore.runtime import Clock
 from kvstore.storage.merging import KEYS_AT_ONCE
 from kvstore.storage.store import Store
-from kvstore.transport.peers import FetchChunk
 
 
 class TouchCoordinator:
     """Coordinates touches of keys that this node is a home replica of."""
 
     def __init__(
-        self, *, puts: PutCoordinator, minter: Minter, store: Store, replicas: Replicas, clock: Clock, durable: bool
+        self,
+        *,
+        puts: PutCoordinator,
+        minter: Minter,
+        catching_up: CatchingUp,
+        store: Store,
+        replicas: Replicas,
+        clock: Clock,
+        durable: bool,
     ) -> None:
+        self._catching_up = catching_up
         self._puts = puts
         self._minter = minter
         self._store = store
@@ -69,30 +77,12 @@ class TouchCoordinator:
     async def _catch_up(self, sub: SubBatch, wanted: Sequence[int], seats: Seats, deadline_s: float) -> tuple[list[str], set[int]]:
         """Merges what others hold differently into our own records. Who was heard, ourselves included, and the positions of which
         somebody has told nothing."""
-        loop, since_ms = asyncio.get_running_loop(), self._clock.now_ms()
-        # Half of the time that is left: the other half is for the touch itself.
-        arrivals = Arrivals(loop, (loop.time() + deadline_s) / 2)
-        keys = [sub.store_keys[position] for position in wanted]
-        me = self._replicas.me
-        others = [node for node in seats.holders.values() if node != me]
-        sub.story = arrivals
+        keys, enough = [sub.store_keys[position] for position in wanted], _enough(sub)
         digests = b"".join(map(self._digest, keys))
-        self._replicas.fetch_from(others, keys, digests, deadline_s, arrivals, sub.view.ring.hash, sub.trace)
-        heard, end = [me], len(keys)
-        enough = _enough(sub)
-        for _ in others:
-            if len(heard) >= enough:
-                break
-            answer = await arrivals.next()
-            if answer is None:
-                break
-            if answer.error is None:
-                assert isinstance(answer, FetchChunk)
-                heard.append(answer.node)
-                end = min(end, max(1, answer.answered_below))
-                await self._puts.take_in(sub, seats, keys, answer, since_ms, arrivals.deadline_s)
-        arrivals.close()
-        return heard, set(wanted[end:])
+        heard = await self._catching_up.hear(
+            sub, keys, digests, seats, deadline_s, is_enough=lambda nodes: len(nodes) + 1 >= enough
+        )
+        return [self._replicas.me, *heard.nodes], set(wanted[heard.end :])
 
     def _digest(self, store_key: bytes) -> bytes:
         try:

@@ -71,13 +71,20 @@ class ActorLedger:
         self.actor = b""
         self.counter = 0
         self.lease = 0  # durable: counters up to here may be used
-        self.begin_epoch()
+        self._draw()
+        if self._had_past:
+            self._renew()
+        # Else not before somebody asks (`ask`). A new directory has a past with its first lease: that it is new, and that its peers
+        # have to say whether it is the node's first one, is noted before (repair/rebuilding.py).
 
     def begin_epoch(self) -> None:
         """From now on everything is minted under a name that was never used."""
+        self._draw()
+        self._renew()
+
+    def _draw(self) -> None:
         self.actor = self._tag + self._rng.getrandbits(64).to_bytes(8, "big")
         self.counter = self.lease = 0
-        self._renew()
 
     def resume_epoch(self, actor: bytes, counter: int, lease: int) -> None:
         """Goes on behind the lease that a clean shutdown ended with; only when peers were asked and remember no higher one.
@@ -98,9 +105,16 @@ class ActorLedger:
         """Whether this node knows of having leased so far under that name, in this life or an earlier one."""
         return self._past.get(actor, -1) >= lease
 
+    def ask(self) -> None:
+        """Asks for a first lease, if nobody has. Whoever makes the ledger of a new directory does so before it takes anything in:
+        the next life must know of this one."""
+        if self.lease <= self.counter:
+            self._renew()
+
     async def leased(self) -> None:
         """Returns once there are counters to mint with, or storage has failed: a node that starts need not turn clients away."""
         while self.lease <= self.counter and self._committer.failure is None:
+            self.ask()
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter

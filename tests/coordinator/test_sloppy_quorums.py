@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import islice
+from typing import Any
 
 import pytest
 
 from kvproto.columns import Sloppy
-from kvproto.errors import Overloaded, QuorumUnreachable
+from kvproto.errors import NotOwner, Overloaded, QuorumUnreachable
 from kvstore.config import ClusterConfig, NodeLimits
-from kvstore.coordinator.put import ASKED_AGAIN_MAX
+from kvstore.coordinator.put import ASKED_AGAIN_MAX, PutCoordinator
+from kvstore.transport import parts
 from tests.support.cluster import ALL, LONG, QUORUM, Cluster, Told, gets, puts, request_id
 from tests.support.waiting import turns, until
 
@@ -265,6 +268,38 @@ async def test_bug_a_stand_in_that_refused_forgot_that_a_home_replica_may_have_a
     error = (await five.run(others[0], puts({key: b"v"}, request_ids=request_id(five.clock, 1), **LONG)))[0].error
     assert isinstance(error, Overloaded) and error.may_have_applied
     assert five.held(homes[0], key)
+
+
+async def test_what_is_left_of_a_large_batch_is_refused_once_the_home_replicas_are_back(
+    five: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. Another stand-in holds large values; all home replicas are away. 2. A write over each of them, whose contexts name what
+    this one has not seen: that comes in parts. 3. After the first part the home replicas are back: they are to be asked now."""
+    first, homes, (me, other) = key_at(five, "n1")
+    names = (b"large-%d" % at for at in range(9999))
+    keys = [first, *islice((name for name in names if set(five.owners(name)) == set(homes)), 7)]
+    for node in (*homes, me):
+        five.isolate(node)
+    written = await five.run(other, puts(dict.fromkeys(keys, b"x" * 16_384), **LONG))
+    five.heal(me, other)
+    monkeypatch.setattr(parts, "GATHERED_BYTES_MAX", 50_000)
+    monkeypatch.setattr("kvstore.api.peer.PART_BYTES_MAX", 25_000)
+    collect = PutCoordinator._collect
+
+    async def collect_first(puts: PutCoordinator, *args: Any) -> None:
+        await collect(puts, *args)
+        for home in homes:
+            five.heal(me, home)
+
+    monkeypatch.setattr(PutCoordinator, "_collect", collect_first)
+    contexts = [written[at].context for at in range(8)]
+    answer = await five.run(me, puts(dict.fromkeys(keys, b"new"), contexts=contexts, **LONG))
+    errors = [answer[at].error for at in range(8)]
+    taken = next((at for at, error in enumerate(errors) if error), 8)
+    assert 0 < taken < 8 and errors[:taken] == [None] * taken
+    assert all(isinstance(error, NotOwner) and not error.may_have_applied for error in errors[taken:])
+    assert me not in pending(five, me), "it owes nothing to itself"
+    assert all(five.held(me, key) for key in keys[:taken]), "what it took it holds"
 
 
 def _full(count: int, size_bytes: int) -> None:

@@ -106,6 +106,23 @@ def crash_in_rebuild(rng: Random, base: Schedule) -> Schedule:
     return replace(base, faults=(cut, wipe), operations=_until(operations, 8000))
 
 
+@crashing("crash-in-first-life", "rebuild.begun")
+def crash_in_first_life(rng: Random, base: Schedule) -> Schedule:
+    """What all three replicas have acknowledged each may tell alone. One of them loses its disk while the others are down; it is
+    killed when it writes down that its directory is new, and in its next life nobody is there either to tell it so."""
+    wiped, *others = rng.sample(base.node_ids, 3)
+    alone = Fault(1900, "crash", {"nodes": sorted(others)}, 4500)
+    wipe = Fault(2000, "wipe", {"node": wiped}, 100)
+    operations = _writing(rng, 1700, 30, f=("put", "put", "delete"), keys=4)
+    reads = sorted(2100 + rng.randrange(4000) for _ in range(80))
+    operations += [
+        Operation(rng.randrange(4), at_ms, "get", f"r{rng.randrange(4)}", f"g{number}", "none")
+        for number, at_ms in enumerate(reads)
+    ]
+    base = replace(base, r=1, w=3, write_ms=5.0, late_share=0.0, timeout_ms=300, faults=(alone, wipe))
+    return replace(base, operations=_until(operations, 8000))
+
+
 @crashing("crash-in-lone-rebuild", "rebuild.covered")
 def crash_in_lone_rebuild(rng: Random, base: Schedule) -> Schedule:
     """Two of three replicas take writes; one of them loses its disk, and reaches only the third, which has none of them. It is

@@ -18,6 +18,7 @@ from kvstore.repair.rebuilding import Rebuilding
 from kvstore.repair.told import Told
 from kvstore.repair.unnoted import Unnoted
 from kvstore.storage.commit import Commit
+from kvstore.storage.epochs import ActorLedger
 from kvstore.storage.registers import Registers
 
 
@@ -57,6 +58,21 @@ def hear_the_lost(patch: Patch) -> None:
         take_before(self, peer, prefixes)
 
     take_before = patch.set(Heard, "take", take)
+
+
+@bug(
+    "leased-before-noted",
+    "a node with a new directory leases before it writes down that the directory is new (safety rule 5)",
+    scenario="crash-in-first-life",
+)
+def lease_first(patch: Patch) -> None:
+    """Found by the swarm: killed in between, it finds a lease in its next life, and takes itself for one that has lost nothing."""
+
+    def init(self: ActorLedger, *args: Any, **named: Any) -> None:
+        init_before(self, *args, **named)
+        self._renew()
+
+    init_before = patch.set(ActorLedger, "__init__", init)
 
 
 @bug(

@@ -38,32 +38,28 @@ def send_bare_events(patch: Patch) -> None:
 def keep_epochs(patch: Patch) -> None:
     """What it minted and sent, and did not get to sync, it mints again."""
 
-    def begin(self: ActorLedger) -> None:
-        begin_epoch(self)
+    def draw_again(self: ActorLedger) -> None:
+        draw(self)
         engine = self._committer._engine  # noqa: SLF001 - a planted bug may look anywhere
         row = None if self.lease else engine.get(ACTOR_KEY)
         if row is not None:
             self.actor = row[:ACTOR_BYTES]
             self.counter = self.lease = max((_counter(data, self.actor) for _, data in engine.scan(b"")), default=0)
-            self._renewing = False
-            self._renew()
 
-    begin_epoch = patch.set(ActorLedger, "begin_epoch", begin)
+    draw = patch.set(ActorLedger, "_draw", draw_again)
 
 
 @bug("dots-reused-after-wipe", "an actor is named after its node alone: after a wipe its dots are minted again (safety rule 2)")
 def reuse_dots(patch: Patch) -> None:
     """A restart goes on behind the durable lease, so that only the loss of the disk shows."""
 
-    def begin(self: ActorLedger) -> None:
-        begin_epoch(self)
+    def draw_again(self: ActorLedger) -> None:
+        draw(self)
         row = self._committer._engine.get(ACTOR_KEY)  # noqa: SLF001
         self.actor = self.actor[:4] + bytes(8)
         self.counter = self.lease = 0 if row is None else int.from_bytes(row[ACTOR_BYTES:], "big")
-        self._renewing = False
-        self._renew()
 
-    begin_epoch = patch.set(ActorLedger, "begin_epoch", begin)
+    draw = patch.set(ActorLedger, "_draw", draw_again)
 
 
 @bug("newest-sibling", "a merge keeps only the newest of concurrent siblings")

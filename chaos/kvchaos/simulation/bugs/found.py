@@ -9,7 +9,7 @@ from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvclient import AsyncClient
 from kvproto.errors import AvailabilityError, KvError
-from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.core.merkle.tree import items_of
 from kvstore.core.record import EMPTY_RECORD, merge_records
 from kvstore.node import Node
@@ -46,10 +46,10 @@ def connect_untimed(patch: Patch) -> None:
 def catch_up_untimed(patch: Patch) -> None:
     """It goes on long after its deadline."""
 
-    async def take_in(self: PutCoordinator, keys: Any, answer: Any, since_ms: int, until_s: float) -> None:
-        await take_in_timed(self, keys, answer, since_ms, until_s + FAR_S)
+    async def take_in(self: CatchingUp, *args: Any) -> None:
+        await take_in_timed(self, *args[:-1], args[-1] + FAR_S)
 
-    take_in_timed = patch.set(PutCoordinator, "take_in", take_in)
+    take_in_timed = patch.set(CatchingUp, "take_in", take_in)
 
 
 @bug("late-repair", "a lost record is replaced by what the others held, whatever was written here since (safety rule 5)")

@@ -11,6 +11,7 @@ from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvproto.errors import KvError, Overloaded
 from kvstore.coordinator.batch import SubBatch
+from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.coordinator.put import PutCoordinator
 from kvstore.coordinator.seats import Seats
 from kvstore.core.doubts import Doubts
@@ -55,10 +56,10 @@ def forget_pointers(patch: Patch) -> None:
 def catch_up_unnoted(patch: Patch) -> None:
     """Found by the swarm: when the write itself comes to nothing, a copy is left that nobody hands over, or deletes."""
 
-    async def take_in(self: PutCoordinator, _sub: object, *args: Any) -> None:
+    async def take_in(self: CatchingUp, _sub: object, *args: Any) -> None:
         await take_in_noted(self, SimpleNamespace(owners=SimpleNamespace(includes_me=True)), *args)
 
-    take_in_noted = patch.set(PutCoordinator, "take_in", take_in)
+    take_in_noted = patch.set(CatchingUp, "take_in", take_in)
 
 
 @bug("hint-before-durable", "a hint whose record is not durable yet is taken for one that has nothing to hand over")
