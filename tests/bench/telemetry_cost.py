@@ -28,7 +28,8 @@ NODES = 3
 IN_FLIGHT = 256
 KINDS = ("put", "get")
 READY_TIMEOUT_S = 60.0
-WARM_UP_S = 0.7
+WARM_UP_S = 0.1
+SLICE_S = 0.3
 COST_MAX = 0.03
 """The most of the throughput that may go into counting."""
 
@@ -43,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Counting against not counting, of one kind of operation: throughput, and processor time of the nodes per operation; a pair of
+    """Counting against not counting, of one kind of operation: throughput, and processor time of the nodes per operation; one of
     each a round."""
 
     kind: str
@@ -87,37 +88,48 @@ async def start_nodes(stack: AsyncExitStack, folder: Path, python: str, settings
 
 
 async def measure(folder: Path, *, rounds: int = 5, seconds: float = 3.0, against: str | None = None) -> list[Ratio]:
-    """The ratio for each kind of operation, from alternating rounds with data below `folder`. Raises `BenchError`."""
+    """The ratio for each kind of operation in each round, with data below `folder`: the median of slices in which the sides take
+    turns, so that what the machine does otherwise meets both. Each round has clusters of its own, and the side that is started
+    first changes: of two that are the same, that one was slower by a few percent. Raises `BenchError`."""
     throughputs: Mapping[str, list[float]] = defaultdict(list)
     cpu: Mapping[str, list[float]] = defaultdict(list)
-    async with AsyncExitStack() as stack:
-        off = "" if against else "[telemetry]\nmetrics = false"
-        sides = {
-            "on": await start_nodes(stack, folder / "on", sys.executable, ""),
-            "off": await start_nodes(stack, folder / "off", against or sys.executable, off),
-        }
-        for number in range(rounds):
+    settings = {"on": (sys.executable, ""), "off": (against or sys.executable, "" if against else "[telemetry]\nmetrics = false")}
+    for number in range(rounds):
+        async with AsyncExitStack() as stack:
+            names = ("on", "off") if number % 2 else ("off", "on")
+            sides = {name: await start_nodes(stack, folder / f"{number}-{name}", *settings[name]) for name in names}
             for kind in KINDS:
-                rate: dict[str, float] = {}
-                cost_s: dict[str, float] = {}
-                for name in ("on", "off") if number % 2 else ("off", "on"):
-                    side, seed = sides[name], f"{number}/{kind}"
-                    # Apart from the measurement: what warming up costs is counted in neither.
-                    await side.client.closed(kind=kind, seed=seed, in_flight=IN_FLIGHT, seconds=WARM_UP_S, warm_up_s=0.0)
-                    before_s = cpu_seconds(side.pids)
-                    figures = await side.client.closed(kind=kind, seed=seed, in_flight=IN_FLIGHT, seconds=seconds, warm_up_s=0.0)
-                    rate[name] = figures.rate_per_s
-                    cost_s[name] = (cpu_seconds(side.pids) - before_s) / figures.answered
-                throughputs[kind].append(rate["on"] / rate["off"])
-                cpu[kind].append(cost_s["on"] / cost_s["off"])
+                rates, costs = await _slices(sides, kind, f"{number}/{kind}", max(1, round(seconds / SLICE_S)))
+                throughputs[kind].append(statistics.median(rates))
+                cpu[kind].append(statistics.median(costs))
     return [Ratio(kind, throughputs[kind], cpu[kind]) for kind in KINDS]
+
+
+async def _slices(sides: Mapping[str, Side], kind: str, seed: str, count: int) -> tuple[list[float], list[float]]:
+    """On against off in each of `count` slices: throughput, and processor time per operation."""
+    rates: list[float] = []
+    costs: list[float] = []
+    for number in range(count):
+        rate: dict[str, float] = {}
+        cost_s: dict[str, float] = {}
+        for name in ("on", "off") if number % 2 else ("off", "on"):
+            side, load = sides[name], {"kind": kind, "seed": f"{seed}/{number}", "in_flight": IN_FLIGHT, "warm_up_s": 0.0}
+            # Apart from the measurement: what warming up costs is counted in neither.
+            await side.client.closed(**load, seconds=WARM_UP_S)
+            before_s = cpu_seconds(side.pids)
+            figures = await side.client.closed(**load, seconds=SLICE_S)
+            rate[name] = figures.rate_per_s
+            cost_s[name] = (cpu_seconds(side.pids) - before_s) / figures.answered
+        rates.append(rate["on"] / rate["off"])
+        costs.append(cost_s["on"] / cost_s["off"])
+    return rates, costs
 
 
 def main() -> int:
     """The command: one line a kind of operation on stdout. Ends with 8 if counting costs more than it may, 0 otherwise."""
     parser = argparse.ArgumentParser(description="What counting costs, from alternating rounds; one line a kind of operation.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement, default 3")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each side and kind in a round, in slices of 0.3; default 3")
     parser.add_argument(
         "--against", metavar="PYTHON", help="an interpreter whose kvstore runs the other side; default: metrics off"
     )
