@@ -37,7 +37,7 @@ ABSENT = "absent"
 UNHEARD = "unheard"
 """Its directory is new, and no peer has said yet whether it had another one before."""
 
-BEGUN = crash_point("rebuild.begun", "this node has learnt that it has lost records, and is writing that down")
+BEGUN = crash_point("rebuild.begun", "this node has learnt that it may have lost records, and is writing that down")
 COVERED = crash_point(
     "rebuild.covered", "what a peer holds is here; with enough of them it is being written down that all is whole"
 )
@@ -69,6 +69,7 @@ class Rebuilding:
         comes later and remembers one of them says nothing new."""
         self._made_good: dict[bytes, int] = {}
         self._noted: asyncio.Future[None] | None = None
+        self._is_news = False  # nobody has waited for that yet
         self._is_asking = False
         self._has_answer = False
         self.knows_all: Callable[[], bool] = lambda: True
@@ -120,7 +121,7 @@ class Rebuilding:
         elif not rows:
             return
         noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._noted = noted
+        self._noted, self._is_news = noted, True
 
         def done(_: StorageError | None) -> None:
             if not noted.done():
@@ -132,7 +133,8 @@ class Rebuilding:
         """Returns once what was begun outlives this process, or cannot any more. Peers are told of a new actor only then: it
         replaces what they remember."""
         if self._noted is not None:
-            if not self._noted.done():
+            if self._is_news:
+                self._is_news = False
                 await BEGUN.passed()
             await asyncio.shield(self._noted)
 
