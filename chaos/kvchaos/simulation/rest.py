@@ -28,6 +28,8 @@ from kvstore.simulation.world import World
 BOUND_MS = 30_000
 LOOK_S = 0.1
 ASK_TIMEOUT_MS = 2000
+OWN_QUESTION_S = 3.0
+"""Longer than a node gives any question of its own."""
 PROBE = "probe"
 READER = 1_000_000
 """The process whose reads are those at rest: nobody else's number."""
@@ -91,15 +93,21 @@ class Rest:
         # Two lost acceptors wait for each other until an operator gives one up (ADR 26).
         return is_done and len(self._lost_acceptors()) != 1 and self._agree() and self._trees_agree()
 
-    def note_resources(self) -> None:
-        """Records what every node that runs still has to do. Not while an acceptor is to be readmitted: it reads the list of
-        namespaces again and again, through whoever it can reach."""
+    async def note_resources(self) -> None:
+        """Records what every node that runs still has to do. A node may just be asking a question of its own, such as what the list
+        of namespaces says, so it is looked at until it was seen idle: what goes on for `OWN_QUESTION_S` outlives its deadline. Not
+        while an acceptor is to be readmitted: it reads that list again and again, through whoever it can reach."""
         if self._lost_acceptors():
             return
-        for name in [name for name in self._world.running if self._world.node(name).local is not None]:
-            if not self._world.process(name).is_paused:
-                value = {"in_flight": self._world.local(name).coordinator.in_flight, "queues": {}, "left": []}
-                self._recorder.note("world", "info", "resources", value=value, node=name)
+        world = self._world
+        up = [name for name in world.running if world.node(name).local is not None and not world.process(name).is_paused]
+        least = {name: world.local(name).coordinator.in_flight for name in up}
+        until_s = world.now_s + OWN_QUESTION_S
+        while any(least.values()) and world.now_s < until_s:
+            await world.sleep(LOOK_S)
+            least = {name: min(count, world.local(name).coordinator.in_flight) for name, count in least.items()}
+        for name, count in least.items():
+            self._recorder.note("world", "info", "resources", value={"in_flight": count, "queues": {}, "left": []}, node=name)
 
     async def _ask_all(self, probes: dict[str, GrpcTransport]) -> list[list[str]]:
         unread: dict[str, str] = {}

@@ -178,7 +178,7 @@ async def _play(
     await faults
     # Whatever was asked is answered or given up by now, faults or not: a deadline that was forgotten shows as work that goes on.
     await world.sleep(schedule.timeout_ms / 1000 + 1.0)
-    rest.note_resources()
+    await rest.note_resources()
     await nemesis.end()
     await rest.come()
     await agree(world, recorder)
