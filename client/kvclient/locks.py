@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from kvclient.errors import AvailabilityError, ConditionFailed, KvError, LockNotAcquired
+from kvclient.errors import AvailabilityError, ConditionFailed, DeadlineExceeded, KvError, LockNotAcquired
 from kvclient.retry import backoff_s
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ class AsyncLock:
         self._renewing: asyncio.Task[None] | None = None
 
     async def acquire(self) -> Lease:
-        """Waits for it and keeps it until `release`. Raises `LockNotAcquired` when the time is up, `WrongMode` where there is no
-        consensus, `AvailabilityError`."""
+        """Waits for it and keeps it until `release`. Raises `LockNotAcquired` when the time is up, which may have applied if the
+        last attempt was not answered (its lease ends by itself), `WrongMode` where there is no consensus, `AvailabilityError`."""
         assert self._lease is None, "a lock is taken once: call lock() for another block"
         loop, rng = asyncio.get_running_loop(), self._rng
         holder = b"%032x" % rng.getrandbits(128)
         deadline_s = loop.time() + self._timeout_s
         first_s = loop.time()
         attempt = 0
+        held = False  # by somebody else, when we were last told
         while True:
             asked_s = loop.time()
             try:
@@ -96,14 +97,16 @@ class AsyncLock:
             except ConditionFailed as error:
                 if error.entry.values == [holder]:  # an attempt of ours whose answer was lost: counted from the first, to be safe
                     return self._begin(error.entry.version, first_s)
+                held = True
             except AvailabilityError as error:
+                if held and isinstance(error, DeadlineExceeded):  # the last attempt had little time
+                    raise self._not_acquired(may_have_applied=error.may_have_applied) from error
                 if not error.may_have_applied or loop.time() >= deadline_s:
                     raise
             delay_s = backoff_s(attempt, rng)
             attempt += 1
             if loop.time() + delay_s >= deadline_s:
-                name = self.name.decode(errors="replace")
-                raise LockNotAcquired(f"somebody else holds the lock {name!r} for all of {self._timeout_s:g} s", subject=name)
+                raise self._not_acquired()
             await asyncio.sleep(delay_s)
 
     async def release(self) -> None:
@@ -121,6 +124,11 @@ class AsyncLock:
             self._lose(lease)  # it had ended before we knew
         except AvailabilityError:
             pass
+
+    def _not_acquired(self, *, may_have_applied: bool = False) -> LockNotAcquired:
+        name = self.name.decode(errors="replace")
+        said = f"somebody else holds the lock {name!r} for all of {self._timeout_s:g} s"
+        return LockNotAcquired(said, subject=name, may_have_applied=may_have_applied)
 
     def _begin(self, version: str, since_s: float) -> Lease:
         lease = self._lease = Lease(self.name, version)

@@ -83,6 +83,19 @@ async def test_what_certainly_failed_is_told_at_once(store: Watched) -> None:
         assert lock_tasks() == []
 
 
+@pytest.mark.parametrize("may_have_applied", [False, True])
+async def test_bug_who_waited_in_vain_was_told_of_the_last_attempts_deadline(store: Watched, may_have_applied: bool) -> None:
+    async with FakeAsyncClient(store=store) as client:
+        orders = client.namespace("orders")
+        async with orders.lock("job"):
+            waiting = asyncio.ensure_future(orders.lock("job", timeout_s=60).acquire())
+            await until(lambda: store.kinds.count(Kind.PUT) >= 2)
+            client.fail_next(DeadlineExceeded("its last moment", may_have_applied=may_have_applied))
+            with pytest.raises(LockNotAcquired, match="for all of 60 s") as raised:
+                await waiting
+        assert raised.value.may_have_applied is may_have_applied
+
+
 async def test_giving_it_back_to_nodes_that_cannot_be_reached_is_no_error(store: Watched) -> None:
     async with FakeAsyncClient(store=store) as client:
         lock = client.namespace("orders").lock("job", lease_s=LEASE_S)
