@@ -13,6 +13,8 @@ from kvproto.columns import NodeStatus
 from kvproto.errors import StorageError
 from kvstore.api.admin import AdminService
 from kvstore.api.condition import Condition
+from kvstore.api.exchange import Exchange
+from kvstore.api.frame_server import FrameServer, takes_frames
 from kvstore.api.http import make_application
 from kvstore.api.http_server import HttpServer
 from kvstore.api.interceptor import CallCounter
@@ -43,6 +45,7 @@ from kvstore.telemetry.trace import TraceIds
 from kvstore.transport.detector_calls import DetectorCalls
 from kvstore.transport.grpc_peers import GrpcPeers
 from kvstore.transport.hello import Doorkeeper, Identity
+from kvstore.transport.peer_streams import FrameDials
 
 STOP_GRACE_S = 1.0
 
@@ -66,6 +69,7 @@ class Assembly:
         self.leases: Leases | None = None
         self.local: LocalNode | None = None
         self.server: GrpcServer | None = None
+        self.frames: FrameServer | None = None
         self.http: HttpServer | None = None
         self.loop_lag: LoopLag | None = None
         self.watching: asyncio.Task[None] | None = None
@@ -132,6 +136,7 @@ class Assembly:
             ring_of=events.ring,
             channel=seams.channel,
             security=seams.security,
+            frames=self._frame_dials(identity),
             meter=telemetry.link,
             timer=telemetry.timer,
             on_round_trip=promptness.record,
@@ -186,14 +191,24 @@ class Assembly:
             operations_max=config.limits.batch_operations_max,
         )
         spread = local.namespaces.spread
+        exchange = Exchange(
+            config.node_id,
+            local.replica,
+            local.ring,
+            registers=local.linearizable.desk,
+            telemetry=telemetry,
+            freshness=local.upkeep.freshness,
+        )
+        if takes_frames(config):
+            self.frames = FrameServer(seams.frames, config, identity, exchange)
         peer = PeerService(
             local.replica,
             local.ring,
             events.doorkeeper,
+            exchange=exchange,
             answering=local.answering,
-            registers=local.linearizable.desk,
             telemetry=telemetry,
-            freshness=local.upkeep.freshness,
+            ports=self._ports,
             reap_votes=local.upkeep.reap_votes,
             detector=detection.receive,
             on_greeted=events.greeted,
@@ -216,12 +231,22 @@ class Assembly:
         server = seams.server(interceptors, config.limits.connections_max)
         return GrpcServer(server, config.listen, key_value, peer, admin, security=seams.security)
 
+    def _frame_dials(self, identity: Identity) -> FrameDials:
+        config = self.config
+        return FrameDials(identity, config.peers, config.peer_frames, self._seams.frames if takes_frames(config) else None)
+
+    def _ports(self) -> tuple[int, int]:
+        assert self.server is not None, "asked through it"
+        return self.server.port, 0 if self.frames is None else self.frames.port
+
     async def close(self) -> None:
         """Answers what is in flight, makes everything durable, leaves the clean-shutdown marker if this is a clean end."""
         if self.local is not None:
             self.local.coordinator.stop()  # /ready says so from here on
         if self.server is not None:
             await self.server.stop(STOP_GRACE_S)
+        if self.frames is not None:
+            self.frames.stop()
         if self.watching is not None:
             self.watching.cancel()
         if self.leases is not None:

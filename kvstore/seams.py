@@ -22,6 +22,7 @@ from kvstore.runtime import Clock, StartWorker, ThreadWorker, system_random, sys
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
+from kvstore.transport.frames import FrameNet, TcpFrames
 from kvstore.transport.security import PlainText, Security, explain_plain
 
 FILES_KEPT = 1200
@@ -47,8 +48,9 @@ class Directory(Protocol):
 
 class Seams(Protocol):
     """What a node is handed. `channel` and `server` give what grpc.aio's channels and `server` would, the latter for so many
-    connections with calls; `security` says who is on the other side of a connection, and is plain text unless `secure` was called;
-    `timer` gives seconds for durations, finer than the loop's clock; `http` serves an address over HTTP, where there is one."""
+    connections with calls; `frames` how connections between nodes without gRPC are made; `security` says who is on the other side
+    of a connection, and is plain text unless `secure` was called; `timer` gives seconds for durations, finer than the loop's
+    clock; `http` serves an address over HTTP, where there is one."""
 
     clock: Clock
     rng: random.Random
@@ -56,6 +58,7 @@ class Seams(Protocol):
     start_worker: StartWorker
     channel: Callable[[str], Any]
     server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any]
+    frames: FrameNet
     http: type[HttpServer] | None
     security: Security
 
@@ -79,6 +82,7 @@ class ProductionSeams:
         self.channel: Callable[[str], Any] = _open_channel
         self.timer: Callable[[], float] = system_timer
         self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any] = _make_server
+        self.frames: FrameNet = TcpFrames()
         self.http: type[HttpServer] | None = HttpServer
         self.security: Security = PlainText(explain_plain)
 

@@ -33,6 +33,9 @@ async def bring_up(parts: Assembly, go_on: Callable[[], None]) -> None:
     local.ledger.ask()  # behind that note, and before anything that peers have stored here
     local.returning.absence.suspect()
     await parts.start_http()
+    if parts.frames is not None:  # whoever hears of them can dial them
+        await parts.frames.start()
+        go_on()
     await server.start()
     parts.watch_certificates()
     present = await leases.greet(local.ledger, directory.clean_state, is_damaged=lambda: local.store.quarantined > 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import grpc
@@ -14,9 +13,10 @@ from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
 from kvproto.codec import encode_error
-from kvproto.errors import DeadlineExceeded, KvError, TooLarge, WrongCluster, WrongEpoch
+from kvproto.errors import KvError, TooLarge, WrongCluster
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
+from kvstore.api.exchange import Exchange
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.core.catalog.encoding import CATALOG_BYTES_MAX
@@ -24,23 +24,18 @@ from kvstore.core.membership.messages import Message
 from kvstore.core.transit import Transit
 from kvstore.repair.answering import Answering
 from kvstore.repair.reap_votes import ReapVotes
-from kvstore.storage.freshness import Freshness
-from kvstore.storage.register_desk import RegisterDesk
 from kvstore.storage.replica import Replica
 from kvstore.telemetry.node import Telemetry
-from kvstore.transport.codec import decode_reap_question, encode_refusals, is_intact
+from kvstore.transport.codec import decode_reap_question
 from kvstore.transport.compare_codec import decode_question, encode_reply
 from kvstore.transport.detector_codec import decode_detector, encode_detector
 from kvstore.transport.hello import Doorkeeper, Greeting
-from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
+from kvstore.transport.parts import PART_BYTES_MAX
 from kvstore.transport.security import PlainText, Security
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 SETTINGS_BYTES_MAX = 1024 * 1024
 """Of the cluster settings in a greeting, which are compared one by one on the event loop."""
-
-TRACES_TOLD_MAX = 8
-"""Of a message's ids, so many are told when it was slow."""
 
 
 async def _nothing_newer(_revision: int, _data: bytes) -> tuple[int, bytes]:
@@ -66,11 +61,11 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         ring: RingHolder,
         doorkeeper: Doorkeeper,
         *,
+        exchange: Exchange,
         answering: Answering,
-        registers: RegisterDesk,
         telemetry: Telemetry,
-        freshness: Freshness,
         reap_votes: ReapVotes,
+        ports: Callable[[], tuple[int, int]] = lambda: (0, 0),
         detector: Callable[[str, Message], list[Message]] = lambda sender, message: [],
         on_greeted: Callable[[str], None] = lambda node: None,
         on_owing: Callable[[str, Sequence[int]], None] = lambda node, partitions: None,
@@ -81,7 +76,8 @@ class PeerService(peer_pb2_grpc.PeerServicer):
     ) -> None:
         """`detector` takes what another node's failure detector says, and gives what it is answered at once; `on_greeted` is told
         who was admitted, `on_owing` of which partitions somebody has undelivered hints, `on_remembered` what it remembers of our
-        leases: before it works with us, also where we cannot reach it. `lived` gives the wall time, and until when we are known to
+        leases: before it works with us, also where we cannot reach it. `ports` are those of gRPC and of frames (0: we take none),
+        `lived` gives the wall time, and until when we are known to
         have been alive (repair/absence.py)."""
         self._lived = lived
         self._catalog = catalog or CatalogDesk()
@@ -89,13 +85,11 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         self._detector = detector
         self._security = security or PlainText()
         self._logs = telemetry.logs
-        self._timer = telemetry.timer
-        self._slow_s = telemetry.slow_batch_s or float("inf")
         self._replica = replica
-        self._freshness = freshness
+        self.exchange = exchange
+        self._ports = ports
         self._reap_votes = reap_votes
         self._answering = answering
-        self._registers = registers
         self._ring = ring
         self._doorkeeper = doorkeeper
         self._on_greeted = on_greeted
@@ -134,6 +128,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             zone=me.zone,
             advertise=me.advertise,
         )
+        reply.listen_port, reply.frames_port = self._ports()
         if refusal is not None:
             self._logs.tell("warning", "peer_turned_away", peer=request.node_id, code=refusal.code.name, reason=refusal.message)
             reply.error.CopyFrom(encode_error(refusal))
@@ -149,8 +144,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return reply
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
-        """Fetches are answered at once, as many as fit; stores when they are durable: a reply in two parts. A peer that does not
-        read its replies is not read itself."""
+        """Batches, each answered in parts (exchange.py). A peer that does not read its replies is not read itself."""
         stranger = self._security.why_not_peer(context)
         if stranger is not None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, stranger.message)
@@ -167,7 +161,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Page(self, request: peer_pb2.PageRequest, context: Any) -> peer_pb2.PageReply:
         """One page of what we hold."""
-        refusal = self._security.why_not_peer(context) or self._stale(request.ring_epoch, request.ring_hash)
+        refusal = self._security.why_not_peer(context) or self.exchange.why_stale(request.ring_epoch, request.ring_hash)
         if refusal is not None:
             return peer_pb2.PageReply(error=encode_error(refusal))
         try:
@@ -184,7 +178,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
 
     async def Compare(self, request: peer_pb2.CompareRequest, context: Any) -> peer_pb2.CompareReply:
         """One answer about what we hold, for a peer that looks for differences."""
-        refusal = self._security.why_not_peer(context) or self._stale(request.ring_epoch, request.ring_hash)
+        refusal = self._security.why_not_peer(context) or self.exchange.why_stale(request.ring_epoch, request.ring_hash)
         if refusal is not None:
             return peer_pb2.CompareReply(error=encode_error(refusal))
         try:
@@ -196,7 +190,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         """What we say to the end of tombstones."""
         refusal = (
             self._security.why_not_peer(context)
-            or self._stale(request.ring_epoch, request.ring_hash)
+            or self.exchange.why_stale(request.ring_epoch, request.ring_hash)
             or self._replica.why_misplaced(request.store_keys)
         )
         if refusal is not None:
@@ -248,130 +242,12 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         return peer_pb2.CatalogReply(revision=revision, catalog=newer)
 
     async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
-        transit, loop = Transit(), asyncio.get_running_loop()
+        transit = Transit()
         try:
             while (request := await context.read()) is not END:
-                waited_s = transit.waited_s(request.sent_steady_ms, loop.time())
-                if waited_s * 1000 > request.timeout_ms > 0:
-                    self._drop(request, outbox)
-                else:
-                    self._handle(request, outbox)
+                self.exchange.take(request, transit, outbox)
                 await outbox.room()
         except DecodeError as error:  # whatever follows would be guesswork: the stream ends here
             malformed.append(error)
         finally:
             outbox.close()
-
-    def _handle(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
-        batch_id = request.batch_id
-        stores, fetches, asks = list(request.store_keys), list(request.fetch_keys), list(request.register_asks)
-        refusal = (
-            self._stale(request.ring_epoch, request.ring_hash)
-            or self._replica.why_misplaced(stores)
-            or self._replica.why_misplaced(fetches)
-        )
-        if refusal is not None:
-            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(refusal)))
-            return
-        if fetches:
-            found = self._replica.compare(fetches, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
-            outbox.send(
-                peer_pb2.PeerReply(
-                    batch_id=batch_id,
-                    last=not stores and not asks,
-                    fetched=not found.rest_from,
-                    fetched_below=found.rest_from,
-                    differing=found.differing,
-                    records=found.records,
-                    lost=found.lost,
-                    rebuilding=self._replica.is_unsure_of(fetches),
-                ),
-                found.size_bytes,
-            )
-        late = self._freshness.why_late(request.sent_ms, len(stores)) if stores else None
-        if late is not None:
-            outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(late)))
-            return
-        parts = _Parts(batch_id, outbox, bool(stores) + len(asks))
-        for position, ask in enumerate(asks):
-            self._registers.ask_bytes(ask, partial(parts.tell_register, position))
-        if stores:
-            came_s = self._timer()
-
-            def done(error: KvError | None, refused: Sequence[int]) -> None:
-                if error is not None:
-                    parts.break_off(error)
-                else:
-                    elapsed_s = self._timer() - came_s
-                    outbox.send(encode_refusals(batch_id, refused, last=parts.is_last(), queue_ms=int(elapsed_s * 1000)))
-                    if elapsed_s >= self._slow_s:
-                        self._tell_slow(request, elapsed_s)
-
-            records = list(request.store_records)
-            held_for = [(run.first, run.count, run.target) for run in request.hints]
-            self._replica.merge(stores, records, done, intact=is_intact(request, records), held_for=held_for)
-
-    def _drop(self, request: peer_pb2.PeerRequest, outbox: Outbox[peer_pb2.PeerReply]) -> None:
-        """Nobody waits for any of it any more. A coordinator notes whom it could not tell what."""
-        self._replica.expired += len(request.store_keys) + len(request.fetch_keys) + len(request.register_asks)
-        late = DeadlineExceeded("the deadline had passed when the message was read: it was not executed")
-        outbox.send(peer_pb2.PeerReply(batch_id=request.batch_id, last=True, error=encode_error(late)))
-
-    def _tell_slow(self, request: peer_pb2.PeerRequest, elapsed_s: float) -> None:
-        """Beside the coordinator's `slow_batch` of the same trace: here it was the disk, or the queue in front of it."""
-        self._logs.tell(
-            "warning",
-            "slow_store",
-            traces=[trace.hex() for trace in request.trace_ids[:TRACES_TOLD_MAX]],
-            records=len(request.store_keys),
-            elapsed_ms=round(elapsed_s * 1000, 1),
-        )
-
-    def _stale(self, epoch: int, ring_hash: int) -> KvError | None:
-        """Why nobody, or nobody who goes by that ring, is answered; None if they are."""
-        if self._replica.closed is not None:
-            return self._replica.closed
-        ring = self._ring.view.ring
-        if (epoch, ring_hash) == (ring.epoch, ring.hash):
-            return None
-        return WrongEpoch(
-            f"{self._doorkeeper.me.node_id} goes by ring epoch {ring.epoch} ({ring.hash:016x}), "
-            f"the asker by {epoch} ({ring_hash:016x})",
-            limit=ring.epoch,
-            actual=epoch,
-        )
-
-
-class _Parts:
-    """The parts of a reply that wait for the disk, in whatever order they come; the one that completes it says so."""
-
-    __slots__ = ("_batch_id", "_is_over", "_left", "_outbox")
-
-    def __init__(self, batch_id: int, outbox: Outbox[peer_pb2.PeerReply], left: int) -> None:
-        self._batch_id = batch_id
-        self._outbox = outbox
-        self._left = left
-        self._is_over = False
-
-    def is_last(self) -> bool:
-        """Counts one more; whether it is the last."""
-        self._left -= 1
-        return not self._left
-
-    def tell_register(self, position: int, error: KvError | None, reply: bytes) -> None:
-        """The acceptor has answered one question."""
-        if self._is_over:
-            return
-        if error is not None:
-            self.break_off(error)
-            return
-        message = peer_pb2.PeerReply(
-            batch_id=self._batch_id, last=self.is_last(), register_positions=[position], register_replies=[reply]
-        )
-        self._outbox.send(message, len(reply))
-
-    def break_off(self, error: KvError) -> None:
-        """The rest of the batch is answered with `error`: storage has failed, or takes no more."""
-        if not self._is_over:
-            self._is_over = True
-            self._outbox.send(peer_pb2.PeerReply(batch_id=self._batch_id, last=True, error=encode_error(error)))

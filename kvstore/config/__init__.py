@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from kvstore.config.loading import ConfigError, load_config, parse_config
 from kvstore.config.values import (
+    AUTO,
+    OFF,
     ClusterConfig,
     MembershipConfig,
     NamespaceConfig,
@@ -19,6 +21,8 @@ from kvstore.config.values import (
 )
 
 __all__ = [
+    "AUTO",
+    "OFF",
     "ClusterConfig",
     "ConfigError",
     "MembershipConfig",

@@ -6,9 +6,11 @@ from kvproto.partitions import partition_shift
 from kvstore.config.addresses import is_loopback, split_address
 from kvstore.config.table import Problems, did_you_mean
 from kvstore.config.values import (
+    AUTO,
     DEFAULT_NAMESPACE,
     DEFAULT_NAMESPACE_ID,
     LINEARIZABLE,
+    OFF,
     ClusterConfig,
     NamespaceConfig,
     NodeConfig,
@@ -21,6 +23,7 @@ def check_node(config: NodeConfig, problems: Problems) -> None:
     """Every rule that spans settings; single values have been checked while reading."""
     _check_addresses(config, problems)
     _check_peers(config, problems)
+    _check_frames(config, problems)
     _check_zones(config, problems)
     _check_cluster(config.cluster, problems)
     _check_limits(config, problems)
@@ -44,6 +47,23 @@ def _check_addresses(config: NodeConfig, problems: Problems) -> None:
         _host("advertise", config.advertise, problems)
     if config.http and config.http == config.listen:
         problems.add("http", f"{config.http!r} is the address of listen too; give it another port")
+
+
+def _check_frames(config: NodeConfig, problems: Problems) -> None:
+    """What peers bring without gRPC is plain text: it takes what `listen` takes without [tls]."""
+    if config.frames not in (AUTO, OFF):
+        host = _host("frames", config.frames, problems)
+        if config.tls is not None:
+            problems.add("frames", f"{config.frames!r} is plain text, and there is [tls]: leave it away, gRPC carries everything")
+        elif host and not is_loopback(host) and not config.insecure:
+            problems.add("frames", f"{config.frames!r} can be reached from other machines; use loopback, or insecure = true")
+        if config.frames in (config.listen, config.http):
+            problems.add("frames", f"{config.frames!r} is the address of listen or http too; give it another port")
+    for node, address in config.peer_frames.items():
+        key = f"peer_frames.{node}"
+        _host(key, address, problems)
+        if node not in config.peers:
+            problems.add(key, f"no such peer; {did_you_mean(node, list(config.peers))}")
 
 
 def _host(key: str, address: str, problems: Problems) -> str | None:

@@ -16,6 +16,7 @@ from kvproto.partitions import PARTITIONS_MAX
 from kvstore.config.checks import check_node
 from kvstore.config.table import Problems, Table
 from kvstore.config.values import (
+    AUTO,
     DEFAULT_NAMESPACE,
     DEFAULT_NAMESPACE_ID,
     LINEARIZABLE,
@@ -108,7 +109,9 @@ def _read_node(top: Table, base: Path) -> NodeConfig:
         data=base / data,
         zone=top.text("zone"),
         insecure=top.flag("insecure", default=False),
+        frames=top.text("frames", AUTO),
         peers=_read_strings(top.table("peers")),
+        peer_frames=_read_strings(top.table("peer_frames")),
         tls=_read_tls(top.optional_table("tls"), base),
         limits=_read_limits(top.table("limits")),
         telemetry=_read_telemetry(top.table("telemetry")),

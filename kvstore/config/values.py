@@ -151,6 +151,10 @@ class NodeLimits:
     repair_interval_s: float = 10.0
 
 
+AUTO, OFF = "auto", "off"
+"""Of `NodeConfig.frames`, beside an address."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryConfig:
     """What the node tells of itself. Without `metrics` nothing is counted and /metrics is not served; a batch that takes
@@ -181,7 +185,11 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    """One node. Addresses are host:port; `http` "" is off; `peers` maps each other node's id to where this node dials it."""
+    """One node. Addresses are host:port; `http` "" is off; `peers` maps each other node's id to where this node dials it.
+
+    `frames` is where peers bring their batches without gRPC (docs/adr/0029): an address, `auto` (a free port beside `listen`, which
+    peers are told) or `off`; `peer_frames` where this node dials that of others, if that is not what they say.
+    """
 
     node_id: str
     listen: str
@@ -190,7 +198,9 @@ class NodeConfig:
     http: str = ""
     zone: str = ""
     insecure: bool = False
+    frames: str = AUTO
     peers: Mapping[str, str] = field(default_factory=dict)
+    peer_frames: Mapping[str, str] = field(default_factory=dict)
     tls: TlsConfig | None = None
     limits: NodeLimits = field(default_factory=NodeLimits)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from kvproto.errors import KvError, UserError
 from kvstore.api.http_server import HttpServer
-from kvstore.config import ClusterConfig, MembershipConfig, NodeConfig, NodeLimits
+from kvstore.config import AUTO, OFF, ClusterConfig, MembershipConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
 from kvstore.runtime import Clock, JobT, StartWorker
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.clocks import NodeClock
 from kvstore.simulation.disk import DiskSettings, SimDirectory, SimDisk, SimEngine, SimWorker
+from kvstore.simulation.frames import SimFrames
 from kvstore.simulation.process import Process
 from kvstore.simulation.server import SimServer
+from kvstore.transport.frames import FrameNet
 from kvstore.transport.security import PlainText, Security
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class SimSeams:
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
         self.start_worker: StartWorker = self._start_worker
         self.server: Callable[[Any, int], Any] = lambda interceptors, connections_max: SimServer(network, process, rng)
+        self.frames: FrameNet = SimFrames(network, process, machine.address)
         self.timer: Callable[[], float] = process.loop.time
         self.http: type[HttpServer] | None = None
         self.security: Security = PlainText()
@@ -75,6 +78,8 @@ class Machine:
         disk: DiskSettings,
         limits: NodeLimits,
         membership: MembershipConfig,
+        *,
+        frames: bool,
     ) -> None:
         self.world = world
         self.name = name
@@ -97,6 +102,7 @@ class Machine:
             cluster=cluster,
             limits=limits,
             membership=membership,
+            frames=AUTO if frames else OFF,
         )
         self._waiting: list[asyncio.Future[Any]] = []
         self._exit: SimTask | None = None

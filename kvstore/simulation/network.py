@@ -133,6 +133,10 @@ class Network:
             self._methods[end.number, frame[1]] = frame[2]
         return self._methods.get((end.number, frame[1]), ""), frame
 
+    def name_calls(self, end: End, method: str) -> None:
+        """For readers of the log: what is sent on this connection without a call is about `method`."""
+        self._methods[end.number, 0] = method
+
     def _deliver(self, end: End, frame: Any) -> None:
         """The end of a connection that was still being made when it was sent."""
         if end.process is not None:

@@ -56,8 +56,9 @@ CLUSTER = ClusterConfig(id="sim", partitions=8)
 
 
 class World(Faults):
-    """Nodes, clients, links and disks. `nodes` is how many (n1, n2, …) or their names; `keep_events` keeps the log's lines;
-    `check_every` turns of the loop all invariants are checked (0: only by `check` and at the end)."""
+    """Nodes, clients, links and disks. `nodes` is how many (n1, n2, …) or their names; with `frames` batches between nodes travel
+    as such, and not over gRPC; `keep_events` keeps the log's lines; every `check_every` turns of the loop all invariants are
+    checked (0: only by `check` and at the end)."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class World(Faults):
         disk: DiskSettings | None = None,
         limits: NodeLimits | None = None,
         membership: MembershipConfig | None = None,
+        frames: bool = False,
         keep_events: bool = False,
         check_every: int = 0,
         limit_s: float = 3600.0,
@@ -97,6 +99,7 @@ class World(Faults):
                 disk or DiskSettings(),
                 limits or NodeLimits(),
                 membership or MembershipConfig(),
+                frames=frames,
             )
 
     # --- running

@@ -1,4 +1,4 @@
-"""The peer transport over gRPC: dials every peer, greets it, keeps one Exchange stream open, dials again when it breaks."""
+"""The peer transport: dials every peer, greets it over gRPC, keeps one stream for batches open, dials again when it breaks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from kvproto import PROTOCOL
 from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, TlsError
-from kvproto.outbox import Outbox
 from kvproto.steady import FarClock
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
 from kvstore.core.merkle.questions import Question, Reply
@@ -26,14 +25,17 @@ from kvstore.transport.codec import decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_link import PeerLink, RoundTrip
+from kvstore.transport.peer_streams import FrameDials, FrameStream, GrpcStream, Stream
 from kvstore.transport.peers import FetchChunk, ReapAnswer, ReapQuestion, RegisterChunk, StoreChunk
 from kvstore.transport.security import Security
 
 HELLO_TIMEOUT_S = 1.0
 REDIAL_S = 0.2
-END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 REFUSED_REDIAL_S = 2.0
 EXPLAIN_EVERY_S = 1.0
+FRAMES_SOUGHT_S = 10.0
+REPLACE_TIMEOUT_S = 1.0
+"""For what is on its way over gRPC when frames are had after all."""
 
 
 async def _at_once() -> None:
@@ -41,13 +43,14 @@ async def _at_once() -> None:
 
 
 class GrpcPeers:
-    """Implements `PeerTransport`. `ring_of` gives (epoch, hash) as of now, `channel` a `grpc.aio.Channel` to an address, `meter`
-    the counters of one link; `on_round_trip` is told of each batch, `on_down` of a link that broke; in `advertised` stands what
-    peers that were greeted say of where clients reach them. When `security` has other certificates than before, a link that is
-    down is dialled with a new channel; one that stands goes on. `on_remembered` is told what each peer remembers of our leases,
-    before that peer is told of newer ones: not before `noted` returns. `remembered` is what we remember of theirs; `on_lived` is
-    told the wall time at each peer that answers, and until when it has lived. `revision` is the version of the namespaces that we
-    go by; `on_revision` is told that of each peer that answers."""
+    """Implements `PeerTransport`; `frames` is the cheaper way for batches, where there is one. `ring_of` gives (epoch, hash) as of
+    now, `channel` a `grpc.aio.Channel` to an address, `meter` the counters of one link; `on_round_trip` is told of each batch,
+    `on_down` of a link that broke; in `advertised` stands what peers that were greeted say of where clients reach them. When
+    `security` has other certificates than before, a link that is down is dialled with a new channel; one that stands goes on.
+    `on_remembered` is told what each peer remembers of our leases, before that peer is told of newer ones: not before `noted`
+    returns. `remembered` is what we remember of theirs; `on_lived` is told the wall time at each peer that answers, and until when
+    it has lived. `revision` is the version of the namespaces that we go by; `on_revision` is told that of each peer that
+    answers."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class GrpcPeers:
         ring_of: Callable[[], tuple[int, int]],
         channel: Callable[[str], Any],
         security: Security,
+        frames: FrameDials | None = None,
         meter: Callable[[], LinkMeter | None] = lambda: None,
         timer: Timer | None = None,
         on_round_trip: RoundTrip | None = None,
@@ -85,6 +89,7 @@ class GrpcPeers:
         self._addresses = dict(addresses)
         self._open_channel = channel
         self._security = security
+        self._frames = frames or FrameDials(identity, addresses, {}, None)
         self._channels = {node: channel(address) for node, address in addresses.items()}
         self._versions = dict.fromkeys(addresses, security.version())
         self._faults: dict[str, str] = {}
@@ -317,9 +322,9 @@ class GrpcPeers:
                 if node not in self._heard:
                     await self.hello(node)
                     await self._noted()
-                await self.hello(node)
+                said = await self.hello(node)
                 self._far[node] = FarClock()  # a machine that was started anew begins to count anew
-                await self._run_stream(node, link)
+                await self._run_stream(node, link, said)
             except AvailabilityError:
                 pass
             except TlsError as error:  # to those who wait for an answer the peer is just not there
@@ -351,35 +356,55 @@ class GrpcPeers:
         greeted.clear()
         return is_greeted
 
-    async def _run_stream(self, node: str, link: PeerLink) -> None:
-        call = peer_pb2_grpc.PeerStub(self._channels[node]).Exchange()
-        # What a write raises needs no telling: the reader sees the same end, and says why.
-        outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
+    async def _run_stream(self, node: str, link: PeerLink, said: peer_pb2.HelloReply) -> None:
+        frames, why_not = await self._frames.open(node, said)
+        stream: Stream = frames or GrpcStream(peer_pb2_grpc.PeerStub(self._channels[node]).Exchange())
         reason = "closed the connection"
-        link.up(outbox)
+        link.up(stream)
+        link.over = stream.over
         self._faults.pop(node, None)
         self._opened.set()
         self._on_up(node)
-        log.info("peer_up", peer=node)
+        log.info("peer_up", peer=node, over=stream.over, **({"reason": why_not} if why_not else {}))
+        better: list[FrameStream] = []
+        seeking = None
+        if why_not and self._frames.address_of(node, said):
+            seeking = asyncio.get_running_loop().create_task(
+                self._seek_frames(node, link, said, stream, better), name=f"frames@{node}"
+            )
         try:
-            while (message := await call.read()) is not END:
-                link.receive(message)
-        except grpc.aio.AioRpcError as error:
-            reason = f"is unreachable ({error.code().name.lower()})"
-        except asyncio.CancelledError:
-            # grpc.aio says so too when it is the peer that cancelled the stream, which a stopping server does.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            reason = "ended the stream"
+            reason = await stream.read(link.receive)
+            if better:
+                log.info("peer_frames", peer=node)
+                reason = await better[0].read(link.receive)
         except ValueError as error:
             reason = f"sent a reply that does not add up ({error})"
         finally:
-            outbox.abort()
-            call.cancel()
+            if seeking is not None:
+                seeking.cancel()
+            for one in (stream, *better):
+                one.close()
             link.down(reason)
             log.info("peer_down", peer=node, reason=reason)
             self._on_down(node)
+
+    async def _seek_frames(
+        self, node: str, link: PeerLink, said: peer_pb2.HelloReply, stream: Stream, better: list[FrameStream]
+    ) -> None:
+        """Tries again and again to have frames for the life of a link that is up without them, and puts them in the place of its
+        `stream`, into `better`: what kept them from being had may have been a moment."""
+        while not better:
+            await asyncio.sleep(FRAMES_SOUGHT_S)
+            frames, _ = await self._frames.open(node, said)
+            if frames is None:
+                continue
+            try:
+                if await link.replace(frames, frames.over, REPLACE_TIMEOUT_S):
+                    better.append(frames)
+            finally:
+                if not better:
+                    frames.close()
+        stream.close()
 
     async def _call(self, node: str, call: Any) -> Any:
         try:

@@ -95,6 +95,9 @@ class PeerLink:
         self._in_flight: dict[int, _InFlight] = {}
         self._batch_id = 0
         self.refused: KvError | None = None  # the peer will not work with us, and why
+        self._emptied: asyncio.Future[None] | None = None  # somebody waits for nothing to be on its way
+        self.over = ""
+        """What carries it while it is up (peer_streams.py)."""
 
     @property
     def is_up(self) -> bool:
@@ -156,10 +159,31 @@ class PeerLink:
         self.refused = None
         self._stream = stream
 
+    async def replace(self, stream: PeerStream, over: str, timeout_s: float) -> bool:
+        """Goes on over `stream`, once nothing is on its way over the one before; whether that came to be in time. Meanwhile what is
+        submitted waits."""
+        before = self._stream
+        self._coalescer.pause()
+        try:
+            if self._in_flight:
+                self._emptied = self._loop.create_future()
+                async with asyncio.timeout(timeout_s):
+                    await self._emptied
+            if before is None or self._stream is not before:
+                return False
+            self._stream, self.over = stream, over
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._emptied = None
+            self._coalescer.resume()
+
     def down(self, reason: str) -> None:
         """The stream broke: what was sent is unknown, what was queued was certainly not executed."""
         self._stream = None
         in_flight, self._in_flight = self._in_flight, {}
+        self._tell_empty()
         for batch in in_flight.values():
             if self.meter is not None:
                 self.meter.failed += batch.operations
@@ -188,6 +212,7 @@ class PeerLink:
             if meter is not None:
                 meter.failed += batch.operations
             del self._in_flight[message.batch_id]
+            self._tell_empty()
             batch.fail(error)
             return
         if message.differing or message.lost:
@@ -208,6 +233,7 @@ class PeerLink:
         if message.register_replies:
             answer_registers(batch.registers, message)
         if message.last and self._in_flight.pop(message.batch_id, None) is not None:
+            self._tell_empty()
             if meter is not None:
                 meter.answered += batch.operations
             if batch.is_open:
@@ -256,6 +282,10 @@ class PeerLink:
             self.meter.messages += 1
         self._in_flight[self._batch_id] = _InFlight(stores, fetches, registers, operations, ticket, now_s, self._timer())
         stream.send(message)
+
+    def _tell_empty(self) -> None:
+        if self._emptied is not None and not self._in_flight and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def _outdated(self, epoch: int) -> KvError:
         return WrongEpoch(f"the ring is of epoch {epoch} by now: {self.node} was not asked", actual=epoch, subject=self.node)

@@ -88,7 +88,7 @@ class Outbox(Generic[MessageT]):
 
     async def room(self) -> None:
         """Waits until fewer than `count_max` messages wait and fewer than `bytes_max` are not written, or it is closed."""
-        while not self._has_room() and not self._closed:
+        while not self.has_room and not self._closed:
             self._room = self._loop.create_future()
             await self._room
 
@@ -113,7 +113,7 @@ class Outbox(Generic[MessageT]):
             message, self._writing_bytes = self._messages.popleft()
             self._writing = self._write(message)
             self._step(self._writing)
-        if self._has_room():
+        if self.has_room:
             _wake(self._room)
         self._tell()
 
@@ -143,7 +143,9 @@ class Outbox(Generic[MessageT]):
         elif awaited is not None and not awaited.cancelled():
             awaited.exception()  # given up meanwhile: nobody else will look at it, and asyncio would complain
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer than `count_max` messages wait and fewer than `bytes_max` are not written."""
         return len(self._messages) < self.count_max and self.held_bytes < self.bytes_max
 
     def _is_done(self) -> bool:

@@ -81,14 +81,16 @@ class Caller:
 
 
 @asynccontextmanager
-async def linked(binary: Path, log: Path) -> AsyncIterator[tuple[Proxies, Echo]]:
-    """The one link LINK to an echo."""
+async def linked(binary: Path, log: Path, *, frames: bool = False) -> AsyncIterator[tuple[Proxies, Echo]]:
+    """The one link LINK to an echo. `frames`: it has a second proxy, as between nodes, which leads to the same echo."""
     echo = Echo()
     server = await asyncio.start_server(echo.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
     echo.address = f"{host}:{port}"
+    first, second = (address(port) for port in find_free_ports(2))
+    route = Route(first, echo.address, Route(second, echo.address) if frames else None)
     try:
-        async with Proxies(binary, {LINK: Route(address(find_free_ports(1)[0]), echo.address)}, log=log) as proxies:
+        async with Proxies(binary, {LINK: route}, log=log) as proxies:
             yield proxies, echo
     finally:
         server.close()

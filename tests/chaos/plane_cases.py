@@ -60,6 +60,20 @@ async def an_isolated_node_and_the_others_do_not_see_each_other(subject: Subject
         assert await subject.views() == ALL_SEE_ALL, kind
 
 
+async def no_batch_gets_past_a_cut_though_the_nodes_have_not_noticed_it(subject: Subject) -> None:
+    """A read of all asks at once, over connections that are open: whichever carries batches between nodes has to be cut."""
+    async with subject.client("clients") as client:
+        for kind in (Kind.BLACKHOLE, Kind.REFUSE):
+            await client.put("cut off", kind.value.encode(), level="all")
+            await subject.plane.isolate("n1", kind=kind)
+            with pytest.raises(KvError):
+                await client.get("cut off", level="all", timeout_s=1.0)
+            await subject.plane.verify()
+            await subject.plane.heal()
+            await subject.plane.verify()
+            await subject.eventually(lambda kind=kind: _reads_all(client, "cut off", kind.value.encode()), "it is healed")  # type: ignore[misc]
+
+
 async def a_bridge_sees_both_halves(subject: Subject) -> None:
     await subject.plane.bridge("n2")
     await subject.plane.verify()
@@ -163,6 +177,7 @@ async def _reads_all(client: AsyncClient, key: str, value: bytes) -> bool:
 
 OF_LINKS: list[Case] = [
     an_isolated_node_and_the_others_do_not_see_each_other,
+    no_batch_gets_past_a_cut_though_the_nodes_have_not_noticed_it,
     a_bridge_sees_both_halves,
     clients_of_one_site_are_cut_off_and_those_of_the_other_are_not,
     a_fault_that_is_healed_unseen_is_no_pass,

@@ -15,16 +15,18 @@ import pytest_asyncio
 
 from kvchaos.checkers.lost_writes import check_lost_writes
 from kvchaos.faults import verification
+from kvchaos.faults.expectations import Expectation
 from kvchaos.faults.failures import InjectorFailure
 from kvchaos.faults.link_state import OPEN, Direction, Kind, Link
 from kvchaos.faults.nodes import NodeDied, NodePlace
 from kvchaos.faults.plane import FaultPlane
-from kvchaos.faults.probes import status
+from kvchaos.faults.probes import probe, status
 from kvchaos.faults.proxied_cluster import ProxiedCluster
 from kvchaos.faults.proxies import Route
 from kvchaos.history import NEMESIS
 from kvchaos.workloads import UniqueWrites
 from kvproto.errors import AvailabilityError
+from kvstore.config import load_config
 from tests.chaos.echo import calling
 from tests.chaos.proxied import client_of, proxied, tidy
 from tests.chaos.test_proxies import RECOVERY_S
@@ -119,6 +121,34 @@ async def test_a_write_whose_response_is_lost_is_unknown_and_there_and_one_whose
             await cluster.plane.heal()
 
 
+# --- the connections of a link
+
+
+async def test_nodes_are_told_to_send_each_other_frames_through_proxies_and_clients_have_none(cluster: ProxiedCluster) -> None:
+    routes = cluster.proxies.routes
+    for node, place in cluster.nodes.places.items():
+        config = load_config(place.config)
+        frames = {other: routes[Link(node, other)].frames for other in cluster.node_ids if other != node}
+        assert dict(config.peer_frames) == {other: route.listen for other, route in frames.items() if route is not None}
+        assert set(config.peer_frames) == set(config.peers), "a peer without an entry would be sent everything by gRPC"
+        for other, route in frames.items():
+            assert route is not None and route.upstream == load_config(cluster.nodes.places[other].config).frames
+    assert [routes[link].frames for link in cluster.links_of_sites()] == [None] * 6
+    proxies = [proxy for link, route in routes.items() for proxy in route.named(link).values()]
+    listening = [address for proxy in proxies for address in (proxy.listen, proxy.upstream)]
+    assert len({proxy.listen for proxy in proxies}) == 18 and len(set(listening)) == 18 + 6, "nobody listens where another does"
+
+
+async def test_a_cut_between_nodes_ends_both_connections_of_its_links_and_of_no_other(cluster: ProxiedCluster) -> None:
+    await cluster.plane.isolate("n1", kind=Kind.REFUSE)
+    for link, route in cluster.proxies.routes.items():
+        cut = link in cluster.links() and "n1" in (link.source, link.target)
+        for name, proxy in route.named(link).items():
+            seen = await probe(proxy.listen, Expectation(refused=cut))
+            assert seen.refused is cut, name
+    await cluster.plane.verify()
+
+
 # --- processes
 
 
@@ -172,23 +202,35 @@ async def test_a_node_that_died_of_itself_is_no_failure_of_the_injector(cluster:
 async def test_a_fault_that_somebody_took_off_again_is_an_injector_failure(cluster: ProxiedCluster) -> None:
     link = Link("n1", "n2")
     await cluster.plane.cut(link)
-    await asyncio.to_thread(cluster.proxies._proxies[link].destroy_toxic, "hole_upstream")
+    for proxy in cluster.proxies._proxies[link].values():
+        await asyncio.to_thread(proxy.destroy_toxic, "hole_upstream")
     with pytest.raises(InjectorFailure, match="n1->n2: the server has"):
         await cluster.plane.verify()
     assert faults(cluster)[-1] == ("verify", "failed")
 
 
-async def test_a_link_that_is_not_as_the_server_says_is_an_injector_failure(cluster: ProxiedCluster) -> None:
+async def test_a_cut_that_somebody_took_off_for_frames_alone_is_an_injector_failure(cluster: ProxiedCluster) -> None:
+    link = Link("n1", "n2")
+    await cluster.plane.cut(link, kind=Kind.REFUSE)
+    await asyncio.to_thread(cluster.proxies._proxies[link]["n1->n2 frames"].enable)
+    with pytest.raises(InjectorFailure, match=r"differ: n1->n2: the server has .*; n1->n2 frames: the server has "):
+        await cluster.plane.verify()
+
+
+@pytest.mark.parametrize("which", ["connections", "connections for frames"])
+async def test_a_link_that_is_not_as_the_server_says_is_an_injector_failure(cluster: ProxiedCluster, which: str) -> None:
     """What is believed and what the server tells agree, and both are wrong: only the probe shows it."""
     link = Link("n1", "n2")
     proxies = cluster.proxies
     await cluster.plane.cut(link, kind=Kind.REFUSE)
-    real, proxies.routes[link] = proxies.routes[link], Route(cluster.nodes.places["n2"].listen, proxies.routes[link].upstream)
+    open_all_the_time = Route(cluster.nodes.places["n2"].listen, proxies.routes[link].upstream)
+    real = proxies.routes[link]
+    proxies.routes[link] = open_all_the_time if which == "connections" else replace(real, frames=open_all_the_time)
     try:
         wrong = await verification._look(link, proxies, cluster.nodes, None)
     finally:
         proxies.routes[link] = real
-    assert wrong == "should be refused, but connections are accepted"
+    assert wrong == f"should be refused, but {which} are accepted"
 
 
 async def test_a_fault_that_is_healed_unseen_is_an_injector_failure_unless_that_was_meant(cluster: ProxiedCluster) -> None:

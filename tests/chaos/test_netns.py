@@ -14,7 +14,7 @@ import pytest_asyncio
 from kvchaos.faults.failures import InjectorFailure
 from kvchaos.faults.link_state import Direction, Kind, Link
 from kvchaos.faults.probes import status
-from kvchaos.netns.cluster import NetnsCluster
+from kvchaos.netns.cluster import FRAMES_PORT, NetnsCluster
 from kvchaos.netns.namespaces import PREFIX, inside, remove_left, run, why_not
 from kvproto.errors import AvailabilityError
 
@@ -38,6 +38,22 @@ async def namespaces(shared: NetnsCluster) -> AsyncIterator[NetnsCluster]:
     await shared.plane.verify()
 
 
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1.0)
+except OSError as error:
+    print(error)
+"""
+
+
+def connect(cluster: NetnsCluster, link: Link) -> str:
+    """What comes of a connection from where a link comes from to the port at which its target takes frames; "" if it is made."""
+    path = cluster.injector.routes[link]
+    host, within = path.listen.rpartition(":")[0], cluster.injector.routes[Link(link.target, link.source)].namespace
+    return inside(within, sys.executable, "-I", "-S", "-c", CONNECT, host, str(FRAMES_PORT)).strip()
+
+
 async def test_packets_of_one_direction_are_lost_syn_packets_too(namespaces: NetnsCluster) -> None:
     plane, link = namespaces.plane, Link("n1", "n2")
     for direction in (Direction.REQUESTS, Direction.RESPONSES):
@@ -48,6 +64,13 @@ async def test_packets_of_one_direction_are_lost_syn_packets_too(namespaces: Net
         assert "n1" in alive, "what n2 calls at n1 is another link"
         await plane.heal()
         await plane.verify()
+
+
+async def test_the_port_for_frames_is_cut_with_the_link_and_in_no_other_direction(namespaces: NetnsCluster) -> None:
+    await namespaces.plane.cut(Link("n1", "n2"))
+    assert connect(namespaces, Link("n1", "n2")) == "timed out"
+    assert connect(namespaces, Link("n2", "n1")) != "timed out"
+    await namespaces.plane.verify()
 
 
 async def test_a_write_whose_response_is_dropped_is_unknown_and_there(namespaces: NetnsCluster) -> None:

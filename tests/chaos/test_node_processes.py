@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,13 @@ from kvchaos.faults import nodes as node_processes
 from kvchaos.faults.nodes import Condition, NodeDied, NodePlace, NodeProcesses
 from kvchaos.ports import address, find_free_ports
 from kvchaos.processes import FaultFailed, RestartFailed
-from kvstore.config import load_config
+from kvstore.config import AUTO, load_config, parse_config
 from tests.commands.conftest import FAKE_NODE, is_alive, process_state
 from tests.support.waiting import until
 
 
 def plan(root: Path) -> list[NodePlace]:
-    ports = {node: find_free_ports(3) for node in ("n1", "n2")}
+    ports = {node: find_free_ports(5) for node in ("n1", "n2")}
     return [
         NodePlace(
             node,
@@ -31,6 +32,8 @@ def plan(root: Path) -> list[NodePlace]:
             folder=root / node,
             cluster={"id": "chaos", "partitions": 64},
             namespaces={"default": {"preset": "pa-el", "n": 2}, "orders": {"preset": "pa-ec"}},
+            frames=address(ports[node][3]),
+            peer_frames={other: address(ports[other][4]) for other in ports if other != node},
         )
         for node in ports
     ]
@@ -55,8 +58,16 @@ def test_a_node_is_told_its_addresses_its_peers_and_the_clusters_settings(tmp_pa
     config = load_config(place.config)
     assert (config.listen, config.advertise, config.http, config.data) == (place.listen, place.advertise, place.http, place.data)
     assert dict(config.peers) == dict(place.peers)
+    assert (config.frames, dict(config.peer_frames)) == (place.frames, dict(place.peer_frames))
     assert (config.cluster.id, config.cluster.partitions) == ("chaos", 64)
     assert {name: space.preset for name, space in config.cluster.namespaces.items()} == {"default": "pa-el", "orders": "pa-ec"}
+
+
+def test_a_node_may_listen_on_every_address_and_choose_itself_where_it_takes_frames(tmp_path: Path) -> None:
+    place = replace(plan(tmp_path)[0], bind="0.0.0.0:7400", frames="", peer_frames={})
+    config = parse_config(place.render(), base=tmp_path)
+    assert (config.listen, config.insecure, config.frames, dict(config.peer_frames)) == ("0.0.0.0:7400", True, AUTO, {})
+    assert parse_config(replace(place, frames="0.0.0.0:7401").render(), base=tmp_path).frames == "0.0.0.0:7401"
 
 
 async def test_killed_nodes_are_gone_and_come_back_as_others(nodes: NodeProcesses) -> None:

@@ -6,16 +6,18 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from kvchaos.faults.api import ToxiproxyApi
+from kvchaos.faults.api import LinkProxy, ToxiproxyApi
+from kvchaos.faults.expectations import expected_of
 from kvchaos.faults.failures import EXIT_INCONCLUSIVE, InjectorFailure, InjectorWedged
 from kvchaos.faults.link_state import OPEN, Direction, Kind, LinkState, cut, delayed, resetting, throttled, truncated
 from kvchaos.faults.proxies import Proxies
 from kvchaos.faults.verification import is_same
-from tests.chaos.echo import LINK, Echo, calling, linked
+from tests.chaos.echo import LINK, Caller, Echo, calling, linked
 from tests.commands.conftest import is_alive
 from tests.support.waiting import until
 
@@ -32,8 +34,31 @@ async def link(toxiproxy_server: Path, tmp_path: Path) -> AsyncIterator[tuple[Pr
         yield pair
 
 
+@pytest.fixture
+async def double(toxiproxy_server: Path, tmp_path: Path) -> AsyncIterator[tuple[Proxies, Echo]]:
+    """A link with a second proxy, for frames."""
+    async with linked(toxiproxy_server, tmp_path / "toxiproxy.log", frames=True) as pair:
+        yield pair
+
+
 def listen(proxies: Proxies) -> str:
     return proxies.routes[LINK].listen
+
+
+def listen_for_frames(proxies: Proxies) -> str:
+    frames = proxies.routes[LINK].frames
+    assert frames is not None
+    return frames.listen
+
+
+@asynccontextmanager
+async def calling_both(proxies: Proxies) -> AsyncIterator[tuple[Caller, Caller]]:
+    """A connection through each proxy of the link, over which something has gone."""
+    async with calling(listen(proxies)) as first, calling(listen_for_frames(proxies)) as second:
+        for caller in (first, second):
+            caller.send(b"before")
+            assert await caller.hear(6) == b"before"
+        yield first, second
 
 
 async def test_what_was_told_to_the_server_is_what_it_says(link: tuple[Proxies, Echo]) -> None:
@@ -130,6 +155,98 @@ async def test_connections_break_once_something_or_too_much_is_sent(
         caller.send(bytes(200))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await caller.hear(200)
+
+
+# --- the two proxies of a link between nodes
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        cut(OPEN, Kind.REFUSE, Direction.BOTH),
+        cut(OPEN, Kind.BLACKHOLE, Direction.REQUESTS),
+        cut(OPEN, Kind.STALL, Direction.BOTH),
+        throttled(delayed(OPEN, 30), 500),
+        resetting(OPEN),
+        truncated(OPEN, 100, Direction.RESPONSES),
+    ],
+    ids=lambda state: expected_of(state).sentence(),
+)
+async def test_both_proxies_of_a_link_get_its_state_and_lose_it(double: tuple[Proxies, Echo], state: LinkState) -> None:
+    proxies, _ = double
+    for ordered in (state, OPEN):
+        await proxies.change({LINK: ordered})
+        for name in ("a->b", "a->b frames"):
+            assert is_same(await found_at(proxies, name), ordered), name
+        assert is_same((await proxies.found())[LINK], ordered)
+
+
+async def test_a_link_that_is_refused_has_no_connection_left_at_either_proxy(double: tuple[Proxies, Echo]) -> None:
+    proxies, _ = double
+    async with calling_both(proxies) as callers:
+        await proxies.change({LINK: cut(OPEN, Kind.REFUSE, Direction.BOTH)})
+        assert all([await caller.is_ended() for caller in callers])
+    for where in (listen(proxies), listen_for_frames(proxies)):
+        with pytest.raises(ConnectionRefusedError):
+            async with calling(where):
+                pass
+    await proxies.change({LINK: OPEN})
+    async with calling_both(proxies):
+        pass
+
+
+async def test_what_is_sent_over_either_proxy_of_a_stalled_link_arrives_late(double: tuple[Proxies, Echo]) -> None:
+    proxies, _ = double
+    async with calling_both(proxies) as callers:
+        await proxies.change({LINK: cut(OPEN, Kind.STALL, Direction.BOTH)})
+        for caller in callers:
+            caller.send(b"late")
+            with pytest.raises(TimeoutError):
+                await caller.hear(1, timeout_s=QUIET_S)
+        await proxies.change({LINK: OPEN})
+        assert [await caller.hear(4) for caller in callers] == [b"late", b"late"]
+
+
+@pytest.mark.parametrize("name", ["a->b", "a->b frames"])
+async def test_a_proxy_that_is_not_as_the_other_one_of_its_link_is_an_injector_failure(
+    double: tuple[Proxies, Echo], name: str
+) -> None:
+    proxies, _ = double
+    await proxies.change({LINK: cut(OPEN, Kind.BLACKHOLE, Direction.BOTH)})
+    behind_its_back = await asked(proxies, name)
+    await asyncio.to_thread(behind_its_back.destroy_toxic, "hole_upstream")
+    with pytest.raises(InjectorFailure, match=r"differ: a->b: the server has .*; a->b frames: the server has "):
+        await proxies.found()
+    await asyncio.to_thread(behind_its_back.destroy)
+    with pytest.raises(InjectorFailure, match=f"^toxiproxy has no proxy {name}$"):
+        await proxies.found()
+
+
+async def test_a_wedge_of_the_proxy_for_frames_alone_is_told_and_ends_with_both_open(double: tuple[Proxies, Echo]) -> None:
+    proxies, echo = double
+    echo.reads.clear()
+    async with calling(listen_for_frames(proxies)) as caller:
+        await caller.push_until_stuck()
+        with pytest.raises(InjectorWedged, match="a->b frames: add"):
+            await proxies.change({LINK: cut(OPEN, Kind.BLACKHOLE, Direction.BOTH)})
+        await proxies.recover()
+    echo.reads.set()
+    assert is_same((await proxies.found())[LINK], OPEN)
+    async with calling_both(proxies):
+        pass
+
+
+async def asked(proxies: Proxies, name: str) -> LinkProxy:
+    """The proxy of that name as somebody else would get it: by the server's API."""
+    assert proxies._api is not None
+    proxy = await asyncio.to_thread(proxies._api.get_proxy, name)
+    assert proxy is not None, name
+    return proxy
+
+
+async def found_at(proxies: Proxies, name: str) -> LinkState:
+    proxy = await asked(proxies, name)
+    return LinkState(proxy.enabled, tuple((await asyncio.to_thread(proxy.toxics)).values()))
 
 
 # --- the wedge

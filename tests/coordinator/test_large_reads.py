@@ -114,7 +114,7 @@ async def test_what_may_not_be_read_any_more_is_answered_with_why(cluster: Clust
 async def test_what_only_the_others_hold_is_fetched_a_part_at_a_time(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """n1 lacks all of it, so that it cannot know how large the answers of the others are: they end where they are too much."""
     monkeypatch.setattr(parts, "GATHERED_BYTES_MAX", 100 * KIB)
-    monkeypatch.setattr("kvstore.api.peer.PART_BYTES_MAX", 50 * KIB)
+    monkeypatch.setattr("kvstore.api.exchange.PART_BYTES_MAX", 50 * KIB)
     cluster.isolate("n1")
     answer = await cluster.run("n2", puts({key: key * (16 * KIB // 3) for key in KEYS}, **LONG))
     assert answer[0].error is None

@@ -284,7 +284,7 @@ async def test_what_is_left_of_a_large_batch_is_refused_once_the_home_replicas_a
     written = await five.run(other, puts(dict.fromkeys(keys, b"x" * 16_384), **LONG))
     five.heal(me, other)
     monkeypatch.setattr(parts, "GATHERED_BYTES_MAX", 50_000)
-    monkeypatch.setattr("kvstore.api.peer.PART_BYTES_MAX", 25_000)
+    monkeypatch.setattr("kvstore.api.exchange.PART_BYTES_MAX", 25_000)
     collect = PutCoordinator._collect
 
     async def collect_first(puts: PutCoordinator, *args: Any) -> None:

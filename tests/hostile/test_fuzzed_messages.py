@@ -202,7 +202,7 @@ def through_peer(bench: Bench, request: peer_pb2.PeerRequest) -> list[peer_pb2.P
                 complete.set()
 
         received = peer_pb2.PeerRequest.FromString(request.SerializeToString())
-        bench.node.peer_service._handle(received, Outbox(take))
+        bench.node.peer_service.exchange.answer(received, Outbox(take))
         if received.store_keys or received.fetch_keys or parts:
             await complete.wait()
         return parts

@@ -19,6 +19,7 @@ from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup,
 from kvproto.errors import AvailabilityError, KvError
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
+from kvstore.api.exchange import Exchange
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import CatalogDesk, PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
@@ -114,7 +115,7 @@ class _Stream:
         if wire.error is not None:
             self._reply(peer_pb2.PeerReply(batch_id=request.batch_id, last=True, error=encode_error(wire.error)))
             return
-        self.cluster.members[self.target].peer_service._handle(request, _ReplyBox(self._reply))
+        self.cluster.members[self.target].peer_service.exchange.answer(request, _ReplyBox(self._reply))
 
     def _reply(self, message: peer_pb2.PeerReply) -> None:
         raw = message.SerializeToString()
@@ -473,10 +474,16 @@ class Cluster:
             local.replica,
             local.ring,
             doorkeeper,
+            exchange=Exchange(
+                node,
+                local.replica,
+                local.ring,
+                registers=local.linearizable.desk,
+                telemetry=local.telemetry,
+                freshness=local.upkeep.freshness,
+            ),
             answering=local.answering,
-            registers=local.linearizable.desk,
             telemetry=local.telemetry,
-            freshness=local.upkeep.freshness,
             reap_votes=local.upkeep.reap_votes,
             on_owing=local.upkeep.owing.told,
             catalog=CatalogDesk(

@@ -77,15 +77,15 @@ async def test_the_id_reaches_the_replica(nodes: Nodes, monkeypatch: pytest.Monk
     seen: list[bytes] = []
     replica = nodes.local("n2").replica
     merge = replica.merge
-    from kvstore.api.peer import PeerService
+    from kvstore.api.exchange import Exchange
 
-    handle = PeerService._handle
+    answer = Exchange.answer
 
-    def noting(self: PeerService, request: peer_pb2.PeerRequest, outbox: Any) -> None:
+    def noting(self: Exchange, request: peer_pb2.PeerRequest, outbox: Any) -> None:
         seen.extend(request.trace_ids)
-        handle(self, request, outbox)
+        answer(self, request, outbox)
 
-    monkeypatch.setattr(PeerService, "_handle", noting)
+    monkeypatch.setattr(Exchange, "answer", noting)
     assert server.server is not None and merge is not None
     async with grpc.aio.insecure_channel(nodes.addresses["n1"]) as channel:
         await key_value_pb2_grpc.KeyValueStub(channel).Batch(encode_batch(1, [puts({b"k": b"v"})]), metadata=HEADER)

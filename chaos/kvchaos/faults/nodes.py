@@ -51,7 +51,11 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NodePlace:
-    """One node's addresses and folder: where it listens, what it tells clients, where it dials the others, further settings."""
+    """One node's addresses and folder: where it listens, what it tells clients, where it dials the others, further settings.
+
+    `frames`: where it takes frames, "" for the store's own choice; `peer_frames`: where it dials those of the others, if that is
+    not what they say.
+    """
 
     id: str
     listen: str
@@ -63,6 +67,8 @@ class NodePlace:
     bind: str = ""
     """What it listens on where that is not the address at which it is reached; then it is told that this is meant."""
     namespaces: Mapping[str, Mapping[str, str | int | float]] = field(default_factory=dict)
+    frames: str = ""
+    peer_frames: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> Path:
@@ -86,12 +92,14 @@ class NodePlace:
 
     def render(self) -> str:
         """The text of node.toml."""
-        tables: list[tuple[str, Mapping[str, str | int | float]]] = [("peers", self.peers), ("cluster", self.cluster)]
-        tables += [(f"cluster.namespaces.{name}", settings) for name, settings in self.namespaces.items()]
+        tables: dict[str, Mapping[str, str | int | float]] = {"peers": self.peers, "peer_frames": self.peer_frames}
+        tables |= {"cluster": self.cluster}
+        tables |= {f"cluster.namespaces.{name}": settings for name, settings in self.namespaces.items()}
         top: dict[str, str | int | float] = {"node_id": self.id, "listen": self.bind or self.listen, "advertise": self.advertise}
         top |= {"http": self.http, "data": self.data.name, **({"insecure": True} if self.bind else {})}
+        top |= {"frames": self.frames} if self.frames else {}
         lines = _rows(top)
-        for name, settings in tables:
+        for name, settings in tables.items():
             lines += ["", f"[{name}]", *_rows(settings)]
         return "\n".join(lines) + "\n"
 

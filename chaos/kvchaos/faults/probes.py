@@ -91,6 +91,12 @@ def compare(raw: RawSight, expected: Expectation) -> str:
     return ""
 
 
+async def look_at_frames(address: str, expected: Expectation) -> str:
+    """The same of the way of frames, as far as it can be told without speaking: whether connections are accepted."""
+    raw = await probe(address, Expectation(refused=True))  # which connects and sends nothing
+    return "" if raw.refused == expected.refused else f"connections for frames are {'refused' if raw.refused else 'accepted'}"
+
+
 async def probe(address: str, expected: Expectation, *, until: asyncio.Future[Any] | None = None) -> RawSight:
     """Connects, sends what is no request, and watches: what should come is waited for, what should not for a while, and at least
     until `until` is done."""

@@ -1,5 +1,7 @@
-"""A cluster of real nodes in which every link, between nodes and from clients, goes through a proxy of its own: of one
-Toxiproxy."""
+"""A cluster of real nodes in which every link, between nodes and from clients, goes through proxies of its own: of one Toxiproxy.
+
+A link between nodes has two, for gRPC and for frames. Nodes take frames at an address that is chosen here, for a proxy to lead to.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,15 @@ class ProxiedCluster(LinkedCluster):
 
     def _plan(self) -> tuple[list[NodePlace], dict[Link, Route]]:
         """Places and routes over one row of free ports."""
-        links = [*self.links(), *self.links_of_sites()]
+        count = 3 * len(self.node_ids) + 2 * len(self.links()) + len(self.links_of_sites())
         try:
-            ports = iter(find_free_ports(2 * len(self.node_ids) + len(links)))
+            free = iter([address(port) for port in find_free_ports(count)])
         except OSError as error:
             raise InjectorFailure(str(error)) from error
-        own = {node: (address(next(ports)), address(next(ports))) for node in self.node_ids}
-        routes = {link: Route(address(next(ports)), own[link.target][0]) for link in links}
+        own = {node: (next(free), next(free), next(free)) for node in self.node_ids}
+        frames = {link: Route(next(free), own[link.target][2]) for link in self.links()}
+        links = [*self.links(), *self.links_of_sites()]
+        routes = {link: Route(next(free), own[link.target][0], frames.get(link)) for link in links}
         places = [
             NodePlace(
                 node,
@@ -55,7 +59,9 @@ class ProxiedCluster(LinkedCluster):
                 folder=self.root / node,
                 cluster=self.cluster,
                 namespaces=self.namespaces,
+                frames=taken_at,
+                peer_frames={link.target: route.listen for link, route in frames.items() if link.source == node},
             )
-            for node, (listen, http) in own.items()
+            for node, (listen, http, taken_at) in own.items()
         ]
         return places, routes

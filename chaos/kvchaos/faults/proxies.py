@@ -1,4 +1,7 @@
-"""The proxies of one cluster, each a directed link, and what is done to them; off the event loop, and back in order when wedged.
+"""The proxies of one cluster and what is done to them; off the event loop, and back in order when wedged.
+
+A directed link has a proxy, and where nodes of ours also send each other frames, another one for their connection. It is still one
+link: what is done to it is done to both.
 
 A server that does not answer is killed and started again with the same proxies at the same ports, all open (`recover`): that closes
 every connection, so whoever was injecting a fault has failed, and whoever was healing has what he wanted.
@@ -24,10 +27,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a link's proxy listens and where it leads."""
+    """Where a link's proxy listens and where it leads. `frames`: the same of the proxy for frames, where the link has one."""
 
     listen: str
     upstream: str
+    frames: Route | None = None
+
+    def named(self, link: Link) -> dict[str, Route]:
+        """Every proxy of `link`, whose route this is, by its name at the server. That of frames is first, also to be changed: whoever
+        reaches a node over gRPC again finds its frames, and need not do without them for a while."""
+        return {str(link): self} if self.frames is None else {f"{link} frames": self.frames, str(link): self}
 
 
 class Proxies:
@@ -39,7 +48,7 @@ class Proxies:
         self.restarts = 0
         self._server = ToxiproxyServer(binary, log)
         self._api: ToxiproxyApi | None = None
-        self._proxies: dict[Link, LinkProxy] = {}
+        self._proxies: dict[Link, dict[str, LinkProxy]] = {}
         # One thread: the server takes its calls one after the other anyway, and a session belongs to one thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="toxiproxy")
 
@@ -63,7 +72,8 @@ class Proxies:
         await self._do(lambda: self._change(wanted, stalled))
 
     async def found(self) -> dict[Link, LinkState]:
-        """What the server says of each link, its toxics in the order of their names."""
+        """What the server says of each link, its toxics in the order of their names. Raises `InjectorWedged`, and `InjectorFailure`
+        for a proxy that is not there or not as the other one of its link."""
         return await self._do(lambda: {link: self._found(link) for link in self.routes})
 
     async def recover(self) -> None:
@@ -78,10 +88,7 @@ class Proxies:
         old, self._api = self._api, ToxiproxyApi(self._server.address)
         if old is not None:
             old.close()
-        api = self._api
-        await self._do(
-            lambda: self._proxies.update({link: api.create(at.upstream, str(link), at.listen) for link, at in self.routes.items()})
-        )
+        self._proxies = await self._do(lambda: {link: self._made(link) for link in self.routes})
 
     async def _end(self) -> None:
         await self._server.stop()
@@ -94,24 +101,38 @@ class Proxies:
 
     # --- on the thread
 
+    def _made(self, link: Link) -> dict[str, LinkProxy]:
+        assert self._api is not None
+        return {name: self._api.create(at.upstream, name, at.listen) for name, at in self.routes[link].named(link).items()}
+
     def _change(self, wanted: Mapping[Link, LinkState], stalled: Collection[Link]) -> None:
         for link, state in wanted.items():
-            for step in plan_change(self.states[link], state, stalled=link in stalled):
-                try:
-                    _take(self._proxies[link], step)
-                except InjectorWedged as error:
-                    raise InjectorWedged(f"{link}: {step.verb}: {error}") from error
-                except InjectorFailure as error:
-                    raise InjectorFailure(f"{link}: {step.verb}: {error}") from error
+            steps = plan_change(self.states[link], state, stalled=link in stalled)
+            for name, proxy in self._proxies[link].items():
+                for step in steps:
+                    try:
+                        _take(proxy, step)
+                    except InjectorWedged as error:
+                        raise InjectorWedged(f"{name}: {step.verb}: {error}") from error
+                    except InjectorFailure as error:
+                        raise InjectorFailure(f"{name}: {step.verb}: {error}") from error
             self.states[link] = state
 
     def _found(self, link: Link) -> LinkState:
+        found = {name: self._found_at(name, at) for name, at in self.routes[link].named(link).items()}
+        state, *others = found.values()
+        if any(other != state for other in others):
+            differing = "; ".join(f"{name}: the server has {one}" for name, one in sorted(found.items()))
+            raise InjectorFailure(f"the proxies of one link differ: {differing}")
+        return state
+
+    def _found_at(self, name: str, at: Route) -> LinkState:
         assert self._api is not None
-        proxy = self._api.get_proxy(str(link))
+        proxy = self._api.get_proxy(name)
         if proxy is None:
-            raise InjectorFailure(f"toxiproxy has no proxy {link}")
-        if (proxy.listen, proxy.upstream) != (self.routes[link].listen, self.routes[link].upstream):
-            raise InjectorFailure(f"{link} goes from {proxy.listen} to {proxy.upstream}, not where it was told to")
+            raise InjectorFailure(f"toxiproxy has no proxy {name}")
+        if (proxy.listen, proxy.upstream) != (at.listen, at.upstream):
+            raise InjectorFailure(f"{name} goes from {proxy.listen} to {proxy.upstream}, not where it was told to")
         return LinkState(proxy.enabled, tuple(sorted(proxy.toxics().values(), key=lambda toxic: toxic.name)))
 
 

@@ -75,10 +75,12 @@ async def compare_with_server(proxies: Proxies) -> list[str]:
 
 async def _look(link: Link, proxies: Proxies, nodes: NodeProcesses, before: Expectation | None) -> str:
     expected = expected_of(proxies.states[link])
-    listen, direct = proxies.routes[link].listen, nodes.places[link.target].listen
-    wrong = await probes.look(listen, link.target, direct, expected)
+    route, direct = proxies.routes[link], nodes.places[link.target].listen
+    wrong = await probes.look(route.listen, link.target, direct, expected)
     if not wrong and before is not None and expected.serves and not probes.least_s(expected):
-        wrong = await probes.look_healed(listen, before)
+        wrong = await probes.look_healed(route.listen, before)
+    if not wrong and route.frames is not None:
+        wrong = await probes.look_at_frames(route.frames.listen, expected)
     return wrong and f"should be {expected.sentence()}, but {wrong}"
 
 

@@ -23,7 +23,9 @@ from kvchaos.netns.namespaces import Network, why_not
 from kvchaos.netns.rules import Path, Rules
 from kvchaos.netns.sights import Sights, prefixes_of
 
-PORT, HTTP_PORT = 7400, 7401
+PORT, FRAMES_PORT, HTTP_PORT = 7400, 7401, 7402
+PORTS = f"{PORT}:{FRAMES_PORT}"
+"""Those at which nodes reach each other: neighbours, so that one rule meets both."""
 SUBNETS_MAX = 8
 OWN = 254
 _numbers = itertools.count()
@@ -59,7 +61,7 @@ class NetnsCluster(LinkedCluster):
         def path(link: Link) -> Path:
             subnet = subnets[link.source if link.source in self.sites else ""]
             source = hosts.get(link.source, OWN)
-            return Path(f"{subnet}.{source}", f"{subnet}.{hosts[link.target]}:{PORT}", namespaces[link.target])
+            return Path(f"{subnet}.{source}", f"{subnet}.{hosts[link.target]}:{PORT}", namespaces[link.target], PORTS)
 
         return {link: path(link) for link in (*self.links(), *self.links_of_sites())}
 
@@ -74,4 +76,5 @@ class NetnsCluster(LinkedCluster):
             folder=self.root / node,
             cluster=self.cluster,
             namespaces=self.namespaces,
+            frames=f"0.0.0.0:{FRAMES_PORT}",
         )

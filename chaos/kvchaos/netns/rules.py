@@ -1,8 +1,8 @@
 """What the kernel does with the packets of each link: rules of iptables in the namespace of its target.
 
-The injector of `LinkPlane` where there are namespaces. A link is the connections from one address to one port of another: its
-requests come in at the target, its responses go out there. TCP sends again what was dropped, so a black hole is a stall here:
-what was under way arrives after healing, unless its connection was given up meanwhile.
+The injector of `LinkPlane` where there are namespaces. A link is the connections from one address to the ports of another, those
+of gRPC and of frames: its requests come in at the target, its responses go out there. TCP sends again what was dropped, so a black
+hole is a stall here: what was under way arrives after healing, unless its connection was given up meanwhile.
 """
 
 from __future__ import annotations
@@ -24,16 +24,12 @@ _COUNTED = re.compile(r"^(-A (?:INPUT|OUTPUT) .*?) -c (\d+) \d+( .*)$")
 @dataclass(frozen=True, slots=True)
 class Path:
     """Where a link comes from and leads to. `source`: the address that its packets have; `listen`: host:port of its target;
-    `namespace`: the target's."""
+    `namespace` and `ports`: the target's, the latter as first:last."""
 
     source: str
     listen: str
     namespace: str
-
-    @property
-    def port(self) -> str:
-        """The target's."""
-        return self.listen.rpartition(":")[2]
+    ports: str
 
 
 class Rule(NamedTuple):
@@ -90,8 +86,8 @@ class Rules:
     def rules(self, link: Link, state: LinkState) -> list[Rule]:
         """What makes a link be in `state`; the first of them meets whoever tries to connect."""
         path = self.routes[link]
-        requests = f"-A INPUT -s {path.source}/32 -p tcp -m tcp --dport {path.port}"
-        responses = f"-A OUTPUT -d {path.source}/32 -p tcp -m tcp --sport {path.port}"
+        requests = f"-A INPUT -s {path.source}/32 -p tcp -m tcp --dport {path.ports}"
+        responses = f"-A OUTPUT -d {path.source}/32 -p tcp -m tcp --sport {path.ports}"
         if not state.enabled:
             return [Rule(path.namespace, f"{requests} -j REJECT --reject-with tcp-reset")]
         lost = {toxic.stream for toxic in state.toxics if toxic.type == "timeout" or is_stall(toxic)}

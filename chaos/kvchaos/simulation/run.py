@@ -117,6 +117,7 @@ def make_world(schedule: Schedule, *, keep_events: bool = False) -> World:
             hints_max=schedule.hints_max,
         ),
         membership=MembershipConfig(timing=schedule.timing),
+        frames=schedule.frames,
         keep_events=keep_events,
         check_every=CHECK_EVERY_TURNS,
         limit_s=LIMIT_S,

@@ -68,7 +68,8 @@ class Schedule:
     namespace is: r and w are majorities then, whatever they say;
     `timeline_bound_ms` is how old its reads may be at pc-el. With `makes_namespaces` operations are on namespaces made at
     run time (create, drop, put, get), whose name is their `key`, and the preset of what is made their `level`. Nodes lie in so
-    many `zones`, 0: in none. With `memory_bytes` keys lie in three namespaces (spaces.py), one of them in so much memory."""
+    many `zones`, 0: in none. With `memory_bytes` keys lie in three namespaces (spaces.py), one of them in so much memory. With
+    `frames` batches between nodes travel without gRPC, as they do where nothing stands in the way."""
 
     seed: int
     scenario: str = "swarm"
@@ -100,6 +101,7 @@ class Schedule:
     makes_namespaces: bool = False
     memory_bytes: int = 0
     zones: int = 0
+    frames: bool = False
     promises: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     operations: tuple[Operation, ...] = ()

@@ -1,7 +1,8 @@
 """The messages of a run whose log was kept, as sentences: who sent what to whom, about which keys, arriving when.
 
-Knows the two streams on which operations travel, between clients and nodes (KeyValue) and between nodes (Peer). Greetings,
-questions for the ring and keepalive are about no key and left out. What a blocked link holds stands where the link lets it go.
+Knows the two streams on which operations travel, between clients and nodes (KeyValue) and between nodes (Peer; also as frames).
+Greetings, questions for the ring and keepalive are about no key and left out. What a blocked link holds stands where the link
+lets it go.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Wire:
         if method not in (CLIENTS, PEERS):
             return None
         source, call = event.facts["source"], (event.facts["connection"], frame[1])
-        if frame[0] == "stream":
-            self._dialled[call] = source
+        if frame[0] in ("stream", "greeting"):  # whoever was dialled greets as well, where frames travel without gRPC
+            self._dialled.setdefault(call, source)
         if frame[0] != "message" or call not in self._dialled:
             return None
         is_answer = self._dialled[call] != source

@@ -14,6 +14,7 @@ from kvstore.repair.reaping import Reaper
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.transport.peer_link import PeerLink
+from kvstore.transport.peer_streams import FRAMES
 
 PEER = ("peer",)
 
@@ -25,6 +26,9 @@ def collect_links(links: Mapping[str, PeerLink]) -> Iterator[Metric]:
         return [((peer,), number(link)) for peer, link in sorted(links.items())]
 
     yield gauge("kv_peer_link_up", "1 while there is a stream to the peer.", PEER, rows(lambda link: link.is_up))
+    frames = rows(lambda link: link.is_up and link.over == FRAMES)
+    text = "1 while that stream is of frames, 0 while it is of gRPC, which costs twice as much."
+    yield gauge("kv_peer_link_frames", text, PEER, frames)
     queued = rows(lambda link: link.queued_count)
     yield gauge("kv_peer_queue_operations", "Records and keys that wait for the next message.", PEER, queued)
     yield gauge("kv_peer_queue_bytes", "What they hold.", PEER, rows(lambda link: link.queued_bytes))

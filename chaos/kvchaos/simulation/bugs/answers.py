@@ -8,7 +8,7 @@ from typing import Any
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvproto.columns import Level
-from kvstore.api.peer import PeerService
+from kvstore.api.exchange import Exchange
 from kvstore.coordinator import batch, put
 from kvstore.coordinator.read_repair import ReadRepair
 from kvstore.coordinator.read_round import ReadRound
@@ -35,7 +35,7 @@ def acknowledge_early(patch: Patch) -> None:
 @bug("old-epoch", "a replica answers messages of another ring epoch than its own (safety rule 7)")
 def answer_any_epoch(patch: Patch) -> None:
     """Acknowledgements of different epochs add up."""
-    patch.set(PeerService, "_stale", lambda self, epoch, ring_hash: None)
+    patch.set(Exchange, "why_stale", lambda self, epoch, ring_hash: None)
 
 
 @bug("no-deadline", "a coordinator forgets the deadline of its calls to peers")

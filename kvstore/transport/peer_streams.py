@@ -1,0 +1,183 @@
+"""The two ways in which batches travel to a peer and their replies back: as frames, and as a gRPC stream where that cannot be.
+
+Both carry the very same messages. Frames cost half as much, but they need a port of their own and are plain text; so what nodes say
+to each other otherwise, and their first word, is gRPC, and what a peer says in it (`HelloReply`) tells whether it takes frames and
+where. A node behind another port than its own, because of a proxy or address translation, is only dialled where we were told to
+(`[peer_frames]`): nothing goes past what somebody has put in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from kvproto.options import MESSAGE_BYTES_MAX
+from kvproto.outbox import Outbox
+from kvproto.v1 import peer_pb2
+from kvstore.config.addresses import split_address
+from kvstore.transport.frames import Connection, FrameNet
+from kvstore.transport.hello import Identity
+
+DIAL_TIMEOUT_S = 2.0
+"""Whoever has answered a Hello and does not take frames within this time does not take any: a firewall, most likely."""
+END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
+
+GRPC, FRAMES = "grpc", "frames"
+"""What carries a stream."""
+
+Receive = Callable[[peer_pb2.PeerReply], None]
+"""Takes a reply. Raises `ValueError` for one that does not add up: the stream ends."""
+
+
+class Stream(Protocol):
+    """An open stream to one peer (also: peer_link.PeerStream)."""
+
+    over: str
+    """`GRPC` or `FRAMES`."""
+
+    def send(self, message: peer_pb2.PeerRequest) -> None:
+        """Queues a message."""
+
+    async def read(self, receive: Receive) -> str:
+        """Hands every reply to `receive` until the stream ends; why it did. Raises `ValueError` of `receive`."""
+
+    def close(self) -> None:
+        """Ends it, whatever is under way."""
+
+
+class GrpcStream:
+    """An `Exchange` call."""
+
+    over = GRPC
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        # What a write raises needs no telling: the reader sees the same end, and says why.
+        self._outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
+        self.send = self._outbox.send
+
+    async def read(self, receive: Receive) -> str:
+        """See `Stream.read`."""
+        call = self._call
+        try:
+            while (message := await call.read()) is not END:
+                receive(message)
+        except grpc.aio.AioRpcError as error:
+            return f"is unreachable ({error.code().name.lower()})"
+        except asyncio.CancelledError:
+            # grpc.aio says so too when it is the peer that cancelled the stream, which a stopping server does.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return "ended the stream"
+        return "closed the connection"
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        self._outbox.abort()
+        self._call.cancel()
+
+
+class FrameStream:
+    """A connection that was greeted."""
+
+    over = FRAMES
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._outbox: Outbox[peer_pb2.PeerRequest] = Outbox(self._write)
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        connection.lost = self._end
+        self.send = self._outbox.send
+
+    async def read(self, receive: Receive) -> str:
+        """See `Stream.read`."""
+
+        def take(frame: bytes) -> None:
+            try:
+                receive(peer_pb2.PeerReply.FromString(frame))
+            except (DecodeError, ValueError) as error:
+                self._connection.close()
+                if not self._ended.done():
+                    self._ended.set_exception(ValueError(str(error)))
+
+        self._connection.take = take
+        return await self._ended
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        self._outbox.abort()
+        self._connection.close()
+
+    async def _write(self, message: peer_pb2.PeerRequest) -> None:
+        await self._connection.write(message.SerializeToString())
+
+    def _end(self, reason: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(f"is unreachable ({reason})")
+
+
+class FrameDials:
+    """Where each peer takes frames, and the way there. `net` None: nowhere; `elsewhere`: where we were told to dial them."""
+
+    def __init__(self, me: Identity, addresses: Mapping[str, str], elsewhere: Mapping[str, str], net: FrameNet | None) -> None:
+        self._me = me
+        self._addresses = addresses
+        self._elsewhere = elsewhere
+        self._net = net
+
+    def address_of(self, node: str, said: peer_pb2.HelloReply) -> str:
+        """Where `node`, which has `said` so, is dialled for frames; "": it is not."""
+        if self._net is None or not said.frames_port:
+            return ""
+        host, port = split_address(self._addresses[node])
+        if node in self._elsewhere:
+            return self._elsewhere[node]
+        return f"[{host}]:{said.frames_port}" if port == said.listen_port else ""
+
+    async def open(self, node: str, said: peer_pb2.HelloReply) -> tuple[FrameStream | None, str]:
+        """A stream of frames to the process that has `said` that, or None and why there is none."""
+        address = self.address_of(node, said)
+        if self._net is None or not address:
+            return None, "it takes no frames here"
+        connection: Connection | None = None
+        greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def take(frame: bytes) -> None:
+            hello = peer_pb2.FramesHello()
+            try:
+                hello.ParseFromString(frame)
+            except DecodeError:
+                lost("what answered is no node")
+                return
+            if (hello.node_id, hello.incarnation) != (node, said.incarnation):
+                lost(f"node {hello.node_id!r} answered at {address}")
+            elif not greeted.done():
+                greeted.set_result(None)
+
+        def lost(reason: str) -> None:
+            if not greeted.done():
+                greeted.set_exception(ConnectionError(reason))
+
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                connection = await self._net.dial(address)
+                connection.take, connection.lost = take, lost
+                hello = peer_pb2.FramesHello(node_id=self._me.node_id, expects=node, incarnation=said.incarnation)
+                await connection.write(hello.SerializeToString())
+                await greeted
+        except (OSError, TimeoutError) as error:
+            if connection is not None:
+                connection.close()
+            return None, f"no frames at {address}: {str(error) or 'nobody answered in time'}"
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        connection.frame_bytes_max = MESSAGE_BYTES_MAX
+        return FrameStream(connection), ""
