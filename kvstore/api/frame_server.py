@@ -48,7 +48,7 @@ class FrameServer:
         self._me = me
         self._exchange = exchange
         self._listener: Listener | None = None
-        self._guests: set[_Guest] = set()
+        self._guests: dict[_Guest, None] = {}
         self._is_stopped = False
         self.port = 0
 
@@ -80,14 +80,14 @@ class FrameServer:
         if len(self._guests) >= connections_max(self._config):
             connection.close()
             return
-        self._guests.add(_Guest(connection, self._me, self._config.peers, self._exchange, self._guests))
+        self._guests[_Guest(connection, self._me, self._config.peers, self._exchange, self._guests)] = None
 
 
 class _Guest:
     """One connection that was taken."""
 
     def __init__(
-        self, connection: Connection, me: Identity, peers: Collection[str], exchange: Exchange, guests: set[_Guest]
+        self, connection: Connection, me: Identity, peers: Collection[str], exchange: Exchange, guests: dict[_Guest, None]
     ) -> None:
         self._connection = connection
         self._me = me
@@ -102,7 +102,7 @@ class _Guest:
 
     def leave(self) -> None:
         """Ends the connection. Idempotent."""
-        self._guests.discard(self)
+        self._guests.pop(self, None)
         self._patience.cancel()
         self._outbox.abort()
         self._connection.close()

@@ -215,7 +215,7 @@ class PeerLink:
             self._tell_empty()
             batch.fail(error)
             return
-        if message.differing or message.lost:
+        if message.differing or message.lost or message.records:
             check_fetched(batch.fetches, message)
         if message.rebuilding:
             for fetch in batch.fetches:

@@ -34,7 +34,7 @@ WITHOUT = {
 }
 """Modules of which that holds, and why they need no points of their own."""
 
-TRIES = 6
+TRIES = 12
 
 
 def _crashes(outcome: Outcome) -> list[str]:

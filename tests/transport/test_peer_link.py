@@ -263,3 +263,13 @@ async def test_bug_positions_that_nobody_had_asked_about_were_handed_on(said: di
     assert rig.answered == [], "nothing of it counts"
     rig.link.down("sent a reply that does not add up")
     assert rig.answered == [fetch] and fetch.error is not None
+
+
+@pytest.mark.parametrize("said", [{"fetched": True}, {"fetched_below": 1}])
+async def test_bug_records_of_no_position_left_their_chunk_without_any_answer(said: dict[str, object]) -> None:
+    rig = Rig()
+    fetch = rig.fetch(b"x")
+    with pytest.raises(ValueError, match="0 differences with 1 records"):
+        rig.reply(rig.stream.sent[0], records=[b""], last=True, **said)
+    rig.link.down("sent a reply that does not add up")
+    assert rig.answered == [fetch] and fetch.error is not None

@@ -34,8 +34,8 @@ class Route:
     frames: Route | None = None
 
     def named(self, link: Link) -> dict[str, Route]:
-        """Every proxy of `link`, whose route this is, by its name at the server. That of frames is first, also to be changed: whoever
-        reaches a node over gRPC again finds its frames, and need not do without them for a while."""
+        """Every proxy of `link`, whose route this is, by its name at the server. That of frames is first, also to be changed:
+        whoever reaches a node over gRPC again finds its frames, and need not do without them for a while."""
         return {str(link): self} if self.frames is None else {f"{link} frames": self.frames, str(link): self}
 
 
