@@ -88,7 +88,9 @@ def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_
     else:
         if not (failure.attempt == 0 and failure.elsewhere and _is_of_one_node(error)):
             delay_s = max(delay_s, error.retry_after_s * rng.uniform(1.0, 1.5))
-        if not isinstance(error, Overloaded) and failure.attempt + 1 >= ANSWERED_ATTEMPTS_MAX:
+        # Of what may have been applied the outcome is worth more than a quick answer.
+        is_enough = failure.attempt + 1 >= ANSWERED_ATTEMPTS_MAX and not failure.maybe_applied
+        if is_enough and not isinstance(error, Overloaded):
             return None
         if failure.now_s + delay_s < failure.deadline_s and not budget.take():
             return None

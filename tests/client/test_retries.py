@@ -84,6 +84,14 @@ def test_answered_errors_are_retried_a_few_times_only() -> None:
     assert decide(NotOwner("not mine"), attempt=8) is None
 
 
+def test_the_outcome_of_a_write_that_may_have_been_applied_is_worth_more_than_a_quick_answer() -> None:
+    """A node that stood still may have applied it, and one that sees no other has answered three times that it cannot."""
+    refused, last = QuorumUnreachable("nothing was begun"), ANSWERED_ATTEMPTS_MAX - 1
+    assert decide(refused, attempt=last) is None
+    assert decide(refused, attempt=last, maybe_applied=True) is not None
+    assert decide(refused, attempt=last, maybe_applied=True, now_s=5.999) is None, "the deadline has the last word"
+
+
 def test_a_write_of_unknown_outcome_is_not_retried_past_the_retry_window() -> None:
     lost = NodeUnreachable("broke", may_have_applied=True)
     assert decide(lost, maybe_applied=True, id_age_ms=9_000) is not None
