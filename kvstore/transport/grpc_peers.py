@@ -33,7 +33,8 @@ HELLO_TIMEOUT_S = 1.0
 REDIAL_S = 0.2
 REFUSED_REDIAL_S = 2.0
 EXPLAIN_EVERY_S = 1.0
-FRAMES_SOUGHT_S = 10.0
+FRAMES_SOON_S, FRAMES_SOUGHT_S = 0.2, 10.0
+"""A link that came up without them looks for frames so much later, and then so often."""
 REPLACE_TIMEOUT_S = 1.0
 """For what is on its way over gRPC when frames are had after all."""
 
@@ -357,7 +358,9 @@ class GrpcPeers:
         return is_greeted
 
     async def _run_stream(self, node: str, link: PeerLink, said: peer_pb2.HelloReply) -> None:
-        frames, why_not = await self._frames.open(node, said)
+        frames, why_not = None, self._frames.why_not_now(node)
+        if not why_not:
+            frames, why_not = await self._frames.open(node, said)
         stream: Stream = frames or GrpcStream(peer_pb2_grpc.PeerStub(self._channels[node]).Exchange())
         reason = "closed the connection"
         link.up(stream)
@@ -393,8 +396,10 @@ class GrpcPeers:
     ) -> None:
         """Tries again and again to have frames for the life of a link that is up without them, and puts them in the place of its
         `stream`, into `better`: what kept them from being had may have been a moment."""
+        pause_s = FRAMES_SOON_S
         while not better:
-            await asyncio.sleep(FRAMES_SOUGHT_S)
+            await asyncio.sleep(pause_s)
+            pause_s = FRAMES_SOUGHT_S
             frames, _ = await self._frames.open(node, said)
             if frames is None:
                 continue

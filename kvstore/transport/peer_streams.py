@@ -23,8 +23,8 @@ from kvstore.config.addresses import split_address
 from kvstore.transport.frames import Connection, FrameNet
 from kvstore.transport.hello import Identity
 
-DIAL_TIMEOUT_S = 2.0
-"""Whoever has answered a Hello and does not take frames within this time does not take any: a firewall, most likely."""
+DIAL_TIMEOUT_S = 0.5
+"""Whoever has answered a Hello and takes no frames within this time is worked with over gRPC, until he does."""
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
 GRPC, FRAMES = "grpc", "frames"
@@ -130,6 +130,11 @@ class FrameDials:
         self._addresses = addresses
         self._elsewhere = elsewhere
         self._net = net
+        self._failed: dict[str, str] = {}
+
+    def why_not_now(self, node: str) -> str:
+        """Why it is not worth waiting for frames of `node` when its link comes up: what was wrong the last time; "": it is."""
+        return self._failed.get(node, "")
 
     def address_of(self, node: str, said: peer_pb2.HelloReply) -> str:
         """Where `node`, which has `said` so, is dialled for frames; "": it is not."""
@@ -174,10 +179,12 @@ class FrameDials:
         except (OSError, TimeoutError) as error:
             if connection is not None:
                 connection.close()
-            return None, f"no frames at {address}: {str(error) or 'nobody answered in time'}"
+            self._failed[node] = f"no frames at {address}: {str(error) or 'nobody answered in time'}"
+            return None, self._failed[node]
         except BaseException:
             if connection is not None:
                 connection.close()
             raise
+        self._failed.pop(node, None)
         connection.frame_bytes_max = MESSAGE_BYTES_MAX
         return FrameStream(connection), ""

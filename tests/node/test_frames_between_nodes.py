@@ -295,6 +295,7 @@ async def test_where_frames_are_dialled(dialled: str, said: dict[str, int], else
     assert dials.address_of("n2", reply) == expected
     stream, reason = await dials.open("n2", reply)
     assert stream is None and (f"no way to {expected}" if expected else "takes no frames") in reason
+    assert dials.why_not_now("n2") == (reason if expected else ""), "the next link does not wait for that"
     assert not FrameDials(me, {"n2": dialled}, elsewhere, None).address_of("n2", reply)
 
 
