@@ -18,6 +18,8 @@ BYTES_PER_S_MIN = 1024 * 1024
 OPERATION_BYTES = 256
 """What a record costs beside its bytes: a thousand empty ones are no less work than some large ones."""
 LOOK_S = 0.1
+LEAST_S = 1e-6
+"""What rounding has left of a wait may be less than the clock can tell: it would never be over."""
 
 
 class Pace:
@@ -53,7 +55,7 @@ class Pace:
         waits for it. Who does not know yet how much it will be says nothing here, and `charge`s it afterwards."""
         began_s = self._loop.time()
         while (wait_s := self._wait_s()) > 0:  # noqa: ASYNC110 - time is what is waited for, and nobody could tell how much
-            await asyncio.sleep(min(wait_s, LOOK_S))
+            await asyncio.sleep(min(max(wait_s, LEAST_S), LOOK_S))
         self.waited_s += self._loop.time() - began_s
         self.turns += 1
         self.charge(size_bytes, operations)

@@ -85,3 +85,16 @@ def test_what_is_charged_afterwards_is_waited_for_by_the_next() -> None:
         assert loop.time() - began_s == pytest.approx(2.0, rel=0.01)
 
     run(work)
+
+
+def test_bug_a_wait_shorter_than_the_clock_can_tell_was_never_over() -> None:
+    """What is left of a debt after many turns may be a rounding error: a sleep of so little time is none, and nothing is paid."""
+
+    async def work() -> None:
+        pace = Pace()
+        pace.charge(0)
+        pace._owed_bytes = 1e-6  # noqa: SLF001 - what rounding leaves
+        await pace.turn(1)
+        assert pace.turns == 1
+
+    run(work)
