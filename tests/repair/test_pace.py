@@ -93,7 +93,7 @@ def test_bug_a_wait_shorter_than_the_clock_can_tell_was_never_over() -> None:
     async def work() -> None:
         pace = Pace()
         pace.charge(0)
-        pace._owed_bytes = 1e-6  # noqa: SLF001 - what rounding leaves
+        pace._owed_bytes = 1e-6  # what rounding leaves
         await pace.turn(1)
         assert pace.turns == 1
 

@@ -79,6 +79,9 @@ async def test_nodes_with_certificates_replicate_to_each_other(nodes: SecureNode
         assert (await client.get("k", level="all")).value == b"v"
         assert [row.state for row in await client.admin.status()] == ["alive", "alive"]
         assert [entry.key async for entry in client.scan()] == [b"k"]
+    for node in nodes.running.values():
+        assert node.parts.frames is None and node.parts.peers is not None, "nothing of it is plain text"
+        assert [link.over for link in node.parts.peers.links.values()] == ["grpc"]
 
 
 async def test_a_client_is_no_peer(nodes: SecureNodes) -> None:

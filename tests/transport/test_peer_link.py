@@ -273,3 +273,56 @@ async def test_bug_records_of_no_position_left_their_chunk_without_any_answer(sa
         rig.reply(rig.stream.sent[0], records=[b""], last=True, **said)
     rig.link.down("sent a reply that does not add up")
     assert rig.answered == [fetch] and fetch.error is not None
+
+
+# --- another stream in the place of the one that is open
+
+
+async def test_a_better_stream_takes_over_when_nothing_is_on_its_way() -> None:
+    rig, better = Rig(), Stream()
+    first = rig.store(b"a")
+    replacing = asyncio.create_task(rig.link.replace(better, "frames", 10.0))
+    await turns()
+    second = rig.store(b"b")
+    assert not replacing.done() and len(rig.stream.sent) == 1, "what comes meanwhile waits"
+    rig.reply(rig.stream.sent[0], stored=True)
+    await turns()
+    assert not replacing.done(), "more of it is to come"
+    rig.reply(rig.stream.sent[0], last=True)
+    assert await replacing and rig.link.over == "frames"
+    assert [list(sent.store_keys) for sent in better.sent] == [[b"b"]] and len(rig.stream.sent) == 1
+    rig.reply(better.sent[0], stored=True, last=True)
+    assert rig.answered == [first, second] and rig.link.is_up
+    rig.link.check()
+
+
+async def test_an_idle_link_goes_over_at_once() -> None:
+    rig, better = Rig(), Stream()
+    assert await rig.link.replace(better, "frames", 10.0)
+    rig.store(b"a")
+    assert len(better.sent) == 1 and not rig.stream.sent
+
+
+async def test_a_peer_that_owes_an_answer_for_too_long_keeps_its_stream() -> None:
+    rig, better = Rig(), Stream()
+    first = rig.store(b"a")
+    assert not await rig.link.replace(better, "frames", 0.01)
+    second = rig.store(b"b")
+    rig.reply(rig.stream.sent[0], stored=True, last=True)
+    assert [list(sent.store_keys) for sent in rig.stream.sent] == [[b"a"], [b"b"]] and not better.sent
+    rig.reply(rig.stream.sent[1], stored=True, last=True)
+    assert rig.answered == [first, second]
+    rig.link.check()
+
+
+async def test_a_stream_that_breaks_while_it_is_to_be_replaced_is_not_replaced() -> None:
+    rig, better = Rig(), Stream()
+    first = rig.store(b"a")
+    replacing = asyncio.create_task(rig.link.replace(better, "frames", 10.0))
+    await turns()
+    second = rig.store(b"b")
+    rig.link.down("broke")
+    assert not await replacing and not rig.link.is_up and not better.sent
+    assert {first, second} == set(rig.answered) and first.error is not None and second.error is not None
+    assert first.error.may_have_applied and not second.error.may_have_applied
+    rig.link.check()
