@@ -200,7 +200,8 @@ class Assembly:
             freshness=local.upkeep.freshness,
         )
         if takes_frames(config):
-            self.frames = FrameServer(seams.frames, config, identity, exchange)
+            room = seams.sockets(config.limits.connections_max)
+            self.frames = FrameServer(seams.frames, config, identity, exchange, key_value, clients_max=room.frames)
         peer = PeerService(
             local.replica,
             local.ring,
@@ -226,6 +227,7 @@ class Assembly:
             local.accept_loss,
             namespaces.create,
             namespaces.drop,
+            lambda: (*self._ports(), identity.incarnation),
         )
         interceptors = [CallCounter(telemetry.calls)] if telemetry.calls is not None else []
         server = seams.server(interceptors, config.limits.connections_max)

@@ -10,10 +10,11 @@ import random
 import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc.aio
 
+from kvproto.frames import FrameNet, TcpFrames
 from kvproto.options import CHANNEL_OPTIONS, SERVER_OPTIONS
 from kvstore.api.http_server import HttpServer
 from kvstore.api.malformed import RefuseMalformed
@@ -22,7 +23,6 @@ from kvstore.runtime import Clock, StartWorker, ThreadWorker, system_random, sys
 from kvstore.storage.directory import DataDirectory, open_directory
 from kvstore.storage.engine import Engine
 from kvstore.storage.leveldb import LevelDbEngine
-from kvstore.transport.frames import FrameNet, TcpFrames
 from kvstore.transport.security import PlainText, Security, explain_plain
 
 FILES_KEPT = 1200
@@ -48,9 +48,9 @@ class Directory(Protocol):
 
 class Seams(Protocol):
     """What a node is handed. `channel` and `server` give what grpc.aio's channels and `server` would, the latter for so many
-    connections with calls; `frames` how connections between nodes without gRPC are made; `security` says who is on the other side
-    of a connection, and is plain text unless `secure` was called; `timer` gives seconds for durations, finer than the loop's
-    clock; `http` serves an address over HTTP, where there is one."""
+    connections with calls; `frames` how connections between nodes without gRPC are made; `sockets` how many connections there may
+    be; `security` says who is on the other side of a connection, and is plain text unless `secure` was called; `timer` gives
+    seconds for durations, finer than the loop's clock; `http` serves an address over HTTP, where there is one."""
 
     clock: Clock
     rng: random.Random
@@ -59,6 +59,7 @@ class Seams(Protocol):
     channel: Callable[[str], Any]
     server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any]
     frames: FrameNet
+    sockets: Callable[[int], Sockets]
     http: type[HttpServer] | None
     security: Security
 
@@ -83,6 +84,7 @@ class ProductionSeams:
         self.timer: Callable[[], float] = system_timer
         self.server: Callable[[Sequence[grpc.aio.ServerInterceptor[Any, Any]], int], Any] = _make_server
         self.frames: FrameNet = TcpFrames()
+        self.sockets: Callable[[int], Sockets] = _sockets
         self.http: type[HttpServer] | None = HttpServer
         self.security: Security = PlainText(explain_plain)
 
@@ -107,16 +109,29 @@ def _open_channel(address: str) -> Any:
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
-def sockets_allowed(connections_max: int, files_max: int) -> int:
+class Sockets(NamedTuple):
+    """How many connections may be open: over gRPC, and of clients that send frames."""
+
+    grpc: int
+    frames: int
+
+
+def sockets_allowed(connections_max: int, files_max: int) -> Sockets:
     """How many connections may be open where `connections_max` may have calls and the process may open `files_max` files.
 
     Those without calls count as well, and so do peers and whoever looks at the node's health: so there may be some more. But never
-    so many that the engine cannot open a table any more, which would be a failed disk.
+    so many that the engine cannot open a table any more, which would be a failed disk. A client that sends frames has one of each;
+    where files are few most clients do without.
     """
-    return min(connections_max + connections_max // 4 + 64, files_max - min(FILES_KEPT, files_max * 3 // 4))
+    free = files_max - min(FILES_KEPT, files_max * 3 // 4)
+    frames = min(connections_max, free // 5)
+    return Sockets(min(connections_max + connections_max // 4 + 64, free - frames), frames)
+
+
+def _sockets(connections_max: int) -> Sockets:
+    return sockets_allowed(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _make_server(interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]], connections_max: int) -> Any:
-    allowed = sockets_allowed(connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", allowed)]
+    options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", _sockets(connections_max).grpc)]
     return grpc.aio.server(options=options, interceptors=[*interceptors, RefuseMalformed()])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from kvclient.errors import BadRequest, TlsError
 from kvclient.transport import Dial, Ring, Transport
+from kvproto.frames import FrameNet, TcpFrames
 from kvproto.options import CHANNEL_OPTIONS
 from kvproto.tls_probe import OurSide, explain_failure
 from kvproto.watched_files import WatchedFiles
@@ -38,7 +39,9 @@ class Tls:
 
 
 class Security(Protocol):
-    """How a node is connected to."""
+    """How a node is connected to; `frames`: how without gRPC, where that may be."""
+
+    frames: FrameNet | None
 
     def version(self) -> int:
         """Moves on when a new channel would be made of other certificates."""
@@ -52,6 +55,9 @@ class Security(Protocol):
 
 class PlainText:
     """No TLS; a node that speaks it is recognised."""
+
+    def __init__(self) -> None:
+        self.frames: FrameNet | None = TcpFrames()
 
     def version(self) -> int:
         """Nothing to renew."""
@@ -72,6 +78,7 @@ class TlsCredentials:
     """TLS with the files of `tls`. Raises `BadRequest` when they cannot be read or do not belong together."""
 
     def __init__(self, tls: Tls) -> None:
+        self.frames: FrameNet | None = None  # they are plain text
         self._ours = ours = OurSide(_path(tls.ca), _path(tls.cert), _path(tls.key), tls.server_name)
         self._files = WatchedFiles([path for path in (ours.ca, ours.cert, ours.key) if path is not None], self._read)
 
@@ -113,7 +120,7 @@ def dial_with(security: Security) -> Dial:
     def dial(address: str, ring: Ring) -> Transport:
         from kvclient.grpc_transport import GrpcTransport
 
-        return GrpcTransport(address, ring, channel=security.channel, security=security)
+        return GrpcTransport(address, ring, channel=security.channel, security=security, frames=security.frames)
 
     return dial
 

@@ -35,7 +35,10 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         accept_loss: Callable[[Collection[str]], LossAccepted],
         create: Callable[[NamespaceWish, float], Awaitable[Made]],
         drop: Callable[[str, float], Awaitable[Made]],
+        reached: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
     ) -> None:
+        """`reached`: the ports of gRPC and of frames (0: none are taken), and which process it is."""
+        self._reached = reached
         self._create = create
         self._drop = drop
         self._repair = repair
@@ -45,7 +48,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 
     async def Describe(self, request: admin_pb2.DescribeRequest, context: Any) -> admin_pb2.DescribeReply:
         """All a client needs to route."""
-        return encode_cluster(self._describe())
+        reply = encode_cluster(self._describe())
+        reply.listen_port, reply.frames_port, reply.incarnation = self._reached()
+        return reply
 
     async def Status(self, request: admin_pb2.StatusRequest, context: Any) -> admin_pb2.StatusReply:
         """This node's own numbers."""

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from kvproto.frames import GREETING_BYTES_MAX, Accept
 from kvstore.simulation.connection import End, ignore
 from kvstore.simulation.network import Network
 from kvstore.simulation.process import Process
-from kvstore.transport.frames import GREETING_BYTES_MAX, Accept
 
 PORT_AHEAD = 1
 """Of a free port, as seen from the port of gRPC: a simulated machine has one address and these two ports."""
@@ -32,6 +32,11 @@ class SimConnection:
         self._held: list[bytes] = []
         self._has_greeted = False
         end.receive, end.lost = self._receive, self._lost
+
+    @property
+    def peer(self) -> str:
+        """See `Connection.peer`."""
+        return f"frames:{self._end.link.target}:{self._end.number}"
 
     async def write(self, frame: bytes) -> None:
         """See `Connection.write`."""

@@ -9,17 +9,18 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from kvproto.errors import KvError, UserError
+from kvproto.frames import FrameNet
 from kvstore.api.http_server import HttpServer
 from kvstore.config import AUTO, OFF, ClusterConfig, MembershipConfig, NodeConfig, NodeLimits
 from kvstore.node import Node
 from kvstore.runtime import Clock, JobT, StartWorker
+from kvstore.seams import Sockets
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.clocks import NodeClock
 from kvstore.simulation.disk import DiskSettings, SimDirectory, SimDisk, SimEngine, SimWorker
 from kvstore.simulation.frames import SimFrames
 from kvstore.simulation.process import Process
 from kvstore.simulation.server import SimServer
-from kvstore.transport.frames import FrameNet
 from kvstore.transport.security import PlainText, Security
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class SimSeams:
         self.channel: Callable[[str], Any] = lambda address: SimChannel(network, process, address, rng)
         self.start_worker: StartWorker = self._start_worker
         self.server: Callable[[Any, int], Any] = lambda interceptors, connections_max: SimServer(network, process, rng)
+        self.sockets: Callable[[int], Sockets] = lambda connections_max: Sockets(connections_max, connections_max)
         self.frames: FrameNet = SimFrames(network, process, machine.address)
         self.timer: Callable[[], float] = process.loop.time
         self.http: type[HttpServer] | None = None

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ from kvstore.simulation.connection import NetworkSettings
 from kvstore.simulation.disk import DiskSettings
 from kvstore.simulation.events import EventLog
 from kvstore.simulation.faults import Faults
+from kvstore.simulation.frames import SimFrames
 from kvstore.simulation.logs import caught_logs
 from kvstore.simulation.loop import SimLoop, SimTask
 from kvstore.simulation.machine import Machine
@@ -52,6 +54,9 @@ from kvstore.simulation.tracing import traceback_of
 T = TypeVar("T")
 
 LINKED_S_MAX = 30.0
+SIM_WORTH_FRAMES = 3
+"""Batches of a client to a node, before it sends frames: schedules are short."""
+
 CLUSTER = ClusterConfig(id="sim", partitions=8)
 
 
@@ -78,6 +83,7 @@ class World(Faults):
         names = [f"n{at + 1}" for at in range(nodes)] if isinstance(nodes, int) else list(nodes)
         self.seed = seed
         self.cluster = cluster
+        self.frames = frames
         self.loop = SimLoop(seed, limit_s=limit_s)  # type: ignore[abstract]  # what is missing raises NotImplementedError
         self.events = EventLog(kept=keep_events)
         self.rng = self.random("scenario")
@@ -229,7 +235,9 @@ class World(Faults):
         addresses = [self.machines[node].address for node in targets or self.machines]
 
         def dial(address: str, ring: ClientRing) -> Transport:
-            return GrpcTransport(address, ring, channel=lambda to: SimChannel(self.network, process, to, rng))
+            net = SimFrames(self.network, process, "") if self.frames else None
+            channel = partial(SimChannel, self.network, process, rng=rng)
+            return GrpcTransport(address, ring, channel=channel, frames=net, worth_frames=SIM_WORTH_FRAMES)
 
         rng = self.random(f"client/{name}/{len(self._clients)}")
         client = AsyncClient(",".join(addresses), dial=dial, clock=ClientClock(self.loop), rng=rng, **options)

@@ -16,11 +16,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from kvproto.options import MESSAGE_BYTES_MAX
+from kvproto.frames import Connection, FrameNet
+from kvproto.greeting import address_of_frames, dial_frames
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2
-from kvstore.config.addresses import split_address
-from kvstore.transport.frames import Connection, FrameNet
 from kvstore.transport.hello import Identity
 
 DIAL_TIMEOUT_S = 0.5
@@ -140,51 +139,18 @@ class FrameDials:
         """Where `node`, which has `said` so, is dialled for frames; "": it is not."""
         if self._net is None or not said.frames_port:
             return ""
-        host, port = split_address(self._addresses[node])
-        if node in self._elsewhere:
-            return self._elsewhere[node]
-        return f"[{host}]:{said.frames_port}" if port == said.listen_port else ""
+        return self._elsewhere.get(node) or address_of_frames(self._addresses[node], said.listen_port, said.frames_port)
 
     async def open(self, node: str, said: peer_pb2.HelloReply) -> tuple[FrameStream | None, str]:
         """A stream of frames to the process that has `said` that, or None and why there is none."""
         address = self.address_of(node, said)
         if self._net is None or not address:
             return None, "it takes no frames here"
-        connection: Connection | None = None
-        greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def take(frame: bytes) -> None:
-            hello = peer_pb2.FramesHello()
-            try:
-                hello.ParseFromString(frame)
-            except DecodeError:
-                lost("what answered is no node")
-                return
-            if (hello.node_id, hello.incarnation) != (node, said.incarnation):
-                lost(f"node {hello.node_id!r} answered at {address}")
-            elif not greeted.done():
-                greeted.set_result(None)
-
-        def lost(reason: str) -> None:
-            if not greeted.done():
-                greeted.set_exception(ConnectionError(reason))
-
+        me, incarnation = self._me.node_id, said.incarnation
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT_S):
-                connection = await self._net.dial(address)
-                connection.take, connection.lost = take, lost
-                hello = peer_pb2.FramesHello(node_id=self._me.node_id, expects=node, incarnation=said.incarnation)
-                await connection.write(hello.SerializeToString())
-                await greeted
+            connection = await dial_frames(self._net, address, node=node, incarnation=incarnation, me=me, timeout_s=DIAL_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
-            if connection is not None:
-                connection.close()
             self._failed[node] = f"no frames at {address}: {str(error) or 'nobody answered in time'}"
             return None, self._failed[node]
-        except BaseException:
-            if connection is not None:
-                connection.close()
-            raise
         self._failed.pop(node, None)
-        connection.frame_bytes_max = MESSAGE_BYTES_MAX
         return FrameStream(connection), ""

@@ -221,9 +221,10 @@ def test_whatever_calls_do_the_sums_agree_and_what_is_admitted_stays_within_boun
 
 
 @pytest.mark.parametrize(
-    ("connections_max", "files_max", "allowed"), [(4096, 65_536, 5184), (4096, 4096, 2896), (4096, 1024, 256), (10, 1024, 76)]
+    ("connections_max", "files_max", "allowed"),
+    [(4096, 65_536, (5184, 4096)), (4096, 4096, (2317, 579)), (4096, 1024, (205, 51)), (10, 1024, (76, 10))],
 )
-def test_sockets_leave_the_files_that_the_disk_needs(connections_max: int, files_max: int, allowed: int) -> None:
+def test_sockets_leave_the_files_that_the_disk_needs(connections_max: int, files_max: int, allowed: tuple[int, int]) -> None:
     assert sockets_allowed(connections_max, files_max) == allowed
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvproto.frames import GREETING_BYTES_MAX, Connection, FrameNet, Listener, TcpFrames
 from kvproto.outbox import Outbox
 from kvstore.simulation.connection import NetworkSettings
 from kvstore.simulation.events import EventLog
@@ -15,7 +16,6 @@ from kvstore.simulation.frames import SimFrames
 from kvstore.simulation.loop import SimLoop
 from kvstore.simulation.network import Network
 from kvstore.simulation.process import Process
-from kvstore.transport.frames import GREETING_BYTES_MAX, Connection, FrameNet, Listener, TcpFrames
 
 
 class Pair:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kvproto.v1 import peer_pb2
+from kvproto.frames import GREETING_BYTES_MAX, Accept, Connection, Listener
+from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.frame_server import FrameServer
 from kvstore.config import ClusterConfig, NodeConfig
-from kvstore.transport.frames import GREETING_BYTES_MAX, Accept, Connection, Listener
 from kvstore.transport.hello import Identity
 from tests.support.waiting import turns
 
@@ -28,6 +28,10 @@ class Unread:
         self.written: list[bytes] = []
         self.has_paused = self.is_closed = False
         self._room: asyncio.Future[None] | None = None
+
+    @property
+    def peer(self) -> str:
+        return "frames:test"
 
     async def write(self, frame: bytes) -> None:
         self.written.append(frame)
@@ -79,11 +83,11 @@ class Loud:
 
 async def greeted() -> tuple[Unread, FrameServer]:
     net, connection = Net(), Unread()
-    server = FrameServer(net, CONFIG, ME, Loud())  # type: ignore[arg-type]  # all that it does with an exchange
+    server = FrameServer(net, CONFIG, ME, Loud(), None, clients_max=1)  # type: ignore[arg-type]  # all that it does with an exchange
     await server.start()
     net.accept(connection)
-    connection.take(peer_pb2.FramesHello(node_id="n2", expects="n1", incarnation=7).SerializeToString())
-    assert peer_pb2.FramesHello.FromString(connection.written[0]).expects == "n2"
+    connection.take(key_value_pb2.FramesHello(node_id="n2", expects="n1", incarnation=7).SerializeToString())
+    assert key_value_pb2.FramesHello.FromString(connection.written[0]).expects == "n2"
     assert connection.frame_bytes_max > GREETING_BYTES_MAX
     return connection, server
 
@@ -111,10 +115,10 @@ async def test_a_peer_that_does_not_read_its_replies_is_not_read_itself() -> Non
 
 async def test_a_server_that_is_stopped_while_it_begins_to_listen_listens_no_more() -> None:
     net = Net()
-    server = FrameServer(net, CONFIG, ME, Loud())  # type: ignore[arg-type]
+    server = FrameServer(net, CONFIG, ME, Loud(), None, clients_max=1)  # type: ignore[arg-type]
     server.stop()
     await server.start()
     connection = Unread()
     net.accept(connection)
-    connection.take(peer_pb2.FramesHello(node_id="n2", expects="n1", incarnation=7).SerializeToString())
+    connection.take(key_value_pb2.FramesHello(node_id="n2", expects="n1", incarnation=7).SerializeToString())
     assert not connection.written

@@ -13,12 +13,12 @@ import pytest
 
 from kvclient import AsyncClient
 from kvproto.errors import UserError
-from kvproto.v1 import peer_pb2
+from kvproto.frames import HEADER_BYTES, Accept, Connection, Listener, TcpFrames
+from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api import frame_server
-from kvstore.config import OFF, ClusterConfig, NodeConfig
+from kvstore.config import OFF, ClusterConfig, NodeConfig, TlsConfig
 from kvstore.node import Node
 from kvstore.transport import grpc_peers
-from kvstore.transport.frames import HEADER_BYTES, Accept, Connection, Listener, TcpFrames
 from kvstore.transport.hello import Identity
 from kvstore.transport.peer_streams import FRAMES, GRPC, FrameDials
 from tests.support.nodes import Nodes
@@ -186,7 +186,7 @@ def hello_to(node: Node, **changes: Any) -> bytes:
     assert node.parts.detection is not None and node.parts.peers is not None
     me: Identity = node.parts.peers._identity
     values = {"node_id": "n2", "expects": "n1", "incarnation": me.incarnation, **changes}
-    return peer_pb2.FramesHello(**values).SerializeToString()
+    return key_value_pb2.FramesHello(**values).SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ async def test_what_is_no_request_ends_the_connection(nodes: Nodes) -> None:
     node = nodes.running["n1"]
     async with guest_of(node) as guest:
         guest.say(hello_to(node))
-        assert peer_pb2.FramesHello.FromString(await guest.hear() or b"").node_id == "n1"
+        assert key_value_pb2.FramesHello.FromString(await guest.hear() or b"").node_id == "n1"
         guest.say(peer_pb2.PeerRequest(batch_id=7).SerializeToString())
         reply = peer_pb2.PeerReply.FromString(await guest.hear() or b"")
         assert reply.batch_id == 7 and reply.last and reply.HasField("error"), "of no ring that it knows"
@@ -280,7 +280,7 @@ class NoWay:
 @pytest.mark.parametrize(
     ("dialled", "said", "elsewhere", "expected"),
     [
-        ("10.0.0.2:7400", {"listen_port": 7400, "frames_port": 9}, {}, "[10.0.0.2]:9"),
+        ("10.0.0.2:7400", {"listen_port": 7400, "frames_port": 9}, {}, "10.0.0.2:9"),
         ("10.0.0.2:7400", {"listen_port": 7400}, {}, ""),
         ("10.0.0.2:7400", {"listen_port": 7400}, {"n2": "10.0.0.3:8"}, ""),
         ("10.0.0.9:1", {"listen_port": 7400, "frames_port": 9}, {}, ""),
@@ -299,8 +299,9 @@ async def test_where_frames_are_dialled(dialled: str, said: dict[str, int], else
     assert not FrameDials(me, {"n2": dialled}, elsewhere, None).address_of("n2", reply)
 
 
-def test_a_node_with_certificates_or_without_peers_takes_no_frames(nodes: Nodes) -> None:
+def test_a_node_with_certificates_takes_no_frames(nodes: Nodes) -> None:
     config: NodeConfig = nodes.config("n1")
     assert frame_server.takes_frames(config)
-    assert not frame_server.takes_frames(replace(config, peers={}))
+    tls = TlsConfig(cert=Path("cert.pem"), key=Path("key.pem"), ca=Path("ca.pem"))
+    assert not frame_server.takes_frames(replace(config, tls=tls))
     assert not frame_server.takes_frames(replace(config, frames=OFF))

@@ -120,7 +120,7 @@ class NamespaceReply(_message.Message):
     def __init__(self, error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., namespace: _Optional[_Union[Namespace, _Mapping]] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("cluster_id", "node_id", "protocol", "version", "ring_epoch", "ring_hash", "partitions", "members", "owners_per_partition", "owners", "namespaces", "key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "catalog_revision")
+    __slots__ = ("cluster_id", "node_id", "protocol", "version", "ring_epoch", "ring_hash", "partitions", "members", "owners_per_partition", "owners", "namespaces", "key_bytes_max", "value_bytes_max", "server_time_ms", "retry_window_ms", "catalog_revision", "listen_port", "frames_port", "incarnation")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,9 @@ class DescribeReply(_message.Message):
     SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     RETRY_WINDOW_MS_FIELD_NUMBER: _ClassVar[int]
     CATALOG_REVISION_FIELD_NUMBER: _ClassVar[int]
+    LISTEN_PORT_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_PORT_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node_id: str
     protocol: int
@@ -153,7 +156,10 @@ class DescribeReply(_message.Message):
     server_time_ms: int
     retry_window_ms: int
     catalog_revision: int
-    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., partitions: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., owners_per_partition: _Optional[int] = ..., owners: _Optional[bytes] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., key_bytes_max: _Optional[int] = ..., value_bytes_max: _Optional[int] = ..., server_time_ms: _Optional[int] = ..., retry_window_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
+    listen_port: int
+    frames_port: int
+    incarnation: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node_id: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., partitions: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., owners_per_partition: _Optional[int] = ..., owners: _Optional[bytes] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., key_bytes_max: _Optional[int] = ..., value_bytes_max: _Optional[int] = ..., server_time_ms: _Optional[int] = ..., retry_window_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ..., listen_port: _Optional[int] = ..., frames_port: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

@@ -344,3 +344,13 @@ class ScanReply(_message.Message):
     kinds: bytes
     fields: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., kinds: _Optional[bytes] = ..., fields: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class FramesHello(_message.Message):
+    __slots__ = ("node_id", "expects", "incarnation")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    expects: str
+    incarnation: int
+    def __init__(self, node_id: _Optional[str] = ..., expects: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...

@@ -113,16 +113,6 @@ class HelloReply(_message.Message):
     frames_port: int
     def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ..., now_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ..., lived_ms: _Optional[int] = ..., listen_port: _Optional[int] = ..., frames_port: _Optional[int] = ...) -> None: ...
 
-class FramesHello(_message.Message):
-    __slots__ = ("node_id", "expects", "incarnation")
-    NODE_ID_FIELD_NUMBER: _ClassVar[int]
-    EXPECTS_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
-    node_id: str
-    expects: str
-    incarnation: int
-    def __init__(self, node_id: _Optional[str] = ..., expects: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
-
 class PeerRequest(_message.Message):
     __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms", "register_asks")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]

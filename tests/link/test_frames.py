@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.transport import frames
-from kvstore.transport.frames import GREETING_BYTES_MAX, HEADER_BYTES, Connection, TcpConnection, TcpFrames
+from kvproto import frames
+from kvproto.frames import GREETING_BYTES_MAX, HEADER_BYTES, Connection, TcpConnection, TcpFrames
 from tests.support.waiting import turns, until
 
 
@@ -25,6 +25,9 @@ class Wire:
 
     def set_write_buffer_limits(self, high: int) -> None:
         """Nothing is kept."""
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return "127.0.0.1", 1
 
     def write(self, data: bytes) -> None:
         self.written += data

@@ -1,9 +1,9 @@
 """Frames: whole messages in order over a bare TCP connection, four bytes of length before each. Knows no message.
 
-An exchange of messages costs half the processor time of one over a gRPC stream (docs/adr/0029-frames-between-nodes.md). What gRPC
-does besides is done here: a connection whose other side has said nothing for `SILENCE_S` is lost, so each side says something at
-least every `BEAT_S`, an empty frame if it has nothing to say; whoever writes waits while the other does not read; and the size of
-a frame is bounded before any of it is kept. Plain text: who is on the other side is known as far as it says so
+An exchange of messages costs half the processor time of one over a gRPC stream (docs/adr/0029-batches-travel-as-frames.md). What
+gRPC does besides is done here: a connection whose other side has said nothing for `SILENCE_S` is lost, so each side says
+something at least every `BEAT_S`, an empty frame if it has nothing to say; whoever writes waits while the other does not read;
+and the size of a frame is bounded before any of it is kept. Plain text: who is on the other side is known as far as it says so
 (api/frame_server.py).
 """
 
@@ -35,6 +35,10 @@ class Connection(Protocol):
     """Told once why the connection has ended, unless its owner ended it."""
     frame_bytes_max: int
     """A longer frame ends the connection; as small as a greeting at first."""
+
+    @property
+    def peer(self) -> str:
+        """Who is on the other side, as far as its address tells; in the form of gRPC's, but never equal to one of those."""
 
     async def write(self, frame: bytes) -> None:
         """Sends a frame; returns when the next one may follow. Not while another call of it is under way; nothing is sent once the
@@ -80,6 +84,7 @@ class TcpConnection(asyncio.Protocol):
         self.lost: Callable[[str], None] = _ignore
         self.frame_bytes_max = GREETING_BYTES_MAX
         self._opened = opened
+        self._peer = "frames"
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []
@@ -94,6 +99,11 @@ class TcpConnection(asyncio.Protocol):
         self._has_heard = self._has_spoken = True
 
     # --- the owner's side
+
+    @property
+    def peer(self) -> str:
+        """See `Connection.peer`."""
+        return self._peer
 
     async def write(self, frame: bytes) -> None:
         """See `Connection.write`."""
@@ -134,6 +144,8 @@ class TcpConnection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's derive from nothing
         transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
+        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        self._peer = f"frames:{host}:{port}"
         self._schedule_beat()
         self._opened(self)
 
