@@ -172,7 +172,7 @@ async def test_bug_what_was_submitted_while_a_stream_ended_was_failed_with_it_an
     transport = GrpcTransport("n1:1", Ring(lambda: None), channel=lambda address: channel)
     await exchange(transport, put())
     told: dict[int, list[GroupReply]] = {}
-    while transport._stream is not None:
+    while transport._streams.is_open:
         if not channel.streams[0].broken.done():
             channel.streams[0].broken.set_result(None)
         await asyncio.sleep(0)

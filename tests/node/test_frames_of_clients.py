@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kvclient import AsyncClient, grpc_transport
-from kvclient.grpc_transport import WORTH_FRAMES, GrpcTransport
+from kvclient import AsyncClient, batch_streams
+from kvclient.batch_streams import WORTH_FRAMES
+from kvclient.grpc_transport import GrpcTransport
 from kvproto.frames import HEADER_BYTES
 from kvproto.v1 import key_value_pb2
 from kvstore.api import frame_server
@@ -72,7 +73,7 @@ async def test_no_operation_fails_or_is_done_twice_while_the_stream_changes(node
 async def test_a_node_that_ends_is_found_again_over_grpc_and_sends_frames_again(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_transport, "SOUGHT_EVERY_S", 0.0)
+    monkeypatch.setattr(batch_streams, "SOUGHT_EVERY_S", 0.0)
     await nodes.start()
     async with AsyncClient(",".join(nodes.addresses.values()), timeout_s=30) as client:
         await work(client)
