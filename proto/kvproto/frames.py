@@ -19,7 +19,7 @@ GREETING_BYTES_MAX = 4096
 """Of any frame until the other side is known; whatever else speaks first on such a port, TLS or HTTP, claims to send more."""
 UNREAD_BYTES_MAX = 256 * 1024
 """What the other side has not taken yet, before a writer waits."""
-BEAT_S = 0.5
+BEAT_S = 0.75
 LINGER_S = 1.0
 """What was written to a connection that is closed may take so long to leave."""
 SILENCE_S = 2.0
