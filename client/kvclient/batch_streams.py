@@ -95,7 +95,7 @@ class BatchStreams:
         self._sent = 0  # batches, over the stream that is open
         self._sought_s = -SOUGHT_EVERY_S
         self._next_id = 1
-        self._closed: KvError | None = None
+        self._is_closed = False
 
     @property
     def is_open(self) -> bool:
@@ -119,8 +119,8 @@ class BatchStreams:
         )
         left_ms = max([max(group.timeouts_ms, default=FOREVER) for group in groups], default=FOREVER)
         sent = _Sent(len(groups), on_reply, trace, now_s + left_ms / 1000)
-        if self._closed is not None:
-            _answer(sent, self._closed)
+        if self._is_closed:
+            _answer(sent, _closed())
             return
         if message.ByteSize() > MESSAGE_BYTES_MAX:  # would break the stream, and with it everybody's batches
             _answer(sent, TooLarge("a batch is larger than a message may be", limit=MESSAGE_BYTES_MAX, actual=message.ByteSize()))
@@ -133,12 +133,12 @@ class BatchStreams:
         if self._frames is not None and self._sent >= self._worth_frames and stream.over_grpc:
             self._seek(self._frames, now_s)
 
-    async def close(self, error: KvError) -> None:
-        """Ends every batch with `error`, and every stream."""
-        self._closed = error
+    async def close(self) -> None:
+        """Ends every batch with `ClientClosed`, and every stream."""
+        self._is_closed = True
         streams = self._streams()
         for stream in streams:
-            _fail_all(stream, error)
+            _fail_all(stream, _closed())
         if self._seeking is not None:
             self._seeking.cancel()
             await asyncio.gather(self._seeking, return_exceptions=True)
@@ -221,7 +221,7 @@ class BatchStreams:
 
     async def _run_stream(self, stream: _Stream, call: Any) -> None:
         """The life of one stream: reads until it ends, answers what was left over."""
-        cause: KvError = ClientClosed("the client was closed")
+        cause: KvError = _closed()
         try:
             while (message := await call.read()) is not _EOF:
                 self._hear(stream, message)
@@ -251,6 +251,7 @@ class BatchStreams:
             )
             before, self._stream = self._stream, self._stream_of(connection)
             if before is not None:
+                self._stream.far = before.far  # it is the same process
                 self._older[before] = None
                 await _leave(before)  # it still answers what is on its way
         except (grpc.RpcError, OSError, TimeoutError, asyncio.InvalidStateError):
@@ -297,6 +298,10 @@ def _fail_all(stream: _Stream, cause: KvError) -> None:
         trace_id = sent.trace.hex() if sent.handed_over else ""
         error = type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject, trace_id=trace_id)
         _answer(sent, error)
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("the client was closed")
 
 
 def _nothing() -> None:

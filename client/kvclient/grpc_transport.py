@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvclient.batch_streams import WORTH_FRAMES, BatchStreams
-from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, UnsupportedProtocol
+from kvclient.errors import DeadlineExceeded, KvError, UnsupportedProtocol
 from kvclient.grpc_errors import error_of
 from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import Ring
@@ -149,7 +149,7 @@ class GrpcTransport:
 
     async def close(self) -> None:
         """See `Transport.close`."""
-        await self._streams.close(ClientClosed("the client was closed"))
+        await self._streams.close()
         await self._channel.close(None)
         for retiring in list(self._retiring):
             retiring.cancel()
