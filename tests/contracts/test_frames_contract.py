@@ -47,17 +47,20 @@ class Pair:
 Test = Callable[[Pair], Coroutine[Any, Any, None]]
 
 
+async def play(pair: Pair, test: Test) -> None:
+    await pair.listen()
+    try:
+        await test(pair)
+    finally:
+        pair.listener.close()
+        for connection in pair.accepted:
+            connection.close()
+        await asyncio.sleep(0)
+
+
 def with_tcp(test: Test) -> None:
     async def run() -> None:
-        pair = Pair(TcpFrames(), TcpFrames())
-        await pair.listen()
-        try:
-            await test(pair)
-        finally:
-            pair.listener.close()
-            for connection in pair.accepted:
-                connection.close()
-            await asyncio.sleep(0)
+        await play(Pair(TcpFrames(), TcpFrames()), test)
 
     asyncio.run(run())
 
@@ -68,13 +71,7 @@ def in_simulation(test: Test) -> None:
     pair = Pair(SimFrames(network, loop.main, "here:1"), SimFrames(network, Process(loop, "there"), "there:1"))
 
     async def main() -> None:
-        await pair.listen()
-        try:
-            await test(pair)
-        finally:
-            pair.listener.close()
-            for connection in pair.accepted:
-                connection.close()
+        await play(pair, test)
         await asyncio.sleep(1)
 
     loop.run(main())
