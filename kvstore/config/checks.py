@@ -63,7 +63,8 @@ def _check_frames(config: NodeConfig, problems: Problems) -> None:
         key = f"peer_frames.{node}"
         _host(key, address, problems)
         if node not in config.peers:
-            problems.add(key, f"no such peer; {did_you_mean(node, list(config.peers))}")
+            known = did_you_mean(node, list(config.peers)) if config.peers else "[peers] names nobody"
+            problems.add(key, f"no such peer; {known}")
 
 
 def _host(key: str, address: str, problems: Problems) -> str | None:

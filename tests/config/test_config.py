@@ -333,3 +333,38 @@ def test_mode_and_preset_each_decide_the_other(setting: str) -> None:
     config = parse_config(f"{MINIMAL}[cluster.namespaces.default]\n{setting}\n", base=Path("/"))
     space = config.cluster.namespaces["default"]
     assert (space.mode, space.preset, space.written_under) == ("linearizable", "pc-ec", "linearizable")
+
+
+def test_where_frames_are_taken_and_dialled() -> None:
+    config = parse(MINIMAL + 'frames = "127.0.0.1:7402"\n[peers]\nn2 = "127.0.0.1:7410"\n[peer_frames]\nn2 = "127.0.0.1:7412"\n')
+    assert config.frames == "127.0.0.1:7402" and config.peer_frames == {"n2": "127.0.0.1:7412"}
+    assert parse(MINIMAL).frames == "auto" and parse(MINIMAL + 'frames = "off"').frames == "off"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('frames = "on"', "frames: 'on' is not host:port, for example 127.0.0.1:7400"),
+        ('frames = "127.0.0.1:7400"', "frames: '127.0.0.1:7400' is the address of listen or http too; give it another port"),
+        (
+            'frames = "10.0.0.1:7402"',
+            "frames: '10.0.0.1:7402' can be reached from other machines; use loopback, or insecure = true",
+        ),
+        ('[peer_frames]\nn2 = "127.0.0.1:1"', "peer_frames.n2: no such peer; [peers] names nobody"),
+        ('[peers]\nn2 = "127.0.0.1:2"\n[peer_frames]\nn3 = "127.0.0.1:1"', "peer_frames.n3: no such peer; valid here: n2"),
+        (
+            '[peers]\nn2 = "127.0.0.1:2"\n[peer_frames]\nn2 = "there"',
+            "peer_frames.n2: 'there' is not host:port, for example 127.0.0.1:7400",
+        ),
+    ],
+)
+def test_frames_that_cannot_be_are_named(text: str, said: str) -> None:
+    assert problems(MINIMAL + text) == [said]
+
+
+def test_frames_are_plain_text_and_there_is_tls(tmp_path: Path) -> None:
+    for name in ("c", "k", "a"):
+        (tmp_path / name).touch()
+    text = MINIMAL + 'frames = "127.0.0.1:7402"\n[tls]\ncert = "c"\nkey = "k"\nca = "a"\n'
+    with pytest.raises(ConfigError, match=r"frames: '127\.0\.0\.1:7402' is plain text, and there is \[tls\]"):
+        parse(text, tmp_path)
