@@ -124,6 +124,8 @@ class Machine:
         except KvError:
             self._end(process)
             raise
+        if self.node is not node:  # at a step of a job, in the very turn in which it had started
+            raise Killed(f"{self.name} was killed")
         world.event("serving", node=self.name)
         world.give_ring(self.name)
         self._exit = process.spawn(self._watch(process, node), name=f"exit@{self.name}")

@@ -10,7 +10,9 @@ import pytest
 
 from kvproto.errors import KvError, ShuttingDown, WrongEpoch
 from kvstore.config import ClusterConfig, NamespaceConfig
+from kvstore.node import Node
 from kvstore.simulation.loop import Defect
+from kvstore.simulation.machine import Killed
 from kvstore.simulation.world import World
 
 
@@ -299,3 +301,41 @@ def test_a_simulated_second_costs_little() -> None:
         ratios.append(cost_s / loop_s)
         print(f"{1 / cost_s:.0f} simulated seconds a second, {ratios[-1]:.1f} loops each", file=sys.stderr)
     assert min(ratios) < 12  # 3 to 4 where nothing else runs; neighbours that fill the caches make it 8
+
+
+def test_bug_a_node_killed_in_the_very_turn_in_which_it_had_started_broke_the_run_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 400699 of the swarm: at a step of handing over, which begins when a node serves. When it has been said that it started,
+    and before whoever started it has heard: some turns of the loop later, and who comes first is drawn."""
+    begin, turns_left, killed = Node.start, [0], list[bool]()
+
+    async def scenario(world: World) -> None:
+        await world.start()
+        world.install_epoch("n1", "n2", "n3")  # which a node that starts is given
+        world.crash("n2")
+
+        def die_some_turns_later() -> None:
+            turns_left[0] -= 1
+            if turns_left[0] < 0:
+                world.crash("n2")
+            else:
+                asyncio.get_running_loop().call_soon(die_some_turns_later)
+
+        async def begin_and_die(self: Node) -> None:
+            await begin(self)
+            die_some_turns_later()
+
+        monkeypatch.setattr(Node, "start", begin_and_die)
+        try:
+            await world.restart("n2", linked=False)
+        except Killed:
+            killed.append(True)
+        else:
+            killed.append(False)
+        await world.sleep(1)
+        assert world.running == ["n1", "n3"]
+
+    for seed in range(24):
+        turns_left[0] = 1 + seed % 4
+        World(seed).run(scenario)
+        monkeypatch.setattr(Node, "start", begin)
+    assert {True, False} == set(killed)

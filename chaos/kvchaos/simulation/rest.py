@@ -100,14 +100,20 @@ class Rest:
         if self._lost_acceptors():
             return
         world = self._world
-        up = [name for name in world.running if world.node(name).local is not None and not world.process(name).is_paused]
-        least = {name: world.local(name).coordinator.in_flight for name in up}
+        least = self._in_flight()
         until_s = world.now_s + OWN_QUESTION_S
         while any(least.values()) and world.now_s < until_s:
             await world.sleep(LOOK_S)
-            least = {name: min(count, world.local(name).coordinator.in_flight) for name, count in least.items()}
+            now = self._in_flight()  # without those that a step of a job has killed meanwhile
+            least = {name: min(count, now[name]) for name, count in least.items() if name in now}
         for name, count in least.items():
             self._recorder.note("world", "info", "resources", value={"in_flight": count, "queues": {}, "left": []}, node=name)
+
+    def _in_flight(self) -> dict[str, int]:
+        """Of every node that can be looked into."""
+        world = self._world
+        up = [name for name in world.running if world.node(name).local is not None and not world.process(name).is_paused]
+        return {name: world.local(name).coordinator.in_flight for name in up}
 
     async def _ask_all(self, probes: dict[str, GrpcTransport]) -> list[list[str]]:
         unread: dict[str, str] = {}
