@@ -1,7 +1,7 @@
 """What the peers remember of this node's leases: asked before the first dot is minted, told after each renewal (safety rule 2).
 
-Only if somebody remembers them and nobody remembers more does a clean shutdown's actor epoch go on. Peers remember in memory: one
-that has been restarted since knows nothing, and that is no proof of anything. Called by starting.py, and by the actor ledger.
+Only if all peers answer, somebody remembers them and nobody remembers more does a clean shutdown's actor epoch go on. Peers remember
+in memory: one that has been restarted since knows nothing, and that is no proof of anything. Called by starting.py, and by the actor ledger.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Leases:
         present: list[str] = []
         remembered = more = False
         actor, counter, lease = _parse(clean_state)
-        for node, reply in (await self._peers.hello_all()).items():
+        replies = await self._peers.hello_all()
+        for node, reply in replies.items():
             # With a TLS error nobody has refused us: it may be the peer's certificate that is wrong, and we serve without it.
             if isinstance(reply, ClusterError | NotAllowed) and not isinstance(reply, TlsError):
                 raise reply
@@ -56,7 +57,9 @@ class Leases:
             if actor and reply.remembered_actor:
                 remembered = True
                 more = more or remembers_more((reply.remembered_actor, reply.remembered_lease), actor, lease)
-        if remembered and not more and not is_damaged():
+        # One who is away may be the only one that was told of a later lease, by a life of which this directory knows nothing.
+        has_heard_all = len(present) == len(replies)
+        if remembered and not more and has_heard_all and not is_damaged():
             ledger.resume_epoch(actor, counter, lease)
         self._ledger = ledger
         return present
