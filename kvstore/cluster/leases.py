@@ -1,7 +1,8 @@
 """What the peers remember of this node's leases: asked before the first dot is minted, told after each renewal (safety rule 2).
 
-Only if all peers answer, somebody remembers them and nobody remembers more does a clean shutdown's actor epoch go on. Peers remember
-in memory: one that has been restarted since knows nothing, and that is no proof of anything. Called by starting.py, and by the actor ledger.
+Only if all peers answer, somebody remembers them and nobody remembers more does a clean shutdown's actor epoch go on. Peers
+remember in memory: one that has been restarted since knows nothing, and that is no proof of anything. Called by starting.py, and
+by the actor ledger.
 """
 
 from __future__ import annotations
