@@ -221,7 +221,7 @@ class _ClientHost:
         await self._connection.write(message.SerializeToString())
 
     async def abort(self, code: Any, reason: str) -> None:
-        """Ends the connection; the client learns the reason over gRPC, from the next answer there."""
+        """The connection ends with the service's return; the client learns the reason over gRPC, from the next answer there."""
         del code, reason
 
     async def _serve(self, key_value: KeyValueService, welcome: key_value_pb2.FramesHello) -> None:

@@ -83,7 +83,8 @@ class GrpcStream:
 
 
 class FrameStream:
-    """A connection that was greeted."""
+    """A connection that was greeted. What comes before somebody reads it stays where it is: a stream that takes the place of
+    another is written to before the reader of that one has come over."""
 
     over = FRAMES
 
@@ -92,6 +93,7 @@ class FrameStream:
         self._outbox: Outbox[peer_pb2.PeerRequest] = Outbox(self._write)
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         connection.lost = self._end
+        connection.pause()
         self.send = self._outbox.send
 
     async def read(self, receive: Receive) -> str:
@@ -106,6 +108,7 @@ class FrameStream:
                     self._ended.set_exception(ValueError(str(error)))
 
         self._connection.take = take
+        self._connection.resume()
         return await self._ended
 
     def close(self) -> None:

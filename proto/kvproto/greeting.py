@@ -26,6 +26,7 @@ async def dial_frames(net: FrameNet, address: str, *, node: str, incarnation: in
     """A connection to the process of `node` that takes frames at `address`, greeted; `me` is the node that dials, "" a client.
     Raises `OSError` or `TimeoutError`."""
     connection: Connection | None = None
+    ended = ""
     greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take(frame: bytes) -> None:
@@ -36,6 +37,8 @@ async def dial_frames(net: FrameNet, address: str, *, node: str, incarnation: in
             greeted.set_result(None)
 
     def lost(reason: str) -> None:
+        nonlocal ended
+        ended = reason
         if not greeted.done():
             greeted.set_exception(ConnectionError(reason))
 
@@ -46,6 +49,8 @@ async def dial_frames(net: FrameNet, address: str, *, node: str, incarnation: in
             hello = key_value_pb2.FramesHello(node_id=me, expects=node, incarnation=incarnation)
             await connection.write(hello.SerializeToString())
             await greeted
+        if ended:  # behind the greeting, and before whoever gets the connection could be told
+            raise ConnectionError(ended)
     except BaseException:
         if connection is not None:
             connection.close()

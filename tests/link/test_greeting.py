@@ -9,9 +9,10 @@ from functools import partial
 
 import pytest
 
-from kvproto.frames import GREETING_BYTES_MAX, Connection, TcpFrames
+from kvproto.frames import GREETING_BYTES_MAX, Accept, Connection, Listener, TcpFrames
 from kvproto.greeting import address_of_frames, decode_hello, dial_frames
 from kvproto.v1 import key_value_pb2
+from tests.support.connections import Unread
 
 Answer = Callable[[key_value_pb2.FramesHello], bytes]
 
@@ -70,6 +71,33 @@ async def test_whoever_else_answers_is_sent_nothing(answer: Answer) -> None:
     async with somebody(answer) as address:
         with pytest.raises(ConnectionError, match=f"answered at {address}"):
             await dial_frames(TcpFrames(), address, node="n2", incarnation=7, me="n1", timeout_s=5.0)
+
+
+class Greeter(Unread):
+    """Greets, and is gone before anybody has heard it."""
+
+    async def write(self, frame: bytes) -> None:
+        self.take(hello("n2", 7))
+        self.lost("it was killed")
+
+
+class GreeterNet:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def listen(self, host: str, port: int, accept: Accept) -> Listener:
+        raise NotImplementedError
+
+    async def dial(self, address: str) -> Connection:
+        return self._connection
+
+
+async def test_bug_a_connection_that_ended_right_behind_its_greeting_was_taken_for_one_that_is_open() -> None:
+    """Nobody would have been told of its end any more: its stream would have stayed up, and carried nothing."""
+    connection = Greeter()
+    with pytest.raises(ConnectionError, match="it was killed"):
+        await dial_frames(GreeterNet(connection), "there:1", node="n2", incarnation=7, timeout_s=5.0)
+    assert connection.is_closed
 
 
 async def test_one_who_says_nothing_is_waited_for_for_some_time() -> None:

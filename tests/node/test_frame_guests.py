@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +10,11 @@ from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.frame_server import FrameServer
 from kvstore.config import ClusterConfig, NodeConfig
 from kvstore.transport.hello import Identity
+from tests.support.connections import Unread
 from tests.support.waiting import turns
 
 ME = Identity("n1", 7, ClusterConfig(), "127.0.0.1:1", "")
 CONFIG = NodeConfig(node_id="n1", listen="127.0.0.1:1", data=Path("d"), peers={"n2": "127.0.0.1:2"})
-
-
-class Unread:
-    """A connection whose other side reads when it is told to."""
-
-    def __init__(self) -> None:
-        self.take: Callable[[bytes], None] = lambda frame: None
-        self.lost: Callable[[str], None] = lambda reason: None
-        self.frame_bytes_max = GREETING_BYTES_MAX
-        self.written: list[bytes] = []
-        self.has_paused = self.is_closed = False
-        self._room: asyncio.Future[None] | None = None
-
-    @property
-    def peer(self) -> str:
-        return "frames:test"
-
-    async def write(self, frame: bytes) -> None:
-        self.written.append(frame)
-        self._room = asyncio.get_running_loop().create_future()
-        await self._room
-
-    def pause(self) -> None:
-        self.has_paused = True
-
-    def resume(self) -> None:
-        self.has_paused = False
-
-    def is_paused(self) -> bool:
-        return self.has_paused
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def read_one(self) -> None:
-        room, self._room = self._room, None
-        if room is not None:
-            room.set_result(None)
 
 
 class Net:
