@@ -11,6 +11,7 @@ import asyncio
 import os
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -29,6 +30,7 @@ from kvclient.errors import (
     WrongEpoch,
     WrongLoop,
 )
+from kvclient.gathering import Gathering
 from kvclient.hedging import Hedging
 from kvclient.membership import Membership
 from kvclient.node_link import Flight, NodeLink
@@ -58,6 +60,7 @@ class Dispatcher:
         self._pid = os.getpid()
         self._create_future = self._loop.create_future
         self.hedging = Hedging(membership, self._loop, self.stats, self._move, is_on=hedge)
+        self._gathering = Gathering(membership, self._loop, partial(self._move, None))
         self.slow_nodes = SlowNodes()
         self._sweeping: asyncio.TimerHandle | None = None
         self._delayed: dict[asyncio.TimerHandle, tuple[Any, tuple[Any, ...]]] = {}
@@ -97,7 +100,7 @@ class Dispatcher:
             raise elsewhere(self._pid)
         future = self._create_future()
         operation = Write(shape, key, self._loop.time() + timeout_s, future, value=value, context=context, ttl_ms=ttl_ms)
-        self._membership.router.choose(key).submit(operation)
+        self._membership.router.chooser(shape)(key).submit(operation)
         if self._sweeping is None:
             self._arm()
         return future
@@ -125,7 +128,7 @@ class Dispatcher:
             operation = Conditional(shape, key, deadline_s, future, condition=condition, **columns)
         else:
             operation = Change(shape, key, deadline_s, future, **columns)
-        self._membership.router.choose(key).submit(operation)
+        self._membership.router.chooser(shape)(key).submit(operation)
         if self._sweeping is None:
             self._arm()
         return future
@@ -137,6 +140,7 @@ class Dispatcher:
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)
         by_link: dict[NodeLink, list[int]] = {}
+        self._gathering.look(self._loop.time(), coming=len(call.keys))
         choose = self._membership.router.chooser(call.shape)
         for index, key in enumerate(call.keys):
             by_link.setdefault(choose(key), []).append(index)
@@ -233,13 +237,26 @@ class Dispatcher:
         self.stats.operations += operations
         self._budget.pay_in(operations)
         self.hedging.sent(flight, now_s)
+        self._gathering.look(now_s)
 
-    def _move(self, link: NodeLink, works: Sequence[Single | BulkPiece]) -> None:
-        """These reads were queued behind a batch whose answer is late: they leave through another owner."""
+    def ended(self) -> None:
+        """A batch got the last of its answer."""
+        self._gathering.ended()
+
+    def is_gathered(self, shape: Shape) -> bool:
+        """Whether such operations may go through few of the owners."""
+        return self._membership.router.is_gathered(shape)
+
+    def _move(self, link: NodeLink | None, works: Sequence[Single | BulkPiece]) -> None:
+        """These were queued, behind a batch of `link` whose answer is late, or where they do not belong any more: they leave
+        through another owner."""
         for work in works:
             if isinstance(work, BulkPiece):
                 self._place(work.call, work.shape, work.indices)
                 work.closed(work.count)
+                continue
+            if self._membership.closed:
+                work.fail(ClientClosed("the client was closed"))
                 continue
             try:
                 self._membership.router.chooser(work.shape)(work.key, link).submit(work)
@@ -250,7 +267,7 @@ class Dispatcher:
         """A node described the ring."""
         self._membership.learn(info, sent_s, received_s)
 
-    def _single_failed(self, link: NodeLink, operation: Single, error: KvError) -> None:
+    def _single_failed(self, link: NodeLink | None, operation: Single, error: KvError) -> None:
         if operation.future.done():
             return
         history = operation.history
@@ -374,6 +391,7 @@ class Dispatcher:
     def close(self) -> None:
         """Ends what waits for a retry; the membership, closed before, ends what is queued or in flight."""
         self.hedging.close()
+        self._gathering.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         delayed, self._delayed = self._delayed, {}
@@ -392,7 +410,7 @@ def elsewhere(pid: int) -> UserError:
     )
 
 
-def _to_avoid(link: NodeLink, error: KvError) -> NodeLink | None:
+def _to_avoid(link: NodeLink | None, error: KvError) -> NodeLink | None:
     """The link that the next attempt should not take; one that has just told us its clock is as good as any."""
     return None if isinstance(error, RetryWindowPassed) else link
 

@@ -97,7 +97,8 @@ class Membership:
         )
         before = self._links
         self._links = {member: before.get(member) or self._open(*member) for member in addresses}
-        self.router = Router(info, [self._links[member] for member in addresses], turn=self._turn)
+        links = [self._links[member] for member in addresses]
+        self.router = Router(info, links, turn=self._turn, before=getattr(self, "router", None))
         for member, link in before.items():
             if member not in self._links:
                 self._retire(link)
@@ -107,7 +108,7 @@ class Membership:
         if info.cluster_id == self._ring.cluster_id and info.catalog_revision > self._ring.catalog_revision:
             self._ring.catalog_revision = info.catalog_revision
             known = replace(self.router.info, namespaces=info.namespaces, catalog_revision=info.catalog_revision)
-            self.router = Router(known, self.router.links, turn=self._turn)
+            self.router = Router(known, self.router.links, turn=self._turn, before=self.router)
 
     def refreshed(self) -> asyncio.Future[None]:
         """Done when the ring and the namespaces were fetched again, or nobody could be asked."""

@@ -15,14 +15,16 @@ from typing import Protocol
 from kvclient.batches import Part, form_batch
 from kvclient.bulk import BulkPiece
 from kvclient.errors import KvError, NodeUnreachable
+from kvclient.gathering import WEIGHT_BYTES
 from kvclient.hedging import Hedging
 from kvclient.latencies import NEVER
 from kvclient.operations import Single
 from kvclient.request_ids import RequestIds
 from kvclient.send_window import SendWindow
+from kvclient.shapes import Shape
 from kvclient.slow_nodes import SlowNodes
 from kvclient.transport import Transport
-from kvproto.columns import ClusterInfo, GroupReply
+from kvproto.columns import ClusterInfo, GroupReply, Kind
 from kvproto.link import Coalescer, LinkBounds, Ticket
 
 SLOT_HOLD_S = 0.05
@@ -54,6 +56,12 @@ class LinkOwner(Protocol):
     def sent(self, flight: Flight, now_s: float) -> None:
         """A batch left."""
 
+    def ended(self) -> None:
+        """A batch got the last of its answer."""
+
+    def is_gathered(self, shape: Shape) -> bool:
+        """Whether such operations may go through few of the owners (gathering.py)."""
+
     def learn(self, info: ClusterInfo, sent_s: float, received_s: float) -> None:
         """A probe brought the ring."""
 
@@ -61,7 +69,7 @@ class LinkOwner(Protocol):
 class Flight:
     """One batch on its way. `late_s`, `silent_s`: see `hedging`."""
 
-    __slots__ = ("closed", "deadline_s", "heard", "late_s", "link", "parts", "sent_s", "silent_s", "ticket")
+    __slots__ = ("closed", "count", "deadline_s", "heard", "late_s", "link", "parts", "sent_s", "silent_s", "ticket")
 
     def __init__(self, link: NodeLink, parts: list[Part], ticket: Ticket, sent_s: float) -> None:
         self.link = link
@@ -70,6 +78,7 @@ class Flight:
         self.sent_s = sent_s
         self.late_s = self.silent_s = NEVER
         self.deadline_s = min(part.deadline_s for part in parts)
+        self.count = sum([part.open_count for part in parts])
         self.heard = False
         self.closed = False
 
@@ -129,7 +138,8 @@ class NodeLink:
     """The link to one node. `up` is an opinion: a link that is down is used only when there is no other.
 
     `late`: it owes an answer for longer than is usual; `silent`: for so much longer that reads go to another owner (`hedging`).
-    `slow`: its answers have taken far longer than those of other nodes for a while (`slow_nodes`).
+    `slow`: its answers have taken far longer than those of other nodes for a while (`slow_nodes`). `alone`: whether it says that
+    nobody but this client writes what it holds; None: it has said nothing.
     """
 
     def __init__(
@@ -141,6 +151,7 @@ class NodeLink:
         self.up = True
         self.late = self.silent = self.slow = False
         self.near = True
+        self.alone: bool | None = None
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner
@@ -152,7 +163,14 @@ class NodeLink:
         self.yield_slot = self._link.yield_slot
         self._window = SendWindow(self._link.window_bytes)
         self._heard_s = self._loop.time()
+        self._unheard_count = 0
         self._probe: asyncio.Task[None] | None = None
+
+    @property
+    def load(self) -> float:
+        """Operations that wait here or for the first answer, much to send counting as more of them."""
+        link = self._link
+        return link.queued_count + self._unheard_count + (link.queued_bytes + link.in_flight_bytes) / WEIGHT_BYTES
 
     @property
     def busy(self) -> bool:
@@ -173,6 +191,11 @@ class NodeLink:
         self.late = self.silent = False
         if not flight.heard:
             self._owner.slow_nodes.answered(self.node_id, now_s - flight.sent_s, now_s)
+        for reply in replies:
+            if reply.error is None and reply.group < len(flight.parts):
+                shape = flight.parts[reply.group].shape
+                if (shape.kind is Kind.PUT or shape.kind is Kind.DELETE) and self._owner.is_gathered(shape):
+                    self.alone = reply.alone
         self._owner.hedging.heard(flight, replies, now_s)
         return None
 
@@ -187,6 +210,7 @@ class NodeLink:
 
     def first_heard(self, flight: Flight) -> None:
         """The first part of an answer has come, or none will."""
+        self._unheard_count -= flight.count
         self._window.heard(self._loop.time() - flight.sent_s)
         self._link.window_bytes = self._window.size_bytes
 
@@ -199,6 +223,7 @@ class NodeLink:
         self.flights.pop(flight, None)
         if self.late and all(other.heard for other in self.flights):
             self.late = self.silent = False
+        self._owner.ended()
 
     def take_queued(self, wanted: Callable[[Single | BulkPiece], bool]) -> Works:
         """Takes those back that have not left and are `wanted`: they were certainly not executed."""
@@ -235,6 +260,7 @@ class NodeLink:
         """Asserts the invariants; for tests and simulation."""
         self._link.check()
         assert all(not flight.closed for flight in self.flights), "a batch that has ended is still counted as in flight"
+        assert self._unheard_count == sum(flight.count for flight in self.flights if not flight.heard)
 
     async def close(self, error: KvError) -> None:
         """Ends everything here with `error`."""
@@ -257,6 +283,7 @@ class NodeLink:
             return
         flight = Flight(self, parts, ticket, now_s)
         self.flights[flight] = None
+        self._unheard_count += flight.count
         self._owner.sent(flight, now_s)
         self.transport.exchange([part.group for part in parts], flight.on_reply)
 

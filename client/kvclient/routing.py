@@ -35,6 +35,7 @@ class Asked(Protocol):
     namespace: str
     writes: bool
     level: Level
+    may_gather: bool
 
 
 class Choose(Protocol[LinkT_co]):
@@ -51,11 +52,29 @@ ALONE = frozenset((Level.TIMELINE, Level.BOUNDED))
 
 class Router(Generic[LinkT]):
     """The links of one ring. `links` are in the order of `info.members`. `turn` is any number: clients with another one read the
-    same key elsewhere, where it does not matter."""
+    same key elsewhere, where it does not matter.
 
-    __slots__ = ("_alone", "_shift", "_table", "_turn", "info", "links")
+    `read_width`, `write_width`: so many owners of each key take part in what may be gathered (gathering.py); all of them: each key
+    has the coordinator by convention. While there is something to be `held` by, such writes go there. `before`: the router whose
+    place this one takes; it goes on as that did.
+    """
 
-    def __init__(self, info: ClusterInfo, links: Sequence[LinkT], *, turn: int = 0) -> None:
+    __slots__ = (
+        "_alone",
+        "_gathers",
+        "_shift",
+        "_table",
+        "_tables",
+        "_turn",
+        "held",
+        "info",
+        "links",
+        "owners_max",
+        "read_width",
+        "write_width",
+    )
+
+    def __init__(self, info: ClusterInfo, links: Sequence[LinkT], *, turn: int = 0, before: Router[LinkT] | None = None) -> None:
         if len(links) != len(info.members) or not links:
             raise ValueError(f"{len(links)} links for {len(info.members)} members")
         self.info = info
@@ -67,6 +86,17 @@ class Router(Generic[LinkT]):
         self._table = tuple(
             tuple(links[member] for member in info.preference_list(partition)) or self.links for partition in range(info.partitions)
         )
+        self._gathers = frozenset(space.name for space in info.namespaces if space.mode == "eventual" and min(space.r, space.w) > 1)
+        """Namespaces whose preset asks quorums: where one replica is enough, it should be the one that others take as well."""
+        self.owners_max = max(map(len, self._table))
+        ranks = {
+            link: xxh3_64_intdigest(member.id.encode(), turn % 2**64) for link, member in zip(self.links, info.members, strict=True)
+        }
+        self._tables = (*[gathered(self._table, ranks, width) for width in range(1, self.owners_max)], self._table)
+        """By width, from 1 on."""
+        self.read_width: int = self.owners_max if before is None else min(before.read_width, self.owners_max)
+        self.write_width: int = self.owners_max if before is None else min(before.write_width, self.owners_max)
+        self.held: LinkT | None = None if before is None else before.held
 
     def owners(self, key: bytes) -> tuple[LinkT, ...]:
         """The links to the key's home replicas in preference order."""
@@ -84,6 +114,22 @@ class Router(Generic[LinkT]):
                 return link
         return choose_fallback(owners, self.links, avoid)
 
+    def choose_gathered(self, key: bytes, avoid: object = None) -> LinkT:
+        """As `choose`, for writes that are gathered."""
+        if self.held is not None:
+            return self.held
+        for link in self._tables[self.write_width - 1][xxh3_64_intdigest(key) >> self._shift]:
+            if link.up and not link.slow and link is not avoid:
+                return link
+        return self.choose(key, avoid)
+
+    def choose_gathered_read(self, key: bytes, avoid: object = None) -> LinkT:
+        """As `choose_read`, for reads that are gathered."""
+        for link in self._tables[self.read_width - 1][xxh3_64_intdigest(key) >> self._shift]:
+            if link.up and not link.silent and not link.slow and link is not avoid:
+                return link
+        return self.choose_read(key, avoid)
+
     def choose_read(self, key: bytes, avoid: object = None) -> LinkT:
         """As `choose`, for a read: an owner that owes an answer for long is passed over, as long as there is one that does not."""
         owners = self._table[xxh3_64_intdigest(key) >> self._shift]
@@ -96,8 +142,14 @@ class Router(Generic[LinkT]):
                     return link
         return choose_fallback(owners, self.links, avoid) if avoid is first or not first.up else first
 
+    def is_gathered(self, asked: Asked) -> bool:
+        """Whether it may go through few of the owners (gathering.py)."""
+        return asked.may_gather and asked.namespace in self._gathers
+
     def chooser(self, asked: Asked) -> Choose[LinkT]:
         """How to choose for such a read or write."""
+        if asked.may_gather and asked.namespace in self._gathers:
+            return self.choose_gathered if asked.writes else self.choose_gathered_read
         if asked.writes:
             return self.choose
         level = asked.level
@@ -120,10 +172,20 @@ class Router(Generic[LinkT]):
                 return link
         return self.choose_read(key, avoid)
 
-    def other_owner(self, key: bytes, link: LinkT) -> LinkT | None:
+    def other_owner(self, key: bytes, link: LinkT | None) -> LinkT | None:
         """An owner of `key` that is up, owes no late answer and is not `link`, a slow one last; None if there is none."""
         others = [owner for owner in self.owners(key) if owner.up and not owner.late and owner is not link]
         return next((owner for owner in others if not owner.slow), others[0] if others else None)
+
+
+def gathered(table: Sequence[tuple[LinkT, ...]], ranks: Mapping[LinkT, int], width: int) -> tuple[tuple[LinkT, ...], ...]:
+    """The owners of each partition as a client asks them: the first `width` of its own ranking take turns as the first."""
+    rows: list[tuple[LinkT, ...]] = []
+    for partition, owners in enumerate(table):
+        ranked = sorted(owners, key=ranks.__getitem__)
+        turn = partition % min(width, len(ranked))
+        rows.append((*ranked[turn:], *ranked[:turn]))
+    return tuple(rows)
 
 
 def choose_fallback(owners: Sequence[LinkT], links: Sequence[LinkT], avoid: object) -> LinkT:

@@ -13,6 +13,9 @@ from kvproto.columns import Kind, Level
 _TAKE_NOTHING = frozenset((Kind.INCREMENT, Kind.ADD, Kind.ASSIGN, Kind.TOUCH))
 """Writes that take nobody else's away: what their author has seen makes no difference."""
 
+_QUORUMS = frozenset((Level.PRESET, Level.QUORUM, Level.ALL, Level.ATOMIC, Level.ZONE_QUORUM))
+"""Levels at which it makes no difference to what is read who coordinates."""
+
 
 class Shape:
     """One set of options.
@@ -22,7 +25,9 @@ class Shape:
     to live apart from those that leave it to the namespace, since a column is whole or absent. `attempt_told` is what nodes are
     told: of increments only attempts count that may have been executed, because no node executes one again after such a one.
     `is_conditional` shapes belong to writes that carry a condition, `tells_seen` to reads of a session: columns of their own again.
-    `tells_context`: without a context of the caller's own, what this client was acknowledged goes with the write.
+    `may_gather`: any home replica may coordinate it, where the namespace is one of quorums (gathering.py); not increments, of which
+    nobody knows more than who was asked. `tells_context`: without a context of the caller's own, what this client was acknowledged
+    goes with the write.
     """
 
     __slots__ = (
@@ -41,6 +46,7 @@ class Shape:
         "is_hedge",
         "kind",
         "level",
+        "may_gather",
         "namespace",
         "r",
         "sloppy",
@@ -80,6 +86,7 @@ class Shape:
         self.tells_seen = False
         self.attempt = self.attempt_told = 0
         self.tells_context = kind not in _TAKE_NOTHING
+        self.may_gather = kind is not Kind.INCREMENT and (self.level in _QUORUMS or (self.level is Level.EXPLICIT and quorum > 1))
         self.is_bulk = False
         self.is_hedge = False
         self._next: Shape | None = None
@@ -120,7 +127,7 @@ class Shape:
 
     def _copy(self, *, attempt: int, is_bulk: bool) -> Shape:
         copy = Shape(self.kind, self.namespace, self.contexts, explain=self.explain, has_ttl=self.has_ttl)
-        copy.level, copy.r, copy.w = self.level, self.r, self.w
+        copy.level, copy.r, copy.w, copy.may_gather = self.level, self.r, self.w, self.may_gather
         copy.bound_ms, copy.sloppy = self.bound_ms, self.sloppy
         copy.is_conditional, copy.tells_seen = self.is_conditional, self.tells_seen
         copy.attempt, copy.is_bulk = attempt, is_bulk

@@ -16,6 +16,7 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2
 from kvstore.cluster.view import RingHolder
 from kvstore.core.transit import Transit
+from kvstore.core.writers import SOMEBODY
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.register_desk import RegisterDesk
 from kvstore.storage.replica import Replica
@@ -108,6 +109,7 @@ class Exchange:
             self._registers.ask_bytes(ask, partial(parts.tell_register, position))
         if stores:
             came_s = self._timer()
+            self._note_writers(request)
 
             def done(error: KvError | None, refused: Sequence[int]) -> None:
                 if error is not None:
@@ -121,6 +123,15 @@ class Exchange:
             records = list(request.store_records)
             held_for = [(run.first, run.count, run.target) for run in request.hints]
             self._replica.merge(stores, records, done, intact=is_intact(request, records), held_for=held_for)
+
+    def _note_writers(self, request: peer_pb2.PeerRequest) -> None:
+        """Whoever wants to be the only one who writes is not, if another node coordinates writes of somebody else."""
+        writers = request.writers
+        now_s = asyncio.get_running_loop().time()
+        for writer in writers:
+            self._replica.writers.wrote(writer, now_s)
+        if not writers and request.trace_ids and not request.fetch_keys:  # of a node that does not say whose they are
+            self._replica.writers.wrote(SOMEBODY, now_s)
 
     def _drop(self, request: peer_pb2.PeerRequest, outbox: Replies) -> None:
         """Nobody waits for any of it any more. A coordinator notes whom it could not tell what."""

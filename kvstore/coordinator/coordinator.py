@@ -351,6 +351,7 @@ class Coordinator:
             for reply in replies:
                 told = positions if reply.positions is None else [positions[at] for at in reply.positions]
                 reply.group, reply.positions = sub.group_index, told
+                reply.alone = False  # so it is there: of us nothing is said
                 answer.emit(reply, len(told))
             return
         if sub.sloppy and (not answer.may_have_applied or group.request_ids):

@@ -11,7 +11,12 @@ from kvproto.columns import GroupReply
 from kvstore.core.policies.merging import Merged
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.typed import MAP, Typed
-from kvstore.core.record import decode, encode_context, read_siblings, read_single
+from kvstore.core.record import (
+    decode,
+    encode_context,
+    read_siblings,
+    read_single,
+)
 from kvstore.core.versions import Context
 
 

@@ -22,18 +22,21 @@ from kvstore.coordinator.policy_minting import PolicyMint, PolicyMinted, PutAsid
 from kvstore.coordinator.too_late import forgotten, too_late
 from kvstore.core.hlc import HybridClock
 from kvstore.core.record import (
-    Minted,
-    covers_token,
     decode,
     decode_context,
-    first_record,
     floor_ms,
+    own_context,
+    sole_context,
+    touch_record,
+)
+from kvstore.core.record_writes import (
+    Minted,
+    covers_token,
+    first_record,
     is_blind,
     known_request,
     mint,
     overwrite,
-    own_context,
-    touch_record,
     unseen,
 )
 from kvstore.core.versions import DOT_BYTES, NO_REQUEST, Context, Sibling, covers
@@ -53,6 +56,9 @@ GROWN_BYTES_MAX = 32 * 1024 * 1024
 
 ID_MS_MAX = (1 << 48) - 1
 """The latest time that a request id can name."""
+
+ONE_ROW = b"\x00\x01"
+"""How a record of a key says that its vector has one row (core/record.py)."""
 
 NO_DOT = bytes(DOT_BYTES)
 
@@ -123,7 +129,10 @@ class MintedColumns:
         dots = self.dots
         for index, minted in unusual.items():
             dots[index] = minted.dot
-        contexts = [own_context(dot) for dot in dots]
+        contexts = [
+            own_context(dot) if record is None or record[5:7] == ONE_ROW else sole_context(record)
+            for dot, record in zip(dots, records, strict=True)
+        ]
         counts = [1] * len(dots)
         for index, minted in unusual.items():
             contexts[index], counts[index] = minted.context, minted.siblings

@@ -16,18 +16,20 @@ from kvstore.core.policies.plain import LWW
 from kvstore.core.policies.retrying import Verdict, decide_increment
 from kvstore.core.policies.typed import COUNTER
 from kvstore.core.record import (
-    Minted,
     decode,
     decode_context,
     encode,
     encode_context,
-    first_record,
-    is_blind,
-    overwrite,
     own_context,
     usual_sibling,
 )
-from kvstore.core.versions import EMPTY, Context, Record, covers, issued_ms, unseen_dots
+from kvstore.core.record_writes import (
+    Minted,
+    first_record,
+    is_blind,
+    overwrite,
+)
+from kvstore.core.versions import ACTOR_BYTES, EMPTY, Context, Record, covers, issued_ms, unseen_dots
 
 
 class PutAside(Exception):
@@ -128,6 +130,8 @@ class PolicyMint:
             value = encode_item(Kind.COUNTER, b"", encode_total(total))
         else:
             return None
+        if base[17:29] != dot[:ACTOR_BYTES]:
+            return None  # of another coordinator: what it counted stays
         grown = overwrite(base, dot, request_id, self._hlc, expires_ms, value, self._cutoff, self._retries_max)
         return None if grown is None else PolicyMinted(grown, dot, own_context(dot), fresh=True, total=total)
 

@@ -23,8 +23,14 @@ from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
 from kvstore.coordinator.seats import Seats
 from kvstore.core.catalog.settings import MEMORY
 from kvstore.core.quorum import Outcome, Tally
-from kvstore.core.record import DIGEST_BYTES, decode_context, encode_context, unseen
+from kvstore.core.record import (
+    DIGEST_BYTES,
+    decode_context,
+    encode_context,
+)
+from kvstore.core.record_writes import unseen
 from kvstore.core.versions import Context
+from kvstore.core.writers import WRITER_BYTES, Writers
 from kvstore.crash_points import crash_point
 from kvstore.runtime import Clock
 from kvstore.storage.hints import HintTable
@@ -48,11 +54,13 @@ class PutCoordinator:
         store: Store,
         hints: HintTable,
         replicas: Replicas,
+        writers: Writers,
         clock: Clock,
         catching_up: CatchingUp,
         durable: bool,
     ) -> None:
         self._minter = minter
+        self._writers = writers
         self._store = store
         self._hints = hints
         self._replicas = replicas
@@ -120,7 +128,9 @@ class PutCoordinator:
 
     def _send(self, sub: SubBatch, minted: MintedColumns, seats: Seats, deadline_s: float) -> Arrivals:
         """Sends the records to the others and to our own disk; where the answers arrive."""
-        arrivals = Arrivals(asyncio.get_running_loop(), deadline_s)
+        loop = asyncio.get_running_loop()
+        arrivals = Arrivals(loop, deadline_s)
+        self._writers.wrote(sub.trace[:WRITER_BYTES], loop.time())
         me, holders, ring_hash = self._replicas.me, seats.holders.items(), sub.view.ring.hash
         sub.story = arrivals
         since_ms = minted.minted_ms
@@ -282,6 +292,7 @@ class PutCoordinator:
             contexts=contexts,
             receipt=told,
             values=values,
+            alone=self._writers.is_alone(sub.trace[:WRITER_BYTES], asyncio.get_running_loop().time()),
         )
         emit(reply, count)
 

@@ -11,7 +11,12 @@ from kvstore.coordinator.replicas import LocalAnswer
 from kvstore.coordinator.seats import Seats
 from kvstore.core.policies.registry import join_records
 from kvstore.core.quorum import Tally
-from kvstore.core.record import NO_DIGEST, digest, is_blind, unseen, verify
+from kvstore.core.record import (
+    NO_DIGEST,
+    digest,
+    verify,
+)
+from kvstore.core.record_writes import is_blind, unseen
 from kvstore.core.versions import Context
 from kvstore.transport.peers import FetchChunk
 

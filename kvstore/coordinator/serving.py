@@ -79,6 +79,7 @@ class Serving:
             store=store,
             hints=storage.hints,
             replicas=replicas,
+            writers=replica.writers,
             clock=clock,
             catching_up=catching_up,
             durable=durable,

@@ -14,7 +14,11 @@ from kvproto.errors import BadRequest, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.read_round import ReadRound
 from kvstore.coordinator.replicas import Arrivals, Replicas
-from kvstore.core.record import NO_DIGEST, decode_context, digest
+from kvstore.core.record import (
+    NO_DIGEST,
+    decode_context,
+    digest,
+)
 from kvstore.core.versions import Context
 from kvstore.storage.store import Store
 from kvstore.transport.peers import FetchChunk

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 
 from kvproto.errors import KvError
 from kvstore.cluster.view import RingHolder
-from kvstore.core.record import DIGEST_BYTES, EMPTY_RECORD, verify
+from kvstore.core.record import (
+    DIGEST_BYTES,
+    EMPTY_RECORD,
+    verify,
+)
 from kvstore.crash_points import crash_point
 from kvstore.repair.pace import Pace
 from kvstore.repair.told import Told

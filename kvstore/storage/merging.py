@@ -15,7 +15,8 @@ from kvstore.core.merkle.forest import Forest
 from kvstore.core.merkle.tree import items_of
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.registry import join_records
-from kvstore.core.record import DamagedRecord, merge_records, merge_successors, verify
+from kvstore.core.record import DamagedRecord, verify
+from kvstore.core.record_writes import merge_records, merge_successors
 from kvstore.storage.layout import NAMESPACE_AT
 
 KEYS_AT_ONCE = 64

@@ -15,7 +15,13 @@ from contextlib import suppress
 from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE_ID
 from kvstore.core.page import Page
-from kvstore.core.record import DIGEST_BYTES, NO_DIGEST, digest, verify
+from kvstore.core.record import (
+    DIGEST_BYTES,
+    NO_DIGEST,
+    digest,
+    verify,
+)
+from kvstore.core.writers import Writers
 from kvstore.runtime import Clock
 from kvstore.storage.engine import Engine
 from kvstore.storage.hints import HintTable
@@ -88,6 +94,7 @@ class Replica:
         self._end = store_key_prefix(partitions, 0) if partitions <= PARTITION_MAX else SYSTEM_PREFIX
         self._scans = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scan")
         self._counting: asyncio.Future[int] | None = None
+        self.writers = Writers()
         self.closed: KvError | None = None
         """Why no peer is answered, while that is so: this node does not know yet whether what it holds is of use."""
         self.expired = 0

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from kvproto.errors import StorageError
-from kvstore.core.record import deleted_ms, digest, may_expire, verify
+from kvstore.core.record import (
+    deleted_ms,
+    digest,
+    may_expire,
+    verify,
+)
 from kvstore.storage.engine import Engine
 from kvstore.storage.layout import NAMESPACE_AT, SYSTEM_PREFIX, split_store_key, system_key, system_name_range
 

@@ -9,6 +9,7 @@ from kvproto.errors import BadRequest, Code, KvError
 from kvproto.v1 import peer_pb2
 from kvstore.core.page import Page
 from kvstore.core.record import records_checksum
+from kvstore.core.writers import WRITER_BYTES
 from kvstore.transport.peers import Chunk, FetchChunk, ReapAnswer, ReapQuestion, ReapStep, RegisterChunk, StoreChunk
 
 
@@ -38,11 +39,14 @@ def encode_request(
     fetches: list[FetchChunk] = []
     registers: list[RegisterChunk] = []
     traces: dict[bytes, None] = {}
+    writers: set[bytes] = set()
     for chunk in chunks:
         if chunk.trace:
             traces[chunk.trace] = None
         if isinstance(chunk, StoreChunk):
             stores.append(chunk)
+            if chunk.trace:
+                writers.add(chunk.trace[:WRITER_BYTES])
             if chunk.target:
                 message.hints.add(first=len(message.store_keys), count=chunk.count, target=chunk.target)
             message.store_keys.extend(chunk.keys)
@@ -55,6 +59,7 @@ def encode_request(
             message.fetch_keys.extend(chunk.keys)
     if traces:
         message.trace_ids.extend(traces)
+        message.writers.extend(sorted(writers))
     if stores:
         message.store_checksum = records_checksum([record for chunk in stores for record in chunk.records])
     if fetches:

@@ -224,6 +224,7 @@ def encode_replies(
                 error=None if reply.error is None else encode_error(reply.error, trace_id),
                 kinds=reply.kinds,
                 fields=reply.fields,
+                alone=reply.alone,
             )
         )
     return message
@@ -244,6 +245,7 @@ def decode_replies(message: key_value_pb2.BatchReply) -> list[GroupReply]:
             error=decode_error(reply.error) if reply.HasField("error") else None,
             kinds=reply.kinds,
             fields=reply.fields,
+            alone=reply.alone,
         )
         for reply in message.replies
     ]

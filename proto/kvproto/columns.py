@@ -135,6 +135,8 @@ class GroupReply:
     error: KvError | None = None
     kinds: bytes = b""
     fields: Sequence[bytes] = ()
+    alone: bool = False
+    """Of writes: nobody but the sender has lately written anything that the coordinator is a home replica of."""
 
 
 @dataclass(slots=True)

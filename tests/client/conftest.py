@@ -18,6 +18,12 @@ async def cluster() -> AsyncIterator[FakeCluster]:
 
 
 @pytest.fixture
+def by_convention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is gathered: each key has the coordinator by convention, however little is under way."""
+    monkeypatch.setattr("kvclient.gathering.FULL", 0)
+
+
+@pytest.fixture
 async def client(cluster: FakeCluster) -> AsyncIterator[AsyncClient]:
     """A connected client of `cluster`."""
     async with AsyncClient(cluster.seeds) as connected:

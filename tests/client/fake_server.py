@@ -35,6 +35,7 @@ class FakeStore:
     versions: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     done: dict[bytes, bytes] = field(default_factory=dict)
     executions: int = 0
+    alone: bool = False
 
     def write(self, group: OperationGroup, at: int) -> bytes:
         """Executes one put or delete; returns its version."""
@@ -61,6 +62,7 @@ class FakeStore:
             versions = [self.write(group, at) for at in positions]
             reply.versions = b"".join(versions)
             reply.contexts = [b"\x01" + version for version in versions]
+            reply.alone = self.alone
             return reply
         held = [self.values.get((group.namespace, group.keys[at]), []) for at in positions]
         reply.counts = [len(values) for values in held]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from kvclient import AsyncClient
 from kvclient.bulk import PIECE_KEYS_MAX
 from tests.client.fake_server import FakeCluster
@@ -19,6 +21,7 @@ async def test_a_thousand_concurrent_gets_need_few_messages(cluster: FakeCluster
     assert cluster.batches - before <= 6, "one message a node, or two when the first left alone"
 
 
+@pytest.mark.usefixtures("by_convention")
 async def test_different_operations_share_a_message_in_groups_of_their_own(cluster: FakeCluster, client: AsyncClient) -> None:
     keys = [f"k{number}" for number in range(200)]
     await asyncio.gather(*(client.put(key, b"1") for key in keys))
@@ -34,6 +37,7 @@ async def test_different_operations_share_a_message_in_groups_of_their_own(clust
         assert len(node.batches[-1]) == 3
 
 
+@pytest.mark.usefixtures("by_convention")
 async def test_an_operation_goes_straight_to_the_first_owner(cluster: FakeCluster, client: AsyncClient) -> None:
     await asyncio.gather(*(client.put(f"k{number}", b"v") for number in range(100)))
     for node in cluster.nodes:

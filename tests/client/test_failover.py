@@ -25,6 +25,7 @@ async def test_a_dead_node_s_keys_are_served_by_the_next_replica(cluster: FakeCl
     assert any(moved in group.keys for group in second.groups), "the second owner in preference order, not just any node"
 
 
+@pytest.mark.usefixtures("by_convention")
 async def test_a_node_that_comes_back_is_used_again(cluster: FakeCluster, client: AsyncClient) -> None:
     node = cluster.first_owner(b"k")
     await client.put("k", b"v")

@@ -19,6 +19,8 @@ from kvstore.simulation.world import World as SimulatedWorld
 from tests.client.scripted import Scripted, World
 from tests.client.waiting import until
 
+pytestmark = pytest.mark.usefixtures("by_convention")
+
 
 @pytest.fixture
 def world() -> World:

@@ -64,6 +64,7 @@ async def test_many_keys_come_back_under_the_names_they_were_asked_by(client: As
     assert await client.get_many([]) == {}
 
 
+@pytest.mark.usefixtures("by_convention")
 async def test_a_batch_that_fails_in_part_says_what_succeeded_and_what_did_not(cluster: FakeCluster, client: AsyncClient) -> None:
     keys = [f"k{number}" for number in range(60)]
     await client.put_many(dict.fromkeys(keys, b"v"))
@@ -86,6 +87,7 @@ async def test_a_batch_of_writes_is_unknown_as_soon_as_one_of_its_keys_is(cluste
     assert raised.value.may_have_applied and raised.value.errors["a"].needed == 2
 
 
+@pytest.mark.usefixtures("by_convention")
 async def test_options_travel_with_the_group_they_were_given_for(cluster: FakeCluster, client: AsyncClient) -> None:
     await client.put("k", b"v", ttl_s=1.5, w=3)
     await client.get("k", level="one", explain=True)

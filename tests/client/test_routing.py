@@ -130,6 +130,80 @@ def test_a_second_question_goes_to_an_owner_that_is_up_and_owes_nothing() -> Non
     assert router.other_owner(b"k", first) is None, "a node that does not own the key is no help"
 
 
+def gathering_ring() -> ClusterInfo:
+    spaces = [
+        NamespaceInfo(1, "default", "eventual", "pa-ec", 3, 3, 2, 2),
+        NamespaceInfo(2, "fast", "eventual", "pa-el", 3, 3, 1, 1),
+    ]
+    return replace(ring(3, partitions=64), namespaces=(*spaces, NamespaceInfo(3, "cp", "linearizable", "pc-ec", 3, 3, 2, 2)))
+
+
+def test_a_client_gives_one_owner_all_that_it_may_and_another_client_perhaps_another_one() -> None:
+    keys, homes = [b"k%d" % number for number in range(200)], set()
+    for turn in range(20):
+        links = [Link(f"n{number}") for number in range(3)]
+        router = Router(gathering_ring(), links, turn=turn)
+        read, write = Asked("default"), Asked("default", Level.QUORUM, writes=True)
+        for asked in (read, write):
+            assert all(router.chooser(asked)(key) is router.owners(key)[0] for key in keys), "by convention, until it is known"
+        router.read_width = router.write_width = 1
+        (home,) = {router.chooser(read)(key).name for key in keys}
+        assert {router.chooser(write)(key).name for key in keys} == {home}
+        homes.add(home)
+        router.read_width = router.write_width = 2
+        shares = [router.chooser(write)(key).name for key in keys]
+        assert len(set(shares)) == 2 and home in shares and 60 < shares.count(home) < 140
+        router.read_width = router.write_width = 3
+        assert all(router.chooser(asked)(key) is router.owners(key)[0] for key in keys for asked in (read, write))
+    assert homes == {"n0", "n1", "n2"}
+
+
+def test_only_what_asks_quorums_of_an_eventual_namespace_is_gathered() -> None:
+    links = [Link(f"n{number}") for number in range(3)]
+    router = Router(gathering_ring(), links)
+    router.read_width = router.write_width = 1
+    keys = [b"k%d" % number for number in range(100)]
+    for writes in (False, True):
+        for asked in (
+            Asked("fast", writes=writes),
+            Asked("cp", writes=writes),
+            Asked("no such", writes=writes),
+            Asked("default", Level.ONE, writes=writes, may_gather=False),
+        ):
+            assert all(router.chooser(asked)(key) is router.owners(key)[0] for key in keys)
+
+
+def test_a_home_that_will_not_do_is_passed_over_and_the_next_in_rank_is_everybodys() -> None:
+    links = [Link(f"n{number}") for number in range(3)]
+    router = Router(gathering_ring(), links)
+    router.read_width = router.write_width = 1
+    read, write = Asked("default"), Asked("default", writes=True)
+    keys = [b"k%d" % number for number in range(50)]
+    home = router.chooser(read)(b"k")
+    home.silent = True
+    assert router.chooser(write)(b"k") is home, "writes stay, as everywhere"
+    (second,) = {router.chooser(read)(key).name for key in keys}
+    home.slow = True
+    assert {router.chooser(write)(key).name for key in keys} == {second} != {home.name}
+    home.silent = home.slow = False
+    assert router.chooser(write)(b"k", home).name == router.chooser(read)(b"k", home).name == second
+    for link in links:
+        link.up = link is home
+    assert router.chooser(write)(b"k", home) is home, "nobody else is there"
+
+
+def test_a_newer_ring_goes_on_as_the_one_before() -> None:
+    before = Router(gathering_ring(), [Link(f"n{number}") for number in range(3)])
+    before.read_width, before.write_width = 1, 2
+    held = Link("held")
+    before.held = held
+    after = Router(gathering_ring(), [Link(f"n{number}") for number in range(3)], before=before)
+    assert (after.read_width, after.write_width) == (1, 2)
+    assert after.chooser(Asked("default", writes=True))(b"k") is held
+    assert after.chooser(Asked("cp", writes=True))(b"k") is not held
+    assert Router(ring(1, partitions=1, replicas=1), [Link("a")], before=before).write_width == 1
+
+
 @dataclass
 class Asked:
     """What routing sees of a read or write."""
@@ -137,6 +211,7 @@ class Asked:
     namespace: str
     level: Level = Level.PRESET
     writes: bool = False
+    may_gather: bool = True
 
 
 def test_reads_that_any_owner_may_answer_alone_are_shared_by_the_near_ones() -> None:

@@ -189,7 +189,7 @@ async def test_reads_that_are_asked_twice_say_what_was_seen_both_times(store: Wa
         done = await session.put("k", b"v")
         dispatcher = client.dispatcher
         assert dispatcher is not None
-        link = client.membership.router.choose_read(b"k")
+        link = client.membership.router.chooser(session._get)(b"k")
         queued: list[object] = []
         real, link.submit = link.submit, queued.append  # type: ignore[assignment]
         future = session._client.dispatcher.read(session._get, b"k", 1.0)  # type: ignore[union-attr]

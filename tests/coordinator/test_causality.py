@@ -10,7 +10,12 @@ import pytest
 from kvproto.columns import Kind, OperationGroup
 from kvproto.errors import BadRequest, Overloaded, RetryWindowPassed, StorageError, TooLarge
 from kvstore.config import ClusterConfig
-from kvstore.core.record import EXACT, OVERWRITE_PLUS, decode, encode_context
+from kvstore.core.record import (
+    EXACT,
+    OVERWRITE_PLUS,
+    decode,
+    encode_context,
+)
 from kvstore.core.versions import Context
 from tests.support.cluster import ALL, LONG, ONE, Cluster, puts, request_id
 from tests.support.engines import GatedEngine

@@ -36,7 +36,11 @@ from kvstore.core.policies.operations import (
 from kvstore.core.policies.plain import LWW, SIBLINGS
 from kvstore.core.policies.retrying import Verdict, decide_increment
 from kvstore.core.policies.typed import COUNTER, MAP, SET
-from kvstore.core.record import decode, encode, read_single
+from kvstore.core.record import (
+    decode,
+    encode,
+    read_single,
+)
 from kvstore.core.versions import EMPTY, HORIZON, NO_REQUEST, OVERWRITE, Context, Record, Sibling, expire, make_dot, touch
 
 A, B, C = (bytes((0, 0, 0, at)) + bytes(7) + b"\x01" for at in range(3))

@@ -13,7 +13,7 @@ from tests.durability.test_shim import run_under
 # Records of a node, some synced by themselves; the buffer is small, so that most of them move to tables.
 PROGRAM = """
 import os, sys
-from kvstore.core.record import first_record
+from kvstore.core.record_writes import first_record
 from kvstore.storage.layout import store_key_prefix, system_key
 from kvstore.storage.leveldb import LevelDbEngine
 engine = LevelDbEngine(sys.argv[1], write_buffer_bytes=64 << 10)

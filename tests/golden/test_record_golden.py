@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from kvstore.core.record import decode, decode_context, encode, encode_context, floor_ms, read_siblings, read_single, verify
+from kvstore.core.record import (
+    decode,
+    decode_context,
+    encode,
+    encode_context,
+    floor_ms,
+    read_siblings,
+    read_single,
+    verify,
+)
 from kvstore.core.versions import Context, Record, Sibling
 
 EXAMPLES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("record_v1.json").read_text("utf-8"))

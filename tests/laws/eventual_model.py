@@ -22,14 +22,17 @@ from kvstore.core.record import (
     decode_context,
     encode,
     encode_context,
-    first_record,
     floor_ms,
+    read_siblings,
+    read_single,
+    sole_context,
+)
+from kvstore.core.record_writes import (
+    first_record,
     known_request,
     merge_records,
     mint,
     overwrite,
-    read_siblings,
-    read_single,
     unseen,
 )
 from kvstore.core.versions import NOTHING, Context, Record, Sibling, join
@@ -144,7 +147,6 @@ class World:
             )
         cutoff_ms = max(0, self.now_ms - self.settings.window_ms)
         record: bytes | None = None
-        token = b"\x01\x00\x01" + dot
         if not request.token and base.record is None:
             record = first_record(dot, request.request_id, hlc, 0, request.value)
         elif not request.token and base.record is not None:
@@ -152,7 +154,9 @@ class World:
             record = overwrite(base.record, dot, request.request_id, hlc, 0, request.value, cutoff, self.settings.retries_max)
         write = Sibling(dot, request.request_id, hlc, 0, request.value is None, request.value or b"")
         self.counts["mints in general" if record is None else "mints by bytes"] += 1
-        if record is None:
+        if record is not None:
+            token = sole_context(record)
+        else:
             minted = mint(base.record, write, context, cutoff_ms=cutoff_ms, retries_max=self.settings.retries_max)
             record, token = minted.record, minted.context
         copy = Copy(self._spoilt(record), base.seen | {execution}, base.past | self.oracle.knows[execution] | {execution})

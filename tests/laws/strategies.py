@@ -13,23 +13,25 @@ from random import Random
 from hypothesis import strategies as st
 
 from kvstore.core.record import (
-    Minted,
     decode,
     decode_context,
     encode,
     encode_context,
     expire_record,
-    first_record,
     floor_ms,
-    known_request,
     may_expire,
+    read_siblings,
+    sole_context,
+    touch_record,
+)
+from kvstore.core.record_writes import (
+    Minted,
+    first_record,
+    known_request,
     merge_records,
     mint,
     overwrite,
-    read_siblings,
     replaces,
-    sole_context,
-    touch_record,
     unseen,
 )
 from kvstore.core.versions import NO_REQUEST, NOTHING, OVERWRITE, Context, Sibling, make_dot, merge

@@ -12,12 +12,11 @@ from kvstore.core.record import (
     deleted_ms,
     encode,
     expire_record,
-    first_record,
     may_expire,
-    merge_records,
     read_siblings,
     touch_record,
 )
+from kvstore.core.record_writes import first_record, merge_records
 from kvstore.core.versions import (
     EMPTY,
     OVERWRITE,

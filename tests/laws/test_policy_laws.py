@@ -16,7 +16,8 @@ from kvstore.core.policies.operations import Event, Policy, Put
 from kvstore.core.policies.plain import LWW
 from kvstore.core.policies.registry import POLICIES as REGISTERED
 from kvstore.core.policies.registry import join_records
-from kvstore.core.record import decode, encode, overwrite
+from kvstore.core.record import decode, encode
+from kvstore.core.record_writes import overwrite
 from kvstore.core.versions import EMPTY, make_dot
 from tests.laws.policy_universe import POLICIES, STEPS, Copy, PolicyUniverse, played, universes
 

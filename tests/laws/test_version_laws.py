@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvstore.core.record import decode, encode, is_blind, merge_records
+from kvstore.core.record import decode, encode
+from kvstore.core.record_writes import is_blind, merge_records
 from kvstore.core.versions import (
     EMPTY,
     HORIZON,

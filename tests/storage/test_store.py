@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from kvproto.errors import KvError, Overloaded, RecordLost, StorageError
 from kvproto.link import LinkBounds
 from kvstore.core.merkle.forest import Forest
-from kvstore.core.record import NO_DIGEST, decode, digest, encode, first_record, merge_records, overwrite
+from kvstore.core.record import (
+    NO_DIGEST,
+    decode,
+    digest,
+    encode,
+)
+from kvstore.core.record_writes import (
+    first_record,
+    merge_records,
+    overwrite,
+)
 from kvstore.core.versions import Record, Sibling, make_dot
 from kvstore.runtime import SystemClock
 from kvstore.storage.commit import Committer

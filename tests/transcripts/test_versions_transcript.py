@@ -12,10 +12,12 @@ from kvstore.core.record import (
     decode,
     decode_context,
     floor_ms,
+    read_siblings,
+)
+from kvstore.core.record_writes import (
     known_request,
     merge_records,
     mint,
-    read_siblings,
     unseen,
 )
 from kvstore.core.versions import HORIZON, NOTHING, Context, Sibling, make_dot

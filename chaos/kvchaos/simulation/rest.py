@@ -21,7 +21,11 @@ from kvclient.grpc_transport import GrpcTransport
 from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, Level, OperationGroup
 from kvproto.errors import RecordLost
-from kvstore.core.record import deleted_ms, digest, expire_record
+from kvstore.core.record import (
+    deleted_ms,
+    digest,
+    expire_record,
+)
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.world import World
 

@@ -104,7 +104,9 @@ class Exchange:
         if reply.depth < ask.depth + ask.levels:
             self._shorten(reply.depth)
         if reply.depth < ask.depth:
-            self._note(self.depth, [node & ((1 << self.depth) - 1) for node in ask.nodes])
+            # Folded meanwhile to less than what was asked about: the nodes above are compared instead.
+            start = max(0, self.depth - LEVELS)
+            self._note(start, sorted({node & ((1 << start) - 1) for node in ask.nodes}))
             return
         children = [child for node in ask.nodes for child in range(node, 1 << reply.depth, 1 << ask.depth)]
         if reply.depth > ask.depth + ask.levels or len(children) != len(reply.nodes):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from kvstore.core.policies.operations import Policy
 from kvstore.core.policies.plain import LWW, SIBLINGS
 from kvstore.core.policies.typed import COUNTER, MAP, SET
-from kvstore.core.record import decode, encode, merge_records, replaces
+from kvstore.core.record import decode, encode
+from kvstore.core.record_writes import merge_records, replaces
 
 POLICIES: dict[str, Policy] = {policy.name: policy for policy in (SIBLINGS, LWW, COUNTER, SET, MAP)}
 

@@ -200,7 +200,7 @@ class BatchReply(_message.Message):
     def __init__(self, batch_id: _Optional[int] = ..., replies: _Optional[_Iterable[_Union[GroupReply, _Mapping]]] = ..., last: bool = ..., ring_epoch: _Optional[int] = ..., now_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ...) -> None: ...
 
 class GroupReply(_message.Message):
-    __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields")
+    __slots__ = ("group", "positions", "counts", "values", "versions", "contexts", "expires_ms", "receipt", "error", "kinds", "fields", "alone")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +212,7 @@ class GroupReply(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     KINDS_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
     group: int
     positions: _containers.RepeatedScalarFieldContainer[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
@@ -223,7 +224,8 @@ class GroupReply(_message.Message):
     error: Error
     kinds: bytes
     fields: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, group: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., kinds: _Optional[bytes] = ..., fields: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    alone: bool
+    def __init__(self, group: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[bytes] = ..., contexts: _Optional[_Iterable[bytes]] = ..., expires_ms: _Optional[_Iterable[int]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., kinds: _Optional[bytes] = ..., fields: _Optional[_Iterable[bytes]] = ..., alone: bool = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("level", "needed", "n", "n_asked", "acknowledged", "zones", "durable", "degraded", "hinted", "hedged", "ring_epoch", "coordinator", "server_time_ms", "explanation")

@@ -114,7 +114,7 @@ class HelloReply(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., protocol: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., zone: _Optional[str] = ..., remembered_actor: _Optional[bytes] = ..., remembered_lease: _Optional[int] = ..., error: _Optional[_Union[_key_value_pb2.Error, _Mapping]] = ..., advertise: _Optional[str] = ..., now_ms: _Optional[int] = ..., catalog_revision: _Optional[int] = ..., lived_ms: _Optional[int] = ..., listen_port: _Optional[int] = ..., frames_port: _Optional[int] = ...) -> None: ...
 
 class PeerRequest(_message.Message):
-    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms", "register_asks")
+    __slots__ = ("batch_id", "ring_epoch", "ring_hash", "sent_ms", "timeout_ms", "store_keys", "store_records", "fetch_keys", "fetch_digests", "store_checksum", "hints", "trace_ids", "sent_steady_ms", "writers", "register_asks")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     RING_EPOCH_FIELD_NUMBER: _ClassVar[int]
     RING_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +128,7 @@ class PeerRequest(_message.Message):
     HINTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_IDS_FIELD_NUMBER: _ClassVar[int]
     SENT_STEADY_MS_FIELD_NUMBER: _ClassVar[int]
+    WRITERS_FIELD_NUMBER: _ClassVar[int]
     REGISTER_ASKS_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     ring_epoch: int
@@ -142,8 +143,9 @@ class PeerRequest(_message.Message):
     hints: _containers.RepeatedCompositeFieldContainer[HintRun]
     trace_ids: _containers.RepeatedScalarFieldContainer[bytes]
     sent_steady_ms: int
+    writers: _containers.RepeatedScalarFieldContainer[bytes]
     register_asks: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ..., sent_steady_ms: _Optional[int] = ..., register_asks: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, batch_id: _Optional[int] = ..., ring_epoch: _Optional[int] = ..., ring_hash: _Optional[int] = ..., sent_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., store_records: _Optional[_Iterable[bytes]] = ..., fetch_keys: _Optional[_Iterable[bytes]] = ..., fetch_digests: _Optional[bytes] = ..., store_checksum: _Optional[int] = ..., hints: _Optional[_Iterable[_Union[HintRun, _Mapping]]] = ..., trace_ids: _Optional[_Iterable[bytes]] = ..., sent_steady_ms: _Optional[int] = ..., writers: _Optional[_Iterable[bytes]] = ..., register_asks: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class HintRun(_message.Message):
     __slots__ = ("first", "count", "target")

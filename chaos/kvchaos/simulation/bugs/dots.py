@@ -11,7 +11,13 @@ from kvchaos.simulation.patch import Patch
 from kvstore.coordinator import minting
 from kvstore.coordinator.replicas import Replicas
 from kvstore.core.policies import registry
-from kvstore.core.record import DamagedRecord, decode, encode, encode_context, merge_records
+from kvstore.core.record import (
+    DamagedRecord,
+    decode,
+    encode,
+    encode_context,
+)
+from kvstore.core.record_writes import merge_records
 from kvstore.core.versions import ACTOR_BYTES, Context, Record
 from kvstore.storage import merging
 from kvstore.storage.epochs import ACTOR_KEY, ActorLedger, node_tag

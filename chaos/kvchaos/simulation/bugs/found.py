@@ -11,7 +11,8 @@ from kvclient import AsyncClient
 from kvproto.errors import AvailabilityError, KvError
 from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.core.merkle.tree import items_of
-from kvstore.core.record import EMPTY_RECORD, merge_records
+from kvstore.core.record import EMPTY_RECORD
+from kvstore.core.record_writes import merge_records
 from kvstore.node import Node
 from kvstore.storage.store import Store
 from kvstore.transport.grpc_peers import GrpcPeers

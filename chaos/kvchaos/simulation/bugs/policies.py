@@ -13,7 +13,8 @@ from kvstore.core.merkle.tree import items_of
 from kvstore.core.policies import plain
 from kvstore.core.policies.operations import Event
 from kvstore.core.policies.retrying import Verdict
-from kvstore.core.record import decode, mint
+from kvstore.core.record import decode
+from kvstore.core.record_writes import mint
 from kvstore.core.versions import OVERWRITE, Record, Sibling
 from kvstore.local_node import LocalNode
 

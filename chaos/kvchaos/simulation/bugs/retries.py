@@ -7,7 +7,8 @@ from typing import Any
 from kvchaos.simulation.bugs.planting import bug
 from kvchaos.simulation.patch import Patch
 from kvstore.coordinator import minting
-from kvstore.core.record import Minted, decode
+from kvstore.core.record import decode
+from kvstore.core.record_writes import Minted
 
 
 @bug("ids-forgotten", "request ids are remembered for live siblings only, not for superseded ones (safety rule 8)")
