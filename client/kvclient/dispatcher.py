@@ -277,7 +277,7 @@ class Dispatcher:
         failure.elsewhere = self._membership.router.other_owner(operation.key, link) is not None
         delay_s = self._decide(failure)
         if delay_s is None:
-            operation.fail(_final(failure))
+            self._after(failure.pause_s, operation.fail, _final(failure))
             return
         operation.note(error, _to_avoid(link, error))
         is_new = bool(request_id) and self._is_stale(failure)
@@ -315,7 +315,7 @@ class Dispatcher:
             failure.elsewhere = self._membership.router.other_owner(call.keys[chosen[0]], link) is not None
             delay_s = self._decide(failure)
             if delay_s is None:
-                call.fail(chosen, _final(failure))
+                self._after(failure.pause_s, call.fail, chosen, _final(failure))
                 continue
             is_new = bool(request_id) and self._is_stale(failure)
             for index in chosen:

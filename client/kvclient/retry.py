@@ -4,8 +4,9 @@ Reads are always safe to repeat. A write carries its request id, so that a repet
 as long as the id is younger than the cluster's retry window; after that a write of unknown outcome stays unknown. Errors that a
 node answered with are retried within a budget (a tenth of the traffic, as in gRPC's and Finagle's retry throttling), because
 retries must not multiply the load of a cluster in trouble; failing over from a dead connection is not, since each can do so only
-once. A node that has too much to do is left for another owner of the key, where there is one; the second such answer is believed,
-and waited for as long as it says, and up to half as long again at random.
+once. Where the budget is used up the error is told when the retry would have been: callers that are refused at once come back at
+once, and are in the way of everybody else. A node that has too much to do is left for another owner of the key, where there is one;
+the second such answer is believed, and waited for as long as it says, and up to half as long again at random.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ class Failure:
     maybe_applied: bool = False
     id_age_ms: int = 0
     elsewhere: bool = False
+    pause_s: float = 0.0
+    """Once it is decided that the error stands: how long it is kept back. Whoever is refused tries again, and where the budget is
+    used up, trying again must not be quicker than it would have been with one."""
 
 
 def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_window_ms: int) -> float | None:
@@ -93,6 +97,7 @@ def decide_delay_s(failure: Failure, budget: RetryBudget, rng: Random, *, retry_
         if is_enough and not isinstance(error, Overloaded):
             return None
         if failure.now_s + delay_s < failure.deadline_s and not budget.take():
+            failure.pause_s = 0.0 if isinstance(error, Overloaded) else delay_s
             return None
     return delay_s if failure.now_s + delay_s < failure.deadline_s else None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from random import Random
+from typing import Any
 
 import pytest
 
 from kvclient import AsyncClient
-from kvclient.errors import KvError, NodeUnreachable
-from kvclient.retry import ANSWERED_ATTEMPTS_MAX, BACKOFF_MAX_S, Failure, RetryBudget, backoff_s, decide_delay_s
+from kvclient.errors import BatchError, KvError, NodeUnreachable
+from kvclient.retry import ANSWERED_ATTEMPTS_MAX, BACKOFF_BASE_S, BACKOFF_MAX_S, Failure, RetryBudget, backoff_s, decide_delay_s
 from kvproto.errors import (
     AvailabilityError,
     BadRequest,
@@ -25,6 +27,7 @@ from kvproto.errors import (
     WrongEpoch,
 )
 from tests.client.fake_server import SERVER_TIME_MS, FakeCluster
+from tests.client.scripted import World
 from tests.client.waiting import until
 
 WINDOW_MS = 10_000
@@ -204,3 +207,55 @@ async def test_request_ids_carry_the_cluster_s_time_and_are_never_repeated(clust
     assert len(set(ids)) == 600
     assert len({one[6:12] for one in ids}) == 1, "one client, one tag"
     assert all(0 <= int.from_bytes(one[:6], "big") - SERVER_TIME_MS < 60_000 for one in ids)
+
+
+def test_an_error_that_the_budget_does_not_let_be_retried_is_told_when_the_retry_would_have_been() -> None:
+    """Callers that try again by themselves, in a loop, were refused thousands of times a second."""
+    empty = RetryBudget(tokens_max=0.0)
+    for attempt, least_s, most_s in ((0, BACKOFF_BASE_S / 2, BACKOFF_BASE_S), (1, BACKOFF_BASE_S, 2 * BACKOFF_BASE_S)):
+        refused = Failure(QuorumUnreachable("too few", needed=2, received=1), attempt, 0.0, 10.0)
+        assert decide_delay_s(refused, empty, Random(attempt), retry_window_ms=WINDOW_MS) is None
+        assert least_s <= refused.pause_s <= most_s
+    for error, now_s in ((Overloaded("busy"), 0.0), (BadRequest("no"), 0.0), (QuorumUnreachable("too few", needed=2), 9.999)):
+        told_at_once = Failure(error, 0, now_s, 10.0)
+        assert decide_delay_s(told_at_once, empty, Random(1), retry_window_ms=WINDOW_MS) is None
+        assert told_at_once.pause_s == 0.0
+
+
+async def test_whoever_is_refused_again_and_again_waits_a_little_but_not_for_a_client_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+
+    async def refuse(task: asyncio.Task[object]) -> None:
+        await until(lambda: any(node.open for node in world.transports.values()))
+        for node in world.transports.values():
+            while node.open:
+                node.fail(QuorumUnreachable("too few", needed=2, received=1))
+        assert not task.done()
+
+    def start(call: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        return asyncio.get_running_loop().create_task(call)
+
+    async with AsyncClient("n1:1,n2:1,n3:1", dial=world.dial) as client:
+        await client.get("k")
+        assert client.dispatcher is not None
+        client.dispatcher._budget = RetryBudget(tokens_max=0.0)
+        for node in world.transports.values():
+            node.on_its_own = False
+        loop = asyncio.get_running_loop()
+        for call, error in ((client.put("k", b"v"), QuorumUnreachable), (client.put_many({"a": b"1"}), BatchError)):
+            task = start(call)
+            began_s = loop.time()
+            await refuse(task)
+            with pytest.raises(error):
+                await task
+            assert loop.time() - began_s >= 0.9 * BACKOFF_BASE_S / 2
+        monkeypatch.setattr("kvclient.retry.BACKOFF_BASE_S", 10.0)
+        monkeypatch.setattr("kvclient.retry.BACKOFF_MAX_S", 10.0)
+        last = start(client.put("k", b"v", timeout_s=60))
+        await refuse(last)
+        await asyncio.sleep(0)
+        assert not last.done()
+    with pytest.raises(QuorumUnreachable):
+        await last
