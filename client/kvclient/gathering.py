@@ -13,7 +13,7 @@ replaces the other, and the key has siblings. So writes are gathered
   changing costs, once in a while, and never while nothing is out.
 
 How much is under way is looked at when batches leave: the most of the last moments counts, so that a burst spreads at once and a
-lull changes nothing at once.
+lull changes nothing at once. What nodes say of who writes comes with the answers to writes, and holds for a moment.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ WEIGHT_BYTES = 4096
 LOOK_S = 0.005
 LULL_S = 0.25
 """Less for so long is less."""
+TOLD_S = 2.0
+"""What a node said of who writes holds for so long: by then others may have begun."""
 HOLD_S_MAX = 0.1
 """Writes are not held for longer: what is still out then is slow, and a sibling the least of its troubles."""
 
@@ -65,6 +67,7 @@ class Gathering:
         self._wanted = 0
         self._held: Coalescer[Single | BulkPiece] | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._lapse: asyncio.TimerHandle | None = None
 
     def look(self, now_s: float, coming: int = 0) -> None:
         """A batch has left, or so many operations are `coming` at once: whether others should take part from now on, or fewer. Does
@@ -86,7 +89,7 @@ class Gathering:
         if self._held is not None:
             self._held.shed()
             return
-        if width < owners and not is_alone(links):
+        if width < owners and not is_alone(links, now_s):
             width = owners
         if router.write_width != width:
             self._change(width)
@@ -100,6 +103,9 @@ class Gathering:
         """Sends what is held, to links that say that the client is closed."""
         if self._held is not None:
             self._finish()
+        if self._lapse is not None:
+            self._lapse.cancel()
+            self._lapse = None
 
     def _change(self, width: int) -> None:
         """Has writes take the new way, once none is under way on the old one."""
@@ -121,16 +127,29 @@ class Gathering:
             self._patience.cancel()
             self._patience = None
         router = self._membership.router
-        router.write_width, router.held = self._wanted, None
+        router.write_width, router.held = min(self._wanted, router.owners_max), None
+        if router.write_width < router.owners_max and self._lapse is None:
+            self._lapse = self._loop.call_later(TOLD_S, self._go_by_what_was_told)
         if held is not None and (works := held.drain()):
             self._again(works)
+
+    def _go_by_what_was_told(self) -> None:
+        """Who has not written for a while begins by convention: it has not been told since whether others do."""
+        self._lapse = None
+        router, now_s = self._membership.router, self._loop.time()
+        if router.write_width == router.owners_max:
+            return
+        if is_alone(router.links, now_s) or self._held is not None:
+            self._lapse = self._loop.call_later(TOLD_S, self._go_by_what_was_told)
+        else:
+            self._change(router.owners_max)
 
     def _take_queued(self, *, writes: bool) -> list[Single | BulkPiece]:
         """What has not left yet of what is gathered."""
         router = self._membership.router
 
         def is_wanted(work: Single | BulkPiece) -> bool:
-            return work.shape.writes is writes and router.is_gathered(work.shape)
+            return work.shape.writes is writes and not work.shape.is_hedge and router.is_gathered(work.shape)
 
         return [work for link in router.links for work in link.take_queued(is_wanted)]
 
@@ -144,9 +163,9 @@ class Gathering:
         )
 
 
-def is_alone(links: Sequence[NodeLink]) -> bool:
-    """Whether nodes say that nobody else writes, and none that somebody does."""
-    said = [link.alone for link in links if link.up and link.alone is not None]
+def is_alone(links: Sequence[NodeLink], now_s: float) -> bool:
+    """Whether nodes have said lately that nobody else writes, and none that somebody does."""
+    said = [link.alone for link in links if link.up and now_s - link.alone_s < TOLD_S]
     return bool(said) and all(said)
 
 

@@ -138,8 +138,8 @@ class NodeLink:
     """The link to one node. `up` is an opinion: a link that is down is used only when there is no other.
 
     `late`: it owes an answer for longer than is usual; `silent`: for so much longer that reads go to another owner (`hedging`).
-    `slow`: its answers have taken far longer than those of other nodes for a while (`slow_nodes`). `alone`: whether it says that
-    nobody but this client writes what it holds; None: it has said nothing.
+    `slow`: its answers have taken far longer than those of other nodes for a while (`slow_nodes`). `alone`: whether it said,
+    at `alone_s`, that nobody but this client writes what it holds.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class NodeLink:
         self.up = True
         self.late = self.silent = self.slow = False
         self.near = True
-        self.alone: bool | None = None
+        self.alone, self.alone_s = False, -NEVER
         self.closed = False
         self.flights: dict[Flight, None] = {}
         self._owner = owner
@@ -195,7 +195,7 @@ class NodeLink:
             if reply.error is None and reply.group < len(flight.parts):
                 shape = flight.parts[reply.group].shape
                 if (shape.kind is Kind.PUT or shape.kind is Kind.DELETE) and self._owner.is_gathered(shape):
-                    self.alone = reply.alone
+                    self.alone, self.alone_s = reply.alone, now_s
         self._owner.hedging.heard(flight, replies, now_s)
         return None
 

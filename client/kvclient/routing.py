@@ -94,8 +94,12 @@ class Router(Generic[LinkT]):
         }
         self._tables = (*[gathered(self._table, ranks, width) for width in range(1, self.owners_max)], self._table)
         """By width, from 1 on."""
-        self.read_width: int = self.owners_max if before is None else min(before.read_width, self.owners_max)
-        self.write_width: int = self.owners_max if before is None else min(before.write_width, self.owners_max)
+        self.read_width = self.write_width = self.owners_max
+        if before is not None:
+            if before.read_width < before.owners_max:
+                self.read_width = min(before.read_width, self.owners_max)
+            if before.write_width < before.owners_max:
+                self.write_width = min(before.write_width, self.owners_max)
         self.held: LinkT | None = None if before is None else before.held
 
     def owners(self, key: bytes) -> tuple[LinkT, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from kvclient import AsyncClient, gathering
 from kvclient.errors import BatchError, ClientClosed
-from kvclient.gathering import FULL, LOOK_S, LULL_S, width_for
+from kvclient.gathering import FULL, LOOK_S, LULL_S, TOLD_S, width_for
 from kvproto.columns import Kind
 from tests.client.scripted import Scripted, World
 from tests.client.waiting import until
@@ -131,16 +131,31 @@ async def test_writes_go_through_one_node_only_while_nobody_else_writes(world: W
 
 async def test_one_node_that_says_that_somebody_else_writes_is_enough(world: World, client: AsyncClient) -> None:
     await settle(client, world, alone=True)
-    links = client.membership.router.links
+    links, now_s = client.membership.router.links, asyncio.get_running_loop().time()
     for link in links:
-        link.alone = True
-    assert gathering.is_alone(links)
+        link.alone, link.alone_s = True, now_s
+    assert gathering.is_alone(links, now_s)
     links[1].alone = False
-    assert not gathering.is_alone(links)
-    links[1].up = False
-    assert gathering.is_alone(links), "what is down has said that long ago"
-    links[0].alone = links[2].alone = None
-    assert not gathering.is_alone(links), "nobody says anything"
+    assert not gathering.is_alone(links, now_s)
+    links[1].alone_s = now_s - TOLD_S
+    assert gathering.is_alone(links, now_s), "what was said long ago says nothing"
+    assert not gathering.is_alone(links, now_s + TOLD_S), "nobody says anything"
+
+
+async def test_who_has_not_written_for_a_while_begins_by_convention(
+    world: World, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "TOLD_S", 0.1)
+    await settle(client, world, alone=True)
+    for _ in range(8):
+        await put_some(client)
+        await asyncio.sleep(0.04)
+    assert client.membership.router.write_width == 1, "it is told again with each answer"
+    await until(lambda: client.membership.router.write_width == 3)
+    assert client.dispatcher is not None and client.dispatcher._gathering._lapse is None, "an idle client has no timer"
+    took_part(world, Kind.PUT)
+    await put_some(client, 60)
+    assert len(took_part(world, Kind.PUT)) == 3
 
 
 async def test_what_one_replica_decides_and_increments_stay_where_they_are(world: World, client: AsyncClient) -> None:

@@ -202,6 +202,10 @@ def test_a_newer_ring_goes_on_as_the_one_before() -> None:
     assert after.chooser(Asked("default", writes=True))(b"k") is held
     assert after.chooser(Asked("cp", writes=True))(b"k") is not held
     assert Router(ring(1, partitions=1, replicas=1), [Link("a")], before=before).write_width == 1
+    two = Router(ring(2, replicas=2), [Link("a"), Link("b")])
+    assert Router(gathering_ring(), [Link(f"n{number}") for number in range(3)], before=two).write_width == 3, (
+        "by convention as well"
+    )
 
 
 @dataclass
