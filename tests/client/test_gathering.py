@@ -106,6 +106,27 @@ async def test_reads_of_few_callers_go_through_one_node_and_those_of_many_throug
     assert len(took_part(world, Kind.GET)) == 1
 
 
+async def test_bug_what_was_gathered_while_a_node_was_away_was_called_degraded(world: World, client: AsyncClient) -> None:
+    """Another node coordinated the writes and owed them to the one that was away."""
+    await client.get("k")
+    took_part(world, Kind.GET)
+    away = client.membership.router.links[2]
+    away.up = False
+    await asyncio.sleep(LOOK_S)
+    await client.get("k")
+    took_part(world, Kind.GET)
+    router = client.membership.router
+    assert router.read_width == router.write_width == 3
+    await asyncio.gather(*(client.get(f"k{number}") for number in range(40)))
+    assert len(took_part(world, Kind.GET)) == 2
+    away.up = True
+    await asyncio.sleep(LOOK_S)
+    await client.get("k")
+    took_part(world, Kind.GET)
+    await asyncio.gather(*(client.get(f"k{number}") for number in range(40)))
+    assert len(took_part(world, Kind.GET)) == 1
+
+
 async def test_many_keys_in_one_call_spread_at_once_and_few_do_not(world: World, client: AsyncClient) -> None:
     await client.get("k")
     took_part(world, Kind.GET)
