@@ -65,7 +65,7 @@ class Gathering:
         self._loop = loop
         self._again = again
         self._looked_s = 0.0
-        self._peak = self._before = 0.0  # of this second, and of the one before
+        self._peak = self._before = 0.0  # since `_window_s`, and in the LULL_S before that
         self._window_s = 0.0
         self._wanted = 0
         self._held: Coalescer[Single | BulkPiece] | None = None

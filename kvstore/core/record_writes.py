@@ -256,7 +256,7 @@ def overwrite(
         rows = rows[first:]
     data = value or b""
     head = SIBLING_ROW.pack(dot, request_id, hlc, expires_ms, TOMBSTONE if value is None else 0, len(data))
-    counts = ONE_ROW_ONE_SIBLING if start == 37 and vector is dot else (len(vector) // DOT_BYTES).to_bytes(2, "big") + b"\x00\x01"
+    counts = ONE_ROW_ONE_SIBLING if vector is dot else (len(vector) // DOT_BYTES).to_bytes(2, "big") + b"\x00\x01"
     return seal(counts + (len(rows) // RETRY_BYTES).to_bytes(2, "big") + floor + vector + rows + head + data)
 
 
@@ -271,10 +271,6 @@ def _with_event(rows: bytes, dot: bytes) -> bytes | None:
     if rows[-DOT_BYTES:-8] == HORIZON:
         return None
     actor = dot[:ACTOR_BYTES]
-    at = rows.find(actor)
-    if at >= 0 and at % DOT_BYTES == 0:
-        behind = at + DOT_BYTES
-        return None if rows[at:behind] >= dot else rows[:at] + dot + rows[behind:]
     for at in range(0, len(rows), DOT_BYTES):
         row = rows[at : at + DOT_BYTES]
         if row[:ACTOR_BYTES] == actor:
