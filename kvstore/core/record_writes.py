@@ -88,13 +88,20 @@ def replaces(new: bytes, held: bytes) -> bool:
         return False
     held_end = 37 + RETRY_BYTES * int.from_bytes(held[9:11], "big")
     new_end = 37 + RETRY_BYTES * int.from_bytes(new[9:11], "big")
-    rows = held[37:held_end] + held[held_end + 20 : held_end + 36] + held[held_end : held_end + 20]
-    remembered = new[37:new_end]
-    if not rows.endswith(remembered):
+    superseded = held[held_end + 20 : held_end + 36] + held[held_end : held_end + 20]
+    return _remembers(new[37:new_end], held[37:held_end], superseded, new[11:17])
+
+
+def _remembers(remembered: bytes, rows: bytes, superseded: bytes, floor: bytes) -> bool:
+    """Whether the retry rows `remembered` are `rows` and the one of what was `superseded` behind them, but for the oldest: these
+    must be at or below `floor`, or a retry of them could be taken for a new write."""
+    all_rows = rows + superseded
+    if not all_rows.endswith(remembered):
         return False
-    # What went must be at or below the floor that `new` states, or a retry of it could be taken for a new write.
-    gone = len(rows) - len(remembered)
-    return gone == 0 or rows[gone - RETRY_BYTES : gone - 30] <= new[11:17]
+    gone = len(all_rows) - len(remembered)
+    if not remembered and rows[-RETRY_BYTES:-30] > floor:
+        return False  # where all went, what was superseded last need not be the newest
+    return gone == 0 or all_rows[gone - RETRY_BYTES : gone - 30] <= floor
 
 
 def supersedes(new: bytes, held: bytes) -> bool:
@@ -112,17 +119,8 @@ def supersedes(new: bytes, held: bytes) -> bool:
     superseded = held[held_end + DOT_BYTES : held_end + RETRY_BYTES]
     if superseded == NO_REQUEST or _rows_cover(known, new[new_end : new_end + DOT_BYTES]):
         return False
-    rows = held[held_at:held_end] + superseded + held[held_end : held_end + DOT_BYTES]
-    remembered = new[new_at:new_end]
-    if not rows.endswith(remembered):
-        return False
-    gone, floor = len(rows) - len(remembered), new[11:17]
-    # The last one is the newest of those that went, but where all went: what was superseded last need not be.
-    if gone == 0:
-        return True
-    if not remembered and held_at != held_end and held[held_end - RETRY_BYTES : held_end - 30] > floor:
-        return False
-    return rows[gone - RETRY_BYTES : gone - 30] <= floor
+    row = superseded + held[held_end : held_end + DOT_BYTES]
+    return _remembers(new[new_at:new_end], held[held_at:held_end], row, new[11:17])
 
 
 def merge_records(held: bytes, new: bytes) -> bytes:
