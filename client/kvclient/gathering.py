@@ -12,8 +12,8 @@ replaces the other, and the key has siblings. So writes are gathered
 - never from one coordinator to another while a write is under way: new ones are held until those before are answered, which is what
   changing costs, once in a while, and never while nothing is out.
 
-While a node is away everything goes by convention: who coordinates the writes of a partition then owes them to that node, and
-whoever else is asked for that partition says `degraded`, for it cannot know that it has heard of all (core/doubts.py).
+While a node is away writes go by convention: who coordinates them owes them to that node, and the fewer do, the more it will have
+to hand over. Reads go on being gathered, because whoever coordinates one asks those first who owe something (core/doubts.py).
 
 How much is under way is looked at when batches leave: the most of the last moments counts, so that a burst spreads at once and a
 lull changes nothing at once. What nodes say of who writes comes with the answers to writes, and holds for a moment.
@@ -85,14 +85,14 @@ class Gathering:
             self._before, self._peak, self._window_s = self._peak, 0.0, now_s
         self._peak = max(self._peak, under_way)
         owners = router.owners_max
-        width = width_for(max(self._before, self._peak), owners) if all(link.up for link in links) else owners
+        width = width_for(max(self._before, self._peak), owners)
         before, router.read_width = router.read_width, width
         if width > before and (queued := self._take_queued(writes=False)):
             self._again(queued)
         if self._held is not None:
             self._held.shed()
             return
-        if width < owners and not is_alone(links, now_s):
+        if width < owners and not (is_alone(links, now_s) and all(link.up for link in links)):
             width = owners
         if router.write_width != width:
             self._change(width)

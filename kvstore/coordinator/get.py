@@ -135,7 +135,7 @@ class GetCoordinator:
         round_.seen = seen
         if self._doubts.any and sub.need > 1 and sub.degrades:
             # As of now: what was acknowledged before the read began is what it has to show.
-            round_.is_in_doubt = self._doubts.about(sub.partitions)
+            round_.doubtful = self._doubts.about(sub.partitions)
         if is_rebuilding:
             round_.abstain(seats.home_of(me))
         try:
@@ -161,11 +161,11 @@ class GetCoordinator:
         return round_.unread
 
     async def _ask(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
-        """Asks as many of the others as the level needs, the promptest first, and the rest as soon as one fails or keeps us waiting
-        longer than answers usually take."""
+        """Asks as many of the others as the level needs, the promptest first and among those whoever may know more than others; the
+        rest as soon as one fails or keeps us waiting longer than answers usually take."""
         tally, replicas, patience = round_.tally, self._replicas, self._replicas.patience
         holders = [round_.seats.holders[home] for home in tally.targets if home in round_.seats.holders]
-        others = replicas.others_by_promptness(holders)
+        others = replicas.others_by_promptness(holders, round_.doubtful)
         first = len(others) if round_.lost or not tally.answered else min(len(others), tally.need - 1)
         self._fetch(round_, others[:first], arrivals)
         asked, rest = first, others[first:]
@@ -283,7 +283,7 @@ class GetCoordinator:
             durable=self._durable,
             explanation=[*round_.notes, *columns.failures] if columns.failures else round_.notes,
             hedged=round_.hedged,
-            degraded=tally.need < sub.need or round_.is_in_doubt or bool(uncounted),
+            degraded=tally.need < sub.need or round_.is_in_doubt(acknowledged) or bool(uncounted),
             hinted=acknowledged != [*uncounted, *answered],
         )
         emit(reply, count)

@@ -3,7 +3,7 @@ nothing: get.py asks and hands the answers in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from kvstore.coordinator.allowance import Allowance
 from kvstore.coordinator.batch import SubBatch
@@ -31,9 +31,9 @@ class ReadRound:
         "cut_at",
         "differed",
         "digests",
+        "doubtful",
         "hedged",
         "held_bytes",
-        "is_in_doubt",
         "lost",
         "me",
         "merged_then",
@@ -75,12 +75,16 @@ class ReadRound:
         self.merged_then: dict[str, dict[int, bytes]] = {}  # by node: the merges that it was asked to compare with
         self.digests: bytes | None = None
         self.hedged = False
-        self.is_in_doubt = False  # somebody may have acknowledged more than a quorum of others knows
+        self.doubtful: frozenset[str] = frozenset()  # these may have acknowledged more than a quorum of others knows
         self.differed = bool(lost)
         self.seen: dict[int, Context] = {}  # what sessions have seen of some positions, as far as that is not nothing
         self.behind: set[int] = set()  # enough have answered, and what they hold is older than that
         self.unconfirmed: list[int] = []  # of an atomic read: enough have answered, and it is not known that they hold the same
         self.notes: list[str] = [f"{me} answered from its own replica"] if sub.group.explain else []
+
+    def is_in_doubt(self, answered: Collection[str]) -> bool:
+        """Whether somebody who is not among those that have answered may have acknowledged more than they know (safety rule 12)."""
+        return bool(self.doubtful) and not self.doubtful.issubset(answered)
 
     def take(self, answer: LocalAnswer | FetchChunk | object, elapsed_s: float) -> None:
         """Counts one replica's answer and keeps what it holds differently. A record that fails its checksum is no answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from kvproto.errors import KvError
 from kvstore.coordinator.batch import SubBatch
@@ -184,16 +184,19 @@ class Replicas:
         """Who answers for each home replica of the sub-batch, as of now."""
         return plan_seats(sub.owners, self.me, self.peers.reachable, sloppy=sub.sloppy, dead=self.opinions.dead)
 
-    def others_by_promptness(self, nodes: Iterable[str]) -> list[str]:
-        """Every node but this one: first those that owe no answer for long, in turn, then the late and the slow, then those that
-        are called dead, then the unreachable. Nobody is left out: who asks as many as are needed avoids the last ones while the
-        first suffice."""
+    def others_by_promptness(self, nodes: Iterable[str], first: Collection[str] = ()) -> list[str]:
+        """Every node but this one: first those that owe no answer for long, in turn, but `first` before the others, then the late
+        and the slow, then those that are called dead, then the unreachable. Nobody is left out: who asks as many as are needed
+        avoids the last ones while the first suffice."""
         others = [node for node in nodes if node != self.me]
         if len(others) > 1:
             self._turn += 1
             at = self._turn % len(others)
             others = others[at:] + others[:at]
             peers, opinions, late_s = self.peers, self.opinions, LATE_FACTOR * self.patience.delay_s
+
+            if first:
+                others.sort(key=lambda node: node not in first)
 
             def reluctance(node: str) -> int:
                 if not peers.reachable(node):

@@ -66,12 +66,12 @@ class ScanCoordinator:
                 check_level(space.info, query.level, query.sloppy, query.bound_ms)
                 if query.level in OF_HOMES:
                     raise BadRequest("a scan has no level atomic or zone_quorum: at quorum it asks a majority", subject="level")
-                is_in_doubt = self._doubts.any and self._doubts.everywhere()
-                keys, records, done, answered = await self._merged_page(view, space, query, position, end)
+                doubtful = self._doubts.everywhere() if self._doubts.any else frozenset()
+                keys, records, done, answered, unheard = await self._merged_page(view, space, query, position, end, doubtful)
                 if space.info.mode == LINEARIZABLE:
                     page, taken = await read_page(query, keys, left, read)
                 else:
-                    page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=is_in_doubt)
+                    page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=bool(unheard))
             except KvError as error:
                 yield ScanPage(error=error)
                 return
@@ -83,9 +83,10 @@ class ScanCoordinator:
             position = keys[-1] + b"\x00"
 
     async def _merged_page(
-        self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes
-    ) -> tuple[list[bytes], list[bytes], bool, list[str]]:
-        """Merged records from `start` on: keys, records, whether the range ends here, and who answered."""
+        self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes, doubtful: frozenset[str]
+    ) -> tuple[list[bytes], list[bytes], bool, list[str], frozenset[str]]:
+        """Merged records from `start` on: keys, records, whether the range ends here, who answered, and who of `doubtful` has not
+        said all that it knows."""
         need = needed(space.info, _as_group(query))
         answers = await self._ask(view, space, query, start, end, need)
         horizon = min((answer.page.last for answer in answers if answer.page.more), default=None)
@@ -99,7 +100,8 @@ class ScanCoordinator:
         if horizon is not None:
             merged.setdefault(horizon, b"")
         keys = sorted(merged)
-        return keys, [merged[key] for key in keys], horizon is None, [answer.node for answer in answers]
+        unheard = doubtful.difference([answer.node for answer in answers if not answer.page.rebuilding and not answer.page.lost])
+        return keys, [merged[key] for key in keys], horizon is None, [answer.node for answer in answers], unheard
 
     async def _ask(self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes, need: int) -> list[_Answer]:
         """Asks every member and returns as soon as each partition has `need` answers of its home replicas, without lost keys. A

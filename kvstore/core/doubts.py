@@ -3,7 +3,8 @@
 A node that could not be reached may have taken writes in the place of others, of which nobody on this side knows. So from when its
 link breaks until it has told what it has not handed over, it is a *stranger*; from then on it *owes* what it tells, until it tells
 otherwise. While it is away nothing is known of it, and a read that finds its quorum says what this side has. Once it is there
-again, and for as long as it may know more than that quorum, presets that prefer consistency say `degraded`.
+again, and for as long as it may know more than that quorum, presets that prefer consistency say `degraded`: unless it is of that
+quorum itself, for what a home replica has acknowledged it holds, whoever else it owes it to.
 
 Pure; asked by get.py and scan.py once a round, told by repair/owing.py. Costs an attribute while all is well.
 """
@@ -45,13 +46,11 @@ class Doubts:
         """Whether `node` has told."""
         return node not in self._strangers
 
-    def about(self, partitions: Collection[int]) -> bool:
-        """Whether a node that can be reached may have acknowledged something of `partitions` that a quorum of others has not."""
-        reachable = self._is_reachable
-        if any(reachable(node) for node in self._strangers):
-            return True
-        return any(not owed.isdisjoint(partitions) and reachable(node) for node, owed in self._owing.items())
+    def about(self, partitions: Collection[int]) -> frozenset[str]:
+        """The nodes that can be reached and may have acknowledged something of `partitions` that a quorum of others has not."""
+        owing = [node for node, owed in self._owing.items() if not owed.isdisjoint(partitions)]
+        return frozenset(filter(self._is_reachable, (*self._strangers, *owing)))
 
-    def everywhere(self) -> bool:
+    def everywhere(self) -> frozenset[str]:
         """The same of any partition at all."""
-        return any(map(self._is_reachable, (*self._strangers, *self._owing)))
+        return frozenset(filter(self._is_reachable, (*self._strangers, *self._owing)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kvproto.columns import RepairProgress, RepairRound
@@ -23,6 +24,7 @@ from kvstore.repair.answering import Answering
 from kvstore.repair.exchange_round import ExchangeRound, Outcome
 from kvstore.repair.pace import Pace
 from kvstore.repair.rebuilding import COVERED, Rebuilding, shared_prefixes
+from kvstore.repair.told import Told
 from kvstore.repair.unnoted import COMPARED, Unnoted
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
@@ -115,6 +117,8 @@ class AntiEntropy:
     def start(self) -> None:
         """Begins to look after every peer."""
         self._unnoted.begin()
+        for target in {target for target, _ in self._hints.gaps.all} - set(self._others):
+            self._close_gaps(target, self._hints.gaps.moment())  # it is no member any more
         self._task = asyncio.get_running_loop().create_task(self._look(), name=f"anti-entropy@{self._me}")
 
     def stop(self) -> None:
@@ -157,14 +161,14 @@ class AntiEntropy:
 
     def _must(self, peer: str) -> bool:
         """Whether this node knows of something that only an exchange with `peer` can repair."""
-        return self._rebuilding.is_behind or peer in self._unnoted.open
+        return self._rebuilding.is_behind or peer in self._unnoted.open or self._hints.gaps.has(peer)
 
     async def _exchange_in_turn(self, peer: str) -> float:
         """One exchange; when the next is due."""
         loop = asyncio.get_running_loop()
         was_rebuilding = self._rebuilding.is_behind
         outcome = await self._exchange(peer, "", lambda outcome: None, urgent=False)
-        if outcome is None or outcome.more or outcome.repaired < outcome.differences or outcome.unknown:
+        if outcome is None or not outcome.is_complete:
             return loop.time() + self._jitter(SOON_S)
         self._unnoted.compared(peer, differed=outcome.differences > 0)
         await COMPARED.passed()
@@ -184,6 +188,9 @@ class AntiEntropy:
                 self._rebuilding.covered(peer, ())  # where no key has another copy there is nothing to wait for
                 return Outcome()
             is_rebuilding = self._rebuilding.is_behind
+            since = self._hints.gaps.moment()
+            if self._hints.gaps.has(peer):
+                await self._settled()
             exchange = ExchangeRound(
                 peer,
                 prefixes,
@@ -220,7 +227,22 @@ class AntiEntropy:
                 await COVERED.passed()
             if outcome is not None:
                 self._note(peer, namespace, outcome)
+                if not namespace and outcome.is_complete:
+                    self._close_gaps(peer, since)
             return outcome
+
+    async def _settled(self) -> None:
+        """Returns when what was noted as missed is durable, so that it is compared."""
+        told = Told[KvError | None]()
+        self._store.settled(told.take)
+        await told.answer
+
+    def _close_gaps(self, peer: str, since: int) -> None:
+        """Nothing that `peer` may have missed before `since` is missing there any more."""
+        deletes = self._hints.compared(peer, since)
+        with suppress(KvError):  # it is compared once more after the next start
+            self._store.admit(len(deletes), sum(map(len, deletes)))
+            self._store.discard([], deletes, lambda error: None)
 
     def _note(self, peer: str, namespace: str, outcome: Outcome) -> None:
         self.rounds += 1

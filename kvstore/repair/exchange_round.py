@@ -68,6 +68,11 @@ class Outcome:
     whole: set[bytes] = field(default_factory=set)
     unsure: set[bytes] = field(default_factory=set)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left that differed."""
+        return not self.more and not self.unknown and self.repaired >= self.differences
+
 
 @dataclass(slots=True)
 class _Look:

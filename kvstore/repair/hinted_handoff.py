@@ -71,7 +71,7 @@ class HintedHandoff:
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._due = asyncio.Event()
-        hints.on_new = owing.on_due = self._due.set
+        hints.on_change = owing.on_due = self._due.set
         self.replayed = 0
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class HintedHandoff:
                         task.add_done_callback(self._tasks.discard)
                 if loop.time() >= expire_at_s:
                     expire_at_s = loop.time() + EXPIRE_S
-                    self._forget([], self._hints.expire(self._store.is_in_memory))
+                    self._forget([], *self._hints.expire(self._store.is_in_memory))
                 if self._hints.count or not self._owing.is_settled:
                     await asyncio.sleep(LOOK_S)
                 else:
@@ -193,11 +193,15 @@ class HintedHandoff:
             self._ledger.begin_epoch()
         self._forget(copies, deletes)
 
-    def _forget(self, copies: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
+    def _forget(
+        self, copies: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes], before: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         if not deletes:
             return
         try:
-            self._store.admit(len(copies) + len(deletes), sum(map(len, deletes)))
+            self._store.admit(len(copies) + len(deletes) + len(before), sum(map(len, deletes)))
         except KvError:
             return  # they are found again at the next start, and handed over once more
+        if before:
+            self._store.commit([], lambda error: None, before, before=[])
         self._store.discard(copies, deletes, lambda error: None)

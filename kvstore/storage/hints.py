@@ -3,8 +3,9 @@ section 4.6).
 
 A hint is a pointer and never a copy: the record lies in the store, where it is merged, cached and read like any other, and what is
 handed over is always the latest. A home replica that coordinated a write notes what the others missed (*owed*: a shortcut to what
-anti-entropy finds, so it may be dropped). A stand-in that took a write in a home replica's place holds a copy that counted towards
-W (*held*: data, dropped by no cap and no age, only handed over; safety rule 11). Pointers are durable in the batch of the record.
+anti-entropy finds, so it may be dropped, and hint_gaps.py knows where). A stand-in that took a write in a home replica's place
+holds a copy that counted towards W (*held*: data, dropped by no cap and no age, only handed over; safety rule 11). Pointers are
+durable in the batch of the record.
 
 Pure but for the engine it is loaded from: it says what to write and delete, `store` and `hinted_handoff` do it. Belongs to one
 event loop.
@@ -19,6 +20,7 @@ from struct import Struct
 from kvproto.errors import Overloaded
 from kvstore.runtime import Clock
 from kvstore.storage.engine import Engine
+from kvstore.storage.hint_gaps import HintGaps
 from kvstore.storage.layout import split_store_key, system_key, system_name_range
 
 _NAME = b"hint/"
@@ -58,11 +60,11 @@ class HintTable:
         self._partitions: frozenset[int] | None = frozenset()
         self.count = 0
         self.held_bytes = 0
-        self.on_new: Callable[[], None] = lambda: None
-        """Called for each new hint."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when there is something new to hand over, or to tell the others."""
         self.dropped = 0
-        self.dropped_partitions: set[tuple[str, int]] = set()
-        """(target, partition) of which hints were dropped: for anti-entropy."""
+        self.gaps = HintGaps()
+        """Where hints were dropped: for anti-entropy, which calls `compared`."""
 
     def load(self, engine: Engine) -> None:
         """Takes up what an earlier life has left. Raises `StorageError`."""
@@ -70,6 +72,8 @@ class HintTable:
             target, store_key = _split(name)
             flags, created_ms, size_bytes = _VALUE.unpack(value)
             self._put(target, store_key, Hint(created_ms, size_bytes if flags & _HELD else 0, self._next_stamp()))
+        self.gaps.load(engine)
+        self._partitions = None
 
     @property
     def targets(self) -> list[str]:
@@ -78,9 +82,9 @@ class HintTable:
 
     @property
     def partitions(self) -> frozenset[int]:
-        """Of which somebody is owed something; the same object until that changes."""
+        """Of which somebody is owed something, or may be; the same object until that changes."""
         if self._partitions is None:
-            self._partitions = frozenset(self._of_partition)
+            self._partitions = frozenset((*self._of_partition, *self.gaps.partitions))
         return self._partitions
 
     def pending(self, target: str) -> int:
@@ -129,7 +133,7 @@ class HintTable:
                 self.held_bytes += held_bytes - hint.held_bytes
                 hint.held_bytes = held_bytes
             elif self.count >= self._count_max and not held_bytes:
-                self._drop(target, store_key)
+                written += self._drop(target, store_key)
                 continue
             else:
                 hint = Hint(now_ms, held_bytes, stamp)
@@ -156,19 +160,28 @@ class HintTable:
                 gone.append(_join(target, store_key))
         return gone
 
-    def expire(self, is_kept: Callable[[bytes], bool] = lambda store_key: False) -> list[bytes]:
+    def compared(self, target: str, since: int) -> list[bytes]:
+        """See `HintGaps.closed`."""
+        gone = self.gaps.closed(target, since)
+        if gone:
+            self._partitions = None
+            self.on_change()
+        return gone
+
+    def expire(self, is_kept: Callable[[bytes], bool] = lambda store_key: False) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
         """Drops what was owed for too long; never what is held, nor that of which `is_kept` is true: nothing else would find it.
-        What to delete."""
+        What to delete, and what to write before."""
         limit_ms = self._clock.now_ms() - self._age_ms_max
         gone: list[bytes] = []
+        written: list[tuple[bytes, bytes]] = []
         for target, hints in sorted(self._targets.items()):
             old = [key for key, hint in _until(hints, limit_ms) if not hint.held_bytes and not is_kept(key)]
             for store_key in old:
                 del hints[store_key]
                 self._uncount(store_key)
-                self._drop(target, store_key)
+                written += self._drop(target, store_key)
                 gone.append(_join(target, store_key))
-        return gone
+        return gone, written
 
     def forget(self, is_gone: Callable[[bytes], bool]) -> list[bytes]:
         """Drops every hint for a store key of which `is_gone` is true: nobody is to have that record any more. What to delete."""
@@ -195,7 +208,7 @@ class HintTable:
         self._of_partition[partition] = before + 1
         if not before:
             self._partitions = None
-        self.on_new()
+        self.on_change()
 
     def _uncount(self, store_key: bytes) -> None:
         self.count -= 1
@@ -205,9 +218,13 @@ class HintTable:
             del self._of_partition[partition]
             self._partitions = None
 
-    def _drop(self, target: str, store_key: bytes) -> None:
+    def _drop(self, target: str, store_key: bytes) -> list[tuple[bytes, bytes]]:
         self.dropped += 1
-        self.dropped_partitions.add((target, split_store_key(store_key)[0]))
+        written = self.gaps.note(target, split_store_key(store_key)[0])
+        if written:
+            self._partitions = None
+            self.on_change()
+        return written
 
     def _next_stamp(self) -> int:
         self._stamp += 1

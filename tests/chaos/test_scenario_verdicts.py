@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kvchaos.history import Call, Event, Recorder, calls_of
+from kvchaos.history import NEMESIS, Call, Event, Recorder, calls_of
 from kvchaos.scenarios.catalogue import SCENARIOS
 from kvchaos.scenarios.cells import DEGRADED, HANG, MAY, REFUSE, SERVE, Cell
 from kvchaos.scenarios.columns import COLUMNS
-from kvchaos.scenarios.figures import Figures, doubted_reads, figures_of, percentile, stale_share
+from kvchaos.scenarios.figures import Figures, doubted_reads, figures_of, one_way, percentile, stale_share
 from kvchaos.scenarios.results import summary, write_results
 from kvchaos.scenarios.scenario import FAR, NEAR, Scenario, nothing
 from kvchaos.scenarios.stage import ColumnResult, Result, merged
@@ -77,20 +77,36 @@ def test_nodes_that_lost_each_other_may_say_so_for_a_moment(degraded: int, word:
     assert verdict.word is word
 
 
-@pytest.mark.parametrize(("reader", "doubted"), [("n3", 1), ("n2", 0)])
-def test_a_read_by_another_node_than_the_one_that_noted_hints_is_degraded_by_right(reader: str, doubted: int) -> None:
-    facts = {"needed": 2, "acknowledged": ["n2", "n3"], "degraded": True}
+@pytest.mark.parametrize(("answered", "doubted"), [(["n3", "n4"], 1), (["n3", "n2"], 0)])
+def test_a_read_that_is_answered_without_the_node_that_noted_hints_is_degraded_by_right(answered: list[str], doubted: int) -> None:
+    facts = {"needed": 2, "acknowledged": answered, "degraded": True}
     times = iter(range(100))
     recorder = Recorder(lambda: next(times))
     recorder.note(0, "invoke", "write", key="k", write="w1")
     recorder.note(0, "ok", "write", key="k", node="n2", version="01")
     recorder.note(1, "invoke", "read", key="k")
-    recorder.note(1, "ok", "read", key="k", node=reader, **facts)
+    recorder.note(1, "ok", "read", key="k", node="n3", **facts)
     calls = calls_of(recorder.history.events)
     assert len(doubted_reads(calls, 0)) == doubted
     assert doubted_reads(calls, 1) == frozenset(), "written before anybody was away"
     found = figures_of(calls, SITES, (NEAR, FAR), doubted_reads(calls, 0))[FAR]["reads"]
     assert (found.degraded, found.doubted) == (1, doubted)
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "answered", "doubted"),
+    [("n2", ["n2", "n3"], 1), ("n2", ["n2", "n1"], 0), ("n1", ["n1", "n3"], 0), ("n3", ["n3", "n2"], 0)],
+)
+def test_who_does_not_hear_the_coordinator_is_in_doubt_by_right(coordinator: str, answered: list[str], doubted: int) -> None:
+    """n1 does not hear n2, which hears it: it dials again and again, and cannot say that it has taken nothing meanwhile."""
+    times = iter(range(100))
+    looked, recorder = Recorder(lambda: next(times)), Recorder(lambda: next(times))
+    looked.note(NEMESIS, "info", "verify", value={"links": {"n1->n2": "responses lost", "n1->n3": "refused", "n3->n1": "refused"}})
+    strangers = one_way(looked.history.events)
+    assert strangers == {("n1", "n2")}
+    recorder.note(1, "invoke", "read", key="k")
+    recorder.note(1, "ok", "read", key="k", node=coordinator, needed=2, acknowledged=answered, degraded=True)
+    assert len(doubted_reads(calls_of(recorder.history.events), 0, strangers=strangers)) == doubted
 
 
 @pytest.mark.parametrize(("written", "doubted"), [("el/1", 1), ("el/2", 0)])
@@ -104,7 +120,7 @@ def test_bug_a_read_degraded_by_a_hint_of_another_key_of_its_partition_was_held_
     writing.note(0, "invoke", "write", key=written, write="w1")
     writing.note(0, "ok", "write", key=written, node="n2", version="01")
     reading.note(1, "invoke", "read", key="ec/1")
-    reading.note(1, "ok", "read", key="ec/1", node="n3", needed=2, acknowledged=["n2", "n3"], degraded=True)
+    reading.note(1, "ok", "read", key="ec/1", node="n3", needed=2, acknowledged=["n3", "n4"], degraded=True)
     reads, writes = calls_of(reading.history.events), calls_of(writing.history.events)
     assert len(doubted_reads(reads, 0, writes, lambda key: key.rpartition("/")[2])) == doubted
     assert doubted_reads(reads, 0) == frozenset()

@@ -35,8 +35,27 @@ def test_what_is_missed_again_meanwhile_stays() -> None:
 
 def test_over_the_cap_what_is_owed_is_dropped_counted_and_its_partitions_named() -> None:
     hints = HintTable(ManualClock(), count_max=2)
-    assert len(hints.owe("n2", KEYS[:4])) == 2
-    assert hints.dropped == 2 and hints.dropped_partitions == {("n2", 2), ("n2", 3)}
+    assert len(hints.owe("n2", KEYS[:4])) == 4, "two hints, and where two more were dropped"
+    assert hints.dropped == 2 and hints.gaps.all == [("n2", 2), ("n2", 3)]
+    assert hints.owe("n2", KEYS[2:4]) == [], "that is known"
+
+
+def test_where_hints_were_dropped_something_is_owed_until_it_was_compared() -> None:
+    engine, hints = MemoryEngine(), HintTable(ManualClock(), count_max=1)
+    engine.write([*hints.owe("n2", KEYS[:2]), *hints.owe("a name that is long", KEYS[2:3])], sync=True)
+    assert hints.partitions == {0, 1, 2}
+    hints = HintTable(ManualClock(), count_max=1)
+    hints.load(engine)
+    assert hints.partitions == {0, 1, 2} and hints.gaps.all == [("a name that is long", 2), ("n2", 1)]
+    since = hints.gaps.moment()
+    assert hints.owe("n2", KEYS[3:4]), "missed while it is compared"
+    engine.write([], hints.compared("n2", since), sync=True)
+    assert hints.partitions == {0, 2, 3} and hints.gaps.has("n2")
+    hints.compared("n2", hints.gaps.moment())
+    assert hints.partitions == {0, 2} and not hints.gaps.has("n2")
+    hints = HintTable(ManualClock())
+    hints.load(engine)
+    assert hints.gaps.all == [("a name that is long", 2)]
 
 
 def test_over_the_cap_what_would_count_is_declined_and_what_counted_is_never_dropped() -> None:
@@ -50,7 +69,8 @@ def test_over_the_cap_what_would_count_is_declined_and_what_counted_is_never_dro
     assert refused.value.retry_after_s > 0
     hints.owe("n2", KEYS[1:2])
     clock.time_ms += 11_000
-    assert len(hints.expire()) == 1 and hints.dropped == 1
+    deletes, written = hints.expire()
+    assert len(deletes) == len(written) == hints.dropped == 1 and hints.partitions == {0, 1}
     assert [key for key, _ in hints.due("n2", 9)] == KEYS[:1] and hints.oldest_s() == 11
 
 

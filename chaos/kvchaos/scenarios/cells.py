@@ -9,7 +9,7 @@ SERVED_SHARE_MIN = 0.99
 WHOLE_SHARE_MIN = 0.8
 """Of what is served, so much does not say `degraded` without a right to where nodes lost each other though nothing kept them
 apart (hiccups.py). Where none did, nothing does: while a node is away, the others answer for what they know, and that is whole.
-A right to has who is not the one that holds the hints of the partition (figures.doubted_reads)."""
+A right to has what was answered without the node that holds hints of the partition (figures.doubted_reads)."""
 UNKNOWN_SHARE_MAX = 0.5
 """Of refusals: what had been sent before the far side was known to be away stays unknown."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvchaos.causality import covers, vector_of
-from kvchaos.history import Call
+from kvchaos.history import Call, Event
 
 READS, WRITTEN = "reads", "writes"
 
@@ -72,13 +72,18 @@ class Figures:
 
 
 def doubted_reads(
-    calls: Sequence[Call], since_ns: float, writes: Iterable[Call] | None = None, place_of: Callable[[str], object] = str
+    calls: Sequence[Call],
+    since_ns: float,
+    writes: Iterable[Call] | None = None,
+    place_of: Callable[[str], object] = str,
+    strangers: Collection[tuple[str, str]] = (),
 ) -> frozenset[int]:
-    """The reads (by the index of their invocation) that enough replicas answered and that say `degraded` all the same, because
-    another node than theirs has coordinated a write of their partition since then: it holds a hint for whoever is away, and until
-    that is handed over nobody else's answer about the partition is whole (safety rule 12). Clients ask another node when theirs
-    is slow. `writes`: those of all namespaces, for hints are told by partition; by default those of `calls`. `place_of` gives the
-    partition of a key; by default each key has its own."""
+    """The reads (by the index of their invocation) that enough replicas answered and that say `degraded` all the same, because a
+    node that is none of these has coordinated a write of their partition since then: it holds a hint for whoever is away, and until
+    that is handed over nobody else's answer about the partition is whole (safety rule 12). `writes`: those of all namespaces, for
+    hints are told by partition; by default those of `calls`. `place_of` gives the partition of a key; by default each key has its
+    own. `strangers`: (node, coordinator) of which the first does not hear the second and is heard by it (`one_way`): it cannot say
+    that it has taken nothing meanwhile."""
     by_place: dict[object, list[Call]] = {}
     for call in calls if writes is None else writes:
         if call.f != "read" and not call.is_refused:
@@ -89,11 +94,21 @@ def doubted_reads(
         if read.f != "read" or not read.fact("degraded") or read.end is None or len(acknowledged) < max(2, needed):
             continue
         others = by_place.get(place_of(read.key), ())
-        if any(
-            call.ended_ns > since_ns and call.began_ns < read.ended_ns and _coordinator(call) != read.end.node for call in others
-        ):
+        meanwhile = [call for call in others if call.ended_ns > since_ns and call.began_ns < read.ended_ns]
+        is_unheard = read.ended_ns > since_ns and any(at == read.end.node and node not in acknowledged for node, at in strangers)
+        if is_unheard or any(_coordinator(call) not in acknowledged for call in meanwhile):
             found.add(read.invoke.index)
     return frozenset(found)
+
+
+def one_way(faults: Iterable[Event]) -> set[tuple[str, str]]:
+    """(node, other) of which the first did not hear the second at some time, and the second the first all the time, as far as the
+    links were looked at."""
+    links: set[tuple[str, str]] = set()
+    for event in faults:
+        if event.f == "verify" and isinstance(event.value, dict):
+            links |= {(source, target) for source, _, target in (link.partition("->") for link in event.value["links"])}
+    return {(source, target) for source, target in links if (target, source) not in links}
 
 
 def _coordinator(call: Call) -> str | None:

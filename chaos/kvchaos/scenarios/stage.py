@@ -19,7 +19,7 @@ from kvchaos.faults.proxied_cluster import ProxiedCluster
 from kvchaos.history import HARNESS, NEMESIS, Call, Event, History, Recorder, calls_of
 from kvchaos.processes import RestartFailed
 from kvchaos.scenarios.columns import COLUMNS, PARTITIONS, Column, namespaces
-from kvchaos.scenarios.figures import doubted_reads, figures_of, stale_share
+from kvchaos.scenarios.figures import doubted_reads, figures_of, one_way, stale_share
 from kvchaos.scenarios.hiccups import Hiccups
 from kvchaos.scenarios.load import Load
 from kvchaos.scenarios.pulse import Pulse
@@ -274,7 +274,8 @@ def _judged(
     after = [call for call in ended if call.began_ns > healed_ns]
     verdict = Verdict(column.name)
     shift = partition_shift(int(scenario.cluster.get("partitions", PARTITIONS)))
-    doubted = doubted_reads(calls, faulty_ns, writes, lambda key: partition_of(key.encode(), shift))
+    strangers = one_way([event for event in faults if event.process == NEMESIS and event.time_ns >= faulty_ns])
+    doubted = doubted_reads(calls, faulty_ns, writes, lambda key: partition_of(key.encode(), shift), strangers)
     figures = figures_of(during, load.site_of, load.sites, doubted)
     judge_sides(scenario, column.name, figures, verdict, result.hiccups)
     found = judge(history)

@@ -17,6 +17,7 @@ from kvstore.coordinator.seats import Seats
 from kvstore.core.doubts import Doubts
 from kvstore.repair import hinted_handoff
 from kvstore.repair.hinted_handoff import HintedHandoff
+from kvstore.storage.hint_gaps import HintGaps
 from kvstore.storage.hints import HintTable
 from kvstore.transport.peers import StoreChunk
 
@@ -75,7 +76,17 @@ def hand_over_early(patch: Patch) -> None:
 )
 def forget_degraded(patch: Patch) -> None:
     """Right after a split a read misses what the small side has acknowledged, and does not say so."""
-    patch.set(Doubts, "about", lambda self, partitions: False)
+    patch.set(Doubts, "about", lambda self, partitions: frozenset())
+
+
+@bug(
+    "gaps-untold",
+    "of partitions where hints were dropped a node tells that it owes nothing (safety rule 12)",
+    scenario="healing",
+)
+def tell_no_gaps(patch: Patch) -> None:
+    """Found by the swarm: what only the small side had taken was missed, by reads that said that they were whole."""
+    patch.set(HintGaps, "partitions", property(lambda self: set()))
 
 
 @bug("hint-cap-fails-writes", "a write is refused when there is no room to note who has missed it", scenario="hint-cap")
