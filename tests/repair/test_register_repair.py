@@ -9,7 +9,7 @@ from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
 from kvstore.core.register import held as registers
 from kvstore.core.register import payload as payloads
-from kvstore.core.register.progress import digest_of
+from kvstore.core.register.held import digest_of
 from kvstore.repair import register_repair
 from kvstore.storage import register_scans
 from tests.support.cluster import Cluster, puts

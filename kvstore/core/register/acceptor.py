@@ -153,23 +153,23 @@ class Acceptor:
         verdict.reply.states = [b""] * len(ask.keys)
 
     def _accept(self, ask: Ask, verdict: Verdict) -> None:
-        """The loop over a batch: an entry of the ballot that is promised, over what can be read, leaves it nowhere."""
-        refused, lookup, groups = verdict.reply.refused, self._lookup, self.groups
+        """The loop over a batch: an entry of the ballot that is promised, over what can be read, leaves it nowhere but for that."""
+        refused, lookup, groups, over = verdict.reply.refused, self._lookup, self.groups, register.over
         written: dict[bytes, bytes] = {}
         replaced = verdict.replaced
         rows = zip(ask.keys, ask.ballots, ask.marks, ask.payloads, strict=True)
         for position, (store_key, stamp, mark, payload) in enumerate(rows):
-            group, ballot = store_key[:GROUP_BYTES], stamp[:BALLOT_BYTES]
-            state = groups.get(group)
+            ballot = stamp[:BALLOT_BYTES]
+            state = groups.get(store_key[:GROUP_BYTES])
             before = NO_BALLOT if state is None else state.promised
             if state is None or before != ballot:
-                promised = self._promise(group, ballot, verdict)
+                promised = self._promise(store_key[:GROUP_BYTES], ballot, verdict)
                 if isinstance(promised, bytes):
                     refused[position] = (Why.PROMISED, promised)
                     continue
                 state = promised
-            if mark:
-                state.watermark = max(state.watermark, ballot + mark.to_bytes(8, "big"))
+            if mark and (known := ballot + mark.to_bytes(8, "big")) > state.watermark:
+                state.watermark = known
             try:
                 held = written.get(store_key) or lookup(store_key)
             except Lost:
@@ -185,10 +185,12 @@ class Acceptor:
                 replaced.setdefault(store_key, None)
                 written[store_key] = register.encode(stamp, payload)
             elif stamp > register.stamp(held):
-                is_known = register.is_committed(held, state.watermark) or self.is_committed(store_key, held)
-                is_committed = is_known and store_key not in written
+                if store_key in written:
+                    written[store_key] = over(held, stamp, payload, is_committed=False)
+                    continue
+                is_committed = register.is_committed(held, state.watermark) or self._is_chosen(store_key)
                 replaced.setdefault(store_key, held)
-                written[store_key] = register.over(held, stamp, payload, is_committed=is_committed)
+                written[store_key] = over(held, stamp, payload, is_committed=is_committed)
             else:  # accepted before, or something that was built on it
                 verdict.looked_at.append(store_key)
         verdict.writes = list(written.items())

@@ -46,6 +46,10 @@ class Outcome(Enum):
     """The same of a first attempt: a later one may have been executed before it. This one certainly was not."""
 
 
+SETTLE, GET, PUT = Kind.SETTLE, Kind.GET, Kind.PUT
+APPLIED, READ = Outcome.APPLIED, Outcome.READ
+
+
 class Operation:
     """One operation on one key. `expires_ms`: when the value that it puts or touches ends, 0: never. `attempt`: above 0 it may have
     been executed before; `is_late`: its id was issued before the retry window; `issued_s`: no earlier than that it was issued, by
@@ -134,10 +138,10 @@ def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: 
     """What the register holds after `operation` (None: nothing changes), and what it is answered. `version` is the one that a new
     value gets. Requests issued up to `cutoff_ms` are dropped from the payload; `memory` has those that were."""
     kind = operation.kind
-    if kind == Kind.GET:
-        return None, Answer(Outcome.READ, held)
-    if kind == Kind.SETTLE:
-        return _settle(held, version, cutoff_ms), Answer(Outcome.APPLIED)
+    if kind == GET:
+        return None, Answer(READ, held)
+    if kind == SETTLE:
+        return _settle(held, version, cutoff_ms), Answer(APPLIED)
     request_id = operation.request_id
     if request_id:
         known = (held is not None and payloads.request(held, request_id)) or memory.request(request_id)
@@ -145,15 +149,16 @@ def decide(operation: Operation, held: bytes | None, version: bytes, cutoff_ms: 
             return None, Answer(Outcome.APPLIED, None, *known)
         may_be_second = operation.attempt or operation.was_sent
         if may_be_second or not operation.is_alone:
-            is_forgotten = memory.may_have_forgotten(int.from_bytes(request_id[:6], "big"), operation.issued_s)
+            issued_s = operation.issued_s
+            is_forgotten = issued_s <= memory.since_s and memory.may_have_forgotten(int.from_bytes(request_id[:6], "big"), issued_s)
             if is_forgotten or (operation.is_late and may_be_second):
                 return None, Answer(Outcome.FORGOTTEN if may_be_second else Outcome.OVERTAKEN)
     condition = operation.condition
     if condition is not None and not condition.holds(*_seen(held)):
         return None, Answer(Outcome.FAILED, held)
-    if kind == Kind.PUT:
+    if kind == PUT:
         new = successor(held, version, operation.value, ends_ms=operation.expires_ms, request_id=request_id, cutoff_ms=cutoff_ms)
-        return new, Answer(Outcome.APPLIED, None, version)
+        return new, Answer(APPLIED, None, version)
     if kind == Kind.DELETE:
         new = successor(held, version, b"", tombstone=True, request_id=request_id, cutoff_ms=cutoff_ms)
         return new, Answer(Outcome.APPLIED, None, version)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from struct import Struct
 
 import google_crc32c
+from xxhash import xxh3_128_intdigest
 
 from kvstore.core.register.ballot import NO_STAMP
 
@@ -22,6 +23,8 @@ _BODY = _PREFIX.size
 _HEAD_BYTES = _BODY + _HEAD.size
 
 checksum = google_crc32c.value
+from_bytes = int.from_bytes
+"""Of big-endian bytes."""
 
 
 def encode(stamp: bytes, payload: bytes, committed_stamp: bytes = NO_STAMP, committed: bytes = b"") -> bytes:
@@ -36,7 +39,7 @@ def verify(held: bytes) -> bool:
         return False
     if checksum(held[_BODY:]) != int.from_bytes(held[1:_BODY], "big"):
         return False
-    return _HEAD_BYTES + int.from_bytes(held[69:73], "big") <= len(held)
+    return _HEAD_BYTES + from_bytes(held[69:73]) <= len(held)
 
 
 def stamp(held: bytes) -> bytes:
@@ -46,18 +49,25 @@ def stamp(held: bytes) -> bytes:
 
 def accepted(held: bytes) -> bytes:
     """The payload that was accepted."""
-    return held[_HEAD_BYTES : _HEAD_BYTES + int.from_bytes(held[69:73], "big")]
+    return held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])]
 
 
 def state(held: bytes) -> bytes:
     """Stamp and payload of what was accepted, one behind the other: what is the same at all who accepted it."""
-    return held[5:37] + held[_HEAD_BYTES : _HEAD_BYTES + int.from_bytes(held[69:73], "big")]
+    return held[5:37] + held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])]
+
+
+def digest_of(store_key: bytes, held: bytes | None) -> int:
+    """Of one register as it is accepted, `state` that is; 0: nothing is held."""
+    if held is None:
+        return 0
+    return xxh3_128_intdigest(store_key + held[5:37] + held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])], len(store_key))
 
 
 def is_committed(held: bytes, watermark: bytes) -> bool:
     """Whether what was accepted is known to be committed. Everything of the watermark's ballot up to its sequence is."""
     accepted_stamp = held[5:37]
-    return accepted_stamp == held[37:69] or (accepted_stamp[:24] == watermark[:24] and accepted_stamp <= watermark)
+    return (accepted_stamp <= watermark and accepted_stamp[:24] == watermark[:24]) or accepted_stamp == held[37:69]
 
 
 def beside(held: bytes) -> bytes | None:
@@ -65,7 +75,7 @@ def beside(held: bytes) -> bytes | None:
     committed_stamp = held[37:69]
     if committed_stamp == NO_STAMP or committed_stamp == held[5:37]:
         return None
-    return held[_HEAD_BYTES + int.from_bytes(held[69:73], "big") :]
+    return held[_HEAD_BYTES + from_bytes(held[69:73]) :]
 
 
 def over(held: bytes, new_stamp: bytes, new_payload: bytes, *, is_committed: bool) -> bytes:
@@ -73,4 +83,6 @@ def over(held: bytes, new_stamp: bytes, new_payload: bytes, *, is_committed: boo
     not: between the two something was accepted that may be committed as well, and a read must not go back behind it."""
     if not is_committed:
         return encode(new_stamp, new_payload)
-    return encode(new_stamp, new_payload, stamp(held), accepted(held))
+    committed = held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])]
+    body = _HEAD.pack(new_stamp, held[5:37], len(new_payload)) + new_payload + committed
+    return _PREFIX.pack(FORMAT, checksum(body)) + body

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from xxhash import xxh3_128_intdigest
 
-from kvstore.core.register.held import verify
+from kvstore.core.register.held import digest_of, verify
 from kvstore.core.register.messages import column, read_column
-from kvstore.core.register.progress import digest_of
 
 _HEAD = Struct(">?I")
 DIGEST_BYTES = 16

@@ -27,6 +27,15 @@ Request = tuple[bytes, int]
 """The version and the number that a request was answered."""
 
 
+COUNT_AT = 37
+"""Where a payload says, in one byte, how many requests it remembers."""
+_NO_END = bytes(8)
+
+
+from_bytes = int.from_bytes
+"""Of big-endian bytes."""
+
+
 class DamagedPayload(ValueError):
     """The bytes are no payload: their lengths do not add up."""
 
@@ -41,7 +50,8 @@ def encode(
 
 def check(payload: bytes) -> None:
     """Raises `DamagedPayload` unless its lengths add up."""
-    if len(payload) < _HEAD_BYTES or len(payload) < _HEAD_BYTES + REQUEST_BYTES * payload[37] or payload[37] > REQUESTS_MAX:
+    size_bytes = len(payload) - _HEAD_BYTES
+    if size_bytes < 0 or payload[COUNT_AT] > REQUESTS_MAX or size_bytes < REQUEST_BYTES * payload[COUNT_AT]:
         raise DamagedPayload(f"{len(payload)} bytes")
 
 
@@ -60,6 +70,11 @@ def expires_ms(payload: bytes) -> int:
     return int.from_bytes(payload[21:29], "big")
 
 
+def may_expire(payload: bytes) -> bool:
+    """Whether its value ends at all."""
+    return payload[21:29] != _NO_END
+
+
 def has_expired(payload: bytes, now_ms: int) -> bool:
     """Whether its value has ended and nobody has said so yet."""
     ends_ms = int.from_bytes(payload[21:29], "big")
@@ -68,7 +83,7 @@ def has_expired(payload: bytes, now_ms: int) -> bool:
 
 def value(payload: bytes) -> bytes:
     """Its value; b"" of a tombstone."""
-    return payload[_HEAD_BYTES + REQUEST_BYTES * payload[37] :]
+    return payload[_HEAD_BYTES + REQUEST_BYTES * payload[COUNT_AT] :]
 
 
 def forgotten_ms(payload: bytes) -> int:
@@ -78,7 +93,7 @@ def forgotten_ms(payload: bytes) -> int:
 
 def request(payload: bytes, request_id: bytes) -> Request | None:
     """What the request was answered, if it is remembered."""
-    end = _HEAD_BYTES + REQUEST_BYTES * payload[37]
+    end = _HEAD_BYTES + REQUEST_BYTES * payload[COUNT_AT]
     at = payload.find(request_id, _HEAD_BYTES, end)
     while at >= 0:
         if not (at - _HEAD_BYTES) % REQUEST_BYTES:
@@ -86,11 +101,6 @@ def request(payload: bytes, request_id: bytes) -> Request | None:
             return known, number
         at = payload.find(request_id, at + 1, end)  # found within a row: a value that looks like an id
     return None
-
-
-def requests_count(payload: bytes) -> int:
-    """How many requests it remembers."""
-    return payload[37]
 
 
 def first_requests(payload: bytes, count: int) -> bytes:
@@ -106,7 +116,7 @@ def read_request(row: bytes) -> Request:
 
 def requests_ms(payload: bytes) -> int:
     """When the latest id that it remembers was issued; 0: it remembers none."""
-    ends = range(_HEAD_BYTES, _HEAD_BYTES + REQUEST_BYTES * payload[37], REQUEST_BYTES)
+    ends = range(_HEAD_BYTES, _HEAD_BYTES + REQUEST_BYTES * payload[COUNT_AT], REQUEST_BYTES)
     return max([int.from_bytes(payload[at : at + 6], "big") for at in ends], default=0)
 
 
@@ -125,13 +135,13 @@ def successor(
     after `cutoff_ms`, with the one that made it, if it has an id."""
     requests, forgotten = b"", 0
     if base is not None:
-        count = base[37]
-        forgotten = int.from_bytes(base[29:37], "big")
+        count = base[COUNT_AT]
+        forgotten = from_bytes(base[29:37])
         if count:
             first = _HEAD_BYTES
             # They were applied about in the order in which they were issued, so the oldest are in front.
-            while count and (count >= REQUESTS_MAX or int.from_bytes(base[first : first + 6], "big") <= cutoff_ms):
-                forgotten = max(forgotten, int.from_bytes(base[first : first + 6], "big"))
+            while count and (count >= REQUESTS_MAX or from_bytes(base[first : first + 6]) <= cutoff_ms):
+                forgotten = max(forgotten, from_bytes(base[first : first + 6]))
                 first += REQUEST_BYTES
                 count -= 1
             requests = base[first : first + REQUEST_BYTES * count]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kvstore.core.register.payload import REQUEST_BYTES, Request, first_requests, forgotten_ms, read_request, requests_count
+from kvstore.core.register.payload import COUNT_AT, REQUEST_BYTES, Request, first_requests, forgotten_ms, read_request
 
 REMEMBERED_MAX = 4096
 """Requests of one register: 0.8 s of 5,000 a second."""
@@ -80,7 +80,7 @@ class Memory:
         self.changed_s = now_s
         if before is None:
             return
-        fallen = requests_count(before) + added - requests_count(after)
+        fallen = before[COUNT_AT] + added - after[COUNT_AT]
         if fallen:
             self._keep(first_requests(before, fallen), now_s)
         while self._order and self._order[0][0] <= now_s - self._window_s:

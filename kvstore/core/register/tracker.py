@@ -15,7 +15,8 @@ from struct import Struct, error
 from typing import NamedTuple
 
 from kvstore.core.register.ballot import GROUP_BYTES
-from kvstore.core.register.progress import LOST, Progress, digest_of
+from kvstore.core.register.held import digest_of
+from kvstore.core.register.progress import LOST, Progress
 
 Since = tuple[int, int]
 """Life and version of what was heard last; `NOTHING` before that."""
@@ -37,6 +38,10 @@ class Horizon(NamedTuple):
 Mark = tuple[bytes, int, int]
 """A group, the number of a change of it that was decided, and its digest then; for `Tracker.became_durable`. One for each key that
 is written: a tuple, for one with names takes ten times as long to make."""
+
+
+_Changes = tuple[list[bytes], list[int], list[int]]
+"""Keys of one group that change together; of each its digest before XOR the one after, and the one after."""
 
 
 class Tracker:
@@ -76,21 +81,31 @@ class Tracker:
         now_s: float,
     ) -> list[Mark]:
         """Registers were written and deleted that had been as in `replaced`; what is to be told when that is durable."""
-        touched: dict[bytes, Progress] = {}
-        groups = self.groups
+        by_group: dict[bytes, _Changes] = {}
         changes: Iterable[tuple[bytes, bytes | None]] = [*writes, *((key, None) for key in deletes)] if deletes else writes
         for store_key, held in changes:
-            group = store_key[:GROUP_BYTES]
-            progress = groups.get(group)
+            found = by_group.get(store_key[:GROUP_BYTES])
+            if found is None:
+                found = by_group[store_key[:GROUP_BYTES]] = [], [], []
+            keys, deltas, digests = found
+            before = replaced.get(store_key)
+            digest = delta = digest_of(store_key, held)
+            if before is not None and before is not LOST:
+                delta ^= digest_of(store_key, before)
+            keys.append(store_key)
+            deltas.append(delta)
+            digests.append(digest)
+        marks: list[Mark] = []
+        for group, found in by_group.items():
+            progress = self.groups.get(group)
             if progress is None:
                 continue
-            before = replaced.get(store_key)
-            if before is LOST:
+            if any(replaced.get(store_key) is LOST for store_key in found[0]):
                 self.forget(group)
             else:
-                progress.change(store_key, digest_of(store_key, before), digest_of(store_key, held), now_s)
-                touched[group] = progress
-        return [(group, progress.decided, progress.digest) for group, progress in touched.items()]
+                progress.change(*found, now_s)
+            marks.append((group, progress.decided, progress.digest))
+        return marks
 
     def became_durable(self, marks: Iterable[Mark]) -> None:
         """These changes are durable."""
