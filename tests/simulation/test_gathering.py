@@ -11,18 +11,19 @@ from kvstore.simulation.world import World
 
 KEYS = ["one", "two"]
 REST_S = 0.03
+LONG_REST_S = 0.1
 
 
-async def _write_on(world: World, client: AsyncClient, name: str, until_s: float) -> None:
+async def _write_on(world: World, client: AsyncClient, name: str, until_s: float, rest_s: float) -> None:
     """One caller that puts keys without a context, with a rest after each."""
     draw = world.random(name)
     while world.now_s < until_s:
         await client.put(draw.choice(KEYS), name.encode(), level="quorum")
-        await world.sleep(REST_S * draw.random())
+        await world.sleep(rest_s * draw.random())
 
 
-def _callers(world: World, client: AsyncClient, name: str, until_s: float, count: int = 4) -> list[SimTask]:
-    return [world.spawn(name, _write_on(world, client, f"{name}/{number}", until_s)) for number in range(count)]
+def _callers(world: World, client: AsyncClient, name: str, until_s: float, count: int = 4, rest_s: float = REST_S) -> list[SimTask]:
+    return [world.spawn(name, _write_on(world, client, f"{name}/{number}", until_s, rest_s)) for number in range(count)]
 
 
 async def _siblings(client: AsyncClient) -> int:
@@ -43,16 +44,16 @@ def test_a_client_that_writes_alone_gathers_until_another_one_comes_and_no_key_h
         await world.start()
         one, two = world.client("c1"), world.client("c2")
         until_s = world.now_s + 4 * ALONE_AFTER_S
-        first = _callers(world, one, "c1", until_s)
+        first = _callers(world, one, "c1", until_s, rest_s=LONG_REST_S)
         await world.sleep(2 * ALONE_AFTER_S)
         assert _coordinators(one) == 1, "it has been alone for long enough"
-        second = _callers(world, two, "c2", until_s)
+        second = _callers(world, two, "c2", until_s, rest_s=LONG_REST_S)
         await world.sleep(0.5)
         assert (_coordinators(one), _coordinators(two)) == (3, 3)
         for caller in (*first, *second):
             await caller
         seen.append(await _siblings(one))
-        again = _callers(world, two, "c2", world.now_s + 2 * ALONE_AFTER_S)
+        again = _callers(world, two, "c2", world.now_s + 2 * ALONE_AFTER_S, rest_s=LONG_REST_S)
         for caller in again:
             await caller
         assert _coordinators(two) == 1, "the other one has gone"
@@ -78,6 +79,8 @@ def test_without_what_the_nodes_say_two_clients_make_siblings(monkeypatch: pytes
 
     for seed in range(4):
         World(seed).run(scenario)
+        if most[-1] > 1:
+            break
     assert max(most) > 1
 
 
