@@ -51,7 +51,9 @@ class Mending:
             ring=ring,
             hints=storage.hints,
             rebuilding=rebuilding,
-            unnoted=Unnoted(storage.engine, storage.committer, config.others, may_have_lost=storage.may_have_lost_hints),
+            unnoted=Unnoted(
+                storage.engine, storage.committer, storage.hints, config.others, may_have_lost=storage.may_have_lost_hints
+            ),
             answering=answering,
             others=config.others,
             freshness=freshness,
