@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-TIERS = {"quick": 200, "long": 1000}
+TIERS = {"quick": 100, "long": 1000}
 TIER = os.environ.get("KV_TIER", "quick")
 
 LONGEST_FIRST = (

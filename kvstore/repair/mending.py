@@ -52,7 +52,12 @@ class Mending:
             hints=storage.hints,
             rebuilding=rebuilding,
             unnoted=Unnoted(
-                storage.engine, storage.committer, storage.hints, config.others, may_have_lost=storage.may_have_lost_hints
+                storage.engine,
+                storage.committer,
+                storage.hints,
+                config.others,
+                may_have_lost=storage.may_have_lost_hints,
+                kept=lambda: [partition for partition, owners in enumerate(ring.view.preference) if me in owners],
             ),
             answering=answering,
             others=config.others,

@@ -96,7 +96,6 @@ class StorageHalf:
             count_max=limits.hints_max,
             held_bytes_max=limits.hints_bytes_max,
             age_s_max=limits.hint_age_s_max,
-            partitions=config.cluster.partitions,
         )
         self.hints.load(engine)
         self.may_have_lost_hints = clean_state is None and self.ledger.has_past

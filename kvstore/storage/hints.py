@@ -49,9 +49,7 @@ class HintTable:
         count_max: int = 200_000,
         held_bytes_max: int = 1 << 30,
         age_s_max: float = 3 * 3600.0,
-        partitions: int = 0,
     ) -> None:
-        """`partitions`: how many there are, for `doubt`."""
         self._clock = clock
         self._count_max = count_max
         self._held_bytes_max = held_bytes_max
@@ -59,8 +57,7 @@ class HintTable:
         self._targets: dict[str, dict[bytes, Hint]] = {}
         self._stamp = 0
         self._of_partition: dict[int, int] = {}
-        self._all = range(partitions)
-        self._in_doubt = False
+        self._in_doubt: frozenset[int] = frozenset()
         self._partitions: frozenset[int] | None = frozenset()
         self.count = 0
         self.held_bytes = 0
@@ -88,11 +85,12 @@ class HintTable:
     def partitions(self) -> frozenset[int]:
         """Of which somebody is owed something, or may be; the same object until that changes."""
         if self._partitions is None:
-            self._partitions = frozenset(self._all if self._in_doubt else (*self._of_partition, *self.gaps.partitions))
+            self._partitions = self._in_doubt.union(self._of_partition, self.gaps.partitions)
         return self._partitions
 
-    def doubt(self, in_doubt: bool) -> None:
-        """Whether hints may have been lost, nobody knows which (repair/unnoted.py): then all partitions may be owed something."""
+    def doubt(self, partitions: Iterable[int]) -> None:
+        """Of these hints may have been lost, nobody knows which (repair/unnoted.py): then something may be owed."""
+        in_doubt = frozenset(partitions)
         if in_doubt != self._in_doubt:
             self._in_doubt, self._partitions = in_doubt, None
             self.on_change()
