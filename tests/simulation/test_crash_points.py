@@ -31,6 +31,7 @@ WITHOUT = {
     "horizons": "it asks, and what it is told is in memory",
     "absence": "what it begins are steps of set_aside and rebuilding; its notes of being alive stand alone",
     "owing": "what it tells is in memory on both sides",
+    "anti_entropy": "its steps are those of exchange_round and unnoted; that a gap is closed may be forgotten, and is found again",
 }
 """Modules of which that holds, and why they need no points of their own."""
 

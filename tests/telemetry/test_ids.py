@@ -44,9 +44,9 @@ async def test_a_clients_error_names_the_batch_that_the_log_speaks_of(nodes: Nod
         await client.put("k", b"v")
         await nodes.stop("n2")
         with pytest.raises(QuorumUnreachable) as refused:
-            await client.put("k", b"v", level="all", timeout_s=0.3)
+            await client.put("k", b"v", level="all", timeout_s=1.0)
         with pytest.raises(KvError) as other:
-            await client.put("k", b"v", level="all", timeout_s=0.3)
+            await client.put("k", b"v", level="all", timeout_s=1.0)
     assert len(refused.value.trace_id) == 32 and refused.value.trace_id != other.value.trace_id
     assert refused.value.numbers()["trace_id"] == refused.value.trace_id
     slow = [line for line in lines if line["event"] == "slow_batch"]
