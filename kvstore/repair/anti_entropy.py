@@ -186,6 +186,8 @@ class AntiEntropy:
             prefixes = shared_prefixes(view, self._me, peer, namespace)
             if not prefixes:
                 self._rebuilding.covered(peer, ())  # where no key has another copy there is nothing to wait for
+                if not namespace:
+                    self._close_gaps(peer, self._hints.gaps.moment())
                 return Outcome()
             is_rebuilding = self._rebuilding.is_behind
             since = self._hints.gaps.moment()
@@ -240,6 +242,8 @@ class AntiEntropy:
     def _close_gaps(self, peer: str, since: int) -> None:
         """Nothing that `peer` may have missed before `since` is missing there any more."""
         deletes = self._hints.compared(peer, since)
+        if not deletes:
+            return
         with suppress(KvError):  # it is compared once more after the next start
             self._store.admit(len(deletes), sum(map(len, deletes)))
             self._store.discard([], deletes, lambda error: None)

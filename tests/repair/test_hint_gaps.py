@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kvstore.config import NodeLimits
+from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
 from kvstore.simulation.world import World
+from tests.repair.simulated import within
 
 NOTICED_S = 5.0
 KEYS = [f"k{number}" for number in range(6)]
@@ -69,3 +70,17 @@ def test_what_was_dropped_is_owed_after_a_restart_as_well(how: str) -> None:
         await every_read_says_what_it_may_have_missed(world)
 
     World(1, limits=NO_HINTS).run(scenario)
+
+
+def test_where_nothing_can_be_compared_nothing_is_owed_for_ever() -> None:
+    """Records in memory have no trees: a cache may have forgotten them meanwhile anyway."""
+    cluster = ClusterConfig(namespaces={"default": NamespaceConfig(n=3, storage="memory", max_bytes=1 << 20)})
+
+    async def scenario(world: World) -> None:
+        await small_side_writes(world)
+        assert world.local("n1").hints.gaps.has("n2")
+        world.heal_all()
+        await within(world, 20.0, lambda: not any(world.local(node).hints.partitions for node in world.machines))
+        await within(world, 5.0, lambda: not any(world.local(node).upkeep.doubts.any for node in world.machines))
+
+    World(1, cluster=cluster, limits=NO_HINTS).run(scenario)
