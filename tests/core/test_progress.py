@@ -10,7 +10,7 @@ from kvstore.core.register import held, payload
 from kvstore.core.register.ballot import make_ballot
 from kvstore.core.register.held import digest_of
 from kvstore.core.register.listing import Listing, decode_listing, differing, encode_listing
-from kvstore.core.register.progress import HISTORY_MAX, KEYS_MAX, LOST, NEVER, Progress
+from kvstore.core.register.progress import HISTORY_MAX, LOST, NEVER, Progress
 from kvstore.core.register.tracker import (
     NOTHING,
     Horizon,
@@ -200,34 +200,18 @@ def test_what_is_further_back_than_the_history_is_not_known_to_be_chosen() -> No
     one.tracker.check()
 
 
-def test_what_comes_in_one_message_is_one_change_and_chosen_together() -> None:
+def test_messages_of_several_keys_and_of_one_come_to_the_same() -> None:
     one, two, three_ = three()
     for owner in (one, two):
         owner.accept_all([A, B, C], 1)
     three_.accept_all([A, B], 1)
     one.ask(two, 5.0)
-    assert one.progress.decided == 2, "the scan, and one message"
     assert one.fresh_s() == 5.0 and all(map(one.progress.is_chosen, (A, B, C)))
     two.ask(three_, 6.0)
-    assert two.fresh_s() is None, "it has heard of two of three keys, which is no state that was ever told here"
+    assert two.fresh_s() == 6.0 and not two.progress.is_chosen(C), "it was where the other one is"
     three_.accept_all([C], 1)
     two.ask(three_, 7.0)
-    assert two.fresh_s() == 7.0 and two.progress.is_chosen(C), "another way to the same"
-
-
-def test_large_messages_shorten_the_history() -> None:
-    one, two, _ = three()
-    for owner in (one, two):
-        owner.accept(A, 1)
-    keys = [GROUP + b"%04d" % at for at in range(KEYS_MAX)]
-    one.accept_all(keys, 1)
-    assert not one.progress.is_chosen(A), "it was never compared"
-    one.ask(two, 5.0)
-    assert one.fresh_s() is None, "where the other is was too long ago"
-    two.accept_all(keys, 1)
-    one.ask(two, 6.0)
-    assert one.fresh_s() == 6.0 and all(map(one.progress.is_chosen, (A, keys[0], keys[-1])))
-    one.tracker.check()
+    assert two.fresh_s() == 7.0 and two.progress.is_chosen(C)
 
 
 def test_differences_are_told_after_some_looks_and_not_when_somebody_is_only_a_moment_behind() -> None:
@@ -255,13 +239,11 @@ def test_a_scan_in_pages_counts_what_is_decided_meanwhile(steps: list[tuple[int,
         key = keys[at]
         if action < 2:
             sequence += 1
-            together = [key, *keys[at + 1 : at + 1 + action]]  # those of one message
-            after = [digest_of(one, register(sequence)) for one in together]
-            deltas = [digest_of(one, now.get(one)) ^ digest for one, digest in zip(together, after, strict=True)]
-            progress.change(together, deltas, after, 0.0)
-            now.update(dict.fromkeys(together, register(sequence)))
+            digest = digest_of(key, register(sequence))
+            progress.change(key, digest_of(key, now.get(key)) ^ digest, digest, 0.0)
+            now[key] = register(sequence)
         elif action == 2 and key in now:
-            progress.change([key], [digest_of(key, now.pop(key))], [0], 0.0)
+            progress.change(key, digest_of(key, now.pop(key)), 0, 0.0)
         elif action == 3 and not progress.is_known:
             durable = dict(now)
             rest = [one for one in sorted(durable) if one > progress.scanned_to]

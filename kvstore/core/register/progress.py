@@ -14,12 +14,10 @@ nothing until it is repaired. Digests are equal by chance once in 2^128, and a c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 HISTORY_MAX = 512
-KEYS_MAX = 2048
-"""So many of our last digests are known by their numbers, or as many as changed so many keys; who is further behind is heard again
-when it has caught up."""
+"""So many of our last digests are known by their numbers; who is further behind is heard again when it has caught up."""
 NEVER = -1
 LOST = b"lost"
 """Stands for what was held and cannot be read."""
@@ -40,11 +38,11 @@ class Told:
 
 
 class Progress:
-    """One group's. Changes are numbered as they are decided, those of one message as one, for none of them is told without the
-    others; they are durable in that order. While it is not known what is held (at the start, or when something was found lost)
-    nothing is told and nothing is proven."""
+    """One group's. Changes are numbered as they are decided; they are durable in that order. While it is not known what is held (at
+    the start, or when something was found lost) nothing is told and nothing is proven."""
 
     __slots__ = (
+        "_awaited",
         "_base",
         "_changes",
         "_last",
@@ -69,6 +67,8 @@ class Progress:
     def __init__(self, others: Iterable[str]) -> None:
         self.told = {node: Told() for node in others}
         self._others = tuple(self.told.values())
+        self._awaited: frozenset[int | None] = frozenset()
+        """What the others have told last."""
         self._need = (len(self.told) + 1) // 2
         self.decided = 0
         self.scans = 0
@@ -84,7 +84,7 @@ class Progress:
         self.durable = self.confirmed = self._looked_at = NEVER
         self._base = self._trimmed = self.decided + 1
         self._numbers: dict[int, int] = {}
-        self._changes: deque[tuple[int, int, Sequence[bytes]]] = deque()
+        self._changes: deque[tuple[int, int, bytes]] = deque()
         self._last: dict[bytes, tuple[int, float]] = {}
         """Of each key the number of its last change, and when it was decided."""
         self._shown: dict[bytes, int] = {}
@@ -110,56 +110,45 @@ class Progress:
         self.decided += 1
         self.is_known = True
         self._base = self._trimmed = self.decided
-        self._note([b""], float("-inf"))
+        self._note(b"", float("-inf"))
 
     @property
     def scanned_to(self) -> bytes:
         """Where the next page begins."""
         return self._scanned_to
 
-    def change(self, store_keys: Sequence[bytes], deltas: Sequence[int], digests: Sequence[int], now_s: float) -> None:
-        """Registers of different keys were replaced together. `deltas`: the digest of each before, XOR the one after, which
-        `digests` has."""
+    def change(self, store_key: bytes, delta: int, digest: int, now_s: float) -> None:
+        """A register was replaced by one with `digest`; `delta`: that XOR the one before."""
         if not self.is_known:
-            for store_key, delta, digest in zip(store_keys, deltas, digests, strict=True):
-                if store_key > self._scanned_to:
-                    self._touched[store_key] = digest
-                else:
-                    self.digest ^= delta
-                    self.decided += 1
+            if store_key > self._scanned_to:
+                self._touched[store_key] = digest
+            else:
+                self.digest ^= delta
+                self.decided += 1
             return
-        total = self.digest
-        for delta in deltas:
-            total ^= delta
-        self.digest = total
+        self.digest ^= delta
         self.decided += 1
-        self._note(store_keys, now_s)
+        self._note(store_key, now_s)
 
-    def _note(self, store_keys: Sequence[bytes], now_s: float) -> None:
-        digest, number, changes, last = self.digest, self.decided, self._changes, self._last
-        changes.append((number, digest, store_keys))
+    def _note(self, store_key: bytes, now_s: float) -> None:
+        digest, number, changes = self.digest, self.decided, self._changes
+        changes.append((number, digest, store_key))
         self._numbers[digest] = number
-        entry = number, now_s
-        for store_key in store_keys:
-            last[store_key] = entry
-        for told in self._others:
-            if told.digest == digest:
-                told.number = number
-                self._confirm()
-        while len(changes) > HISTORY_MAX or (len(last) > KEYS_MAX and len(changes) > 1):
-            self._trim()
-
-    def _trim(self) -> None:
-        oldest, digest, store_keys = self._changes.popleft()
-        last, shown = self._last, self._shown
-        self._trimmed = oldest
-        if self._numbers[digest] == oldest:
-            del self._numbers[digest]
-        for store_key in store_keys:
-            if last[store_key][0] == oldest:
-                del last[store_key]
-                if shown:
-                    shown.pop(store_key, None)
+        self._last[store_key] = number, now_s
+        if digest in self._awaited:
+            for told in self._others:
+                if told.digest == digest:
+                    told.number = number
+            self._confirm()
+        if len(changes) > HISTORY_MAX:
+            oldest, digest, store_key = changes.popleft()
+            self._trimmed = oldest
+            if self._numbers[digest] == oldest:
+                del self._numbers[digest]
+            if self._last[store_key][0] == oldest:
+                del self._last[store_key]
+                if self._shown:
+                    self._shown.pop(store_key, None)
 
     def became_durable(self, number: int, digest: int) -> bool:
         """Everything up to change `number` is durable, and the digest was `digest` then. Whether there is something new to tell."""
@@ -182,6 +171,7 @@ class Progress:
             told.kept_number, told.kept_s = told.number, before_s
         told.digest = digest
         told.number = NEVER if digest is None else self._numbers.get(digest, NEVER)
+        self._awaited = frozenset([other.digest for other in self._others])
         self._confirm()
 
     def _confirm(self) -> None:

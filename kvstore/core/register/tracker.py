@@ -40,10 +40,6 @@ Mark = tuple[bytes, int, int]
 is written: a tuple, for one with names takes ten times as long to make."""
 
 
-_Changes = tuple[list[bytes], list[int], list[int]]
-"""Keys of one group that change together; of each its digest before XOR the one after, and the one after."""
-
-
 class Tracker:
     """One node's. `life`: 64 random bits of this process, not 0."""
 
@@ -81,31 +77,22 @@ class Tracker:
         now_s: float,
     ) -> list[Mark]:
         """Registers were written and deleted that had been as in `replaced`; what is to be told when that is durable."""
-        by_group: dict[bytes, _Changes] = {}
+        touched: dict[bytes, Progress] = {}
+        groups = self.groups
         changes: Iterable[tuple[bytes, bytes | None]] = [*writes, *((key, None) for key in deletes)] if deletes else writes
         for store_key, held in changes:
-            found = by_group.get(store_key[:GROUP_BYTES])
-            if found is None:
-                found = by_group[store_key[:GROUP_BYTES]] = [], [], []
-            keys, deltas, digests = found
-            before = replaced.get(store_key)
-            digest = delta = digest_of(store_key, held)
-            if before is not None and before is not LOST:
-                delta ^= digest_of(store_key, before)
-            keys.append(store_key)
-            deltas.append(delta)
-            digests.append(digest)
-        marks: list[Mark] = []
-        for group, found in by_group.items():
-            progress = self.groups.get(group)
+            group = store_key[:GROUP_BYTES]
+            progress = groups.get(group)
             if progress is None:
                 continue
-            if any(replaced.get(store_key) is LOST for store_key in found[0]):
+            before, digest = replaced.get(store_key), digest_of(store_key, held)
+            if before is LOST:
                 self.forget(group)
-            else:
-                progress.change(*found, now_s)
-            marks.append((group, progress.decided, progress.digest))
-        return marks
+                continue
+            delta = digest if before is None else digest ^ digest_of(store_key, before)
+            progress.change(store_key, delta, digest, now_s)
+            touched[group] = progress
+        return [(group, progress.decided, progress.digest) for group, progress in touched.items()]
 
     def became_durable(self, marks: Iterable[Mark]) -> None:
         """These changes are durable."""
