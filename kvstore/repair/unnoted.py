@@ -4,18 +4,16 @@ A write is answered once enough have it, and who of the rest has missed it turns
 that with it: enough nodes hold the record, and nobody knows who does not. So a node whose last life did not end cleanly compares
 with every other one, whatever the interval, until a round of all of them in a row has found nothing that it had to repair: the
 record itself may come from the first one and be missing at the second. So does one that was rebuilt: its hints are gone with its
-disk. That it has to is durable, for a clean stop in between. Until then it may owe something of every partition that it keeps, and
-tells the others so (safety rule 12); what it held in the place of others was noted with the record.
+disk. That it has to is durable, for a clean stop in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from kvstore.crash_points import crash_point
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.engine import Engine
-from kvstore.storage.hints import HintTable
 from kvstore.storage.layout import system_key
 from kvstore.telemetry import log
 
@@ -29,25 +27,13 @@ COMPARED = crash_point(
 class Unnoted:
     """One node's. `open`: the peers that it has not been found equal to since it was last found to differ from one."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        committer: Committer,
-        hints: HintTable,
-        others: Iterable[str],
-        *,
-        may_have_lost: bool,
-        kept: Callable[[], Iterable[int]],
-    ) -> None:
-        """`may_have_lost`: the last life did not end cleanly. `kept`: the partitions that this node is a home replica of."""
+    def __init__(self, engine: Engine, committer: Committer, others: Iterable[str], *, may_have_lost: bool) -> None:
+        """`may_have_lost`: the last life did not end cleanly."""
         self._committer = committer
-        self._hints = hints
-        self._kept = kept
         self._others = frozenset(others)
         was_open = engine.get(OPEN_KEY) is not None
         self._is_new = may_have_lost and not was_open
         self.open = set(self._others) if may_have_lost or was_open else set()
-        self._doubt()
 
     def begin(self) -> None:
         """From here on it outlives a clean stop; a stop that is not clean says it by itself."""
@@ -58,7 +44,6 @@ class Unnoted:
     def begin_again(self) -> None:
         """What this node had lost it has again, but not what it knew of others' losses."""
         self.open = set(self._others)
-        self._doubt()
         self._write([(OPEN_KEY, b"")], [])
 
     def compared(self, peer: str, *, differed: bool) -> None:
@@ -70,12 +55,8 @@ class Unnoted:
             return
         self.open.discard(peer)
         if not self.open:
-            self._doubt()
             log.info("compared_after_crash", peers=len(self._others))
             self._write([], [OPEN_KEY])
-
-    def _doubt(self) -> None:
-        self._hints.doubt(self._kept() if self.open else ())
 
     def _write(self, pairs: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
         if self._committer.failure is None:

@@ -92,10 +92,7 @@ class StorageHalf:
             memory=self.memory,
         )
         self.hints = HintTable(
-            clock,
-            count_max=limits.hints_max,
-            held_bytes_max=limits.hints_bytes_max,
-            age_s_max=limits.hint_age_s_max,
+            clock, count_max=limits.hints_max, held_bytes_max=limits.hints_bytes_max, age_s_max=limits.hint_age_s_max
         )
         self.hints.load(engine)
         self.may_have_lost_hints = clean_state is None and self.ledger.has_past

@@ -57,7 +57,6 @@ class HintTable:
         self._targets: dict[str, dict[bytes, Hint]] = {}
         self._stamp = 0
         self._of_partition: dict[int, int] = {}
-        self._in_doubt: frozenset[int] = frozenset()
         self._partitions: frozenset[int] | None = frozenset()
         self.count = 0
         self.held_bytes = 0
@@ -85,15 +84,8 @@ class HintTable:
     def partitions(self) -> frozenset[int]:
         """Of which somebody is owed something, or may be; the same object until that changes."""
         if self._partitions is None:
-            self._partitions = self._in_doubt.union(self._of_partition, self.gaps.partitions)
+            self._partitions = frozenset((*self._of_partition, *self.gaps.partitions))
         return self._partitions
-
-    def doubt(self, partitions: Iterable[int]) -> None:
-        """Of these hints may have been lost, nobody knows which (repair/unnoted.py): then something may be owed."""
-        in_doubt = frozenset(partitions)
-        if in_doubt != self._in_doubt:
-            self._in_doubt, self._partitions = in_doubt, None
-            self.on_change()
 
     def pending(self, target: str) -> int:
         """How many records `target` is owed."""

@@ -13,7 +13,6 @@ from kvproto.errors import KvError
 from kvstore.config import NodeLimits
 from kvstore.repair.unnoted import OPEN_KEY
 from kvstore.simulation.world import World
-from kvstore.storage.hints import HintTable
 from tests.repair.simulated import STRICT, agree, within
 
 NO_INTERVAL = NodeLimits(repair_interval_s=0.0)
@@ -86,54 +85,3 @@ def test_without_it_the_replicas_stay_apart() -> None:
     """The tests above can fail."""
     with planted("crash-takes-hints"), pytest.raises(AssertionError, match="not within 60"):
         _run(1)
-
-
-def _read_after() -> set[tuple[bytes | None, bool]]:
-    """What a preset's reads say, and whether they are `degraded`, from when n1 is back. Its last write it took alone, and was
-    killed when it had answered it and noted nothing."""
-    patch = Patch()
-    world = World(1, limits=NO_INTERVAL)
-    points = CrashPoints(world, patch)
-    seen: set[tuple[bytes | None, bool]] = set()
-
-    async def scenario(running: World) -> None:
-        await running.start()
-        here, there = running.client("here", timeout_s=20.0), running.client("there")
-        running.partition(["n1"], ["there"])  # so it asks the others
-        await here.put("k", b"old", level="all")
-        points.arm("missed-write.answered", passing=1, fire=running.crash)
-        for node in ("n2", "n3"):
-            running.disk(node).slow_ms = 3000.0
-        writing = running.spawn("here", here.put("k", b"new"))
-        await running.sleep(0.1)
-        for node in ("n2", "n3"):  # before it is durable there
-            running.crash(node)
-            running.disk(node).slow_ms = 0.0
-        assert (await writing).receipt.acknowledged == ("n1",)
-        await within(running, 1.0, lambda: not running.running)
-        for node in ("n2", "n3", "n1"):
-            await running.restart(node, linked=False)
-        others = [running.local(node).upkeep.owing for node in ("n2", "n3")]
-        while not all(owing._peers.reachable("n1") for owing in others):
-            await running.sleep(0.001)
-        end_s = running.now_s + 30.0
-        while running.now_s < end_s and not agree(running):
-            entry = await there.get("k")
-            seen.add((entry.value, entry.receipt.degraded))
-
-    try:
-        world.run(scenario)
-    finally:
-        patch.undo()
-    return seen
-
-
-def test_bug_right_after_a_crash_reads_did_not_say_what_they_may_have_missed() -> None:
-    """Until n1 was compared with everybody it may owe something of every partition, and says so."""
-    assert (b"old", False) not in _read_after()
-
-
-def test_without_saying_so_they_miss_it_and_call_themselves_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail."""
-    monkeypatch.setattr(HintTable, "doubt", lambda *_: None)
-    assert (b"old", False) in _read_after()

@@ -17,7 +17,7 @@ WHOLE = "a read that is not degraded shows what was acknowledged while nodes wer
 LINKED_NS = 1_000_000_000
 """Links are up, and every node is heard, so long after the last fault."""
 HARMLESS = frozenset({"slow_disk", "skew"})
-OF_LINKS = frozenset({"cut", "partition", "isolate", "stall", "slow", "mute", "reset", "pause", "crash", *HARMLESS})
+OF_LINKS = frozenset({"cut", "partition", "isolate", "stall", "slow", "mute", "reset", "pause", *HARMLESS})
 
 
 def check_whole(stories: Iterable[KeyStory], events: Sequence[Event]) -> list[Violation]:
