@@ -195,9 +195,6 @@ class Replicas:
             others = others[at:] + others[:at]
             peers, opinions, late_s = self.peers, self.opinions, LATE_FACTOR * self.patience.delay_s
 
-            if first:
-                others.sort(key=lambda node: node not in first)
-
             def reluctance(node: str) -> int:
                 if not peers.reachable(node):
                     return 3
@@ -205,7 +202,7 @@ class Replicas:
                     return 2
                 return 1 if node in opinions.slow or peers.lag_s(node) > late_s else 0
 
-            others.sort(key=reluctance)
+            others.sort(key=lambda node: (reluctance(node), node not in first))
         return others
 
 

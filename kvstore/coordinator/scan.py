@@ -67,11 +67,11 @@ class ScanCoordinator:
                 if query.level in OF_HOMES:
                     raise BadRequest("a scan has no level atomic or zone_quorum: at quorum it asks a majority", subject="level")
                 doubtful = self._doubts.everywhere() if self._doubts.any else frozenset()
-                keys, records, done, answered, unheard = await self._merged_page(view, space, query, position, end, doubtful)
+                keys, records, done, answers = await self._merged_page(view, space, query, position, end)
                 if space.info.mode == LINEARIZABLE:
                     page, taken = await read_page(query, keys, left, read)
                 else:
-                    page, taken = self._page(view, space, query, keys, records, answered, left, is_in_doubt=bool(unheard))
+                    page, taken = self._page(view, space, query, keys, records, answers, left, doubtful)
             except KvError as error:
                 yield ScanPage(error=error)
                 return
@@ -83,10 +83,9 @@ class ScanCoordinator:
             position = keys[-1] + b"\x00"
 
     async def _merged_page(
-        self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes, doubtful: frozenset[str]
-    ) -> tuple[list[bytes], list[bytes], bool, list[str], frozenset[str]]:
-        """Merged records from `start` on: keys, records, whether the range ends here, who answered, and who of `doubtful` has not
-        said all that it knows."""
+        self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes
+    ) -> tuple[list[bytes], list[bytes], bool, list[_Answer]]:
+        """Merged records from `start` on: keys, records, whether the range ends here, and the answers that they are of."""
         need = needed(space.info, _as_group(query))
         answers = await self._ask(view, space, query, start, end, need)
         horizon = min((answer.page.last for answer in answers if answer.page.more), default=None)
@@ -100,8 +99,7 @@ class ScanCoordinator:
         if horizon is not None:
             merged.setdefault(horizon, b"")
         keys = sorted(merged)
-        unheard = doubtful.difference([answer.node for answer in answers if not answer.page.rebuilding and not answer.page.lost])
-        return keys, [merged[key] for key in keys], horizon is None, [answer.node for answer in answers], unheard
+        return keys, [merged[key] for key in keys], horizon is None, answers
 
     async def _ask(self, view: RingView, space: Space, query: ScanQuery, start: bytes, end: bytes, need: int) -> list[_Answer]:
         """Asks every member and returns as soon as each partition has `need` answers of its home replicas, without lost keys. A
@@ -173,12 +171,12 @@ class ScanCoordinator:
         query: ScanQuery,
         keys: list[bytes],
         records: list[bytes],
-        answered: list[str],
+        answers: list[_Answer],
         left: int,
-        *,
-        is_in_doubt: bool,
+        doubtful: frozenset[str],
     ) -> tuple[ScanPage, int]:
-        """The live keys among the merged ones, at most `left` if the query has a limit."""
+        """The live keys among the merged ones, at most `left` if the query has a limit. `doubtful`: who may know more than the
+        others."""
         now_ms = self._clock.now_ms()
         columns = columns_for(space.policy)
         shown: list[bytes] = []
@@ -196,7 +194,9 @@ class ScanCoordinator:
                 break
         group = _as_group(query)
         need = needed(space.info, group)
-        is_in_doubt = is_in_doubt and need > 1 and degrades(space.info, group)
+        answered = [answer.node for answer in answers]
+        whole = [answer.node for answer in answers if not answer.page.rebuilding and not answer.page.lost]
+        is_in_doubt = need > 1 and degrades(space.info, group) and not doubtful.issubset(whole)
         degraded = self._is_degraded(view, space, answered, need) or is_in_doubt
         sub = SubBatch(0, group, space, view.owner_sets[space.info.n][0], None, [], need, view)
         several = any(count != 1 for count in columns.counts)

@@ -49,3 +49,12 @@ async def test_a_scan_is_whole_if_whoever_owes_something_has_answered(owing: Clu
     owing.stall("n1")
     (page,) = await owing.scan("n3")
     assert page.receipt is not None and page.receipt.degraded and set(page.receipt.acknowledged) == {"n2", "n3"}
+
+
+async def test_whoever_has_lost_records_clears_no_doubt(owing: Cluster) -> None:
+    """n1 owes something and answers, but may have lost what it owes."""
+    owing.members["n1"].local.store.is_rebuilding = True
+    for _ in range(3):
+        assert answered(await owing.get("n3", b"k", **LONG)) == (["n2", "n3"], True)
+        (page,) = await owing.scan("n3")
+        assert page.receipt is not None and page.receipt.degraded

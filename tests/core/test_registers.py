@@ -122,16 +122,16 @@ def test_what_a_proposer_forgets_is_known_to_be_forgotten(monkeypatch: pytest.Mo
         held = new
     assert memory.request(id_of(1004, 4)) is None and memory.request(id_of(1005, 5)) == (V1, 0)
     assert memory.forgotten_ms == 1004
-    assert memory.may_have_forgotten(1004, remembered.EPOCH) and not memory.may_have_forgotten(1005, remembered.EPOCH)
+    assert memory.may_have_forgotten(id_of(1004), remembered.EPOCH) and not memory.may_have_forgotten(id_of(1005), remembered.EPOCH)
 
 
 def test_an_id_of_a_clock_far_behind_is_taken_once_it_was_issued_after_the_read() -> None:
     memory = memory_of(payload.encode(V1, b"v", forgotten_ms=50_000))
-    assert memory.may_have_forgotten(10, 100.5), "in the turn of the read nobody knows how late it is"
+    assert memory.may_have_forgotten(id_of(10), 100.5), "in the turn of the read nobody knows how late it is"
     memory.settle(100.0)
-    assert memory.may_have_forgotten(10, 100.5)
+    assert memory.may_have_forgotten(id_of(10), 100.5)
     memory.settle(100.2)
-    assert not memory.may_have_forgotten(10, 100.5) and memory.may_have_forgotten(10, 100.1)
+    assert not memory.may_have_forgotten(id_of(10), 100.5) and memory.may_have_forgotten(id_of(10), 100.1)
 
 
 def test_the_memories_of_all_registers_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kvstore.config import ClusterConfig, NamespaceConfig, NodeLimits
+from kvstore.repair.hinted_handoff import EXPIRE_S
 from kvstore.simulation.world import World
+from kvstore.storage.hint_gaps import HintGaps
 from tests.repair.simulated import within
 
 NOTICED_S = 5.0
@@ -84,3 +86,34 @@ def test_where_nothing_can_be_compared_nothing_is_owed_for_ever() -> None:
         await within(world, 5.0, lambda: not any(world.local(node).upkeep.doubts.any for node in world.machines))
 
     World(1, cluster=cluster, limits=NO_HINTS).run(scenario)
+
+
+def test_what_was_owed_for_too_long_is_owed_still_also_after_a_restart() -> None:
+    """The notes themselves are gone, and where they were is not."""
+
+    async def scenario(world: World) -> None:
+        await small_side_writes(world)
+        hints = world.local("n1").hints
+        assert hints.count and not hints.gaps.all
+        await within(world, 2 * EXPIRE_S, lambda: not hints.count)
+        assert {target for target, _ in hints.gaps.all} == {"n2", "n3"}
+        await world.stop("n1")
+        world.heal_all()
+        await world.restart("n1", linked=False)
+        assert not world.local("n1").hints.count
+        await every_read_says_what_it_may_have_missed(world)
+
+    World(1, limits=NodeLimits(hint_age_s_max=10.0, repair_interval_s=0.0)).run(scenario)
+
+
+def test_nothing_is_owed_to_whoever_is_no_member_any_more() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        row = HintGaps().note("n9", 3)
+        world.local("n1").engine.write(row, sync=True)
+        await world.stop("n1")
+        await world.restart("n1")
+        await within(world, 5.0, lambda: not world.local("n1").hints.gaps.all)
+        await within(world, 5.0, lambda: world.local("n1").engine.get(row[0][0]) is None)
+
+    World(1, limits=NO_HINTS).run(scenario)

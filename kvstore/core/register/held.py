@@ -37,7 +37,7 @@ def verify(held: bytes) -> bool:
     """Whether checksum, format and lengths are right."""
     if len(held) < _HEAD_BYTES or held[0] != FORMAT:
         return False
-    if checksum(held[_BODY:]) != int.from_bytes(held[1:_BODY], "big"):
+    if checksum(held[_BODY:]) != from_bytes(held[1:_BODY]):
         return False
     return _HEAD_BYTES + from_bytes(held[69:73]) <= len(held)
 
@@ -83,6 +83,4 @@ def over(held: bytes, new_stamp: bytes, new_payload: bytes, *, is_committed: boo
     not: between the two something was accepted that may be committed as well, and a read must not go back behind it."""
     if not is_committed:
         return encode(new_stamp, new_payload)
-    committed = held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])]
-    body = _HEAD.pack(new_stamp, held[5:37], len(new_payload)) + new_payload + committed
-    return _PREFIX.pack(FORMAT, checksum(body)) + body
+    return encode(new_stamp, new_payload, held[5:37], held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])])

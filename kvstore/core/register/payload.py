@@ -31,7 +31,6 @@ COUNT_AT = 37
 """Where a payload says, in one byte, how many requests it remembers."""
 _NO_END = bytes(8)
 
-
 from_bytes = int.from_bytes
 """Of big-endian bytes."""
 
@@ -67,18 +66,13 @@ def version(payload: bytes) -> bytes:
 
 def expires_ms(payload: bytes) -> int:
     """When its value ends; 0: never."""
-    return int.from_bytes(payload[21:29], "big")
-
-
-def may_expire(payload: bytes) -> bool:
-    """Whether its value ends at all."""
-    return payload[21:29] != _NO_END
+    return from_bytes(payload[21:29])
 
 
 def has_expired(payload: bytes, now_ms: int) -> bool:
     """Whether its value has ended and nobody has said so yet."""
-    ends_ms = int.from_bytes(payload[21:29], "big")
-    return 0 < ends_ms <= now_ms and payload[0] != TOMBSTONE
+    ends = payload[21:29]
+    return ends != _NO_END and from_bytes(ends) <= now_ms and payload[0] != TOMBSTONE
 
 
 def value(payload: bytes) -> bytes:
@@ -88,7 +82,7 @@ def value(payload: bytes) -> bytes:
 
 def forgotten_ms(payload: bytes) -> int:
     """When the latest id that was dropped from it was issued."""
-    return int.from_bytes(payload[29:37], "big")
+    return from_bytes(payload[29:37])
 
 
 def request(payload: bytes, request_id: bytes) -> Request | None:
@@ -117,7 +111,7 @@ def read_request(row: bytes) -> Request:
 def requests_ms(payload: bytes) -> int:
     """When the latest id that it remembers was issued; 0: it remembers none."""
     ends = range(_HEAD_BYTES, _HEAD_BYTES + REQUEST_BYTES * payload[COUNT_AT], REQUEST_BYTES)
-    return max([int.from_bytes(payload[at : at + 6], "big") for at in ends], default=0)
+    return max([from_bytes(payload[at : at + 6]) for at in ends], default=0)
 
 
 def successor(

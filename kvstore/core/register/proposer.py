@@ -26,7 +26,7 @@ from kvstore.core.register.ballot import GROUP_BYTES, NO_BALLOT, SEQUENCE_MAX, S
 from kvstore.core.register.changes import Kind, Operation, decide, expire
 from kvstore.core.register.messages import Ask, Reply, Step, Why
 from kvstore.core.register.reaping import Reaping
-from kvstore.core.register.remembered import NEVER, Budget, Memory
+from kvstore.core.register.remembered import Budget, Memory
 from kvstore.core.register.rounds import NO_REGISTER, Entry, Group, Register, Round
 
 ENTRIES_MAX = 4096
@@ -192,9 +192,9 @@ class Proposer:
         if memory is None:
             window_s = self._retry_window_ms / 1000
             memory = register.memory = Memory(self._budget, held, cutoff_ms=cutoff_ms, window_s=window_s, now_s=now_s)
-        elif memory.since_s == NEVER:
+        else:
             memory.settle(now_s)
-        if held is not None and payloads.may_expire(held) and payloads.has_expired(held, now_ms):
+        if held is not None and payloads.has_expired(held, now_ms):
             tombstone = expire(held, version_of(group.ballot, group.sequence + 1), cutoff_ms)
             memory.take(held, tombstone, now_s, added=0)
             held = tombstone
@@ -302,24 +302,18 @@ class Proposer:
     def alike(entries: Sequence[Entry]) -> list[list[Entry]]:
         """Entries of the same owners together, as many as one round may carry; what was lost meanwhile is gone."""
         out: list[list[Entry]] = []
-        open_at: dict[tuple[str, ...], tuple[list[Entry], int]] = {}
-        owners: tuple[str, ...] = ()
-        gathered: list[Entry] = []
-        gathered_bytes = 0
+        open_at: dict[tuple[str, ...], tuple[list[Entry], list[int]]] = {}
         for entry in entries:
             group, store_key, register = entry
             if register is not NO_REGISTER and group.keys.get(store_key) is not register:
                 continue
-            size_bytes = len(register.payload or b"")
-            if group.owners != owners:  # nearly always they are those of the entry before
-                open_at[owners] = gathered, gathered_bytes
-                owners = group.owners
-                gathered, gathered_bytes = open_at.get(owners, ([], 0))
-            if not gathered or len(gathered) >= ENTRIES_MAX or gathered_bytes + size_bytes > BYTES_MAX:
-                gathered, gathered_bytes = [], 0
-                out.append(gathered)
-            gathered.append(entry)
-            gathered_bytes += size_bytes
+            size = len(register.payload or b"")
+            gathered = open_at.get(group.owners)
+            if gathered is None or len(gathered[0]) >= ENTRIES_MAX or gathered[1][0] + size > BYTES_MAX:
+                gathered = open_at[group.owners] = ([], [0])
+                out.append(gathered[0])
+            gathered[0].append(entry)
+            gathered[1][0] += size
         return out
 
     # --- replies

@@ -70,10 +70,10 @@ class Memory:
         row = None if self._known is None else self._known.get(request_id)
         return None if row is None else read_request(row)
 
-    def may_have_forgotten(self, issued_ms: int, issued_s: float) -> bool:
+    def may_have_forgotten(self, request_id: bytes, issued_s: float) -> bool:
         """Whether a request that is remembered nowhere may have been executed. `issued_s`: by the node's clock it was issued no
         earlier, `EPOCH` if that is not known."""
-        return issued_ms <= self.forgotten_ms and issued_s <= self.since_s
+        return issued_s <= self.since_s and int.from_bytes(request_id[:6], "big") <= self.forgotten_ms
 
     def take(self, before: bytes | None, after: bytes, now_s: float, *, added: int) -> None:
         """`after` follows `before`, with `added` requests more: keeps what fell out, and forgets what is older than the window."""

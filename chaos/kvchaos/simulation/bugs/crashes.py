@@ -30,8 +30,8 @@ from kvstore.storage.registers import Registers
 def forget_who_missed(patch: Patch) -> None:
     """Enough replicas have the write, one has not, and without an interval nothing ever tells it."""
 
-    def init(self: Unnoted, *args: Any, **named: Any) -> None:
-        init_before(self, *args, **{**named, "may_have_lost": False})
+    def init(self: Unnoted, engine: Any, committer: Any, others: Iterable[str], **_: bool) -> None:
+        init_before(self, engine, committer, others, may_have_lost=False)
 
     init_before = patch.set(Unnoted, "__init__", init)
 
