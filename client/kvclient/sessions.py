@@ -11,19 +11,23 @@ It is a namespace over a dispatcher that looks at what passes, so every method i
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Future
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kvclient.bulk import BulkCall
 from kvclient.conditions import has_consensus
+from kvclient.contexts import NamespaceContexts
 from kvclient.errors import ConditionFailed
+from kvclient.levels import Choice
 from kvclient.namespace import AsyncNamespace
+from kvclient.session_scan import is_in_range, with_known
 from kvclient.session_tokens import Memory
 from kvclient.shapes import Shape
 from kvclient.values import Entry, PutResult
-from kvproto.columns import Level, ScanQuery
+from kvproto.columns import Kind, Level, ScanQuery
 
 if TYPE_CHECKING:
     from kvclient.async_client import AsyncClient
@@ -38,12 +42,12 @@ class AsyncSession(AsyncNamespace):
     on with `namespace.session(token=…)`.
 
     Its writes are at level quorum in eventual namespaces, unless they or the namespace say otherwise; those that say less are
-    remembered for as long as their keys are among the last few hundred that it met. A scan sees what it wrote; what a scan shows is
-    not remembered. Raises `BehindSession` where an answer that is new enough cannot be had.
+    remembered for as long as their keys are among the last few hundred that it met. A scan shows nothing older of
+    them; what it shows is not remembered. Raises `BehindSession` where an answer that is new enough cannot be had.
     """
 
     def __init__(self, space: AsyncNamespace, memory: Memory) -> None:
-        client = cast("AsyncClient", _Client(space._client, memory))  # noqa: SLF001 - a part of it, in a file of its own
+        client = cast("AsyncClient", _Client(space._client, memory, space._contexts))  # noqa: SLF001 - a part of it, in a file of its own
         super().__init__(client, space.name, space._contexts, space._choice, space.timeout_s)  # noqa: SLF001
         self._memory = memory
 
@@ -59,9 +63,10 @@ class AsyncSession(AsyncNamespace):
 class _Client:
     """The client as a session has it: the same, but for the dispatcher."""
 
-    def __init__(self, client: AsyncClient, memory: Memory) -> None:
+    def __init__(self, client: AsyncClient, memory: Memory, contexts: NamespaceContexts) -> None:
         self._client = client
         self._memory = memory
+        self._contexts = contexts
         self._made: _Dispatcher | None = None
 
     @property
@@ -71,7 +76,7 @@ class _Client:
         if real is None:
             return None
         if self._made is None or self._made.real is not real:
-            self._made = _Dispatcher(real, self._client, self._memory)
+            self._made = _Dispatcher(real, self._client, self._memory, self._contexts)
         return self._made
 
     async def connect(self, timeout_s: float | None = None) -> _Dispatcher:
@@ -93,8 +98,9 @@ class _Client:
 class _Dispatcher:
     """Sends through the client's, with what was seen, and notes what comes back."""
 
-    def __init__(self, real: Dispatcher, client: AsyncClient, memory: Memory) -> None:
+    def __init__(self, real: Dispatcher, client: AsyncClient, memory: Memory, contexts: NamespaceContexts) -> None:
         self.real = real
+        self._contexts = contexts
         self._client = client
         self._memory = memory
         self._shapes: dict[tuple[Shape, bool], Shape] = {}
@@ -141,8 +147,31 @@ class _Dispatcher:
         if query.level not in STRICT and query.level is not Level.EXPLICIT:
             level = Level.LINEARIZABLE if self.has_consensus else Level.QUORUM
             query = replace(query, level=level, bound_ms=0)
-        async for entry in self.real.scan(query, timeout_s):
+        known = [] if self.has_consensus else [key for key in self._memory.seen if is_in_range(query, key)]
+        if not known:
+            async for entry in self.real.scan(query, timeout_s):
+                yield entry
+            return
+        entries = await self._read_again(known, query, timeout_s)
+        wider = replace(query, limit=query.limit and query.limit + len(known))
+        left = query.limit
+        async for entry in with_known(self.real.scan(wider, timeout_s), entries, self._memory.seen):
             yield entry
+            left -= 1
+            if not left:
+                return
+
+    async def _read_again(self, keys: Sequence[bytes], query: ScanQuery, timeout_s: float) -> dict[bytes, Entry]:
+        """What there is of these keys, no older than what was seen. Raises the first `KvError` of them."""
+        loop = asyncio.get_running_loop()
+        choice = Choice(query.level if query.level is not Level.EXPLICIT else Level.PRESET, sloppy=query.sloppy)
+        shape = Shape(Kind.GET, self._memory.namespace, self._contexts, choice=choice, quorum=query.r).for_bulk()
+        call = BulkCall(shape, keys, deadline_s=loop.time() + timeout_s, future=loop.create_future())
+        self.start_bulk(call)
+        await call.future
+        if call.errors:
+            raise call.errors[min(call.errors)]
+        return {entry.key: entry for entry in call.results if isinstance(entry, Entry)}
 
     def _noted(self, future: Future[Any]) -> Future[Any]:
         future.add_done_callback(self._done)  # before anybody waits for it, so it is noted before the caller goes on

@@ -351,13 +351,16 @@ async def test_a_promise_and_what_was_accepted_outlive_the_process() -> None:
     async with cluster() as on:
         await on.put("n1", b"k", b"v")
         member = on.members["n2"]
-        again = Registers(member.engine, member.local.committer, cache_bytes_max=0)
         before = member.local.linearizable.registers
         key = on.store_key(b"k")
-        group = key[:6]
-        # The other two may have answered the put while n2 was still at it.
-        await until(lambda: again.latest(key) == before.latest(key) is not None)
-        assert again.promised(group) == before.promised(group) != NO_BALLOT
+
+        def has_both() -> bool:
+            """Of a process that starts now, on what is on the disk. The other two may have answered while n2 was still at it."""
+            again = Registers(member.engine, member.local.committer, cache_bytes_max=0)
+            told, after = before.latest(key), again.latest(key)
+            return told is not None and after == told and again.promised(key[:6]) == before.promised(key[:6]) != NO_BALLOT
+
+        await until(has_both)
 
 
 async def test_records_of_the_other_kind_are_neither_stored_nor_asked_for_under_a_registers_key() -> None:
