@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from kvproto.columns import GroupReply
@@ -17,9 +16,10 @@ from kvproto.errors import KvError, NotOwner, RecordLost
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.catching_up import CatchingUp
 from kvstore.coordinator.minting import PLAIN_POLICIES, MintedColumns, Minter, names_more
+from kvstore.coordinator.missed import Missed
 from kvstore.coordinator.outcomes import Emit, nobody_holds, not_met, out_of_reach, receipt
 from kvstore.coordinator.remembering import Remembering
-from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Replicas
+from kvstore.coordinator.replicas import Answer, Arrivals, LocalAnswer, Noted, Replicas
 from kvstore.coordinator.seats import Seats
 from kvstore.core.catalog.settings import MEMORY
 from kvstore.core.quorum import Outcome, Tally
@@ -63,6 +63,7 @@ class PutCoordinator:
         self._writers = writers
         self._store = store
         self._hints = hints
+        self._missed = Missed(replicas.me, hints, store)
         self._replicas = replicas
         self._clock = clock
         self._catching_up = catching_up
@@ -166,6 +167,12 @@ class PutCoordinator:
             answer = await arrivals.next()
             if answer is None:
                 break
+            if isinstance(answer, Noted):
+                tally.fail(answer.node)
+                if answer.error is None and not full:
+                    tally.settle_for_less()
+                self._settle(sub, minted, seats, tally, full, notes, emit)
+                continue
             if sub.group.explain:
                 notes.append(_note(answer.node, answer.error, answer.refused, loop.time() - started_s))  # type: ignore[union-attr]
             if remembering is not None:
@@ -181,15 +188,13 @@ class PutCoordinator:
                 self._substitute(sub, minted, seats, home, arrivals)
                 or (not declined and self._ask_again(sub, minted, seats, answer, arrivals, asked_again))
             ):
-                tally.fail(home)
                 full = full or declined  # there are nodes enough, but they hold too much for others: that is no reason for less
-                if sub.degrades and not full:
-                    tally.settle_for_less()
-            for outcome, positions in tally.settle():
-                if full and outcome is Outcome.UNREACHABLE:
-                    self._refuse(sub, minted, tally, positions, emit)
-                else:
-                    self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
+                if sub.degrades and not full and home != self._replicas.me:
+                    missed.append(home)  # it has failed once that is durable: until then nothing is answered for less
+                    await self._missed.write_down(home, minted.keys, arrivals)
+                    continue
+                tally.fail(home)
+            self._settle(sub, minted, seats, tally, full, notes, emit)
         if remembering is not None:
             if not tally.settled:
                 self._give_up(sub, minted, tally, emit)
@@ -199,7 +204,7 @@ class PutCoordinator:
         # After the reply: who has missed the write is noted, also when it turns out later.
         if further := [home for home in tally.failed if home not in missed]:
             await ANSWERED.passed()
-            self._owe(further, minted.keys)
+            self._missed.owe(further, minted.keys)
             await NOTED.passed()
         arrivals.close(lambda answer: self._came_late(answer, seats, minted.keys))
         if not tally.settled:
@@ -237,17 +242,18 @@ class PutCoordinator:
         )
 
     def _came_late(self, answer: Answer, seats: Seats, keys: Sequence[bytes]) -> None:
-        if answer.error is not None and answer.node != self._replicas.me:
-            self._owe([seats.home_of(answer.node)], keys)
+        if answer.error is not None and answer.node != self._replicas.me and not isinstance(answer, Noted):
+            self._missed.owe([seats.home_of(answer.node)], keys)
 
-    def _owe(self, homes: Sequence[str], keys: Sequence[bytes]) -> None:
-        """Notes what `homes` have missed of what we hold. Anti-entropy finds it too, so a full queue is no reason to fail."""
-        pointers = [pointer for home in homes if home != self._replicas.me for pointer in self._hints.owe(home, keys)]
-        if not pointers:
-            return
-        with suppress(KvError):
-            self._store.admit(len(pointers), sum([len(key) + len(value) for key, value in pointers]))
-            self._store.commit([], lambda error: None, pointers, before=[])
+    def _settle(
+        self, sub: SubBatch, minted: MintedColumns, seats: Seats, tally: Tally, full: bool, notes: Sequence[str], emit: Emit
+    ) -> None:
+        """Answers what has just been decided. `full`: stand-ins declined."""
+        for outcome, positions in tally.settle():
+            if full and outcome is Outcome.UNREACHABLE:
+                self._refuse(sub, minted, tally, positions, emit)
+            else:
+                self._answer(sub, minted, seats, tally, outcome, positions, notes, emit)
 
     def _answer(
         self,

@@ -30,6 +30,17 @@ class LocalAnswer:
         self.refused = refused
 
 
+class Noted:
+    """It is durable that `node`, a home replica, has missed the write; or it cannot be: `error`."""
+
+    __slots__ = ("error", "heard_s", "node")
+
+    def __init__(self, node: str, error: KvError | None) -> None:
+        self.node = node
+        self.heard_s = 0.0
+        self.error = error
+
+
 FOREVER = float("inf")
 HEDGE_BURST = 10.0
 DELAY_S_MIN = 0.001
@@ -37,7 +48,7 @@ DELAY_S_MAX = 0.1
 LATE_FACTOR = 4
 """A peer that owes an answer for this many hedge delays is asked after the others."""
 
-Answer = LocalAnswer | StoreChunk | FetchChunk
+Answer = LocalAnswer | StoreChunk | FetchChunk | Noted
 
 
 def nobody(_answer: object) -> None:
@@ -67,7 +78,7 @@ class Arrivals:
         answer.heard_s = self._loop.time()
         if isinstance(answer, LocalAnswer):
             self._own = answer
-        else:
+        elif not isinstance(answer, Noted):
             # What was sent knows us by its callback, and we know it: a cycle that would keep its records in memory for minutes, for
             # a node rarely looks for cycles (commands/serve.py).
             answer.answered = nobody

@@ -1,7 +1,7 @@
 """A preset's read that does not say `degraded` shows what was acknowledged while nodes were away (safety rule 12). Pure.
 
-Judged once every link has been whole for a while: while a node is away nothing is known of it. Where nodes are killed, or copies
-are taken away, notes of who has missed what may be gone as well, and nothing is judged.
+Judged once every link has been whole for a while: while a node is away nothing is known of it. Where copies are taken away notes of
+who has missed what may be gone as well, and nothing is judged.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from kvchaos.history import NEMESIS, Call, Event
 WHOLE = "a read that is not degraded shows what was acknowledged while nodes were away"
 LINKED_NS = 1_000_000_000
 """Links are up, and every node is heard, so long after the last fault."""
-HARMLESS = frozenset({"slow_disk", "skew"})
-OF_LINKS = frozenset({"cut", "partition", "isolate", "stall", "slow", "mute", "reset", "pause", *HARMLESS})
+HARMLESS = frozenset({"slow_disk", "skew", "crash_at"})  # where a crash is to be, and not that there was one
+NOTES = frozenset({"skipped", "not started", "not stopped", "install_epoch"})
+"""What is told beside the faults."""
+AT_ONCE = frozenset({"reset", "start", "healed"})
+AWAY = frozenset({"cut", "partition", "isolate", "stall", "slow", "mute", "pause", "crash", "power", "stop"})
+JUDGED = AWAY | AT_ONCE | HARMLESS | NOTES
 
 
 def check_whole(stories: Iterable[KeyStory], events: Sequence[Event]) -> list[Violation]:
     """At most one violation for each read."""
     faults = [event for event in events if event.process == NEMESIS]
-    kinds = {event.f.removeprefix("end of ") for event in faults} - {"healed"}
-    if not kinds <= OF_LINKS:
+    kinds = {event.f.removeprefix("end of ") for event in faults}
+    if not kinds <= JUDGED:
         return []
     violations = []
     for story in stories:
@@ -49,12 +53,12 @@ def _is_linked(faults: Iterable[Event], at_ns: float) -> bool:
     under_way = 0
     for event in faults:
         kind = event.f.removeprefix("end of ")
-        if event.time_ns > at_ns or kind in HARMLESS:
+        if event.time_ns > at_ns or kind in HARMLESS or kind in NOTES:
             continue
         if event.time_ns + LINKED_NS > at_ns:
             return False
         if event.f == "healed":
             under_way = 0
-        elif kind not in ("reset", "skipped"):
+        elif kind not in AT_ONCE:
             under_way += -1 if event.f.startswith("end of ") else 1
     return under_way == 0

@@ -228,3 +228,25 @@ def crash_in_missed_write(rng: Random, base: Schedule) -> Schedule:
     slow = [Fault(0, "slow_disk", {"node": node, "ms": ms}, 2500) for node, ms in slow_ms.items()]
     crash = Fault(1000 + rng.randrange(400), "crash", {"nodes": [gone]}, rng.choice([100, 1500]))
     return replace(base, faults=(*slow, crash), operations=_until(_writing(rng, 2000, 60, f=("put", "put", "delete")), 9000))
+
+
+@crashing("crash-in-lesser-write", "missed-write.unnoted")
+def crash_in_lesser_write(rng: Random, base: Schedule) -> Schedule:
+    """Two nodes are killed under writes of which the third then has the only copies; it answers them for less, and is killed when
+    it notes who has missed them. Once all are back, slow disks keep the two from taking what they missed, and they are read."""
+    last, *others = rng.sample(base.node_ids, 3)
+    crash_ms = 1000 + rng.randrange(200)
+    slow = [(last, 600, rng.choice([50, 150]), 3000), *((node, 600, 5000, crash_ms - 600) for node in others)]
+    slow += [(node, crash_ms + 2000, 6000, 9000) for node in others]
+    faults = [Fault(at_ms, "slow_disk", {"node": node, "ms": ms}, lasts_ms) for node, at_ms, ms, lasts_ms in slow]
+    faults.append(Fault(500, "partition", {"groups": [others, ["c1"]]}, 1500))
+    faults.append(Fault(crash_ms, "crash", {"nodes": sorted(others)}, rng.choice([20, 300])))
+    rows = [(rng.randrange(400), rng.randrange(2), "put") for _ in range(6)]
+    rows += [(650 + rng.randrange(crash_ms - 650), 2 * rng.randrange(4), rng.choice(["put", "put", "delete"])) for _ in range(6)]
+    rows += [(3000 + rng.randrange(9000), rng.choice([1, 3, 5]), "get") for _ in range(60)]
+    operations = [
+        Operation(process, at_ms, f, f"r{rng.randrange(3)}", f"w{number}", rng.choice(["none", "read"]), "preset")
+        for number, (at_ms, process, f) in enumerate(sorted(rows), 1)
+    ]
+    base = replace(base, timeout_ms=4000, by_itself=False)
+    return replace(base, faults=tuple(faults), operations=_until(operations, 13_000))

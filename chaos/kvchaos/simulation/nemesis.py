@@ -163,7 +163,11 @@ class Nemesis:
         def fire(name: str) -> None:
             self._recorder.fault("crash", {"nodes": [name], "point": point})
             self._world.crash(name, silent=silent)
-            self._spawn(self._start(name, after_ms=down_ms))
+            self._spawn(start(name))
+
+        async def start(name: str) -> None:
+            await self._start(name, after_ms=down_ms)
+            self._recorder.fault("end of crash", {"nodes": [name], "point": point})
 
         return self._points.arm(point, passing=passing, fire=fire)
 

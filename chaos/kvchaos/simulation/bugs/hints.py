@@ -12,7 +12,9 @@ from kvchaos.simulation.patch import Patch
 from kvproto.errors import KvError, Overloaded
 from kvstore.coordinator.batch import SubBatch
 from kvstore.coordinator.catching_up import CatchingUp
+from kvstore.coordinator.missed import UNNOTED, Missed
 from kvstore.coordinator.put import PutCoordinator
+from kvstore.coordinator.replicas import Arrivals, Noted
 from kvstore.coordinator.seats import Seats
 from kvstore.core.doubts import Doubts
 from kvstore.repair import hinted_handoff
@@ -87,6 +89,27 @@ def forget_degraded(patch: Patch) -> None:
 def tell_no_gaps(patch: Patch) -> None:
     """Found by the swarm: what only the small side had taken was missed, by reads that said that they were whole."""
     patch.set(HintGaps, "partitions", property(lambda self: set()))
+
+
+@bug(
+    "answered-before-noted",
+    "a write that fewer have than it needs is answered before it is durable who has missed it (safety rule 12)",
+    scenario="crash-in-lesser-write",
+)
+def answer_before_noted(patch: Patch) -> None:
+    """Killed in between, its coordinator says in its next life that it owes nothing."""
+
+    async def write_down(self: Missed, home: str, keys: Sequence[bytes], arrivals: Arrivals) -> None:
+        async def note() -> None:
+            await asyncio.sleep(0.02)  # the answer is out
+            await UNNOTED.passed()
+            self.owe([home], keys)
+
+        arrivals.add(Noted(home, None))
+        notes.append(asyncio.create_task(note()))
+
+    notes: list[asyncio.Task[None]] = []
+    patch.set(Missed, "write_down", write_down)
 
 
 @bug("hint-cap-fails-writes", "a write is refused when there is no room to note who has missed it", scenario="hint-cap")
