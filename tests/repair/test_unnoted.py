@@ -36,7 +36,7 @@ async def _miss(world: World, points: CrashPoints) -> str:
 
     async def put(number: int) -> None:
         with suppress(KvError):  # by who is gone
-            await client.put(f"k{number}", b"v")
+            await client.put(f"k{number}", b"v", level="quorum")
 
     tasks = [world.spawn("c1", put(number)) for number in range(8)]
     await world.sleep(0.1)

@@ -221,13 +221,14 @@ def crash_in_lost_record(rng: Random, base: Schedule) -> Schedule:
 
 @crashing("crash-in-missed-write", "missed-write")
 def crash_in_missed_write(rng: Random, base: Schedule) -> Schedule:
-    """On slow disks a node goes away in the middle of writes, which are answered without it; who answers them is killed before it
-    has noted who missed them, or when it looks for that afterwards."""
+    """On slow disks a node goes away in the middle of writes, which are answered without it, at their level; who answers them is
+    killed before it has noted who missed them, or when it looks for that afterwards."""
     gone = rng.choice(base.node_ids)
     slow_ms = {node: 3000 if node == gone else rng.choice([100, 300]) for node in base.node_ids}
     slow = [Fault(0, "slow_disk", {"node": node, "ms": ms}, 2500) for node, ms in slow_ms.items()]
     crash = Fault(1000 + rng.randrange(400), "crash", {"nodes": [gone]}, rng.choice([100, 1500]))
-    return replace(base, faults=(*slow, crash), operations=_until(_writing(rng, 2000, 60, f=("put", "put", "delete")), 9000))
+    operations = [replace(one, level="quorum") for one in _writing(rng, 2000, 60, f=("put", "put", "delete"))]
+    return replace(base, faults=(*slow, crash), operations=_until(operations, 9000))
 
 
 @crashing("crash-in-lesser-write", "missed-write.unnoted")
