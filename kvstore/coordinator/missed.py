@@ -16,7 +16,7 @@ from kvstore.crash_points import crash_point
 from kvstore.storage.hints import HintTable
 from kvstore.storage.store import Store
 
-UNNOTED = crash_point("missed-write.unnoted", "a write would be answered for less, and who has missed it is being made durable")
+UNNOTED = crash_point("lesser-write.unnoted", "a write would be answered for less, and who has missed it is being made durable")
 
 
 class Missed:

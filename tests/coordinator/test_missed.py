@@ -11,7 +11,7 @@ from kvclient import AsyncClient, Receipt
 from kvproto.errors import KvError
 from kvstore.simulation.world import World
 
-POINT = "missed-write.unnoted"
+POINT = "lesser-write.unnoted"
 
 
 class Run:

@@ -231,7 +231,7 @@ def crash_in_missed_write(rng: Random, base: Schedule) -> Schedule:
     return replace(base, faults=(*slow, crash), operations=_until(operations, 9000))
 
 
-@crashing("crash-in-lesser-write", "missed-write.unnoted")
+@crashing("crash-in-lesser-write", "lesser-write")
 def crash_in_lesser_write(rng: Random, base: Schedule) -> Schedule:
     """Two nodes are killed under writes of which the third then has the only copies; it answers them for less, and is killed when
     it notes who has missed them. Once all are back, slow disks keep the two from taking what they missed, and they are read."""

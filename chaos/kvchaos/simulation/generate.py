@@ -22,7 +22,7 @@ FAULT_SHARE = 0.3
 FAULTS_OF_A_KIND_MAX = 3
 DRAWN = tuple(kind for kind in FAULTS if kind != "crash_at")
 """Kinds that any schedule may draw from; a node is killed at a step of a job only where there is something to do for it."""
-JOBS = ("handoff", "exchange", "rebuild", "lost-record", "missed-write", "stop")
+JOBS = ("handoff", "exchange", "rebuild", "lost-record", "missed-write", "lesser-write", "stop")
 """Those that swarms give something to do."""
 TAKEN_AWAY_BY = {
     "wipe": frozenset({"answers", "reads"}),  # a node that has lost its disk is told so by its peers, and does not count
