@@ -1,8 +1,9 @@
 """Asks the other nodes how far they are with all groups of registers, so that home replicas can answer alone (docs/adr/0021).
 
 What is asked and what that proves is core/register/tracker.py's. This keeps the time: every quarter of the bound while there is a
-namespace of preset pc-el, or somebody has asked for timeline or bounded reads in the last minute; else as often as records are
-compared, to find what differs. It looks through what is held once for each group, after which every change is counted.
+namespace of preset pc-el, or somebody has asked for timeline or bounded reads lately; else as often as records are
+compared, to find what differs. Only groups of such namespaces are watched, and those that repair is looking at: the others are
+spared the history of their digests. It looks through what is held once for each group, after which every change is counted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from kvstore.telemetry import log
 from kvstore.transport.peers import PeerTransport, RegisterChunk
 
 ROUNDS_A_BOUND = 4
-LINGER_S = 60.0
+LINGER_BOUNDS = 60
+"""For so many times the bound reads are answered alone after somebody has asked for one."""
 TIMEOUT_S = 2.0
 
 
@@ -52,11 +54,15 @@ class Horizons:
         self._pace = pace
         self._clock = clock
         self._round_s = bound_s / ROUNDS_A_BOUND
+        self._linger_s = bound_s * LINGER_BOUNDS
         self._idle_s = idle_s
         self._view: RingView | None = None
         self._others: tuple[str, ...] = ()
-        self._needs_rounds = False
-        self._wanted_until_s = float("-inf")
+        self._groups: dict[int, list[bytes]] = {}
+        """By the namespace."""
+        self._always: frozenset[int] = frozenset()
+        self._wanted_until_s: dict[int, float] = {}
+        self._looked_at: frozenset[bytes] = frozenset()
         self._wake = asyncio.Event()
         self._may_scan = asyncio.Event()
         self._open: set[str] = set()
@@ -76,22 +82,32 @@ class Horizons:
         for task in self._tasks:
             task.cancel()
 
-    def want(self) -> None:
-        """Somebody asks for reads that may be answered here alone: from now on, for a while, it is proven that they may."""
-        was_wanted = self.is_wanted
-        self._wanted_until_s = self._clock.since_boot_s() + LINGER_S
+    def want(self, namespace: int) -> None:
+        """Somebody asks for reads of it that may be answered here alone: from now on, for a while, it is proven that they may."""
+        was_wanted = namespace in self._wanted_until_s or namespace in self._always
+        self._wanted_until_s[namespace] = self._clock.since_boot_s() + self._linger_s
         if not was_wanted:
+            self._watch()
             self._wake.set()
 
     @property
     def is_wanted(self) -> bool:
         """Whether reads are to be answered alone."""
-        return self._needs_rounds or self._clock.since_boot_s() < self._wanted_until_s
+        return bool(self._always or self._wanted_until_s)
+
+    def look_at(self, groups: frozenset[bytes]) -> None:
+        """Repair compares these groups with others', and no others any more."""
+        self._looked_at = groups
+        self._watch()
+
+    def _watch(self) -> None:
+        wanted = {group for space in (*self._always, *self._wanted_until_s) for group in self._groups.get(space, ())}
+        self._registers.watch(self._looked_at.union(wanted))
 
     @property
     def interval_s(self) -> float:
         """Between two rounds."""
-        return self._round_s if self.is_wanted else self._idle_s or LINGER_S
+        return self._round_s if self.is_wanted else self._idle_s or self._linger_s
 
     def follow(self) -> None:
         """Tracks what the ring and the namespaces make of this node."""
@@ -100,15 +116,20 @@ class Horizons:
             return
         self._view = view
         spaces = [space for space in view.spaces.values() if space.info.mode == "linearizable"]
-        owners = {
-            prefix: homes
-            for space in spaces
-            for prefix, nodes in zip(space.prefixes, view.preference, strict=True)
-            if self._me in (homes := tuple(nodes[: space.info.n]))
-        }
-        self._needs_rounds = any(space.info.preset == "pc-el" for space in spaces)
+        owners: dict[bytes, tuple[str, ...]] = {}
+        self._groups = {}
+        for space in spaces:
+            mine = {
+                prefix: homes
+                for prefix, nodes in zip(space.prefixes, view.preference, strict=True)
+                if self._me in (homes := tuple(nodes[: space.info.n]))
+            }
+            owners.update(mine)
+            self._groups[space.info.id] = list(mine)
+        self._always = frozenset(space.info.id for space in spaces if space.info.preset == "pc-el")
         self._others = tuple(sorted({node for homes in owners.values() for node in homes} - {self._me}))
         self._tracker.track(owners)
+        self._watch()
 
     def ask(self) -> None:
         """One round: each other node is asked, unless it owes an answer still."""
@@ -138,6 +159,7 @@ class Horizons:
     async def _ask_on(self) -> None:
         while True:
             self.follow()
+            self._let_go()
             if self._others and (self.is_wanted or self._idle_s):
                 self.ask()
                 self._may_scan.set()
@@ -147,6 +169,14 @@ class Horizons:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _let_go(self) -> None:
+        """Of what nobody has asked for lately."""
+        now_s = self._clock.since_boot_s()
+        if late := [space for space, until_s in self._wanted_until_s.items() if until_s <= now_s]:
+            for space in late:
+                del self._wanted_until_s[space]
+            self._watch()
 
     async def _scan_on(self) -> None:
         while True:

@@ -81,16 +81,23 @@ class RegisterRepair:
     async def _lasting(self) -> list[Place]:
         """Where another owner is not where we are, at `LOOKS` looks one after the other."""
         places = self._look(1)
-        for looks in range(2, LOOKS + 1):
-            if not places:
-                break
-            self._horizons.ask()
-            await asyncio.sleep(PAUSE_S)
-            places = self._look(looks)
-        return [(group, node) for group, node in places if self._me < node]
+        try:
+            for looks in range(2, LOOKS + 1):
+                if not places:
+                    break
+                # What others are told to hold is found among what we held since: not at once, for they may be a moment behind.
+                self._horizons.look_at(frozenset(group for group, _ in places))
+                await asyncio.sleep(PAUSE_S / 4)
+                self._horizons.ask()
+                await asyncio.sleep(PAUSE_S)
+                places = self._look(looks)
+        finally:
+            self._horizons.look_at(frozenset())
+        return places
 
     def _look(self, looks: int) -> list[Place]:
-        return [(group, node) for group, one in self._registers.tracker.groups.items() for node in one.look(looks)]
+        groups = self._registers.tracker.groups.items()
+        return [(group, node) for group, one in groups for node in one.look(looks) if self._me < node]
 
     async def _repair(self, places: Sequence[Place]) -> None:
         first = await self._compare_all(places)

@@ -107,10 +107,10 @@ class RegisterScans:
         def told(error: StorageError | None, listing: Listing) -> None:
             if error is None:
                 end = listing.keys[-1] if listing.more else None
-                mark = tracker.scanned(group, scan, zip(listing.keys, listing.digests, strict=True), end)
-                if mark is not None:
+                marks = tracker.scanned(group, scan, zip(listing.keys, listing.digests, strict=True), end)
+                if marks:
                     # Told when what was decided while it was looked at is durable as well.
-                    self._committer.submit(Commit((), 0, lambda error: None if error else tracker.became_durable([mark])))
+                    self._committer.submit(Commit((), 0, lambda error: None if error else tracker.became_durable(marks)))
             done(error)
 
         self.listing(progress.scanned_to or group, told)

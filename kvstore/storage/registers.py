@@ -25,7 +25,7 @@ from kvstore.core.register.copying import Page, encode_page, read_page
 from kvstore.core.register.messages import Ask, Reply, Step, Why, abstain, part_of, widen
 from kvstore.core.register.readmission import Copied
 from kvstore.core.register.timeline_read import shown
-from kvstore.core.register.tracker import Mark, Tracker
+from kvstore.core.register.tracker import Marks, Tracker
 from kvstore.storage.admission import Admission
 from kvstore.storage.commit import Commit, Committer
 from kvstore.storage.dropped_ids import DroppedIds
@@ -72,7 +72,7 @@ class Registers:
         self.admission = Admission(engine)
         self.tracker = tracker or Tracker("", 1)
         self._since_boot_s = since_boot_s
-        self.acceptor = Acceptor(self.latest, _load_groups(engine), taken, self.tracker.is_chosen)
+        self.acceptor = Acceptor(self.latest, _load_groups(engine), taken, self.tracker.is_chosen, self.tracker.watched)
         self._dropped = DroppedIds(Catalog())
 
     def go_by(self, catalog: Catalog) -> None:
@@ -116,6 +116,11 @@ class Registers:
         """The ballot that is promised here."""
         state = self.acceptor.groups.get(group)
         return NO_BALLOT if state is None else state.promised
+
+    def watch(self, groups: frozenset[bytes] | None) -> None:
+        """As `Tracker.watch`."""
+        if marks := self.tracker.watch(groups):
+            self._committer.submit(Commit((), 0, lambda error: None if error else self.tracker.became_durable(marks)))
 
     def lose(self) -> list[tuple[bytes, bytes]]:
         """From now on this disk does not vote; what has to be written with whatever says so."""
@@ -305,7 +310,7 @@ class Registers:
         rows = [(system_key(_NAME + group), _pack(groups[group])) for group in sorted(verdict.groups)]
         pairs = [*verdict.writes, *rows, *more]
         tracker = self.tracker
-        marks: Sequence[Mark] = ()
+        marks: Marks = {}
         if tracker.groups and (verdict.writes or verdict.deletes):
             marks = tracker.decide(verdict.writes, verdict.deletes, verdict.replaced, self._since_boot_s())
         self._pending.update(verdict.writes)
@@ -317,7 +322,7 @@ class Registers:
             Commit(pairs, size_bytes, lambda error: self._committed(verdict, marks, done, error), verdict.deletes)
         )
 
-    def _committed(self, verdict: Verdict, marks: Sequence[Mark], done: Done, error: StorageError | None) -> None:
+    def _committed(self, verdict: Verdict, marks: Marks, done: Done, error: StorageError | None) -> None:
         if error is not None:
             done(error, None)
             return

@@ -38,9 +38,9 @@ class Owner:
         self.tracker = Tracker(name, int.from_bytes(name.encode(), "big"))
         self.tracker.track({GROUP: owners})
         self.held: dict[bytes, bytes] = {}
-        mark = self.tracker.scanned(GROUP, self.progress.scans, [], None)
-        assert mark is not None
-        self.tracker.became_durable([mark])
+        marks = self.tracker.scanned(GROUP, self.progress.scans, [], None)
+        assert marks
+        self.tracker.became_durable(marks)
 
     @property
     def progress(self) -> Progress:
@@ -158,9 +158,9 @@ def test_a_node_that_begins_again_is_heard_from_the_start() -> None:
     one.ask(again, 6.0)
     assert one.progress.told["n2"].digest is None, "it does not know yet what it holds"
     assert one.fresh_s() == 5.0
-    mark = again.tracker.scanned(GROUP, again.progress.scans, [(A, digest_of(A, register(1)))], None)
-    assert mark is not None
-    again.tracker.became_durable([mark])
+    marks = again.tracker.scanned(GROUP, again.progress.scans, [(A, digest_of(A, register(1)))], None)
+    assert marks
+    again.tracker.became_durable(marks)
     one.ask(again, 7.0)
     assert one.fresh_s() == 7.0
 
@@ -186,7 +186,7 @@ def test_a_register_that_was_lost_makes_the_group_unknown_until_it_was_looked_th
     one.tracker.decide([(A, register(2))], [], {A: LOST}, 0.0)
     assert one.fresh_s() is None and one.progress.may_tell is None
     assert one.tracker.unknown(lambda group: True) == [GROUP]
-    assert one.tracker.scanned(GROUP, one.progress.scans - 1, [], None) is None, "a page of an earlier look"
+    assert one.tracker.scanned(GROUP, one.progress.scans - 1, [], None) == {}, "a page of an earlier look"
 
 
 def test_what_is_further_back_than_the_history_is_not_known_to_be_chosen() -> None:
@@ -240,7 +240,7 @@ def test_a_scan_in_pages_counts_what_is_decided_meanwhile(steps: list[tuple[int,
         if action < 2:
             sequence += 1
             digest = digest_of(key, register(sequence))
-            progress.change(key, digest_of(key, now.get(key)) ^ digest, digest, 0.0)
+            progress.change(key, (digest_of(key, now[key]) if key in now else 0) ^ digest, digest, 0.0)
             now[key] = register(sequence)
         elif action == 2 and key in now:
             progress.change(key, digest_of(key, now.pop(key)), 0, 0.0)
@@ -288,3 +288,88 @@ def test_one_owner_alone_is_always_fresh() -> None:
     assert only.fresh_s() == float("inf") and only.progress.is_chosen(A)
     only.accept(A, 2, durable=False)
     assert not only.progress.is_chosen(A) and only.progress.durable > NEVER
+
+
+# Groups that nobody watches.
+
+
+def test_a_group_that_is_not_watched_proves_nothing_and_is_told_all_the_same() -> None:
+    one, two, _ = three()
+    for owner in (one, two):
+        owner.tracker.watch(frozenset())
+        owner.accept(A, 1)
+    one.ask(two, 5.0)
+    assert one.fresh_s() is None and not one.tracker.is_chosen(A) and not one.progress.is_durable(A)
+    assert one.progress.told["n2"].digest == one.progress.digest and one.progress.look(1) == []
+    one.tracker.check()
+
+
+def test_from_when_it_is_watched_what_others_hold_is_found_among_what_we_held_since() -> None:
+    one, two, _ = three()
+    one.tracker.watch(frozenset())
+    for owner in (one, two):
+        owner.accept(A, 1)
+    one.ask(two, 5.0)
+    marks = one.tracker.watch(frozenset([GROUP]))
+    assert one.fresh_s() is None, "what is held may not be durable yet"
+    one.tracker.became_durable(marks)
+    assert one.fresh_s() == 5.0 and one.tracker.is_chosen(A)
+    one.accept(A, 2)
+    two.accept(A, 2)
+    one.ask(two, 6.0)
+    assert one.fresh_s() == 6.0
+
+
+def test_what_was_not_durable_when_the_group_was_first_watched_is_not_shown() -> None:
+    one, two, _ = three()
+    one.tracker.watch(frozenset())
+    one.accept(A, 1, durable=False)
+    two.accept(A, 1)
+    one.tracker.watch(frozenset([GROUP]))
+    one.ask(two, 5.0)
+    assert one.fresh_s() is None and not one.tracker.is_chosen(A) and not one.progress.is_durable(A)
+
+
+def test_what_was_proven_before_it_rested_is_not_proven_any_more() -> None:
+    one, two, three_ = three()
+    for owner in (one, two, three_):
+        owner.accept(A, 1)
+    one.ask(two, 5.0)
+    one.ask(three_, 5.0)
+    assert one.fresh_s() == 5.0 and one.tracker.is_chosen(A)
+    one.tracker.watch(frozenset())
+    assert one.fresh_s() is None and not one.tracker.is_chosen(A)
+    one.accept(A, 2)  # which the others have not got
+    one.tracker.became_durable(one.tracker.watch(frozenset([GROUP])))
+    assert one.fresh_s() is None and not one.tracker.is_chosen(A)
+    assert set(one.progress.look(1)) == {"n2", "n3"}
+
+
+def test_a_group_that_is_looked_through_while_it_rests_is_watched_later() -> None:
+    one, two, _ = three()
+    one.tracker.forget_all()
+    one.tracker.watch(frozenset())
+    one.tracker.became_durable(one.tracker.scanned(GROUP, one.progress.scans, [], None))
+    one.ask(two, 5.0)
+    assert one.fresh_s() is None and one.progress.may_tell == two.progress.may_tell
+    one.tracker.became_durable(one.tracker.watch(frozenset([GROUP])))
+    assert one.fresh_s() == 5.0
+
+
+def test_bug_what_was_on_its_way_to_the_disk_for_other_owners_said_what_is_durable_for_these() -> None:
+    """1. A group has other owners than before, and is looked through anew. 2. An accept of before becomes durable. Changes were
+    numbered from 0 again, so its number was one of the new ones."""
+    one, _, _ = three()
+    for sequence in range(1, 6):
+        one.accept(A, sequence)
+    late = one.tracker.decide([(A, register(6))], [], {A: one.held[A]}, 0.0)
+    one.tracker.track({GROUP: ("n1", "n2", "n4")})
+    one.tracker.became_durable(one.tracker.scanned(GROUP, one.progress.scans, [(A, digest_of(A, register(6)))], None))
+    told = one.tracker.tell((0, 0)).digests[GROUP]
+    assert told == digest_of(A, register(6))
+    newer = one.tracker.decide([(A, register(7))], [], {A: register(6)}, 0.0)
+    one.tracker.became_durable(late)
+    assert one.tracker.tell((0, 0)).digests[GROUP] == told
+    one.tracker.became_durable(newer)
+    assert one.tracker.tell((0, 0)).digests[GROUP] == digest_of(A, register(7))
+    one.tracker.check()

@@ -197,11 +197,10 @@ def test_what_is_held_is_read_back_and_the_committed_kept_beside(one: bytes, two
     assert held.verify(alone) and held.accepted(alone) == one and held.stamp(alone) == first
     assert not held.is_committed(alone, NO_STAMP) and held.beside(alone) is None
     assert held.is_committed(alone, second), "below the watermark of its ballot"
-    both = held.over(alone, second, two, is_committed=True)
+    both = held.over(alone, second, two)
     assert held.verify(both) and held.accepted(both) == two
     assert held.beside(both) == one and not held.is_committed(both, first)
-    assert held.beside(held.over(alone, second, two, is_committed=False)) is None
-    assert held.beside(held.over(both, stamp(round_, sequence + 2), one, is_committed=False)) is None, "only what is directly below"
+    assert held.beside(held.over(both, stamp(round_, sequence + 2), one)) == two, "only what is directly below"
 
 
 @given(payloads, st.integers(0, 200), st.integers(1, 255))

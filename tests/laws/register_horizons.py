@@ -39,6 +39,7 @@ class Horizons:
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.rng = random.Random(f"horizons/{seed}")
+        self.turns = random.Random(f"watching/{seed}")
         self.asking = self.rng.choice([0.05, 0.3, 0.8])
         self.repairing = self.rng.choice([0, 0.1, 0.3])
         self.reads: list[Read] = []
@@ -48,6 +49,9 @@ class Horizons:
         """What nodes do by themselves, and a read of everything everywhere."""
         world, rng = self.world, self.rng
         for replica in world.replicas:
+            if self.turns.random() < world.resting:
+                some = frozenset(group for group in replica.tracker.groups if self.turns.random() < 0.5)
+                self.watch(replica, self.turns.choice([None, frozenset(), some]))
             if rng.random() < self.asking:
                 self.ask(replica, rng.choice([at for at in range(len(world.replicas)) if at != replica.at]))
             for group in replica.tracker.unknown(lambda group, replica=replica: group not in replica.disk.lost):  # type: ignore[misc]
@@ -56,6 +60,12 @@ class Horizons:
                 self.repair(replica)
             for key in world.keys:
                 self.read(replica, key)
+
+    def watch(self, replica: Replica, groups: frozenset[bytes] | None) -> None:
+        """Some groups are watched from now on, and the others rest."""
+        tracker = replica.tracker
+        marks = tracker.watch(groups)
+        replica.disk.queue.append(({}, {}, lambda: tracker.became_durable(marks)))
 
     # --- rounds
 
@@ -103,9 +113,9 @@ class Horizons:
                 return
             listing = self.listing(replica, cursor)
             end = listing.keys[-1] if listing.more else None
-            mark = tracker.scanned(group, scan, zip(listing.keys, listing.digests, strict=True), end)
-            if mark is not None:
-                replica.disk.queue.append(({}, {}, lambda: tracker.became_durable([mark])))
+            marks = tracker.scanned(group, scan, zip(listing.keys, listing.digests, strict=True), end)
+            if marks:
+                replica.disk.queue.append(({}, {}, lambda: tracker.became_durable(marks)))
 
         replica.disk.queue.append(({}, {}, told))
 

@@ -98,7 +98,7 @@ class Replica:
         self.tracker.track(dict.fromkeys((GROUP, OTHER), NODES))
         for group, progress in self.tracker.groups.items():
             self.tracker.groups[group] = self.world.progress(progress.told)
-        self.core = self.world.acceptor(self.lookup, groups, self.taken, self.tracker.is_chosen)
+        self.core = self.world.acceptor(self.lookup, groups, self.taken, self.tracker.is_chosen, self.tracker.watched)
         self.again: dict[bytes, Readmission] = {}
         self.ending: set[bytes] = set()
         """Groups whose last page is on its way to the disk."""
@@ -195,6 +195,7 @@ class World:
         self.now = 0
         self.history: list[Entry] = []
         self.timeline: dict[tuple[bytes, int | None], int] = {}
+        self.resting = random.Random(f"resting/{seed}").choice([0, 0.02, 0.1])
         self.progress = PROGRESSES.get(plant, Progress)
         self.horizons = HORIZONS.get(plant, Horizons)(self, seed)
         self.queue: list[Callable[[], None]] = []

@@ -23,7 +23,7 @@ from kvstore.simulation.world import World
 
 NODES = 6
 """Two halves with stand-ins enough for three replicas each."""
-SEEDS = (13, 41)
+SEEDS = (0, 7)
 """Two that show for every signature that its promise says no less than it could."""
 MANY_SEEDS = range(100, 130)
 EVERY = [setting for n in (1, 2, 3) for setting in settings(n)]

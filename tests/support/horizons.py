@@ -22,6 +22,8 @@ async def hear(on: Cluster, *nodes: str) -> None:
     for node in on.ids:
         horizons = upkeep(on, node).horizons
         horizons.follow()
+        for namespace in horizons._groups:
+            horizons.want(namespace)
         assert await horizons.scan()
     for node in nodes or on.ids:
         await _round(upkeep(on, node).horizons)

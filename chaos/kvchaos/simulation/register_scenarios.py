@@ -82,6 +82,18 @@ def timeline(seed: int) -> Schedule:
     return replace(base, operations=tuple(sorted((*operations, *more), key=lambda one: one.at_ms)))
 
 
+@scenario("now-and-then")
+def now_and_then(seed: int) -> Schedule:
+    """The same where replicas answer alone for a second in eight: what they prove is proven anew each time, for in between they do
+    not look at what others hold."""
+    base = replace(timeline(seed), preset="pc-ec", timeline_bound_ms=100)
+    operations = tuple(
+        replace(one, level="timeline" if one.at_ms % 8000 < 1000 else "linearizable") if one.f == "get" else one
+        for one in base.operations
+    )
+    return replace(base, operations=operations)
+
+
 @scenario("minority-accepts")
 def minority_accepts(seed: int) -> Schedule:
     """Two of five home replicas are cut off, and accept what nobody else does: they must not show it while what they hold is

@@ -46,7 +46,7 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
         def named(seed: int) -> Schedule:
             schedule = draw(seed)
             promised = OF_REGISTERS if schedule.has_registers else promises_for(schedule.faults)
-            if schedule.preset == "pc-el":
+            if schedule.preset == "pc-el" or any(one.level == "timeline" for one in schedule.operations):
                 promised = OF_TIMELINES
             if schedule.makes_namespaces:
                 promised = OF_NAMESPACES

@@ -29,8 +29,8 @@ class LocalReads:
         self._registers = registers
         self._clock = clock
         self._bound_s = bound_s
-        self.want: Callable[[], None] = lambda: None
-        """Is told that such reads are asked for here."""
+        self.want: Callable[[int], None] = lambda namespace: None
+        """Is told in which namespace such reads are asked for here."""
         self.answered = 0
         self.left = 0
         """Reads that were answered alone, and those that were not."""
@@ -47,7 +47,7 @@ class LocalReads:
 
     def answer(self, sub: SubBatch, bound_s: float, emit: Emit) -> SubBatch | None:
         """Answers what can be; the rest of the sub-batch, None if nothing is left."""
-        self.want()
+        self.want(sub.space.info.id)
         registers, seen_by = self._registers, sub.group.seen
         now_s, now_ms = self._clock.since_boot_s(), self._clock.now_ms()
         proofs: dict[bytes, Proof | None] = {}

@@ -7,7 +7,7 @@ every message before, durable or not, and says what has to be written before the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from kvstore.core.register import held as register
@@ -51,7 +51,8 @@ class Verdict:
 class Acceptor:
     """One node's. `groups` is what it remembered, `lookup` what it holds. `taken` gives a ballot of a group, not
     below any that the proposer beside it has used; `is_chosen` says whether what is held of a key is known to be chosen by what
-    other owners told."""
+    other owners told. `watched`: groups of which reads may be answered without the proposer, None: all; there an accept keeps what
+    it came over beside it."""
 
     def __init__(
         self,
@@ -59,10 +60,12 @@ class Acceptor:
         groups: dict[bytes, GroupState] | None = None,
         taken: Callable[[bytes], bytes] = lambda group: NO_BALLOT,
         is_chosen: Callable[[bytes], bool] = lambda store_key: False,
+        watched: Container[bytes] | None = None,
     ) -> None:
         self._lookup = lookup
         self._taken = taken
         self._is_chosen = is_chosen
+        self._watched = watched
         self.groups: dict[bytes, GroupState] = groups or {}
         self._lost: dict[bytes, bytes] = {}
         """Keys that were found lost, with the ballot that was promised then: what is accepted in their place has a higher one, for
@@ -154,16 +157,16 @@ class Acceptor:
 
     def _accept(self, ask: Ask, verdict: Verdict) -> None:
         """The loop over a batch: an entry of the ballot that is promised, over what can be read, leaves it nowhere but for that."""
-        refused, lookup, groups, over = verdict.reply.refused, self._lookup, self.groups, register.over
+        refused, lookup, groups, encode = verdict.reply.refused, self._lookup, self.groups, register.encode
         written: dict[bytes, bytes] = {}
-        replaced = verdict.replaced
+        replaced, watched = verdict.replaced, self._watched
         rows = zip(ask.keys, ask.ballots, ask.marks, ask.payloads, strict=True)
         for position, (store_key, stamp, mark, payload) in enumerate(rows):
-            ballot = stamp[:BALLOT_BYTES]
-            state = groups.get(store_key[:GROUP_BYTES])
+            ballot, group = stamp[:BALLOT_BYTES], store_key[:GROUP_BYTES]
+            state = groups.get(group)
             before = NO_BALLOT if state is None else state.promised
             if state is None or before != ballot:
-                promised = self._promise(store_key[:GROUP_BYTES], ballot, verdict)
+                promised = self._promise(group, ballot, verdict)
                 if isinstance(promised, bytes):
                     refused[position] = (Why.PROMISED, promised)
                     continue
@@ -183,14 +186,18 @@ class Acceptor:
                     refused[position] = (Why.FLOOR, NO_BALLOT)
                     continue
                 replaced.setdefault(store_key, None)
-                written[store_key] = register.encode(stamp, payload)
+                written[store_key] = encode(stamp, payload)
             elif stamp > register.stamp(held):
                 if store_key in written:
-                    written[store_key] = over(held, stamp, payload, is_committed=False)
+                    written[store_key] = encode(stamp, payload)
                     continue
-                is_committed = register.is_committed(held, state.watermark) or self._is_chosen(store_key)
                 replaced.setdefault(store_key, held)
-                written[store_key] = over(held, stamp, payload, is_committed=is_committed)
+                if (watched is None or group in watched) and (
+                    register.is_committed(held, state.watermark) or self._is_chosen(store_key)
+                ):
+                    written[store_key] = register.over(held, stamp, payload)
+                else:
+                    written[store_key] = encode(stamp, payload)
             else:  # accepted before, or something that was built on it
                 verdict.looked_at.append(store_key)
         verdict.writes = list(written.items())

@@ -57,11 +57,9 @@ def state(held: bytes) -> bytes:
     return held[5:37] + held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])]
 
 
-def digest_of(store_key: bytes, held: bytes | None) -> int:
-    """Of one register as it is accepted, `state` that is; 0: nothing is held."""
-    if held is None:
-        return 0
-    return xxh3_128_intdigest(store_key + held[5:37] + held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])], len(store_key))
+def digest_of(store_key: bytes, held: bytes) -> int:
+    """Of one register as it is accepted: of its key and stamp, for one stamp has one payload wherever it was accepted."""
+    return xxh3_128_intdigest(store_key + held[5:37])
 
 
 def is_committed(held: bytes, watermark: bytes) -> bool:
@@ -78,9 +76,7 @@ def beside(held: bytes) -> bytes | None:
     return held[_HEAD_BYTES + from_bytes(held[69:73]) :]
 
 
-def over(held: bytes, new_stamp: bytes, new_payload: bytes, *, is_committed: bool) -> bytes:
-    """The register with another accept on top of what it holds, which is kept beside if it is committed. What was beside before is
-    not: between the two something was accepted that may be committed as well, and a read must not go back behind it."""
-    if not is_committed:
-        return encode(new_stamp, new_payload)
+def over(held: bytes, new_stamp: bytes, new_payload: bytes) -> bytes:
+    """The register with another accept on top of what it holds, which is committed and kept beside. What was beside before is not:
+    between the two something was accepted that may be committed as well, and a read must not go back behind it."""
     return encode(new_stamp, new_payload, held[5:37], held[_HEAD_BYTES : _HEAD_BYTES + from_bytes(held[69:73])])

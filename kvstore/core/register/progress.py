@@ -7,6 +7,9 @@ and tells it as of what is durable. When another owner's digest is one that was 
   held by one of any majority: heard from a majority, we lag behind nothing that was committed before the first of them was asked;
 - every register that we held then and hold still was accepted by both, identically. By a majority: it is chosen (safety rule 16).
 
+That takes a history of our digests, which is kept while the group is *watched*: while somebody reads so, or repair looks. Of the
+others the digest alone is, and nothing is proven.
+
 So nobody has to know who proposes, under which ballot, and what was lost on the way: what differs has another digest, and proves
 nothing until it is repaired. Digests are equal by chance once in 2^128, and a client cannot choose one: stamps hold 64 random bits.
 """
@@ -19,6 +22,8 @@ from collections.abc import Iterable, Mapping
 HISTORY_MAX = 512
 """So many of our last digests are known by their numbers; who is further behind is heard again when it has caught up."""
 NEVER = -1
+NOT_YET = 1 << 62
+"""Stands for the number of a change that is not durable before the group is watched."""
 LOST = b"lost"
 """Stands for what was held and cannot be read."""
 
@@ -60,17 +65,21 @@ class Progress:
         "durable",
         "durable_digest",
         "is_known",
+        "is_watched",
+        "only_sums",
         "scans",
         "told",
     )
 
-    def __init__(self, others: Iterable[str]) -> None:
+    def __init__(self, others: Iterable[str], *, decided: int = 0, is_watched: bool = True) -> None:
+        """`decided`: no change has a number that is not greater."""
         self.told = {node: Told() for node in others}
         self._others = tuple(self.told.values())
         self._awaited: frozenset[int | None] = frozenset()
         """What the others have told last."""
         self._need = (len(self.told) + 1) // 2
-        self.decided = 0
+        self.decided = decided
+        self.is_watched = is_watched
         self.scans = 0
         """Counts scans that were begun or given up: a page of an earlier one is of no use."""
         self.forget()
@@ -79,21 +88,44 @@ class Progress:
 
     def forget(self) -> None:
         """It is not known any more what is held: from now on a scan has to find out."""
-        self.is_known = False
+        self.is_known = self.only_sums = False
         self.digest = self.durable_digest = 0
-        self.durable = self.confirmed = self._looked_at = NEVER
-        self._base = self._trimmed = self.decided + 1
+        self.durable = NEVER
+        self._base = self.decided + 1
+        self._touched: dict[bytes, int] = {}
+        self._scanned_to = b""
+        self.scans += 1
+        self._forget_history()
+
+    def _forget_history(self) -> None:
+        """Nothing is proven from now on, whatever becomes durable."""
+        self.confirmed = self._looked_at = NEVER
+        self._trimmed = NOT_YET
         self._numbers: dict[int, int] = {}
         self._changes: deque[tuple[int, int, bytes]] = deque()
         self._last: dict[bytes, tuple[int, float]] = {}
         """Of each key the number of its last change, and when it was decided."""
         self._shown: dict[bytes, int] = {}
-        self._touched: dict[bytes, int] = {}
-        self._scanned_to = b""
-        self.scans += 1
         for told in self.told.values():
             told.number = told.kept_number = NEVER
             told.kept_s = float("-inf")
+
+    def watch(self) -> None:
+        """From now on changes are remembered. What is held is the first of them, and durable when everything before is."""
+        self.is_watched, self.only_sums = True, False
+        if self.is_known:
+            self._begin()
+
+    def rest(self) -> None:
+        """The digest alone is kept from now on."""
+        self.is_watched, self.only_sums = False, self.is_known
+        self._forget_history()
+
+    def _begin(self) -> None:
+        self.decided += 1
+        if self.is_watched:
+            self._trimmed = self.decided
+            self._note(b"", float("-inf"))
 
     def scanned(self, found: Iterable[tuple[bytes, int]], end: bytes | None) -> None:
         """The next page of a scan: keys up to `end` with their digests, read behind everything that was decided when it was asked
@@ -107,10 +139,9 @@ class Progress:
         if end is not None:
             self._scanned_to = end
             return
-        self.decided += 1
-        self.is_known = True
-        self._base = self._trimmed = self.decided
-        self._note(b"", float("-inf"))
+        self.is_known, self.only_sums = True, not self.is_watched
+        self._base = self.decided + 1
+        self._begin()
 
     @property
     def scanned_to(self) -> bytes:
@@ -118,7 +149,8 @@ class Progress:
         return self._scanned_to
 
     def change(self, store_key: bytes, delta: int, digest: int, now_s: float) -> None:
-        """A register was replaced by one with `digest`; `delta`: that XOR the one before."""
+        """A register was replaced by one with `digest`; `delta`: that XOR the one before. Of a group that `only_sums` the tracker
+        does it by itself."""
         if not self.is_known:
             if store_key > self._scanned_to:
                 self._touched[store_key] = digest
@@ -183,7 +215,7 @@ class Progress:
         """As of when what is durable here lags behind nothing, and with which change that became so; None: as of never. `as_of_s`:
         when each other owner was asked last, of those that have answered."""
         durable = self.durable
-        if durable == NEVER:
+        if durable == NEVER or not self.is_watched:
             return None
         if not self._need:
             return float("inf"), durable
@@ -245,3 +277,5 @@ class Progress:
         assert self.durable <= self.decided, "durable before it was decided"
         assert self.confirmed <= self.decided, "others confirm what was not decided"
         assert len(self._changes) <= HISTORY_MAX + 1
+        assert self.only_sums == (self.is_known and not self.is_watched)
+        assert self.is_watched or not (self._changes or self._numbers or self._last or self._shown), "remembered and not watched"

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct, error
 from typing import NamedTuple
 
+from kvstore.core.register import held
 from kvstore.core.register.ballot import GROUP_BYTES
-from kvstore.core.register.held import digest_of
 from kvstore.core.register.progress import LOST, Progress
 
 Since = tuple[int, int]
@@ -35,9 +35,8 @@ class Horizon(NamedTuple):
     digests: Mapping[bytes, int | None]
 
 
-Mark = tuple[bytes, int, int]
-"""A group, the number of a change of it that was decided, and its digest then; for `Tracker.became_durable`. One for each key that
-is written: a tuple, for one with names takes ten times as long to make."""
+Marks = dict[bytes, tuple[int, int]]
+"""Of groups the number of a change that was decided, and the digest then; for `Tracker.became_durable`."""
 
 
 class Tracker:
@@ -49,6 +48,13 @@ class Tracker:
         self._version = 0
         self._changed: dict[bytes, int] = {}
         """Groups by the version of their last change, in that order."""
+        self._durable: Marks = {}
+        """What became durable since anybody looked: most of it is overtaken by then."""
+        self._to_watch: frozenset[bytes] | None = None
+        self.watched: set[bytes] = set()
+        """Tracked groups that are watched; always this object."""
+        self._decided = 0
+        """No group that is not tracked any more had a change of a higher number."""
         self.groups: dict[bytes, Progress] = {}
         self.as_of_s: dict[str, float] = {}
         self._since: dict[str, Since] = {}
@@ -56,16 +62,45 @@ class Tracker:
     def track(self, owners: Mapping[bytes, tuple[str, ...]]) -> None:
         """From now on these groups are tracked, and no others; by their owners, of which we are one."""
         for group in self.groups.keys() - owners.keys():
-            del self.groups[group]
-            self._changed.pop(group, None)
+            self._end(group)
         for group, nodes in owners.items():
             others = tuple(node for node in nodes if node != self.me)
             known = self.groups.get(group)
             if known is None or tuple(known.told) != others:
-                self.groups[group] = Progress(others)
+                self._end(group)
+                is_watched = self._is_to_be_watched(group)
+                self.groups[group] = Progress(others, decided=self._decided, is_watched=is_watched)
+                if is_watched:
+                    self.watched.add(group)
                 self._bump(group)
         # What was heard of groups that are new to us is to be told again.
         self._since.clear()
+
+    def _end(self, group: bytes) -> None:
+        progress = self.groups.pop(group, None)
+        if progress is not None:
+            self._decided = max(self._decided, progress.decided)  # what is on its way to the disk says nothing of a later one
+        self._changed.pop(group, None)
+        self._durable.pop(group, None)
+        self.watched.discard(group)
+
+    def watch(self, groups: frozenset[bytes] | None) -> Marks:
+        """From now on these groups are watched (None: all), and no others; what is to be told when everything before is durable."""
+        self._to_watch = groups
+        marks: Marks = {}
+        for group, progress in self.groups.items():
+            is_watched = self._is_to_be_watched(group)
+            if progress.is_watched and not is_watched:
+                progress.rest()
+                self.watched.discard(group)
+            elif is_watched and not progress.is_watched:
+                progress.watch()
+                self.watched.add(group)
+                marks[group] = progress.decided, progress.digest
+        return marks
+
+    def _is_to_be_watched(self, group: bytes) -> bool:
+        return self._to_watch is None or group in self._to_watch
 
     # --- what is held here
 
@@ -75,39 +110,51 @@ class Tracker:
         deletes: Sequence[bytes],
         replaced: Mapping[bytes, bytes | None],
         now_s: float,
-    ) -> list[Mark]:
+    ) -> Marks:
         """Registers were written and deleted that had been as in `replaced`; what is to be told when that is durable."""
         touched: dict[bytes, Progress] = {}
-        groups = self.groups
+        groups, before_of, digest_of = self.groups, replaced.get, held.digest_of
         changes: Iterable[tuple[bytes, bytes | None]] = [*writes, *((key, None) for key in deletes)] if deletes else writes
-        for store_key, held in changes:
+        for store_key, now in changes:
             group = store_key[:GROUP_BYTES]
             progress = groups.get(group)
             if progress is None:
                 continue
-            before, digest = replaced.get(store_key), digest_of(store_key, held)
+            before = before_of(store_key)
             if before is LOST:
                 self.forget(group)
                 continue
+            digest = 0 if now is None else digest_of(store_key, now)
             delta = digest if before is None else digest ^ digest_of(store_key, before)
-            progress.change(store_key, delta, digest, now_s)
+            if progress.only_sums:  # as most do, most of the time
+                progress.digest ^= delta
+                progress.decided += 1
+            else:
+                progress.change(store_key, delta, digest, now_s)
             touched[group] = progress
-        return [(group, progress.decided, progress.digest) for group, progress in touched.items()]
+        return {group: (progress.decided, progress.digest) for group, progress in touched.items()}
 
-    def became_durable(self, marks: Iterable[Mark]) -> None:
+    def became_durable(self, marks: Marks) -> None:
         """These changes are durable."""
-        for group, number, digest in marks:
+        self._durable.update(marks)
+
+    def _look(self) -> None:
+        """Takes in what became durable."""
+        if not self._durable:
+            return
+        for group, (number, digest) in self._durable.items():
             progress = self.groups.get(group)
             if progress is not None and progress.became_durable(number, digest):
                 self._bump(group)
+        self._durable.clear()
 
-    def scanned(self, group: bytes, scan: int, found: Iterable[tuple[bytes, int]], end: bytes | None) -> Mark | None:
+    def scanned(self, group: bytes, scan: int, found: Iterable[tuple[bytes, int]], end: bytes | None) -> Marks:
         """A page of a scan that began as `scan`; what is to be told when everything before is durable, if it was the last."""
         progress = self.groups.get(group)
         if progress is None or progress.scans != scan:
-            return None
+            return {}
         progress.scanned(found, end)
-        return (group, progress.decided, progress.digest) if progress.is_known else None
+        return {group: (progress.decided, progress.digest)} if progress.is_known else {}
 
     def forget(self, group: bytes) -> None:
         """It is not known any more what is held of a group."""
@@ -123,6 +170,7 @@ class Tracker:
 
     def tell(self, since: Since) -> Horizon:
         """What changed after `since`, or everything, if that is of another life."""
+        self._look()
         life, version = since
         is_full = life != self._life or version > self._version
         digests: dict[bytes, int | None] = {}
@@ -148,6 +196,7 @@ class Tracker:
         before_s = self.as_of_s.get(node, float("-inf"))
         if since != self.since(node) or asked_s <= before_s:
             return
+        self._look()
         digests = horizon.digests
         if horizon.is_full:
             digests = {group: digests.get(group) for group, progress in self.groups.items() if node in progress.told}
@@ -160,13 +209,17 @@ class Tracker:
 
     def proof(self, group: bytes) -> tuple[float, int] | None:
         """As `Progress.proof`."""
+        self._look()
         progress = self.groups.get(group)
         return None if progress is None else progress.proof(self.as_of_s)
 
     def is_chosen(self, store_key: bytes) -> bool:
         """Whether what is held of a key is known to be chosen."""
         progress = self.groups.get(store_key[:GROUP_BYTES])
-        return progress is not None and progress.is_chosen(store_key)
+        if progress is None or not progress.is_watched:
+            return False
+        self._look()
+        return progress.is_chosen(store_key)
 
     def unknown(self, may_vote: Callable[[bytes], bool]) -> list[bytes]:
         """Groups that have to be scanned, of those that may vote."""
@@ -174,8 +227,10 @@ class Tracker:
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
+        self._look()
         for progress in self.groups.values():
             progress.check()
+        assert self.watched == {group for group, progress in self.groups.items() if progress.is_watched}
         assert self._changed.keys() == self.groups.keys()
 
 
