@@ -45,6 +45,8 @@ def told(call: Call, names: Names) -> str:
         return f"acknowledged by {by}, {took}"
     if call.f == "view":
         return f"found {end.value['n']} and {'+'.join(end.value['s']) or 'no elements'} on {by}, {took}"
+    if "siblings" not in end.facts:  # of a register
+        return f"found {'nothing' if end.value is None else end.value} on {by}, {took}"
     found = ", ".join(call.siblings) or "nothing"
     return f"found {found} on {by}, {took}; has seen {names.context(end.facts.get('context', ''))}"
 
