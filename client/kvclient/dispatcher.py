@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import _get_running_loop
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -153,7 +153,7 @@ class Dispatcher:
         if self._sweeping is None:
             self._arm()
 
-    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncIterator[Entry]:
+    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncGenerator[Entry, None]:
         """The entries of `query` in key order; each page has `timeout_s`."""
         if _get_running_loop() is not self._loop:
             raise elsewhere(self._pid)

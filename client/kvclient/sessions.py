@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -153,13 +154,15 @@ class _Dispatcher:
                 yield entry
             return
         entries = await self._read_again(known, query, timeout_s)
-        wider = replace(query, limit=query.limit and query.limit + len(known))
+        absent = sum(not entry.found for entry in entries.values())  # which the scan may show all the same
+        wider = replace(query, limit=query.limit and query.limit + absent)
         left = query.limit
-        async for entry in with_known(self.real.scan(wider, timeout_s), entries, self._memory.seen):
-            yield entry
-            left -= 1
-            if not left:
-                return
+        async with aclosing(self.real.scan(wider, timeout_s)) as scanned:
+            async for entry in with_known(scanned, entries, self._memory.seen):
+                yield entry
+                left -= 1
+                if not left:
+                    return
 
     async def _read_again(self, keys: Sequence[bytes], query: ScanQuery, timeout_s: float) -> dict[bytes, Entry]:
         """What there is of these keys, no older than what was seen. Raises the first `KvError` of them."""

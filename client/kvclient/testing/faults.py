@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -157,7 +157,7 @@ class FaultyDispatcher(Dispatcher):
         super().start_bulk(unheard)
         done.add_done_callback(lambda _: call.fail(everything, error))
 
-    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncIterator[Entry]:
+    async def scan(self, query: ScanQuery, timeout_s: float) -> AsyncGenerator[Entry, None]:
         """See `Dispatcher.scan`."""
         fault = self._faults.take()
         if fault is not None:

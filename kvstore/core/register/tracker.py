@@ -138,8 +138,8 @@ class Tracker:
         """These changes are durable."""
         self._durable.update(marks)
 
-    def _look(self) -> None:
-        """Takes in what became durable."""
+    def _take_in(self) -> None:
+        """What became durable, into the groups that it is of."""
         if not self._durable:
             return
         for group, (number, digest) in self._durable.items():
@@ -170,7 +170,7 @@ class Tracker:
 
     def tell(self, since: Since) -> Horizon:
         """What changed after `since`, or everything, if that is of another life."""
-        self._look()
+        self._take_in()
         life, version = since
         is_full = life != self._life or version > self._version
         digests: dict[bytes, int | None] = {}
@@ -196,7 +196,7 @@ class Tracker:
         before_s = self.as_of_s.get(node, float("-inf"))
         if since != self.since(node) or asked_s <= before_s:
             return
-        self._look()
+        self._take_in()
         digests = horizon.digests
         if horizon.is_full:
             digests = {group: digests.get(group) for group, progress in self.groups.items() if node in progress.told}
@@ -209,7 +209,7 @@ class Tracker:
 
     def proof(self, group: bytes) -> tuple[float, int] | None:
         """As `Progress.proof`."""
-        self._look()
+        self._take_in()
         progress = self.groups.get(group)
         return None if progress is None else progress.proof(self.as_of_s)
 
@@ -218,7 +218,7 @@ class Tracker:
         progress = self.groups.get(store_key[:GROUP_BYTES])
         if progress is None or not progress.is_watched:
             return False
-        self._look()
+        self._take_in()
         return progress.is_chosen(store_key)
 
     def unknown(self, may_vote: Callable[[bytes], bool]) -> list[bytes]:
@@ -227,7 +227,7 @@ class Tracker:
 
     def check(self) -> None:
         """Asserts the invariants; for tests and simulation."""
-        self._look()
+        self._take_in()
         for progress in self.groups.values():
             progress.check()
         assert self.watched == {group for group, progress in self.groups.items() if progress.is_watched}
