@@ -14,7 +14,8 @@ from random import Random
 from kvchaos.operations import Operation
 from kvchaos.simulation.crash_points import points_of
 from kvchaos.simulation.generate import generate
-from kvchaos.simulation.scenarios import long_absence, scenario
+from kvchaos.simulation.record_scenarios import long_absence
+from kvchaos.simulation.scenario_names import scenario
 from kvchaos.simulation.schedule import Fault, Schedule
 
 PASSINGS_MAX = 3

@@ -11,7 +11,7 @@ from random import Random
 
 from kvchaos.operations import Operation
 from kvchaos.simulation.generate import draw_faults, generate
-from kvchaos.simulation.scenarios import scenario
+from kvchaos.simulation.scenario_names import scenario
 from kvchaos.simulation.schedule import Fault, Schedule
 
 CALM_LINKS = {"delay_ms": 0.2, "jitter_ms": 0.6, "loss": 0.0, "write_ms": 0.1, "disk_jitter_ms": 0.4, "late_share": 1.0}
