@@ -149,15 +149,9 @@ class PutCoordinator:
 
     async def _collect(self, sub: SubBatch, minted: MintedColumns, seats: Seats, arrivals: Arrivals, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
-        tally = Tally(sub.counting, sub.need, len(minted.keys))
+        tally = _tally(sub, seats, len(minted.keys))
         remembering = Remembering(self._replicas.me, seats, minted.keys) if sub.space.info.storage == MEMORY else None
         answers_now, emit = emit, emit if remembering is None else remembering.hold
-        if seats.absent:
-            for home in seats.absent:
-                if home in tally.targets:
-                    tally.fail(home)
-            if sub.degrades:
-                tally.settle_for_less()
         missed = list(seats.absent)
         asked_again: dict[str, int] = {}
         full = False
@@ -368,6 +362,17 @@ class PutCoordinator:
             return set(unseen(self._store.latest(store_key), context))
         except RecordLost:
             return set()
+
+
+def _tally(sub: SubBatch, seats: Seats, size: int) -> Tally:
+    """Of a write whose seats are taken: who is away has failed, and what they miss is in the batch of the record."""
+    tally = Tally(sub.counting, sub.need, size)
+    for home in seats.absent:
+        if home in tally.targets:
+            tally.fail(home)
+    if seats.absent and sub.degrades:
+        tally.settle_for_less()
+    return tally
 
 
 def _without(context: Context, gone: set[bytes]) -> bytes:

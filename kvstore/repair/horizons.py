@@ -97,8 +97,9 @@ class Horizons:
 
     def look_at(self, groups: frozenset[bytes]) -> None:
         """Repair compares these groups with others', and no others any more."""
-        self._looked_at = groups
-        self._watch()
+        if groups != self._looked_at:
+            self._looked_at = groups
+            self._watch()
 
     def _watch(self) -> None:
         wanted = {group for space in (*self._always, *self._wanted_until_s) for group in self._groups.get(space, ())}

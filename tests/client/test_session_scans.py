@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from kvclient import AsyncClient, BehindSession
-from kvclient.session_scan import is_in_range
+from kvclient import AsyncClient, BehindSession, Entry, Receipt
+from kvclient.session_scan import is_in_range, with_known
 from kvclient.sessions import AsyncSession
 from kvproto.columns import ScanQuery
 from kvstore.simulation.world import World
@@ -46,6 +47,7 @@ async def shown(session: AsyncSession, prefix: str = "", **options: Any) -> dict
         ({"start": "b", "end": "e"}, {"b": b"new", "d": b"old"}),
         ({"after": "b", "limit": 2}, {"d": b"old", "e": b"new"}),
         ({"prefix": "c"}, {}),
+        ({"start": "c", "limit": 1}, {"d": b"old"}),
         ({"level": "one", "start": "e"}, {"e": b"new", "f": b"old"}),
     ],
 )
@@ -84,6 +86,31 @@ def test_what_others_have_written_since_is_shown() -> None:
     World(0).run(scenario)
 
 
+def test_a_scan_that_has_enough_ends_the_stream_it_reads() -> None:
+    async def scenario(world: World) -> None:
+        await world.start()
+        session = world.client("c1", timeout_s=3.0).namespace("default").session()
+        for key in KEYS:
+            await session.put(key, b"v")
+        dispatcher = session._client.dispatcher
+        assert dispatcher is not None
+        real, ended = dispatcher.real, []  # type: ignore[attr-defined]
+        scan = real.scan
+
+        async def watched(query: ScanQuery, timeout_s: float) -> AsyncIterator[Entry]:
+            try:
+                async for one in scan(query, timeout_s):
+                    yield one
+            finally:
+                ended.append(query.limit)
+
+        real.scan = watched
+        assert await shown(session, limit=2) == {"a": b"v", "b": b"v"}
+        assert ended == [2]
+
+    World(0).run(scenario)
+
+
 def test_if_nobody_in_reach_has_it_the_scan_says_so() -> None:
     async def scenario(world: World) -> None:
         session, _ = await only_at_n1(world)
@@ -107,3 +134,37 @@ def test_if_nobody_in_reach_has_it_the_scan_says_so() -> None:
 )
 def test_a_range_is_that_of_the_scan(query: ScanQuery, inside: str) -> None:
     assert [key for key in ("a", "ab", "b") if is_in_range(query, key.encode())] == inside.split()
+
+
+def context(counter: int) -> bytes:
+    """Of who has seen that many writes of one actor."""
+    return b"\x01\x00\x01" + bytes(12) + counter.to_bytes(8, "big")
+
+
+def entry(key: bytes, counter: int, value: bytes | None) -> Entry:
+    return Entry(key, value, b"", 0, context(counter), 0, Receipt())
+
+
+@pytest.mark.parametrize(
+    ("scanned", "known", "seen", "shown"),
+    [
+        ([(b"a", 1, b"scan")], [(b"a", 2, b"seen")], {b"a": 2}, [b"seen"]),
+        ([(b"a", 3, b"scan")], [(b"a", 2, b"seen")], {b"a": 2}, [b"scan"]),
+        ([(b"a", 1, b"scan")], [(b"a", 2, None)], {b"a": 2}, []),
+        ([(b"a", 3, b"scan")], [(b"a", 2, None)], {b"a": 2}, [b"scan"]),
+        ([(b"b", 1, b"scan")], [(b"a", 1, b"first"), (b"c", 1, b"last")], {b"a": 1, b"c": 1}, [b"first", b"scan", b"last"]),
+    ],
+)
+async def test_of_a_key_that_the_session_knows_the_newer_is_shown(
+    scanned: list[tuple[bytes, int, bytes]],
+    known: list[tuple[bytes, int, bytes | None]],
+    seen: dict[bytes, int],
+    shown: list[bytes],
+) -> None:
+    async def scan() -> AsyncIterator[Entry]:
+        for row in scanned:
+            yield entry(*row)
+
+    contexts = {key: context(counter) for key, counter in seen.items()}
+    told = with_known(scan(), {row[0]: entry(*row) for row in known}, contexts)
+    assert [one.value async for one in told] == shown

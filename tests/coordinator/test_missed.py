@@ -10,6 +10,9 @@ from kvchaos.simulation.patch import Patch
 from kvclient import AsyncClient, Receipt
 from kvproto.errors import KvError
 from kvstore.simulation.world import World
+from tests.support.cluster import Cluster
+from tests.support.engines import GatedEngine
+from tests.support.waiting import until
 
 POINT = "lesser-write.unnoted"
 
@@ -127,3 +130,15 @@ def test_with_a_broken_disk_nothing_is_answered_for_less() -> None:
         assert told[0].may_have_applied
 
     World(1).run(scenario)
+
+
+async def test_what_its_own_disk_refused_is_not_answered_for_less() -> None:
+    """n3 is away, and n1 has noted that in the batch that its disk refuses: n2 alone has the write, and nobody would tell n3."""
+    async with Cluster(engine=GatedEngine) as on:
+        on.isolate("n3")
+        engine = on.members["n1"].engine
+        assert isinstance(engine, GatedEngine)
+        engine.fail_next()
+        told = await on.put("n1", b"k", b"v")
+        assert told.error is not None and told.error.may_have_applied
+        await until(lambda: on.held("n2", b"k") is not None)

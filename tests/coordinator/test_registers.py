@@ -351,14 +351,13 @@ async def test_a_promise_and_what_was_accepted_outlive_the_process() -> None:
     async with cluster() as on:
         await on.put("n1", b"k", b"v")
         member = on.members["n2"]
-        before = member.local.linearizable.registers
-        key = on.store_key(b"k")
+        before, key = member.local.linearizable.registers, on.store_key(b"k")
 
         def has_both() -> bool:
             """Of a process that starts now, on what is on the disk. The other two may have answered while n2 was still at it."""
             again = Registers(member.engine, member.local.committer, cache_bytes_max=0)
-            told, after = before.latest(key), again.latest(key)
-            return told is not None and after == told and again.promised(key[:6]) == before.promised(key[:6]) != NO_BALLOT
+            promised = again.promised(key[:6]) == before.promised(key[:6]) != NO_BALLOT
+            return promised and again.latest(key) == before.latest(key) is not None
 
         await until(has_both)
 

@@ -11,8 +11,9 @@ from kvproto.columns import Kind, Level, OperationGroup
 from kvproto.errors import QuorumUnreachable
 from kvstore.config import ClusterConfig
 from kvstore.config.values import NamespaceConfig
+from kvstore.repair import horizons
 from tests.support.cluster import Cluster, Told, gets, puts
-from tests.support.horizons import hear
+from tests.support.horizons import hear, upkeep
 from tests.support.waiting import until
 
 SPACES = {
@@ -191,3 +192,42 @@ async def test_a_restart_proves_nothing_until_it_has_looked_and_heard() -> None:
         await hear(on)
         await asyncio.sleep(0)
         assert alone(await on.get("n3", b"k"), "n3")
+
+
+# Who is watched for it (docs/adr/0032).
+
+
+def watched(on: Cluster, node: str) -> set[str]:
+    """The namespaces of which all groups are watched; of the others none is."""
+    tracker, view = on.members[node].local.linearizable.tracker, on.members[node].local.view
+    found = set()
+    for name in SPACES:
+        groups = tracker.groups.keys() & set(view.space(name).prefixes)
+        assert groups and (groups <= tracker.watched or not groups & tracker.watched)
+        if groups <= tracker.watched:
+            found.add(name)
+    return found
+
+
+async def test_a_namespace_is_watched_where_it_is_read_alone_and_for_a_while_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(horizons, "LINGER_BOUNDS", 3)
+    async with cluster(settings=ClusterConfig(partitions=8, namespaces=SPACES, timeline_bound_s=0.1)) as on:
+        jobs = [upkeep(on, node) for node in on.ids]
+        for job in jobs:
+            job.start()
+        try:
+            assert [watched(on, node) for node in on.ids] == [{"default"}] * 3, "whose reads are alone by their preset"
+            read = OperationGroup(Kind.GET, "strict", [b"k"], level=Level.TIMELINE)
+            first = (await on.run("n1", read))[0]
+            assert not alone(first, "n1"), "nothing is known yet"
+            assert watched(on, "n1") == {"default", "strict"} and watched(on, "n2") == {"default"}
+
+            async def is_alone() -> bool:
+                return alone((await on.run("n1", read))[0], "n1")
+
+            while not await is_alone():
+                await asyncio.sleep(0)
+            await until(lambda: watched(on, "n1") == {"default"})
+        finally:
+            for job in jobs:
+                job.stop()

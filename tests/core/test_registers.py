@@ -253,6 +253,21 @@ def accept(
     return verdict.reply.refused
 
 
+@pytest.mark.parametrize(("watched", "below"), [(None, b"one"), ({GROUP}, b"one"), (set(), None)])
+def test_what_an_accept_came_over_is_kept_where_reads_may_be_answered_alone(
+    watched: set[bytes] | None, below: bytes | None
+) -> None:
+    disk: dict[bytes, bytes] = {}
+    one = Acceptor(disk.get, watched=watched)
+    for sequence, value in ((1, b"one"), (2, b"two")):
+        made = payload.encode(V1, value)
+        verdict = one.answer(Ask(Step.ACCEPT, [KEY], [stamp(5, sequence)], [sequence - 1], [made]))
+        disk.update(verdict.writes)
+    beside = held.beside(disk[KEY])
+    assert payload.value(held.accepted(disk[KEY])) == b"two"
+    assert (None if beside is None else payload.value(beside)) == below
+
+
 def test_a_promise_refuses_every_earlier_ballot_and_says_which() -> None:
     on = acceptor()
     assert not on[0].answer(Ask(Step.READ, [KEY], [stamp(5, 0)[:24]])).reply.refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from kvproto.columns import Level
@@ -206,6 +207,42 @@ async def test_nothing_is_forgotten_while_an_owner_is_away_or_holds_something_el
         await sweep(on)
         await until(lambda: stamps(on, b"k") == {b""})
         assert not (await on.get("n3", b"k", level=Level.LINEARIZABLE)).count
+
+
+async def test_repair_watches_what_it_looks_at_and_does_not_take_what_is_written_for_what_differs(monkeypatch: Any) -> None:
+    monkeypatch.setattr(register_repair, "PAUSE_S", 0.2)
+    spaces = {"default": NamespaceConfig(mode="linearizable", preset="pc-ec")}
+    async with Cluster(3, settings=ClusterConfig(partitions=8, namespaces=spaces)) as on:
+        jobs = {node: upkeep(on, node) for node in on.ids}
+        for job in jobs.values():
+            job.horizons.follow()
+            assert await job.horizons.scan()
+        tracker = on.members["n1"].local.linearizable.tracker
+
+        async def has_heard() -> bool:
+            jobs["n1"].horizons.ask()
+            await until(lambda: not jobs["n1"].horizons._open)
+            return all(told.digest is not None for group in tracker.groups.values() for told in group.told.values())
+
+        while not await has_heard():
+            await asyncio.sleep(0)
+        assert not tracker.watched
+        looked_at: set[bytes] = set()
+        is_over = False
+
+        async def write() -> None:
+            number = 0
+            while not is_over:
+                await on.run("n1", puts({b"key-%d" % at: b"%d" % number for at in range(40)}))
+                looked_at.update(tracker.watched)
+                number += 1
+
+        writing = asyncio.create_task(write())
+        await until(lambda: on.held("n1", b"key-39") is not None)
+        assert await jobs["n1"].repair._lasting() == []
+        is_over = True
+        await writing
+        assert looked_at and not tracker.watched
 
 
 async def test_it_goes_by_itself(monkeypatch: Any) -> None:
