@@ -56,7 +56,8 @@ async def as_soon_as_possible(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def test_readers_hardly_notice_a_process_that_is_stopped(tmp_path: Path) -> None:
-    """SIGSTOP: connections stay open and nothing answers. The probe takes a second to be sure; reads must not wait for it."""
+    """SIGSTOP: connections stay open and nothing answers. The probe takes a second to be sure; reads must not wait for it. There
+    are few enough for a busy machine to answer them in that second."""
     keys = [f"k{number}" for number in range(60)]
     async with ProcessPlane(tmp_path / "cluster") as plane, AsyncClient(plane.addresses) as client:
         await client.put_many(dict.fromkeys(keys, b"v"))
@@ -70,7 +71,7 @@ async def test_readers_hardly_notice_a_process_that_is_stopped(tmp_path: Path) -
             await asyncio.gather(*(read(keys) for _ in range(8)))
         choose = client.membership.router.chooser(client._get)
         link = choose(keys[0].encode())
-        stopped, mine = link.node_id, [key for key in keys if choose(key.encode()) is link]
+        stopped, mine = link.node_id, [key for key in keys if choose(key.encode()) is link][:10]
         before = client.stats
         await plane.pause(stopped)
         sent_s = loop.time()
