@@ -149,7 +149,7 @@ class GetCoordinator:
                 await self._confirm(round_, arrivals, since_ms, emit)
             if not tally.settled:
                 self._give_up(round_, emit)
-            if round_.differed and not arrivals.timed_out:
+            if not arrivals.timed_out and round_.overdue(self._clock.now_ms()):
                 await self._hear_stragglers(round_, arrivals, loop)
         finally:
             arrivals.close()
@@ -157,7 +157,9 @@ class GetCoordinator:
         if round_.differed:
             if self._meter is not None:
                 self._meter.stale += len({*round_.others, *lost})
-            self._repair.submit(sub, records, round_.others, lost, tally, seats, since_ms)
+            overdue = {position: round_.others.get(position, {}) for position in round_.overdue(self._clock.now_ms())}
+            if overdue:
+                self._repair.submit(sub, records, overdue, lost, tally, seats, since_ms)
         return round_.unread
 
     async def _ask(self, round_: ReadRound, arrivals: Arrivals, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:

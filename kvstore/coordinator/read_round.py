@@ -15,10 +15,16 @@ from kvstore.core.record import (
     NO_DIGEST,
     digest,
     verify,
+    written_ms,
 )
 from kvstore.core.record_writes import is_blind, unseen
 from kvstore.core.versions import Context
 from kvstore.transport.peers import FetchChunk
+
+ON_ITS_WAY_MS = 500
+"""A value that was written so lately, or will have been by our clock, is on its way to whoever has not got it: its coordinator has
+sent it to all, and notes whom it could not tell (safety rule 12). To ask further and to send it once more would be to do everything
+twice, and where keys are popular nearly every batch of reads meets some write."""
 
 
 class ReadRound:
@@ -179,6 +185,17 @@ class ReadRound:
         assert self.cut_at is not None
         self.unread += [position for position in positions if position >= self.cut_at]
         return [position for position in positions if position < self.cut_at]
+
+    def overdue(self, now_ms: int) -> list[int]:
+        """Where somebody holds less than others and nothing is on its way to him that would explain it."""
+        if not self.differed:
+            return []
+        found = [position for position in self.others if not self._is_on_its_way(position, now_ms)]
+        return sorted({*found, *self.lost}) if self.lost else found
+
+    def _is_on_its_way(self, position: int, now_ms: int) -> bool:
+        record = self.merged(position)
+        return record is not None and abs(now_ms - written_ms(record)) < ON_ITS_WAY_MS
 
     def merged(self, position: int) -> bytes | None:
         """The merge of what every answer so far holds."""

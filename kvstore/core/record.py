@@ -261,6 +261,19 @@ def deleted_ms(record: bytes) -> int | None:
     return last_ms
 
 
+def written_ms(record: bytes) -> int:
+    """When the youngest of the record's siblings was written, by the clock of whoever wrote it; 0 if it has none. Undefined for
+    what does not verify."""
+    vector_rows, sibling_rows, retry_rows = _COUNTS.unpack_from(record, _BODY)
+    at = HEADER_BYTES + DOT_BYTES * vector_rows + RETRY_BYTES * retry_rows
+    last_ms = 0
+    for _ in range(sibling_rows):
+        _, _, hlc, _, _, value_bytes = SIBLING_ROW.unpack_from(record, at)
+        last_ms = max(last_ms, physical_ms(hlc))
+        at += SIBLING_BYTES + value_bytes
+    return last_ms
+
+
 def floor_ms(record: bytes) -> int:
     """Ids issued at or before this may have been forgotten by the record, or never been known to it (its horizon)."""
     floor = int.from_bytes(record[11:17], "big")

@@ -332,6 +332,7 @@ async def test_bug_a_unary_read_waited_for_stragglers_after_it_was_decided(clust
     cluster.wire("n1", "n2").error = None
     await until(lambda: cluster.held("n3", b"k"))
     cluster.stall("n3")
+    cluster.clock.advance_s(1)
     member = cluster.members["n1"]
     member.local.coordinator._gets._replicas._turn = 1  # n2 is asked first
     reply = await member.key_value_service.Batch(encode_batch(1, [gets(b"k", **LONG)]), UnaryContext("client"))

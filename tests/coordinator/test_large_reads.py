@@ -169,6 +169,7 @@ async def test_repairs_that_are_under_way_are_bounded_in_bytes(cluster: Cluster)
     cluster.isolate("n3")
     await fill_at(cluster, "n1")
     cluster.rejoin("n3")
+    cluster.clock.advance_s(1)
     repair = cluster.members["n1"].local.serving.read_repair
     repair._in_flight_bytes_max = 40 * KIB
     cluster.wire("n1", "n3").hold()

@@ -55,6 +55,7 @@ async def test_a_quorum_read_by_a_node_that_has_missed_the_value_carries_one_cop
     cluster.isolate("n1")
     await cluster.put("n2", b"k", VALUE, **QUORUM)
     cluster.rejoin("n1")
+    cluster.clock.advance_s(1)
     repairs = cluster.members["n1"].local.serving.read_repair
     with counted(cluster, monkeypatch) as received:
         assert (await cluster.get("n1", b"k", **QUORUM)).value == VALUE
@@ -68,6 +69,7 @@ async def test_repairs_go_at_the_pace_of_all_that_nobody_waits_for(cluster: Clus
         cluster.isolate("n1")
         await cluster.put("n2", b"%d" % at, VALUE, **QUORUM)
         cluster.rejoin("n1")
+    cluster.clock.advance_s(1)
     pace, repairs = cluster.members["n1"].local.pace, cluster.members["n1"].local.serving.read_repair
     pace.bytes_per_s_max = pace.bytes_per_s_min = 10.0 * LARGE
     pace.charge(10 * LARGE)
@@ -82,6 +84,7 @@ async def test_what_waits_for_its_turn_when_the_node_stops_is_dropped(cluster: C
     cluster.isolate("n1")
     await cluster.put("n2", b"k", VALUE, **QUORUM)
     cluster.rejoin("n1")
+    cluster.clock.advance_s(1)
     member = cluster.members["n1"].local
     repairs = member.serving.read_repair
     member.pace.charge(1 << 40)

@@ -41,11 +41,43 @@ async def test_a_read_brings_a_stale_replica_up_to_date_after_its_reply(cluster:
     await cluster.put("n1", b"k", b"new")
     cluster.rejoin("n3")
     assert not same_everywhere(cluster, b"k")
+    cluster.clock.advance_s(1)
     assert (await cluster.get("n1", b"k", **ALL)).value == b"new"
     await until(lambda: same_everywhere(cluster, b"k"))
     repair = cluster.members["n1"].local.serving.read_repair
     await until(lambda: repair.repaired == 1)
     assert repair.dropped == 0
+
+
+@pytest.mark.parametrize("off_s", [0.0, 0.4, -0.4])
+async def test_what_is_on_its_way_is_neither_asked_for_further_nor_sent_again(cluster: Cluster, off_s: float) -> None:
+    await cluster.put("n1", b"k", b"old", **ALL)
+    cluster.isolate("n3")
+    await cluster.put("n1", b"k", b"new")
+    cluster.rejoin("n3")
+    cluster.clock.advance_s(off_s)
+    member = cluster.members["n1"]
+    assert (await cluster.get("n1", b"k", **ALL)).value == b"new"
+    assert not member.local.serving.read_repair._jobs and cluster.held("n3", b"k") != cluster.held("n1", b"k")
+    assert (await cluster.get("n3", b"k", **ALL)).value == b"new", "it is shown all the same, also by who has not got it yet"
+    assert cluster.held("n3", b"k") != cluster.held("n1", b"k")
+
+
+@pytest.mark.parametrize("off_s", [1.0, -1.0])
+async def test_what_should_have_come_is_sent_also_where_the_writers_clock_was_wrong(cluster: Cluster, off_s: float) -> None:
+    cluster.isolate("n3")
+    await cluster.put("n1", b"k", b"new")
+    cluster.rejoin("n3")
+    cluster.clock.advance_s(off_s)
+    assert (await cluster.get("n1", b"k", **ALL)).value == b"new"
+    await until(lambda: same_everywhere(cluster, b"k"))
+
+
+async def test_a_lost_record_is_repaired_however_young_it_is(cluster: Cluster) -> None:
+    await cluster.put("n1", b"k", b"v", **ALL)
+    damage(cluster, "n1", b"k")
+    assert (await cluster.get("n1", b"k", **LONG)).value == b"v"
+    await until(lambda: quarantined(cluster, "n1") == 0)
 
 
 async def test_a_stale_coordinator_answers_what_the_others_know_and_repairs_itself(cluster: Cluster) -> None:
@@ -54,6 +86,7 @@ async def test_a_stale_coordinator_answers_what_the_others_know_and_repairs_itse
     await cluster.put("n1", b"k", b"new")
     await cluster.put("n1", b"only there", b"v")
     cluster.rejoin("n3")
+    cluster.clock.advance_s(1)
     answer = await cluster.run("n3", gets(b"k", b"only there", b"nowhere"))
     assert [answer[at].value for at in range(3)] == [b"new", b"v", None]
     await until(lambda: same_everywhere(cluster, b"k") and same_everywhere(cluster, b"only there"))
@@ -64,6 +97,7 @@ async def test_both_sides_of_a_cut_are_brought_together_by_one_read(cluster: Clu
     await cluster.put("n3", b"k", b"left", **ONE)
     await cluster.put("n1", b"k", b"right")
     cluster.rejoin("n3")
+    cluster.clock.advance_s(1)
     assert sorted((await cluster.get("n2", b"k", **ALL)).values) == [b"left", b"right"]
     await until(lambda: same_everywhere(cluster, b"k"))
 
@@ -78,6 +112,7 @@ async def test_past_its_bound_repairs_are_dropped_and_counted(cluster: Cluster) 
     cluster.isolate("n3")
     await cluster.run("n1", puts({b"a": b"1", b"b": b"2"}))
     cluster.rejoin("n3")
+    cluster.clock.advance_s(1)
     cluster.members["n1"].local.serving.read_repair._in_flight_max = 1
     await cluster.run("n1", gets(b"a", b"b", **ALL))
     await until(lambda: cluster.members["n1"].local.serving.read_repair.dropped == 2)
@@ -223,6 +258,7 @@ async def test_a_failed_repair_is_counted_and_harms_nobody(cluster: Cluster) -> 
     cluster.isolate("n3")
     await cluster.put("n1", b"k", b"v")
     cluster.rejoin("n3")
+    cluster.clock.advance_s(1)
     answer = cluster.start("n1", gets(b"k", **ALL))
     wire = cluster.wire("n1", "n3")
     await until(lambda: answer.done)

@@ -78,6 +78,7 @@ async def test_a_touch_that_did_not_know_of_a_delete_loses_against_it(cluster: C
     assert (await touch(cluster, "n1", b"k", ttl_ms=60_000)).count == 1
     assert (await cluster.delete("n2", b"k")).error is None
     cluster.rejoin("n1")
+    cluster.clock.advance_s(1)
     assert (await cluster.get("n1", b"k", **ALL)).value is None
     await until(lambda: len({cluster.held(node, b"k") for node in cluster.ids}) == 1)
 

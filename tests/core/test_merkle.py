@@ -17,7 +17,7 @@ from kvstore.core.merkle.exchange import (
     persisting,
     summarise,
 )
-from kvstore.core.merkle.forest import Forest
+from kvstore.core.merkle.forest import START_DEPTH, START_TREES_MAX, Forest
 from kvstore.core.merkle.tree import (
     DEPTH_MAX,
     DEPTH_MIN,
@@ -110,15 +110,7 @@ def test_a_million_keys_are_compared_in_a_few_kilobytes_and_ten_thousand_differe
     forests = []
     for held in (records, theirs):
         forest = forest_of(held)
-        assert forest.crowded() == prefixes
-        for prefix in prefixes:
-            forest.begin_rebuild(prefix)
-        by_prefix: dict[bytes, list[bytes]] = {}
-        for key in held:
-            by_prefix.setdefault(key[:6], []).append(key)
-        for prefix, keys in by_prefix.items():
-            forest.add_scanned(prefix, keys, [held[key] for key in keys])
-            forest.end_rebuild(prefix)
+        assert forest.crowded() == []
         forests.append(forest)
     assert sum(len(data) for _, data in forests[0].dump()) < 2_300_000
     summary = summarise(forests[1], prefixes)
@@ -167,10 +159,45 @@ def test_a_tree_that_lost_its_keys_is_folded() -> None:
     kept = dict(list(records.items())[:50])
     gone = [key for key in records if key not in kept]
     forest.apply(gone, [records[key] for key in gone], [None] * len(gone))
-    assert forest.crowded() == []
+    for _look in range(2):
+        assert forest.crowded() == []
     tree = forest.tree(prefix)
     assert tree is not None and tree.depth == DEPTH_MIN
     forest.check(prefix, kept.items())
+
+
+def test_bug_filling_a_store_had_all_its_trees_read_again() -> None:
+    """A tree that began with the fewest leaves was crowded at 513 keys: all trees of a namespace together, while it was filled."""
+    records = namespace_of(KEYS_PER_LEAF_MAX << START_DEPTH, partitions=1)
+    forest = Forest()
+    keys = list(records)
+    for at in range(0, len(keys), 64):
+        forest.apply(keys[at : at + 64], [None] * 64, [records[key] for key in keys[at : at + 64]])
+        assert forest.crowded() == []
+    forest.check(keys[0][:6], records.items())
+
+
+def test_a_tree_has_room_to_grow_for_as_long_as_it_grows() -> None:
+    forest = forest_of({PREFIX + b"0": b"v"})
+    for at in range(1, 6):
+        assert forest.crowded() == [] and depth_of(forest) == START_DEPTH
+        forest.apply([PREFIX + b"%d" % at], [None], [b"v"])
+    forest.apply([PREFIX + b"0"], [b"v"], [b"w"])
+    assert forest.crowded() == [] and depth_of(forest) == START_DEPTH, "it has grown since the last look"
+    forest.apply([PREFIX + b"0"], [b"w"], [b"x"])
+    assert forest.crowded() == [] and depth_of(forest) == DEPTH_MIN, "it was only written over"
+
+
+def test_many_trees_begin_small() -> None:
+    forest = forest_of({b"%06d" % at + b"k": b"v" for at in range(START_TREES_MAX + 1)})
+    assert depth_of(forest, b"%06d" % (START_TREES_MAX - 1)) == START_DEPTH
+    assert depth_of(forest, b"%06d" % START_TREES_MAX) == DEPTH_MIN
+
+
+def depth_of(forest: Forest, prefix: bytes = PREFIX) -> int:
+    tree = forest.tree(prefix)
+    assert tree is not None
+    return tree.depth
 
 
 # --- unknown trees

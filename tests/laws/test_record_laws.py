@@ -9,6 +9,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from kvstore.core.hlc import physical_ms
 from kvstore.core.record import (
     NO_DIGEST,
     DamagedRecord,
@@ -23,6 +24,7 @@ from kvstore.core.record import (
     seal,
     sole_context,
     verify,
+    written_ms,
 )
 from kvstore.core.record_writes import (
     covers_token,
@@ -208,6 +210,12 @@ def test_the_fast_paths_are_the_usual_ones_and_the_general_path_is_taken_too() -
     assert counts["minted by bytes"] > 500 and counts["minted in general"] > 500, counts
     assert counts["merged by bytes"] > 100 and counts["merged in general"] > 100, counts
     assert counts["known"] > 20 and counts["refused"] > 20, counts
+
+
+@given(universes)
+def test_when_a_record_was_written_is_read_off_its_bytes(universe: Universe) -> None:
+    for record in universe.records:
+        assert written_ms(record) == max([physical_ms(one.hlc) for one in decode(record).siblings], default=0)
 
 
 @given(universes, st.data())

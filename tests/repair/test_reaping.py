@@ -163,6 +163,7 @@ async def test_an_owner_that_missed_the_end_is_caught_up_with(cluster: Swept) ->
     for node in (first, second):
         await cluster.members[node].local.upkeep.reap_votes.answer(ReapQuestion(ReapStep.REAP, [key], digest(record), 7))
     assert cluster.holders(b"k") == [third]
+    cluster.clock.advance_s(1)
     assert (await cluster.get(second, b"k", **ALL)).value is None
     await until(lambda: len(cluster.holders(b"k")) == 3)
     await cluster.members[second].local.upkeep.reap_votes.answer(ReapQuestion(ReapStep.REAP, [key], digest(record), 8))

@@ -79,6 +79,10 @@ async def test_a_read_that_sees_a_replica_behind_counts_its_keys(cluster: Cluste
     cluster.rejoin("n3")
     await cluster.run("n1", gets(b"a", b"b", **ALL))
     await until(lambda: meter_of(cluster).stale == 2)
+    assert cluster.members["n1"].local.serving.read_repair.repaired == 0, "they are on their way"
+    cluster.clock.advance_s(1)
+    await cluster.run("n1", gets(b"a", b"b", **ALL))
+    await until(lambda: meter_of(cluster).stale == 4)
     await until(lambda: cluster.members["n1"].local.serving.read_repair.repaired == 2)
 
 

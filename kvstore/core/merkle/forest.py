@@ -16,22 +16,29 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from xxhash import xxh3_64_intdigest
 
-from kvstore.core.merkle.tree import LEAF_BYTES, HashTree, depth_for, items_of
+from kvstore.core.merkle.tree import DEPTH_MIN, LEAF_BYTES, HashTree, depth_for, items_of
 
 PREFIX_BYTES = 6
 REBUILD_DEPTH = 12
 """Leaves of a rebuild whose number of keys nobody knows, 32 kB; folded when it is done, rebuilt again if they are too few."""
+START_DEPTH = 8
+"""Leaves of a tree that begins, 2 kB: enough for 8,000 keys, two millions in a namespace. With the fewest that there are, all trees
+of a store that is being filled were crowded at the same time, and a third of the load went into reading again what had just been
+written. One that stops growing is folded to what its keys need."""
+START_TREES_MAX = 2048
+"""While there are fewer trees than this; 4 MB."""
 
 
 class Forest:
     """The trees of one node, all known and without records at first. Belongs to one event loop; every method returns at once."""
 
-    __slots__ = ("_rebuilds", "_trees", "_unknown", "_void")
+    __slots__ = ("_rebuilds", "_roomy", "_trees", "_unknown", "_void")
 
     def __init__(self) -> None:
         self._trees: dict[bytes, HashTree] = {}
         self._rebuilds: dict[bytes, HashTree] = {}
         self._unknown: set[bytes] = set()
+        self._roomy: dict[bytes, int] = {}  # how many keys the trees with too many leaves had at the last look
         self._void = HashTree()  # takes the changes of trees that are unknown
 
     def apply(self, store_keys: Sequence[bytes], olds: Sequence[bytes | None], news: Sequence[bytes | None]) -> None:
@@ -59,7 +66,7 @@ class Forest:
         """The first record of a tree; of an unknown one, nothing is worth keeping."""
         if prefix in self._unknown:
             return self._void
-        tree = self._trees[prefix] = HashTree()
+        tree = self._trees[prefix] = HashTree(START_DEPTH if len(self._trees) < START_TREES_MAX else DEPTH_MIN)
         return tree
 
     def _change_rebuilds(self, store_keys: Sequence[bytes], before: Sequence[int], news: Sequence[bytes | None]) -> None:
@@ -104,9 +111,15 @@ class Forest:
         return sorted(self._unknown)
 
     def crowded(self) -> list[bytes]:
-        """Known trees that would be better rebuilt with more leaves; those that have too many are folded on the way."""
-        for tree in self._trees.values():
-            if tree.is_roomy:
+        """Known trees that would be better rebuilt with more leaves. Those that have too many, and no more keys than at the last
+        look, are folded on the way."""
+        before, self._roomy = self._roomy, {}
+        for prefix, tree in self._trees.items():
+            if not tree.is_roomy:
+                continue
+            if tree.keys > before.get(prefix, -1):
+                self._roomy[prefix] = tree.keys
+            else:
                 tree.fold_to(min(tree.depth, depth_for(tree.keys)))
         return sorted(prefix for prefix, tree in self._trees.items() if tree.is_crowded)
 
@@ -119,7 +132,7 @@ class Forest:
 
     def forget_all(self) -> None:
         """There is no record any more."""
-        for held in (self._trees, self._rebuilds, self._unknown):
+        for held in (self._trees, self._rebuilds, self._unknown, self._roomy):
             held.clear()
 
     def begin_rebuild(self, prefix: bytes) -> None:
