@@ -324,6 +324,21 @@ async def test_a_node_that_shuts_down_refuses_and_is_retryable(cluster: Cluster)
     assert len(answer.told) == 3
 
 
+async def test_a_read_that_meets_a_write_on_its_way_asks_nobody_further(cluster: Cluster) -> None:
+    cluster.isolate("n2")
+    await cluster.put("n1", b"k", b"v")
+    cluster.rejoin("n2")
+    await until(lambda: cluster.held("n3", b"k"))
+    member, third = cluster.members["n1"], cluster.wire("n1", "n3")
+    for waited_s, asked in ((0, 0), (1, 1)):
+        cluster.clock.advance_s(waited_s)
+        before = third.messages
+        member.local.coordinator._gets._replicas._turn = 1  # n2 is asked first
+        assert (await cluster.get("n1", b"k", **LONG)).value == b"v"
+        await until(lambda: member.local.coordinator.in_flight == 0)
+        assert third.messages - before == asked
+
+
 async def test_bug_a_unary_read_waited_for_stragglers_after_it_was_decided(cluster: Cluster) -> None:
     """1. n2 missed a write, n3 is stalled. 2. A unary get is decided by n1 and n2 and finds n2 stale. 3. Its reply waited until
     the coordinator had stopped listening for n3: what repairs may cost must not reach the client."""
