@@ -17,6 +17,9 @@ from typing import Protocol, cast
 HEADER_BYTES = 4
 GREETING_BYTES_MAX = 4096
 """Of any frame until the other side is known; whatever else speaks first on such a port, TLS or HTTP, claims to send more."""
+LARGE_BYTES = 64 * 1024
+"""A frame of so many bytes is neither joined with its header nor cut out of what came with it: each copy of a large one is memory
+that the system has to find first, and that takes eight times as long as the copying."""
 UNREAD_BYTES_MAX = 256 * 1024
 """What the other side has not taken yet, before a writer waits."""
 BEAT_S = 0.75
@@ -30,7 +33,7 @@ class Connection(Protocol):
     """An open connection. Its owner sets `take` and `lost` before anything else happens; both are called from the event loop."""
 
     take: Callable[[bytes], None]
-    """Given each frame. Must not raise."""
+    """Given each frame, to parse: a large one is a view of bytes, which protobuf reads as well. Must not raise."""
     lost: Callable[[str], None]
     """Told once why the connection has ended, unless its owner ended it."""
     frame_bytes_max: int
@@ -111,7 +114,11 @@ class TcpConnection(asyncio.Protocol):
         if transport is None:
             return
         self._has_spoken = True
-        transport.write(b"".join((len(frame).to_bytes(HEADER_BYTES, "big"), frame)))
+        header = len(frame).to_bytes(HEADER_BYTES, "big")
+        if len(frame) < LARGE_BYTES:
+            transport.write(b"".join((header, frame)))
+        else:
+            transport.writelines((header, frame))
         if self._is_full:
             self._room = self._loop.create_future()
             await self._room
@@ -196,7 +203,9 @@ class TcpConnection(asyncio.Protocol):
             if stop > end:
                 needed_bytes += size_bytes
                 break
-            if size_bytes:
+            if size_bytes >= LARGE_BYTES:
+                self.take(cast(bytes, memoryview(data)[at + HEADER_BYTES : stop]))
+            elif size_bytes:
                 self.take(data[at + HEADER_BYTES : stop])
             at = stop
         if at < end:

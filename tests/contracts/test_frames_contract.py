@@ -7,9 +7,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
-from kvproto.frames import GREETING_BYTES_MAX, Connection, FrameNet, Listener, TcpFrames
+from kvproto.frames import GREETING_BYTES_MAX, LARGE_BYTES, Connection, FrameNet, Listener, TcpFrames
 from kvproto.outbox import Outbox
+from kvproto.v1 import key_value_pb2
 from kvstore.simulation.connection import NetworkSettings
 from kvstore.simulation.events import EventLog
 from kvstore.simulation.frames import SimFrames
@@ -65,6 +67,14 @@ def with_tcp(test: Test) -> None:
     asyncio.run(run())
 
 
+def with_uvloop(test: Test) -> None:
+    async def run() -> None:
+        await play(Pair(TcpFrames(), TcpFrames()), test)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
 def in_simulation(test: Test) -> None:
     loop = SimLoop(1)  # type: ignore[abstract]  # what is missing raises NotImplementedError
     network = Network(loop, loop.rng, EventLog(), NetworkSettings())
@@ -78,12 +88,36 @@ def in_simulation(test: Test) -> None:
     assert network.open_connections() == []
 
 
-@pytest.fixture(params=[with_tcp, in_simulation], ids=["tcp", "simulated"])
+@pytest.fixture(params=[with_tcp, with_uvloop, in_simulation], ids=["tcp", "uvloop", "simulated"])
 def run(request: pytest.FixtureRequest) -> Callable[[Test], None]:
     return request.param  # type: ignore[no-any-return]
 
 
 Run = Callable[[Test], None]
+
+
+def test_large_frames_arrive_whole_and_in_their_place_among_small_ones(run: Run) -> None:
+    """Of sizes at which they are sent and handed over in another way, behind and before such as come with them."""
+
+    async def test(pair: Pair) -> None:
+        near = await pair.dial()
+        sent = []
+        for number, size in enumerate((LARGE_BYTES - 1, 1, LARGE_BYTES, 10, LARGE_BYTES + 1, 1_000_000, 100, 3_000_000, 5)):
+            reply = key_value_pb2.FramesHello(node_id="x" * size, incarnation=number)
+            sent.append(reply.SerializeToString())
+        outbox: Outbox[bytes] = Outbox(near.write)
+        await near.write(b"first")
+        await pair.until(lambda: pair.taken)
+        pair.accepted[0].frame_bytes_max = 1 << 22
+        for frame in sent:
+            outbox.send(frame)
+        await pair.until(lambda: len(pair.taken) == 1 + len(sent))
+        assert [key_value_pb2.FramesHello.FromString(frame).SerializeToString() for frame in pair.taken[1:]] == sent
+        assert pair.taken[1:] == sent
+        near.close()
+        await pair.until(lambda: pair.lost)
+
+    run(test)
 
 
 def test_frames_arrive_in_order_both_ways(run: Run) -> None:
