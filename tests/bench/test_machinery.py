@@ -12,7 +12,7 @@ import pytest
 from kvchaos.targets import etcd_binary
 from tests.bench import ours
 from tests.bench.etcd_cluster import MEMBERS, member_command, start_cluster
-from tests.bench.facts import filesystem, gather_facts
+from tests.bench.facts import filesystem, gather_facts, interpreter
 from tests.bench.processes import BenchError, cpu_seconds, free_ports, read_line, send_signal, start, stop
 from tests.bench.raw_leveldb import BATCH_PUTS, RawLevelDB
 from tests.bench.workload import Workload
@@ -166,6 +166,18 @@ def test_the_filesystem_is_that_of_the_longest_mount_point_above(tmp_path: Path)
     assert filesystem(tmp_path, mounts) == "ext4"
     assert filesystem(tmp_path, "") == "an unknown filesystem"
     assert json.dumps(gather_facts(inner, rounds=3, seconds=3.0))
+
+
+@pytest.mark.parametrize(
+    ("config_args", "base_prefix", "build"),
+    [
+        ("'--prefix=/opt/x' '--enable-optimizations' '--with-lto'", "/opt/x", "an optimised build"),
+        ("'--enable-shared' '--prefix=/usr'", "/usr", "its distribution's build"),
+        ("'--enable-shared'", "/opt/x", "built without --enable-optimizations: slower than most"),
+    ],
+)
+def test_a_table_says_how_its_interpreter_was_built(config_args: str, base_prefix: str, build: str) -> None:
+    assert interpreter(config_args, base_prefix).endswith(f"({build})")
 
 
 def state(pid: int) -> str:
