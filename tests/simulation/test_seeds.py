@@ -35,6 +35,14 @@ def test_scenarios_keep_every_promise(name: str) -> None:
     assert acknowledged
 
 
+@pytest.mark.parametrize("seed", [920_048, 920_142])
+def test_bug_the_earlier_of_two_writes_at_once_was_said_to_have_ended(seed: int) -> None:
+    """Where the last writer wins it did end. What must not is judged by name ("latest")."""
+    result = run_seed("last-writer", None, seed)
+    assert not result.violations
+    assert "latest" in SCENARIOS["last-writer"](seed).promises and "ended" not in SCENARIOS["last-writer"](seed).promises
+
+
 def test_every_kind_of_fault_takes() -> None:
     """A fault that is only ever skipped would test nothing."""
     took: Counter[str] = Counter()

@@ -50,8 +50,9 @@ def scenario(name: str) -> Callable[[Scenario], Scenario]:
                 promised = OF_TIMELINES
             if schedule.makes_namespaces:
                 promised = OF_NAMESPACES
-            if schedule.policy == "lww":
-                promised = tuple(promise for promise in promised if promise not in KEPT_BY_SIBLINGS)
+            if schedule.policy == "lww":  # of two writes at once the earlier ends, whatever it was told
+                kept = [promise for promise in promised if promise not in KEPT_BY_SIBLINGS]
+                promised = tuple("stays_ended" if promise == "ended" else promise for promise in kept)
             if schedule.grace_ms < GRACE_MS and not schedule.has_registers:
                 promised = tuple(promise for promise in promised if promise not in FORGOTTEN)
             further = tuple(promise for promise in schedule.promises if promise == "served")  # what a scenario says for itself
