@@ -43,6 +43,13 @@ def test_bug_the_earlier_of_two_writes_at_once_was_said_to_have_ended(seed: int)
     assert "latest" in SCENARIOS["last-writer"](seed).promises and "ended" not in SCENARIOS["last-writer"](seed).promises
 
 
+@pytest.mark.parametrize("seed", [920_019, 920_053])
+def test_bug_what_is_deleted_in_memory_was_judged_without_the_notes_that_keep_it_so(seed: int) -> None:
+    """A schedule whose nodes may note nothing of what others miss (`hints_max` 0): that deletes last is promised up to the cap."""
+    assert SCENARIOS["forgetful"](seed).hints_max == SCENARIOS["storages"](seed).hints_max == 200_000
+    assert not run_seed("forgetful", None, seed).violations
+
+
 def test_every_kind_of_fault_takes() -> None:
     """A fault that is only ever skipped would test nothing."""
     took: Counter[str] = Counter()
