@@ -23,7 +23,7 @@ REBUILD_DEPTH = 12
 """Leaves of a rebuild whose number of keys nobody knows, 32 kB; folded when it is done, rebuilt again if they are too few."""
 START_DEPTH = 8
 """Leaves of a tree that begins, 2 kB: enough for 8,000 keys, two millions in a namespace. With the fewest that there are, all trees
-of a store that is being filled were crowded at the same time, and a third of the load went into reading again what had just been
+of a store that is being filled were crowded at the same time, and a quarter of the load went into reading again what had just been
 written. One that stops growing is folded to what its keys need."""
 START_TREES_MAX = 2048
 """While there are fewer trees than this; 4 MB."""
