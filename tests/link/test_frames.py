@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto import frames
-from kvproto.frames import GREETING_BYTES_MAX, HEADER_BYTES, Connection, TcpConnection, TcpFrames
+from kvproto.frames import GREETING_BYTES_MAX, HEADER_BYTES, LARGE_BYTES, Connection, TcpConnection, TcpFrames
 from tests.support.waiting import turns, until
 
 
@@ -22,6 +23,7 @@ class Wire:
         self.written = b""
         self.reads = True
         self.is_over = False
+        self.pieces: Sequence[bytes] = ()
 
     def set_write_buffer_limits(self, high: int) -> None:
         """Nothing is kept."""
@@ -31,6 +33,10 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+        self.written += b"".join(pieces)
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -256,3 +262,15 @@ async def test_nobody_there_is_an_error_of_the_system() -> None:
     listener.close()
     with pytest.raises(OSError, match=str(listener.port)):
         await TcpFrames().dial(f"127.0.0.1:{listener.port}")
+
+
+async def test_a_large_frame_is_not_copied_on_either_side() -> None:
+    large, small = bytes(LARGE_BYTES), bytes(LARGE_BYTES - 1)
+    taken: list[Any] = []
+    connection, wire = await connected(taken)
+    await connection.write(large)
+    assert wire.pieces[1] is large and wire.written == framed(large)
+    came = framed(small, large)
+    connection.data_received(came)
+    assert taken == [small, large]
+    assert type(taken[0]) is bytes and isinstance(taken[1], memoryview) and taken[1].obj is came
