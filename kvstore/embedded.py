@@ -41,8 +41,8 @@ from kvstore.local_node import LocalNode
 from kvstore.runtime import SystemClock, system_random
 from kvstore.storage.catalogs import load_catalog
 from kvstore.storage.directory import DataDirectory, open_directory
+from kvstore.storage.disk_engine import open_disk_engine
 from kvstore.storage.engine import Engine
-from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
 from kvstore.storage.namespaces import remember_namespaces, remember_policies, remembered_namespaces
 from kvstore.telemetry.node import Telemetry
@@ -153,7 +153,7 @@ class EmbeddedNode:
             path = _path_of(self.url)
             self._directory = open_directory(path, cluster_id=NODE_ID, node_id=NODE_ID)
             try:
-                engine = LevelDbEngine(self._directory.subdirectory("data"))
+                engine = open_disk_engine(self._directory.subdirectory("data"))
             except BaseException:
                 self._directory.close()
                 raise

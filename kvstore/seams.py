@@ -21,8 +21,8 @@ from kvstore.api.malformed import RefuseMalformed
 from kvstore.config import NodeConfig
 from kvstore.runtime import Clock, StartWorker, ThreadWorker, system_random, system_timer, wall_clock
 from kvstore.storage.directory import DataDirectory, open_directory
+from kvstore.storage.disk_engine import open_disk_engine
 from kvstore.storage.engine import Engine
-from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.transport.security import PlainText, Security, explain_plain
 
 FILES_KEPT = 1200
@@ -102,7 +102,7 @@ class ProductionSeams:
 
     def open_engine(self, path: Path, *, write_buffer_bytes: int, cache_bytes: int) -> Engine:
         """See `Seams.open_engine`."""
-        return LevelDbEngine(path, write_buffer_bytes=write_buffer_bytes, cache_bytes=cache_bytes)
+        return open_disk_engine(path, write_buffer_bytes=write_buffer_bytes, cache_bytes=cache_bytes)
 
 
 def _open_channel(address: str) -> Any:

@@ -10,7 +10,6 @@ temporary file, synced, renamed, and the directory synced.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -21,15 +20,17 @@ from types import TracebackType
 from typing import Any
 
 from kvproto.errors import ClusterError, StorageError, StoreInUse, WrongCluster
+from kvstore.storage.full_disk import is_full
 
-FORMAT = 1
+FORMAT = 2
+"""1: all values in the database. 2: large ones beside it (large/), where a version that knows only 1 would not look for them."""
+MARKER_FORMAT = 1
 IDENTITY_NAME = "kvstore.json"
 LOCK_NAME = "kvstore.lock"
 CLEAN_NAME = "clean-shutdown.json"
 _TEMPORARY_SUFFIX = ".new"
 # What may lie in a directory that has no identity yet: what a crash while making it leaves, and what mkfs puts into a new volume.
 _NOT_FOREIGN = {LOCK_NAME, IDENTITY_NAME + _TEMPORARY_SUFFIX, "lost+found"}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_directory(path: str | os.PathLike[str], *, cluster_id: str, node_id: str) -> DataDirectory:
@@ -41,16 +42,16 @@ def open_directory(path: str | os.PathLike[str], *, cluster_id: str, node_id: st
     """
     place = Path(path)
     try:
-        _make_durably(place)
+        make_durably(place)
         _check_identity(place, cluster_id, node_id)
         lock = _take_lock(place)
     except OSError as error:
-        raise _failure(place, error) from error
+        raise refusal_of(place, error) from error
     try:
         return _open_locked(place, lock, cluster_id, node_id)
     except OSError as error:
         os.close(lock)
-        raise _failure(place, error) from error
+        raise refusal_of(place, error) from error
     except BaseException:
         os.close(lock)
         raise
@@ -58,14 +59,14 @@ def open_directory(path: str | os.PathLike[str], *, cluster_id: str, node_id: st
 
 def _open_locked(place: Path, lock: int, cluster_id: str, node_id: str) -> DataDirectory:
     # Again, for it was somebody else's to change until now.
-    created = not _check_identity(place, cluster_id, node_id)
+    found = _check_identity(place, cluster_id, node_id)
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    if created:
+    if found < FORMAT:  # a new one, or from here on one that an earlier version must not open
         identity = {"format": FORMAT, "cluster_id": cluster_id, "node_id": node_id}
         _write_durably(place / IDENTITY_NAME, json.dumps(identity).encode() + b"\n")
     state = _take_clean_state(place)
-    return DataDirectory(place, lock, created=created, clean_state=state)
+    return DataDirectory(place, lock, created=not found, clean_state=state)
 
 
 class DataDirectory:
@@ -84,9 +85,9 @@ class DataDirectory:
     def subdirectory(self, name: str) -> Path:
         """A directory in it for one engine, made if it is not there. LevelDB syncs what it puts into its own, not its own entry."""
         try:
-            _make_durably(self.path / name)
+            make_durably(self.path / name)
         except OSError as error:
-            raise _failure(self.path, error) from error
+            raise refusal_of(self.path, error) from error
         return self.path / name
 
     def append(self, name: str, data: bytes) -> None:
@@ -94,14 +95,14 @@ class DataDirectory:
         `StorageError`."""
         path = self.path / name
         try:
-            _make_durably(path.parent)
+            make_durably(path.parent)
             with open(path, "ab") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             _sync_directory(path.parent)
         except OSError as error:
-            raise _failure(self.path, error) from error
+            raise refusal_of(self.path, error) from error
 
     def close(self, clean_state: bytes | None = None) -> None:
         """Lets go of the directory; idempotent. With `clean_state` it first leaves the clean-shutdown marker, durably.
@@ -118,7 +119,7 @@ class DataDirectory:
             # The file stays: whoever removed it could remove the one that the next process has just locked.
             os.ftruncate(lock, 0)
         except OSError as error:
-            raise _failure(self.path, error) from error
+            raise refusal_of(self.path, error) from error
         finally:
             os.close(lock)
 
@@ -130,8 +131,8 @@ class DataDirectory:
         self.close()
 
 
-def _check_identity(place: Path, cluster_id: str, node_id: str) -> bool:
-    """Whether `place` is this node's (True) or nobody's yet (False). Reads only; raises as `open_directory`."""
+def _check_identity(place: Path, cluster_id: str, node_id: str) -> int:
+    """The format of `place`, which is this node's; 0 if it is nobody's yet. Reads only; raises as `open_directory`."""
     try:
         raw = (place / IDENTITY_NAME).read_bytes()
     except FileNotFoundError:
@@ -141,9 +142,10 @@ def _check_identity(place: Path, cluster_id: str, node_id: str) -> bool:
                 f"{place} is not a data directory: it holds {foreign[0]!r} and no {IDENTITY_NAME}; name an empty or a new one",
                 subject=str(place),
             ) from None
-        return False
-    _check_owner(place, _decode_identity(place, raw), cluster_id, node_id)
-    return True
+        return 0
+    identity = _decode_identity(place, raw)
+    _check_owner(place, identity, cluster_id, node_id)
+    return int(identity["format"])
 
 
 def _decode_identity(place: Path, raw: bytes) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def _decode_identity(place: Path, raw: bytes) -> dict[str, Any]:
             limit=FORMAT,
             actual=version,
         )
-    if version != FORMAT or not all(isinstance(identity.get(name), str) for name in ("cluster_id", "node_id")):
+    if version not in range(1, FORMAT + 1) or not all(isinstance(identity.get(name), str) for name in ("cluster_id", "node_id")):
         raise damaged
     return identity
 
@@ -215,7 +217,7 @@ def _take_clean_state(place: Path) -> bytes | None:
 
 
 def _encode_clean_state(state: bytes) -> bytes:
-    return json.dumps({"format": FORMAT, "state": b64encode(state).decode(), "crc32": zlib.crc32(state)}).encode() + b"\n"
+    return json.dumps({"format": MARKER_FORMAT, "state": b64encode(state).decode(), "crc32": zlib.crc32(state)}).encode() + b"\n"
 
 
 def _decode_clean_state(raw: bytes) -> bytes | None:
@@ -223,7 +225,7 @@ def _decode_clean_state(raw: bytes) -> bytes | None:
     try:
         marker = json.loads(raw)
         state = b64decode(marker["state"], validate=True)
-        return state if marker["format"] == FORMAT and marker["crc32"] == zlib.crc32(state) else None
+        return state if marker["format"] == MARKER_FORMAT and marker["crc32"] == zlib.crc32(state) else None
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -243,7 +245,7 @@ def _write_durably(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
-def _make_durably(path: Path) -> None:
+def make_durably(path: Path) -> None:
     """Makes the directory and its missing parents; a power failure later does not take any of them back."""
     missing = [part for part in (path, *path.parents) if not part.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -260,10 +262,10 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _failure(place: Path, error: OSError) -> StorageError:
+def refusal_of(place: Path, error: OSError) -> StorageError:
     """One sentence on why the system refused, and the way out."""
     reason = error.strerror or str(error)
-    if error.errno in _FULL:
+    if is_full(error):
         text = f"the disk of {place} is full ({reason}): free some space, then start again"
     elif isinstance(error, FileExistsError | NotADirectoryError):
         blocking = next((part for part in (place, *place.parents) if part.exists() and not part.is_dir()), place)

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+UNREADABLE = b"\xffunreadable"
+"""What a scan gives in the place of a value that cannot be read although its neighbours can: no record begins so, nor anything that
+a node keeps for itself."""
+
 
 class Engine(Protocol):
     """An ordered map from store keys to bytes, in bytewise order."""
@@ -36,7 +40,8 @@ class Engine(Protocol):
         """
 
     def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs with start <= key < end (None: to the last) in order, as of the moment of the call."""
+        """Pairs with start <= key < end (None: to the last) in order, as of the moment of the call. A value that is lost by itself
+        comes as `UNREADABLE`; where keys may be lost it raises `StorageError`, before it gives any key behind the gap."""
 
     def size_bytes(self) -> int:
         """Roughly what the map takes on its medium."""

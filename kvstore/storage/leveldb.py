@@ -17,6 +17,7 @@ from threading import Event, Thread
 from typing import Any, Protocol
 
 from kvproto.errors import StorageError
+from kvstore.storage.full_disk import tells_full
 from kvstore.storage.inside import Inside
 from kvstore.storage.known_keys import KnownKeys, learn
 
@@ -40,8 +41,6 @@ SCAN_CHUNK_BYTES = 256 << 10
 NAME_SYNCS = 64
 """After the directory has changed, so many synced writes sync it too: its time stamp is coarse, and a second change within one tick
 would not show. The writes take longer than a tick together."""
-
-_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class _Get(Protocol):
@@ -185,6 +184,19 @@ class LevelDbEngine:
             os.fsync(self._directory)
             self._name_syncs_due -= 1
 
+    def sync(self) -> None:
+        """Whatever was written is durable when this returns, also what was written without a sync into a log that LevelDB has left
+        since. Raises `StorageError`; it is the last write then (safety rule 4)."""
+        with self._inside:
+            try:
+                for log in sorted(self._path.glob("*.log")):
+                    with suppress(FileNotFoundError):  # all of it is in a table by now
+                        _sync_file(log)
+                os.fsync(self._directory)
+            except OSError as error:
+                self._failure = StorageError(self._describe(error), may_have_applied=True, subject=str(self._path))
+                raise self._failure from error
+
     def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Engine.scan`. Where something cannot be read it raises `StorageError` before it gives any key behind the gap.
 
@@ -267,8 +279,7 @@ class LevelDbEngine:
         without syncing it. An error here is a failed sync like any other."""
         try:
             for log in sorted(self._path.glob("*.log")):
-                with open(log, "rb") as file:
-                    os.fsync(file.fileno())
+                _sync_file(log)
         except OSError as error:
             raise StorageError(self._describe(error), may_have_applied=True, subject=str(self._path)) from error
 
@@ -277,7 +288,7 @@ class LevelDbEngine:
         if error is None:
             return f"the store in {self._path} is closed"
         text = _text_of(error)
-        if any(full in text for full in _FULL):
+        if tells_full(text):
             return f"the disk of {self._path} is full ({text}): free some space, then start the node again"
         # A table that is shorter than its index says: LevelDB takes it for a wrong question to the system.
         if isinstance(error, plyvel.CorruptionError) or f".ldb: {os.strerror(errno.EINVAL)}" in text:
@@ -294,6 +305,11 @@ class LevelDbEngine:
         else:
             message = self._describe(error)
         return StorageError(message, subject=str(self._path))
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def _text_of(error: Exception) -> str:

@@ -12,11 +12,23 @@ from hypothesis import strategies as st
 
 from kvproto.errors import StorageError
 from kvstore.storage.engine import Engine
+from kvstore.storage.large.engine import LargeValueEngine
+from kvstore.storage.large.files import OsFiles
 from kvstore.storage.leveldb import LevelDbEngine
 from kvstore.storage.memory import MemoryEngine
 
+
+def open_large(path: Path, *, large_bytes: int, file_bytes: int = 1 << 20) -> LargeValueEngine:
+    """LevelDB, with values of `large_bytes` and more in files beside it."""
+    database = LevelDbEngine(path, write_buffer_bytes=64 << 10, cache_bytes=1 << 20)
+    (path / "values").mkdir()
+    return LargeValueEngine(database, OsFiles(path / "values"), name=str(path), large_bytes=large_bytes, file_bytes=file_bytes)
+
+
 ENGINES: dict[str, Callable[[Path], Engine]] = {
     "leveldb": lambda path: LevelDbEngine(path, write_buffer_bytes=64 << 10, cache_bytes=1 << 20),
+    "large-values": lambda path: open_large(path, large_bytes=4),
+    "large-values-of-all-sizes": lambda path: open_large(path, large_bytes=0, file_bytes=64),
     "memory": lambda path: MemoryEngine(),
     "memory-crashable": lambda path: MemoryEngine(crashable=True),
 }

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kvproto.errors import StorageError
-from kvstore import seams
 from kvstore.node import Node
+from kvstore.storage import disk_engine
 from kvstore.storage.directory import CLEAN_NAME
 from kvstore.storage.epochs import ACTOR_KEY
 from kvstore.storage.leveldb import LevelDbEngine
@@ -41,7 +41,7 @@ class FailingEngine(LevelDbEngine):
 
 @pytest.fixture
 async def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
-    monkeypatch.setattr(seams, "LevelDbEngine", FailingEngine)
+    monkeypatch.setattr(disk_engine, "LevelDbEngine", FailingEngine)
     FailingEngine.fail_next = FailingEngine.failed = False
     FailingEngine.fail_key, FailingEngine.writes_after = b"", 0
     async with Nodes(tmp_path) as nodes:

@@ -20,6 +20,9 @@ from random import Random
 
 from kvproto.errors import StorageError
 from kvstore.storage.directory import open_directory
+from kvstore.storage.engine import Engine
+from kvstore.storage.large.engine import LargeValueEngine
+from kvstore.storage.large.files import OsFiles
 from kvstore.storage.leveldb import LevelDbEngine
 
 CHILD_S_MAX = 30
@@ -77,14 +80,24 @@ def small_engine(path: Path) -> LevelDbEngine:
     return LevelDbEngine(path, write_buffer_bytes=64 << 10, cache_bytes=1 << 20)
 
 
+def large_engine(path: Path) -> LargeValueEngine:
+    """The same with all pairs that are written here in files beside it, of which some tens of kilobytes fill one."""
+    database = small_engine(path)
+    (path / "values").mkdir(exist_ok=True)
+    return LargeValueEngine(database, OsFiles(path / "values"), name=str(path), large_bytes=100, file_bytes=32 << 10)
+
+
+ENGINES: dict[str, Callable[[Path], Engine]] = {"small": small_engine, "large": large_engine}
+
+
 def synced_pair(number: int) -> tuple[bytes, bytes]:
     """What `write_synced` puts as its write `number`."""
     return b"key %08d" % number, Random(number).randbytes(200)
 
 
-def write_synced(path: str) -> None:
+def write_synced(path: str, kind: str = "small") -> None:
     """Writes numbered pairs, each synced, and says each number once it is durable. Ends only by being killed."""
-    engine = small_engine(Path(path))
+    engine = ENGINES[kind](Path(path))
     number = 0
     while True:
         engine.write([synced_pair(number)], sync=True)
@@ -92,12 +105,12 @@ def write_synced(path: str) -> None:
         number += 1
 
 
-def write_until_full(path: str, file_bytes_max: str) -> None:
+def write_until_full(path: str, file_bytes_max: str, kind: str = "small") -> None:
     """Writes until there is no room (0: of the disk; else no file may grow past that), makes room, and writes once more.
 
     Says the two refusals, how many pairs were acknowledged, and how many of them are read back before and after a restart.
     """
-    engine = small_engine(Path(path))
+    engine = ENGINES[kind](Path(path))
     limit_file_bytes(int(file_bytes_max) or resource.RLIM_INFINITY)
     acknowledged = 0
     refusals: list[list[object]] = []
@@ -111,7 +124,7 @@ def write_until_full(path: str, file_bytes_max: str) -> None:
             (Path(path).parent / FILLER).unlink(missing_ok=True)
     held = _held(engine, acknowledged)
     engine.close()
-    engine = small_engine(Path(path))
+    engine = ENGINES[kind](Path(path))
     held_after = _held(engine, acknowledged)
     engine.write([(b"more", b"")], sync=True)
     engine.close()
@@ -126,7 +139,7 @@ def limit_file_bytes(file_bytes_max: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, resource.RLIM_INFINITY))
 
 
-def _held(engine: LevelDbEngine, count: int) -> int:
+def _held(engine: Engine, count: int) -> int:
     return sum(engine.get(key) == value for key, value in map(synced_pair, range(count)))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvproto.errors import ClusterError, KvError, StorageError, StoreInUse, WrongCluster
-from kvstore.storage.directory import CLEAN_NAME, IDENTITY_NAME, LOCK_NAME, DataDirectory, lock_holder, open_directory
+from kvstore.storage.directory import CLEAN_NAME, FORMAT, IDENTITY_NAME, LOCK_NAME, DataDirectory, lock_holder, open_directory
 from tests.storage.children import CHILD_S_MAX, child, next_line
 
 
@@ -40,7 +40,7 @@ def test_a_new_directory_is_made_with_its_parents_and_recognised_later(tmp_path:
     with opened(path) as directory:
         assert directory.created
         assert directory.clean_state is None
-        assert json.loads((path / IDENTITY_NAME).read_text()) == {"format": 1, "cluster_id": "c", "node_id": "n"}
+        assert json.loads((path / IDENTITY_NAME).read_text()) == {"format": FORMAT, "cluster_id": "c", "node_id": "n"}
     with opened(path) as directory:
         assert not directory.created
     assert {IDENTITY_NAME, LOCK_NAME} == set(os.listdir(path))
@@ -170,10 +170,21 @@ def test_a_path_where_nothing_can_be_written_is_refused() -> None:
 
 def test_a_newer_format_is_refused_untouched(tmp_path: Path) -> None:
     opened(tmp_path / "n").close(b"state")
-    (tmp_path / "n" / IDENTITY_NAME).write_text('{"format": 2, "shape": "unknown"}')
+    (tmp_path / "n" / IDENTITY_NAME).write_text('{"format": 3, "shape": "unknown"}')
     error = refusal(tmp_path / "n")
-    assert error.message.endswith("was written by a newer version (format 2, this is 1): upgrade, nothing was changed")
-    assert (error.limit, error.actual) == (1, 2)
+    assert error.message.endswith("was written by a newer version (format 3, this is 2): upgrade, nothing was changed")
+    assert (error.limit, error.actual) == (2, 3)
+
+
+def test_an_earlier_format_is_opened_and_is_the_present_one_from_then_on(tmp_path: Path) -> None:
+    """In it large values may lie where an earlier version would not look for them."""
+    opened(tmp_path / "n").close(b"state")
+    identity = json.loads((tmp_path / "n" / IDENTITY_NAME).read_text())
+    (tmp_path / "n" / IDENTITY_NAME).write_text(json.dumps({**identity, "format": 1}))
+    again = opened(tmp_path / "n")
+    assert (again.created, again.clean_state) == (False, b"state")
+    again.close()
+    assert json.loads((tmp_path / "n" / IDENTITY_NAME).read_text()) == identity
 
 
 def test_another_clusters_directory_is_refused_and_names_both(tmp_path: Path) -> None:

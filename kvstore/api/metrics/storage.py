@@ -97,8 +97,13 @@ def _collect_levels(told: dict[str, str]) -> Iterator[Metric]:
     def rows(name: str) -> list[Row]:
         return [((str(one.level),), getattr(one, name)) for one in stats]
 
-    memory: list[Row] = [((), float(told["memory_bytes"]))] if told.get("memory_bytes", "").isdecimal() else []
-    yield gauge("kv_storage_memory_bytes", "Write buffers and block cache of the engine.", (), memory)
+    def row(name: str) -> list[Row]:
+        return [((), float(told[name]))] if told.get(name, "").isdecimal() else []
+
+    yield gauge("kv_storage_memory_bytes", "Write buffers and block cache of the engine.", (), row("memory_bytes"))
+    yield gauge("kv_storage_large_values", "Values that lie in files beside the tables.", (), row("large_values"))
+    yield gauge("kv_storage_large_value_bytes", "What they take.", (), row("large_value_bytes"))
+    yield gauge("kv_storage_large_value_file_bytes", "What their files take.", (), row("large_value_file_bytes"))
     yield gauge("kv_storage_level_files", "Sorted tables of a level.", level, rows("files"))
     yield gauge("kv_storage_level_bytes", "Their size, in whole MiB.", level, rows("size_bytes"))
     yield counter("kv_storage_compaction_seconds", "Time spent on compactions into a level.", level, rows("compaction_s"))
