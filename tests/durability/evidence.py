@@ -1,8 +1,9 @@
 """From a node's timeline and its files: since when each value that the node wrote is durable there.
 
 A value lies in a record of LevelDB's log and is durable once a sync has covered that record; or, later, in a table, durable once
-the table and the edit of the MANIFEST that names it and retires the log are. LevelDB recovers by the very same rule. Read after
-the process has ended and before anything is cut.
+the table and the edit of the MANIFEST that names it and retires the log are. LevelDB recovers by the very same rule. What has only
+a pointer there is durable once, besides, a sync has covered it in its file of values. Read after the process has ended and before
+anything is cut.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from kvchaos.disks.synced import FileLife, Timeline
 from kvstore.core.record import decode
+from kvstore.storage.disk_engine import VALUES
+from kvstore.storage.large.files import SUFFIX
+from kvstore.storage.large.pointers import MARK, Pointer, read_marked
 from kvstore.storage.layout import SYSTEM_PREFIX
 from tests.durability.leveldb_log import edit_of, puts_of, read_log
 
@@ -39,6 +43,8 @@ class NodeEvidence:
     logs: int = 0
     log_records: int = 0
     tables: int = 0
+    beside: int = 0
+    """Of the copies, those in files of values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,32 @@ def collect(timeline: Timeline, kept: Path) -> NodeEvidence:
         number = int(match.group(1))
         moved_ns = min((one.since_ns for one in retired if one.log_number > number), default=None)
         named_ns = _named_ns(timeline, path, life)
-        for end, values in _values_of(_content(Path(path), kept)):
+        for end, rows in _rows_of(_content(Path(path), kept)):
             evidence.log_records += 1
-            copy = _date(life.durable_ns(end), named_ns, moved_ns)
-            for value in values:
-                evidence.copies[value] = _earlier(evidence.copies.get(value), copy)
+            told = _date(life.durable_ns(end), named_ns, moved_ns)
+            for row in rows:
+                record, copy = row, told
+                if row.startswith(MARK):
+                    record, beside = _value_beside(timeline, Path(path).parent, row)
+                    copy = _later(told, beside)
+                    evidence.beside += 1
+                for sibling in decode(record).siblings:
+                    evidence.copies[sibling.value] = _earlier(evidence.copies.get(sibling.value), copy)
     return evidence
+
+
+def _value_beside(timeline: Timeline, folder: Path, row: bytes) -> tuple[bytes, Copy]:
+    """The value that a pointer leads to, and since when it is durable."""
+    pointer = read_marked(row)
+    assert isinstance(pointer, Pointer)
+    path = str(folder / VALUES / f"{pointer.file:010d}{SUFFIX}")
+    life = timeline.files[path]
+    assert life.renamed_ns is None, "a file that was written twice: the record of the shim says nothing of its middle"
+    durable_ns = life.durable_ns(pointer.offset + pointer.size_bytes)
+    named_ns = timeline.named_ns(path, life.created_ns)
+    with open(path, "rb") as file:
+        file.seek(pointer.offset)
+        return file.read(pointer.size_bytes), Copy(durable_ns, _last(durable_ns, named_ns))
 
 
 def _named_ns(timeline: Timeline, path: str, log: FileLife) -> int | None:
@@ -81,8 +107,15 @@ def _named_ns(timeline: Timeline, path: str, log: FileLife) -> int | None:
 
 
 def _date(synced_ns: int | None, named_ns: int | None, moved_ns: int | None) -> Copy:
-    strictly = None if synced_ns is None or named_ns is None else max(synced_ns, named_ns)
-    return Copy(_first(synced_ns, moved_ns), _first(strictly, moved_ns))
+    return Copy(_first(synced_ns, moved_ns), _first(_last(synced_ns, named_ns), moved_ns))
+
+
+def _later(one: Copy, other: Copy) -> Copy:
+    return Copy(_last(one.durable_ns, other.durable_ns), _last(one.named_ns, other.named_ns))
+
+
+def _last(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
 
 
 def _earlier(one: Copy | None, other: Copy) -> Copy:
@@ -99,16 +132,10 @@ def _content(path: Path, kept: Path) -> bytes:
     return path.read_bytes() if path.exists() else (kept / path.name).read_bytes()
 
 
-def _values_of(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """(where it ends, the values of users in it) of each record of a log."""
+def _rows_of(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """(where it ends, what it puts for users) of each record of a log."""
     for record in read_log(data):
-        values = [
-            sibling.value
-            for key, row in puts_of(record.payload)
-            if not key.startswith(SYSTEM_PREFIX)
-            for sibling in decode(row).siblings
-        ]
-        yield record.end, values
+        yield record.end, [row for key, row in puts_of(record.payload) if not key.startswith(SYSTEM_PREFIX)]
 
 
 def _retirements(timeline: Timeline) -> Iterator[_Retired]:

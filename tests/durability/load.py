@@ -24,6 +24,8 @@ BULKS = 3
 BULK_KEYS = 20
 KEYS_EACH = 60
 VALUE_BYTES = 900
+LARGES = 1
+LARGE_VALUE_BYTES = 70_000  # beside the database
 CALL_TIMEOUT_S = 3.0
 READ_KEYS = 100
 
@@ -48,8 +50,10 @@ class Load:
     def start(self) -> None:
         """Lets the callers go."""
         singles = [self._put(f"single/{number}") for number in range(SINGLES)]
+        larges = [self._put(f"large/{number}", LARGE_VALUE_BYTES) for number in range(LARGES)]
         bulks = [self._put_many(f"bulk/{number}") for number in range(BULKS)]
-        self._tasks = [asyncio.create_task(caller, name=f"caller-{number}") for number, caller in enumerate([*singles, *bulks])]
+        callers = [*singles, *larges, *bulks]
+        self._tasks = [asyncio.create_task(caller, name=f"caller-{number}") for number, caller in enumerate(callers)]
 
     async def acknowledged(self, count: int, *, timeout_s: float) -> None:
         """Returns once `count` writes have been acknowledged altogether. Raises `TimeoutError`, or what a caller died of."""
@@ -69,18 +73,24 @@ class Load:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def read_all(self, client: AsyncClient, *, timeout_s: float) -> dict[str, list[bytes]]:
-        """Every key that was written to, with the values it holds, at the default level. Raises if one cannot be read."""
+    async def read_all(self, client: AsyncClient, *, timeout_s: float, refused_is_lost: bool = False) -> dict[str, list[bytes]]:
+        """Every key that was written to, with the values it holds, at the default level. Raises if one cannot be read, unless that
+        counts as holding nothing."""
         found: dict[str, list[bytes]] = {}
         keys = sorted({write.key for write in self._attempts.values()})
         for at in range(0, len(keys), READ_KEYS):
-            entries = await client.get_many(keys[at : at + READ_KEYS], timeout_s=timeout_s)
+            try:
+                entries = await client.get_many(keys[at : at + READ_KEYS], timeout_s=timeout_s)
+            except BatchError as error:
+                if not refused_is_lost:
+                    raise
+                entries = error.results
             found |= {key: entry.values for key, entry in entries.items()}
         return found
 
-    async def _put(self, prefix: str) -> None:
+    async def _put(self, prefix: str, value_bytes: int = VALUE_BYTES) -> None:
         for keys in self._rounds(prefix, 1):
-            items = self._begin(keys)
+            items = self._begin(keys, value_bytes)
             ((key, value),) = items.items()
             try:
                 result = await self._client.put(key, value, level="quorum", timeout_s=CALL_TIMEOUT_S)
@@ -109,11 +119,11 @@ class Load:
         while True:
             yield [f"{prefix}/{number}" for number in self._rng.sample(range(KEYS_EACH), count)]
 
-    def _begin(self, keys: Collection[str]) -> dict[str, bytes]:
+    def _begin(self, keys: Collection[str], value_bytes: int = VALUE_BYTES) -> dict[str, bytes]:
         items: dict[str, bytes] = {}
         for key in keys:
             chain = self._chains.setdefault(key, [])
-            value = b"%08d." % len(self._attempts) + self._rng.randbytes(VALUE_BYTES)
+            value = b"%08d." % len(self._attempts) + self._rng.randbytes(value_bytes)
             self._attempts[value] = Write(key, value, Fate.UNKNOWN, frozenset(chain))
             chain.append(value)
             items[key] = value

@@ -1,6 +1,6 @@
-"""`python -m tests.durability.prove`: the proof in figures, for the build as released and for two with a mistake planted.
+"""`python -m tests.durability.prove`: the proof in figures, for the build as released and for three with a mistake planted.
 
-Ends with 0 when the release passes and both planted builds are caught, else with 8.
+Ends with 0 when the release passes and all planted builds are caught, else with 8.
 """
 
 from __future__ import annotations

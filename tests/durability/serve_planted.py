@@ -1,7 +1,8 @@
 """`kv serve` with a mistake planted: `python -m tests.durability.serve_planted PLANT --config node.toml …`.
 
 `no-sync` leaves the sync of every batch out. `early-ack` syncs each batch, but a moment after it has told that it had: the mistake
-that loses nothing until the power fails in that very moment, and that only the order of events can show.
+that loses nothing until the power fails in that very moment, and that only the order of events can show. `no-value-sync` leaves out
+the sync of large values, to which synced pointers lead then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from kvstore.commands.serve import serve
+from kvstore.storage.large.files import OsWriter
 from kvstore.storage.leveldb import LevelDbEngine
 
 Write = Callable[..., None]
@@ -33,12 +35,12 @@ def write_and_sync_later(
     threading.Thread(target=partial(honest_write, engine, (), sync=sync), daemon=True).start()
 
 
-PLANTS: dict[str, Write] = {"no-sync": write_without_sync, "early-ack": write_and_sync_later}
+def write_value_without_sync(writer: OsWriter) -> None:
+    """Instead of `OsWriter.sync`."""
 
 
-def main() -> None:
-    plant = sys.argv.pop(1)
-    write = PLANTS[plant]
+def plant_write(write: Write) -> None:
+    """Every batch of every engine is written by it."""
 
     def prepare(
         engine: LevelDbEngine, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool
@@ -47,6 +49,22 @@ def main() -> None:
 
     LevelDbEngine.write = write  # type: ignore[method-assign]
     LevelDbEngine.prepare = prepare  # type: ignore[method-assign, assignment]
+
+
+def plant_no_value_sync() -> None:
+    """No large value is synced."""
+    OsWriter.sync = write_value_without_sync  # type: ignore[method-assign, assignment]
+
+
+PLANTS: dict[str, Callable[[], None]] = {
+    "no-sync": partial(plant_write, write_without_sync),
+    "early-ack": partial(plant_write, write_and_sync_later),
+    "no-value-sync": plant_no_value_sync,
+}
+
+
+def main() -> None:
+    PLANTS[sys.argv.pop(1)]()
     serve()
 
 

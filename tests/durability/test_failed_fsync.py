@@ -27,7 +27,7 @@ def assert_ended_as_promised(failure: Failure | None) -> None:
     assert not failure.marker_left, "the next start must not take this for a clean stop"
 
 
-@pytest.mark.parametrize(("path", "at"), [(".log", 40), (".ldb", 1)], ids=["log", "table"])
+@pytest.mark.parametrize(("path", "at"), [(".log", 40), (".ldb", 1), (".values", 5)], ids=["log", "table", "values"])
 async def test_one_of_three_nodes_ends_on_a_failed_sync_and_nothing_acknowledged_is_lost(
     tmp_path: Path, shim: Path, acks: int, path: str, at: int
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.durability.load import LARGE_VALUE_BYTES
 from tests.durability.proof import DELAY_MS, Proof, run_proof
 
 SEED = 4711
@@ -31,6 +32,7 @@ async def test_every_acknowledged_write_was_synced_on_two_nodes_before_and_is_fo
     assert proof.found.is_ok, proof.found.sentence()
     # And it was a test: logs rotated, tables were made, nothing failed, something was taken away.
     assert all(node.logs >= 2 and node.tables >= 1 and node.log_records >= 20 for node in proof.evidence.values())
+    assert all(node.beside >= 20 for node in proof.evidence.values()), "large values were written, and dated where they lie"
     assert all(timeline.failed_ns is None for timeline in proof.timelines.values())
     assert proof.cut.bytes_lost > 0
 
@@ -63,3 +65,15 @@ async def test_a_build_that_acknowledges_before_its_sync_returns_is_caught(
     assert proof.synced.violations > 0
     assert proof.synced.margin_ns_min is not None and proof.synced.margin_ns_min < -DELAY_MS * 1_000_000 / 2
     assert sum(timeline.syncs for timeline in proof.timelines.values()) > 100, "it does sync, only too late"
+
+
+async def test_a_build_that_does_not_sync_large_values_is_caught_by_them_alone(
+    tmp_path: Path, shim: Path, acks: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What leads to them is synced, so that a cut leaves pointers to nothing."""
+    proof = await run_proof(tmp_path, shim, acks=acks, seed=SEED, plant="no-value-sync")
+    tell(proof, capsys)
+    large = {ack.value for ack in proof.acks if len(ack.value) > LARGE_VALUE_BYTES}
+    assert len(large) >= 20
+    assert {ack.value for ack in proof.synced.too_early} == large
+    assert proof.found.lost, "the cut must take away what was never synced"
