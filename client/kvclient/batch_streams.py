@@ -122,8 +122,9 @@ class BatchStreams:
         if self._is_closed:
             _answer(sent, _closed())
             return
-        if message.ByteSize() > MESSAGE_BYTES_MAX:  # would break the stream, and with it everybody's batches
-            _answer(sent, TooLarge("a batch is larger than a message may be", limit=MESSAGE_BYTES_MAX, actual=message.ByteSize()))
+        # It would break the stream, and with it everybody's batches. Only one that may be too large is encoded to find out.
+        if sum(map(_about_bytes, groups)) > MESSAGE_BYTES_MAX // 2 and (size_bytes := message.ByteSize()) > MESSAGE_BYTES_MAX:
+            _answer(sent, TooLarge("a batch is larger than a message may be", limit=MESSAGE_BYTES_MAX, actual=size_bytes))
             return
         if stream is None:
             stream = self._stream = self._open_stream()
@@ -298,6 +299,15 @@ def _fail_all(stream: _Stream, cause: KvError) -> None:
         trace_id = sent.trace.hex() if sent.handed_over else ""
         error = type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject, trace_id=trace_id)
         _answer(sent, error)
+
+
+def _about_bytes(group: OperationGroup) -> int:
+    """What a group takes in a message, but for some bytes for each operation."""
+    size_bytes = sum(map(len, group.keys)) + sum(map(len, group.values))
+    for column in (group.contexts, group.fields, group.conditions, group.seen):
+        if column:
+            size_bytes += sum(map(len, column))
+    return size_bytes
 
 
 def _closed() -> ClientClosed:

@@ -17,9 +17,12 @@ class Admitted:
 
     __slots__ = ("_call", "_cost_bytes", "_is_told", "_read_s", "_writes", "came_s", "operations")
 
-    def __init__(self, request: key_value_pb2.BatchRequest, call: Call, operations: int, waited_s: float) -> None:
-        """Raises `Overloaded`: then nothing was charged."""
-        self._cost_bytes = call.admit(request.ByteSize(), operations)
+    def __init__(
+        self, request: key_value_pb2.BatchRequest, call: Call, operations: int, waited_s: float, size_bytes: int = 0
+    ) -> None:
+        """`size_bytes`: what the request took on its way, where that is known: a message is encoded to find out. Raises
+        `Overloaded`: then nothing was charged."""
+        self._cost_bytes = call.admit(size_bytes or request.ByteSize(), operations)
         self._call = call
         self._is_told = False
         self._writes = bool(request.groups) and int(request.groups[0].kind) != Kind.GET

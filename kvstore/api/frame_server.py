@@ -194,6 +194,8 @@ class _ClientHost:
         self._connection = guest.connection
         self._frames: deque[bytes] = deque()
         self._wanted: asyncio.Future[None] | None = None
+        self.read_bytes = 0
+        """What the request that was read last took on its way."""
         self._connection.take = self._take
         self._task = asyncio.get_running_loop().create_task(self._serve(key_value, welcome), name="frames-of-a-client")
 
@@ -214,7 +216,9 @@ class _ClientHost:
         if not self._frames:  # nothing was held back either
             self._wanted = asyncio.get_running_loop().create_future()
             await self._wanted
-        return key_value_pb2.BatchRequest.FromString(self._frames.popleft())
+        frame = self._frames.popleft()
+        self.read_bytes = len(frame)
+        return key_value_pb2.BatchRequest.FromString(frame)
 
     async def write(self, message: Any) -> None:
         """Sends a reply."""

@@ -173,7 +173,8 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 if (request := await context.read()) is END:
                     break
                 try:
-                    work = self._admit(request, call, transit.waited_s(request.sent_ms, loop.time()))
+                    waited_s = transit.waited_s(request.sent_ms, loop.time())
+                    work = self._admit(request, call, waited_s, getattr(context, "read_bytes", 0))
                 except KvError as error:
                     await call.turn(1)
                     outbox.send(self._refused(request, error, self._traces.id_of(request.trace_id)))
@@ -210,7 +211,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
 
         await self._execute(request, reply, trace, work, _Paced(call, outbox))
 
-    def _admit(self, request: key_value_pb2.BatchRequest, call: Call, waited_s: float = 0.0) -> Admitted:
+    def _admit(self, request: key_value_pb2.BatchRequest, call: Call, waited_s: float = 0.0, size_bytes: int = 0) -> Admitted:
         """Charges `request`, which waited to be read, to `call`. Raises the `KvError` that answers all of it: nothing was charged,
         nothing executed, and nothing but the number of its operations was looked at."""
         refusal = self._refusal(request.cluster_id)
@@ -220,7 +221,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         if waited_s and is_too_late(request, waited_s):
             self._intake.expired += operations
             raise DeadlineExceeded("the deadline had passed when the request was read: it was not executed")
-        return Admitted(request, call, operations, waited_s)
+        return Admitted(request, call, operations, waited_s, size_bytes)
 
     async def _execute(
         self,

@@ -46,6 +46,7 @@ HEADER_BYTES = _HEADER.size
 SIBLING_BYTES = SIBLING_ROW.size
 _BODY = 5  # where the checksum's cover begins
 RETRY_BYTES = 36
+LARGE_BYTES = 16 << 10  # copying it costs more than a call more
 _EXPIRES_MASK = (1 << 48) - 1  # touches lie above: a record that was never touched has the time alone
 TOMBSTONE = 1
 
@@ -68,6 +69,14 @@ def records_checksum(records: Sequence[bytes]) -> int:
 def seal(body: bytes) -> bytes:
     """The record of a body (everything behind the checksum)."""
     return b"\x01" + _CRC.pack(checksum(body)) + body
+
+
+def seal_with(head: bytes, value: bytes) -> bytes:
+    """The record of the body that `head` and a value behind it make. A large value is copied once."""
+    if len(value) < LARGE_BYTES:
+        return seal(head + value)
+    crc32c = google_crc32c.extend(checksum(head), value)
+    return b"".join((b"\x01", _CRC.pack(crc32c), head, value))
 
 
 def verify(record: bytes) -> bool:

@@ -21,7 +21,7 @@ from kvstore.core.record import (
     decode,
     encode,
     encode_context,
-    seal,
+    seal_with,
 )
 from kvstore.core.versions import (
     ACTOR_BYTES,
@@ -210,7 +210,7 @@ def first_record(dot: bytes, request_id: bytes, hlc: int, expires_ms: int, value
     """The record of a key's first write; `value` None is a tombstone."""
     data = value or b""
     head = SIBLING_ROW.pack(dot, request_id, hlc, expires_ms, TOMBSTONE if value is None else 0, len(data))
-    return seal(b"\x00\x01\x00\x01\x00\x00" + _ZERO6 + dot + head + data)
+    return seal_with(b"\x00\x01\x00\x01\x00\x00" + _ZERO6 + dot + head, data)
 
 
 def overwrite(
@@ -255,7 +255,7 @@ def overwrite(
     data = value or b""
     head = SIBLING_ROW.pack(dot, request_id, hlc, expires_ms, TOMBSTONE if value is None else 0, len(data))
     counts = ONE_ROW_ONE_SIBLING if vector is dot else (len(vector) // DOT_BYTES).to_bytes(2, "big") + b"\x00\x01"
-    return seal(counts + (len(rows) // RETRY_BYTES).to_bytes(2, "big") + floor + vector + rows + head + data)
+    return seal_with(counts + (len(rows) // RETRY_BYTES).to_bytes(2, "big") + floor + vector + rows + head, data)
 
 
 def _has_id_twice(rows: bytes) -> bool:

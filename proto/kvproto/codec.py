@@ -107,8 +107,9 @@ def decode_groups(message: key_value_pb2.BatchRequest) -> list[OperationGroup]:
         OperationGroup(
             kind=Kind(group.kind),
             namespace=group.namespace,
-            keys=group.keys,
-            values=group.values,
+            # As lists: a message makes each anew whenever it is looked at.
+            keys=list(group.keys),
+            values=list(group.values),
             contexts=group.contexts,
             request_ids=group.request_ids,
             ttls_ms=group.ttls_ms,
