@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -19,10 +20,11 @@ from kvclient.errors import ClientClosed, DeadlineExceeded, KvError, NodeUnreach
 from kvclient.grpc_errors import error_of, error_of_status
 from kvclient.grpc_import import aio, grpc
 from kvclient.transport import OnReply, Ring
-from kvproto.codec import decode_replies, encode_batch
+from kvproto.codec import decode_replies, encode_batch, with_large_groups
 from kvproto.columns import GroupReply, OperationGroup
 from kvproto.frames import Connection, FrameNet
 from kvproto.greeting import address_of_frames, dial_frames
+from kvproto.large_messages import LARGE_BYTES, LargeMessage, are_large, whole, write_frame
 from kvproto.options import MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
 from kvproto.steady import FarClock
@@ -35,6 +37,8 @@ WORTH_FRAMES = 16
 SOUGHT_EVERY_S = 10.0
 
 FOREVER = float("inf")
+
+Request = key_value_pb2.BatchRequest | LargeMessage[key_value_pb2.BatchRequest]
 
 _EOF: Any = vars(aio)["EOF"]  # the type stubs do not know it
 
@@ -63,7 +67,7 @@ class _Stream:
         self.batches: dict[int, _Sent] = {}
         self.far = FarClock()
         self.is_over = False
-        self.outbox: Outbox[tuple[_Sent, key_value_pb2.BatchRequest]]
+        self.outbox: Outbox[tuple[_Sent, int, Request]]
         self.over: Callable[[], None] = _nothing
         self.leave: Callable[[], Awaitable[object]]
 
@@ -108,9 +112,11 @@ class BatchStreams:
         ring, stream = self._ring, self._stream
         trace = ring.next_trace()
         now_s = asyncio.get_running_loop().time()
+        size_bytes = sum(map(_about_bytes, groups))
+        are_beside = size_bytes >= LARGE_BYTES and are_large([value for group in groups for value in group.values])
         message = encode_batch(
             batch_id,
-            groups,
+            () if are_beside else groups,
             cluster_id=ring.cluster_id,
             ring_epoch=ring.epoch,
             trace_id=trace,
@@ -122,14 +128,15 @@ class BatchStreams:
         if self._is_closed:
             _answer(sent, _closed())
             return
+        outgoing: Request = with_large_groups(message, groups) if are_beside else message
         # It would break the stream, and with it everybody's batches. Only one that may be too large is encoded to find out.
-        if sum(map(_about_bytes, groups)) > MESSAGE_BYTES_MAX // 2 and (size_bytes := message.ByteSize()) > MESSAGE_BYTES_MAX:
+        if size_bytes > MESSAGE_BYTES_MAX // 2 and (size_bytes := _size_of(outgoing)) > MESSAGE_BYTES_MAX:
             _answer(sent, TooLarge("a batch is larger than a message may be", limit=MESSAGE_BYTES_MAX, actual=size_bytes))
             return
         if stream is None:
             stream = self._stream = self._open_stream()
         stream.batches[batch_id] = sent
-        stream.outbox.send((sent, message))
+        stream.outbox.send((sent, batch_id, outgoing))
         self._sent += 1
         if self._frames is not None and self._sent >= self._worth_frames and stream.over_grpc:
             self._seek(self._frames, now_s)
@@ -194,12 +201,12 @@ class BatchStreams:
     def _outbox_of(self, stream: _Stream, write: Callable[[Any], Coroutine[Any, Any, object]]) -> Outbox[Any]:
         loop = asyncio.get_running_loop()
 
-        async def write_in_time(handed: tuple[_Sent, key_value_pb2.BatchRequest]) -> None:
-            sent, message = handed
+        async def write_in_time(handed: tuple[_Sent, int, Request]) -> None:
+            sent, batch_id, message = handed
             if loop.time() >= sent.until_s:
                 # It waited for the stream for too long. Written all the same it would hold up what comes after it, until nothing
                 # is in time any more.
-                if stream.batches.pop(message.batch_id, None) is not None:
+                if stream.batches.pop(batch_id, None) is not None:
                     _answer(sent, DeadlineExceeded("the deadline passed before the node took it", subject=self._address))
                 return
             sent.handed_over = True
@@ -213,7 +220,7 @@ class BatchStreams:
         call = self._open_call()
         stream = _Stream(over_grpc=True)
         # What a write raises needs no telling: the reader sees the same end, and says why.
-        stream.outbox = self._outbox_of(stream, lambda message: call.write(message))  # noqa: PLW0108 - as it is by then
+        stream.outbox = self._outbox_of(stream, lambda message: call.write(whole(message)))
         stream.over, stream.leave = call.cancel, call.done_writing
         reader = asyncio.get_running_loop().create_task(self._run_stream(stream, call), name=f"stream {self._address}")
         self._readers[reader] = None
@@ -263,9 +270,6 @@ class BatchStreams:
     def _stream_of(self, connection: Connection) -> _Stream:
         stream = _Stream(over_grpc=False)
 
-        async def write(message: key_value_pb2.BatchRequest) -> None:
-            await connection.write(message.SerializeToString())
-
         async def leave() -> None:
             connection.close()
 
@@ -280,7 +284,7 @@ class BatchStreams:
         def lost(reason: str) -> None:
             self._over(stream, NodeUnreachable(f"{self._address}: unavailable: {reason}", subject=self._address))
 
-        stream.outbox = self._outbox_of(stream, write)
+        stream.outbox = self._outbox_of(stream, partial(write_frame, connection))
         stream.over, stream.leave = connection.close, leave
         connection.take, connection.lost = take, lost
         return stream
@@ -299,6 +303,10 @@ def _fail_all(stream: _Stream, cause: KvError) -> None:
         trace_id = sent.trace.hex() if sent.handed_over else ""
         error = type(cause)(cause.message, may_have_applied=sent.handed_over, subject=cause.subject, trace_id=trace_id)
         _answer(sent, error)
+
+
+def _size_of(message: Request) -> int:
+    return message.size_bytes() if isinstance(message, LargeMessage) else message.ByteSize()
 
 
 def _about_bytes(group: OperationGroup) -> int:

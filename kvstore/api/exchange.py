@@ -12,6 +12,7 @@ from functools import partial
 
 from kvproto.codec import encode_error
 from kvproto.errors import DeadlineExceeded, KvError, WrongEpoch
+from kvproto.large_messages import LARGE_BYTES, LargeMessage, are_large, repeated_bytes
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2
 from kvstore.cluster.view import RingHolder
@@ -27,7 +28,8 @@ from kvstore.transport.parts import PART_BYTES_MAX, RECORD_BYTES_MAX
 TRACES_TOLD_MAX = 8
 """Of a message's ids, so many are told when it was slow."""
 
-Replies = Outbox[peer_pb2.PeerReply]
+Reply = peer_pb2.PeerReply | LargeMessage[peer_pb2.PeerReply]
+Replies = Outbox[Reply]
 
 
 class Exchange:
@@ -87,19 +89,22 @@ class Exchange:
             return
         if fetches:
             found = self._replica.compare(fetches, request.fetch_digests, PART_BYTES_MAX, RECORD_BYTES_MAX)
-            outbox.send(
-                peer_pb2.PeerReply(
-                    batch_id=batch_id,
-                    last=not stores and not asks,
-                    fetched=not found.rest_from,
-                    fetched_below=found.rest_from,
-                    differing=found.differing,
-                    records=found.records,
-                    lost=found.lost,
-                    rebuilding=self._replica.is_unsure_of(fetches),
-                ),
-                found.size_bytes,
+            are_beside = found.size_bytes >= LARGE_BYTES and are_large(found.records)
+            reply = peer_pb2.PeerReply(
+                batch_id=batch_id,
+                last=not stores and not asks,
+                fetched=not found.rest_from,
+                fetched_below=found.rest_from,
+                differing=found.differing,
+                records=() if are_beside else found.records,
+                lost=found.lost,
+                rebuilding=self._replica.is_unsure_of(fetches),
             )
+            if are_beside:
+                tail = repeated_bytes(peer_pb2.PeerReply.RECORDS_FIELD_NUMBER, found.records)
+                outbox.send(LargeMessage(reply, tail), found.size_bytes)
+            else:
+                outbox.send(reply, found.size_bytes)
         late = self._freshness.why_late(request.sent_ms, len(stores)) if stores else None
         if late is not None:
             outbox.send(peer_pb2.PeerReply(batch_id=batch_id, last=True, error=encode_error(late)))

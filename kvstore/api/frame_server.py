@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -18,6 +19,7 @@ from google.protobuf.message import DecodeError
 from kvproto.errors import UserError
 from kvproto.frames import Connection, FrameNet, Listener
 from kvproto.greeting import decode_hello
+from kvproto.large_messages import write_frame
 from kvproto.options import HANDSHAKE_TIMEOUT_MS, MESSAGE_BYTES_MAX
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
@@ -155,7 +157,7 @@ class _PeerHost:
         self._guest = guest
         self._connection = guest.connection
         self._exchange = exchange
-        self._outbox: Outbox[Any] = Outbox(self._write, on_written=self._written)
+        self._outbox: Outbox[Any] = Outbox(partial(write_frame, guest.connection), on_written=self._written)
         self._transit = Transit()
         self._is_held_up = False
         self._connection.take = self._take
@@ -176,9 +178,6 @@ class _PeerHost:
             self._is_held_up = True
             self._connection.pause()
 
-    async def _write(self, message: Any) -> None:
-        await self._connection.write(message.SerializeToString())
-
     def _written(self, size_bytes: int) -> None:
         del size_bytes
         if self._is_held_up and self._outbox.has_room:
@@ -188,6 +187,8 @@ class _PeerHost:
 
 class _ClientHost:
     """What the KeyValue service is shown instead of gRPC's context of a stream."""
+
+    takes_large_messages = True
 
     def __init__(self, guest: _Guest, key_value: KeyValueService, welcome: key_value_pb2.FramesHello) -> None:
         self._guest = guest
@@ -221,8 +222,8 @@ class _ClientHost:
         return key_value_pb2.BatchRequest.FromString(frame)
 
     async def write(self, message: Any) -> None:
-        """Sends a reply."""
-        await self._connection.write(message.SerializeToString())
+        """Sends a reply, which may be a `LargeMessage`."""
+        await write_frame(self._connection, message)
 
     async def abort(self, code: Any, reason: str) -> None:
         """The connection ends with the service's return; the client learns the reason over gRPC, from the next answer there."""

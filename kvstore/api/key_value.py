@@ -11,9 +11,10 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from kvproto import PROTOCOL
-from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies
+from kvproto.codec import decode_groups, decode_scan, encode_error, encode_page, encode_replies, with_large_replies
 from kvproto.columns import GroupReply
 from kvproto.errors import BadRequest, DeadlineExceeded, KvError, Overloaded, TooLarge, WrongCluster
+from kvproto.large_messages import LARGE_BYTES, LargeMessage, are_large, whole
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc
 from kvstore.api.admitted import Admitted, is_too_late
@@ -38,6 +39,8 @@ OPERATIONS_MAX = NodeLimits().batch_operations_max
 
 SCAN_BYTES = 6 * 1024 * 1024
 """What a scan holds: a page of each node, their merge, and the message that is written."""
+
+Replies = Outbox[key_value_pb2.BatchReply | LargeMessage[key_value_pb2.BatchReply]]
 
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 
@@ -101,7 +104,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except asyncio.CancelledError:
             task.cancel()
             raise
-        return self._encode(request.batch_id, in_one_message(gathered.parts), trace, last=True)
+        return whole(self._encode(request.batch_id, in_one_message(gathered.parts), trace, last=True))
 
     async def Exchange(self, request_iterator: Any, context: Any) -> None:
         """Batches in, replies in parts out. One task writes, this one; the reader stops while too much is unanswered or unread."""
@@ -110,7 +113,9 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except Overloaded as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
             return
-        outbox: Outbox[key_value_pb2.BatchReply] = Outbox(context.write, on_written=call.release)
+        takes_large = getattr(context, "takes_large_messages", False)
+        write = context.write if takes_large else lambda message: context.write(whole(message))
+        outbox: Replies = Outbox(write, on_written=call.release)
         malformed: list[DecodeError] = []
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox, call, malformed), name="exchange-reader")
         try:
@@ -153,7 +158,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                 quota.take(len(told.keys), told.ByteSize())
             yield told
 
-    async def _read(self, context: Any, outbox: Outbox[key_value_pb2.BatchReply], call: Call, malformed: list[DecodeError]) -> None:
+    async def _read(self, context: Any, outbox: Replies, call: Call, malformed: list[DecodeError]) -> None:
         running: set[asyncio.Task[None]] = set()
         transit = Transit()
         room = asyncio.Semaphore(STREAM_BATCHES_MAX)
@@ -193,15 +198,13 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             for task in running:
                 task.cancel()
 
-    async def _answer(
-        self, request: key_value_pb2.BatchRequest, outbox: Outbox[key_value_pb2.BatchReply], call: Call, work: Admitted
-    ) -> None:
+    async def _answer(self, request: key_value_pb2.BatchRequest, outbox: Replies, call: Call, work: Admitted) -> None:
         batch_id, trace = request.batch_id, self._traces.id_of(request.trace_id)
 
         def send(replies: list[GroupReply], last: bool) -> None:
             size_bytes = held_bytes(replies)
             call.charge(size_bytes)
-            outbox.send(self._encode(batch_id, replies, trace, last=last), size_bytes)
+            outbox.send(self._encode(batch_id, replies, trace, last=last, size_bytes=size_bytes), size_bytes)
 
         def reply(replies: list[GroupReply], last: bool) -> None:
             *before, rest = in_messages(replies)
@@ -281,14 +284,19 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         if not isinstance(error, Overloaded | DeadlineExceeded):
             self._tell(error, trace)
         replies = [GroupReply(index, error=error) for index in self._indices(request)]
-        return self._encode(request.batch_id, replies, trace, last=True)
+        return whole(self._encode(request.batch_id, replies, trace, last=True))
 
-    def _encode(self, batch_id: int, replies: list[GroupReply], trace: bytes, *, last: bool) -> key_value_pb2.BatchReply:
+    def _encode(
+        self, batch_id: int, replies: list[GroupReply], trace: bytes, *, last: bool, size_bytes: int = 0
+    ) -> key_value_pb2.BatchReply | LargeMessage[key_value_pb2.BatchReply]:
+        """`size_bytes`: of the values, where large ones may stand beside the message."""
         view, now_ms = self._ring.view, int(asyncio.get_running_loop().time() * 1000)
-        reply = encode_replies(batch_id, replies, last=last, ring_epoch=view.ring.epoch, trace_id=trace, now_ms=now_ms)
+        are_beside = size_bytes >= LARGE_BYTES and are_large([value for reply in replies for value in reply.values])
+        told = [] if are_beside else replies
+        message = encode_replies(batch_id, told, last=last, ring_epoch=view.ring.epoch, trace_id=trace, now_ms=now_ms)
         if view.catalog.revision:
-            reply.catalog_revision = view.catalog.revision
-        return reply
+            message.catalog_revision = view.catalog.revision
+        return with_large_replies(message, replies, trace) if are_beside else message
 
     def _tell(self, refusal: KvError, trace: bytes) -> None:
         """A client that is wrong about what it talks to: told to the operator too, who may have set it up."""
@@ -305,7 +313,7 @@ class _Paced:
 
     __slots__ = ("_call", "_outbox", "charge", "release", "turn")
 
-    def __init__(self, call: Call, outbox: Outbox[key_value_pb2.BatchReply]) -> None:
+    def __init__(self, call: Call, outbox: Replies) -> None:
         self._call = call
         self._outbox = outbox
         self.charge = call.charge

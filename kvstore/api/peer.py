@@ -14,9 +14,10 @@ from google.protobuf.message import DecodeError
 from kvproto import PROTOCOL
 from kvproto.codec import encode_error
 from kvproto.errors import KvError, TooLarge, WrongCluster
+from kvproto.large_messages import whole
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2, peer_pb2_grpc
-from kvstore.api.exchange import Exchange
+from kvstore.api.exchange import Exchange, Replies
 from kvstore.api.malformed import refuse
 from kvstore.cluster.view import RingHolder
 from kvstore.core.catalog.encoding import CATALOG_BYTES_MAX
@@ -148,7 +149,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
         stranger = self._security.why_not_peer(context)
         if stranger is not None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, stranger.message)
-        outbox: Outbox[peer_pb2.PeerReply] = Outbox(context.write)
+        outbox: Replies = Outbox(lambda reply: context.write(whole(reply)))
         malformed: list[DecodeError] = []
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox, malformed), name="peer-reader")
         try:
@@ -241,7 +242,7 @@ class PeerService(peer_pb2_grpc.PeerServicer):
             return peer_pb2.CatalogReply(error=encode_error(error))
         return peer_pb2.CatalogReply(revision=revision, catalog=newer)
 
-    async def _read(self, context: Any, outbox: Outbox[peer_pb2.PeerReply], malformed: list[DecodeError]) -> None:
+    async def _read(self, context: Any, outbox: Replies, malformed: list[DecodeError]) -> None:
         transit = Transit()
         try:
             while (request := await context.read()) is not END:

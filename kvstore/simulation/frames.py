@@ -6,7 +6,7 @@ What TCP's keepalive beats would notice is the network's to notice (network.py),
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvproto.frames import GREETING_BYTES_MAX, Accept
@@ -38,8 +38,9 @@ class SimConnection:
         """See `Connection.peer`."""
         return f"frames:{self._end.link.target}:{self._end.number}"
 
-    async def write(self, frame: bytes) -> None:
+    async def write(self, frame: bytes, tail: Sequence[bytes] = ()) -> None:
         """See `Connection.write`."""
+        frame = b"".join([frame, *tail])
         if self._has_greeted:
             await self._end.write(0, frame)
         else:

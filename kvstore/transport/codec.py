@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from kvproto.codec import decode_error
 from kvproto.errors import BadRequest, Code, KvError
+from kvproto.large_messages import LARGE_BYTES, LargeMessage, are_large, repeated_bytes
 from kvproto.v1 import peer_pb2
 from kvstore.core.page import Page
 from kvstore.core.record import records_checksum
 from kvstore.core.writers import WRITER_BYTES
 from kvstore.transport.peers import Chunk, FetchChunk, ReapAnswer, ReapQuestion, ReapStep, RegisterChunk, StoreChunk
+
+Request = peer_pb2.PeerRequest | LargeMessage[peer_pb2.PeerRequest]
 
 
 def encode_request(
@@ -22,7 +25,7 @@ def encode_request(
     sent_ms: int,
     timeout_ms: int,
     sent_steady_ms: int = 0,
-) -> tuple[peer_pb2.PeerRequest, list[StoreChunk], list[FetchChunk], list[RegisterChunk]]:
+) -> tuple[Request, list[StoreChunk], list[FetchChunk], list[RegisterChunk]]:
     """One message of whatever gathered: its stores, fetches and questions in the order in which their positions count. `sent_ms`
     is of the clock that people read, `sent_steady_ms` of one that never steps."""
     # As old as the oldest record in it: what waited here may have been superseded and reaped meanwhile (safety rule 9).
@@ -50,7 +53,6 @@ def encode_request(
             if chunk.target:
                 message.hints.add(first=len(message.store_keys), count=chunk.count, target=chunk.target)
             message.store_keys.extend(chunk.keys)
-            message.store_records.extend(chunk.records)
         elif isinstance(chunk, RegisterChunk):
             registers.append(chunk)
             message.register_asks.append(chunk.ask)
@@ -60,10 +62,16 @@ def encode_request(
     if traces:
         message.trace_ids.extend(traces)
         message.writers.extend(sorted(writers))
-    if stores:
-        message.store_checksum = records_checksum([record for chunk in stores for record in chunk.records])
     if fetches:
         message.fetch_digests = fetches[0].digests if len(fetches) == 1 else b"".join([chunk.digests for chunk in fetches])
+    if not stores:
+        return message, stores, fetches, registers
+    records = stores[0].records if len(stores) == 1 else [record for chunk in stores for record in chunk.records]
+    message.store_checksum = records_checksum(records)
+    if sum([chunk.size_bytes for chunk in stores]) >= LARGE_BYTES and are_large(records):
+        tail = repeated_bytes(peer_pb2.PeerRequest.STORE_RECORDS_FIELD_NUMBER, records)
+        return LargeMessage(message, tail), stores, fetches, registers
+    message.store_records.extend(records)
     return message, stores, fetches, registers
 
 

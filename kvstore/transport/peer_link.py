@@ -14,7 +14,15 @@ from kvproto.link import Coalescer, LinkBounds, Ticket
 from kvproto.v1 import peer_pb2
 from kvstore.runtime import Clock
 from kvstore.telemetry.meters import LinkMeter, Timer
-from kvstore.transport.codec import answer_fetches, answer_registers, answer_stores, check_fetched, encode_request, reply_error
+from kvstore.transport.codec import (
+    Request,
+    answer_fetches,
+    answer_registers,
+    answer_stores,
+    check_fetched,
+    encode_request,
+    reply_error,
+)
 from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
 from kvstore.transport.peers import Chunk, FetchChunk, RegisterChunk, StoreChunk
 
@@ -25,7 +33,7 @@ RoundTrip = Callable[[str, float, float], None]
 class PeerStream(Protocol):
     """An open stream to one peer: messages leave in the order of `send`, which never waits."""
 
-    def send(self, message: peer_pb2.PeerRequest) -> None:
+    def send(self, message: Request) -> None:
         """Queues a message."""
 
 

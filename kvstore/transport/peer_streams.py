@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -18,8 +19,10 @@ from google.protobuf.message import DecodeError
 
 from kvproto.frames import Connection, FrameNet
 from kvproto.greeting import address_of_frames, dial_frames
+from kvproto.large_messages import whole, write_frame
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2
+from kvstore.transport.codec import Request
 from kvstore.transport.hello import Identity
 
 DIAL_TIMEOUT_S = 0.5
@@ -39,7 +42,7 @@ class Stream(Protocol):
     over: str
     """`GRPC` or `FRAMES`."""
 
-    def send(self, message: peer_pb2.PeerRequest) -> None:
+    def send(self, message: Request) -> None:
         """Queues a message."""
 
     async def read(self, receive: Receive) -> str:
@@ -57,7 +60,7 @@ class GrpcStream:
     def __init__(self, call: Any) -> None:
         self._call = call
         # What a write raises needs no telling: the reader sees the same end, and says why.
-        self._outbox: Outbox[peer_pb2.PeerRequest] = Outbox(call.write)
+        self._outbox: Outbox[Request] = Outbox(lambda message: call.write(whole(message)))
         self.send = self._outbox.send
 
     async def read(self, receive: Receive) -> str:
@@ -90,7 +93,7 @@ class FrameStream:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._outbox: Outbox[peer_pb2.PeerRequest] = Outbox(self._write)
+        self._outbox: Outbox[Request] = Outbox(partial(write_frame, connection))
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         connection.lost = self._end
         connection.pause()
@@ -115,9 +118,6 @@ class FrameStream:
         """See `Stream.close`."""
         self._outbox.abort()
         self._connection.close()
-
-    async def _write(self, message: peer_pb2.PeerRequest) -> None:
-        await self._connection.write(message.SerializeToString())
 
     def _end(self, reason: str) -> None:
         if not self._ended.done():

@@ -32,6 +32,7 @@ from kvproto.columns import (
     Sloppy,
 )
 from kvproto.errors import KvError, error_class
+from kvproto.large_messages import LargeMessage, repeated_bytes, submessage
 from kvproto.v1 import admin_pb2, key_value_pb2
 
 _LEVELS = {int(level): level for level in Level}
@@ -69,16 +70,28 @@ def encode_batch(
         trace_id=trace_id,
         sent_ms=sent_ms,
         receiver_ms=receiver_ms,
-        groups=[_encode_group(group) for group in groups],
+        groups=[_encode_group(group, group.values) for group in groups],
     )
 
 
-def _encode_group(group: OperationGroup) -> key_value_pb2.OperationGroup:
+def with_large_groups(
+    message: key_value_pb2.BatchRequest, groups: Sequence[OperationGroup]
+) -> LargeMessage[key_value_pb2.BatchRequest]:
+    """`message`, which has no groups, with `groups`, whose values are large."""
+    fields, own = key_value_pb2.BatchRequest, key_value_pb2.OperationGroup
+    tail: list[bytes] = []
+    for group in groups:
+        values = repeated_bytes(own.VALUES_FIELD_NUMBER, group.values)
+        tail += submessage(fields.GROUPS_FIELD_NUMBER, _encode_group(group, ()), values)
+    return LargeMessage(message, tail)
+
+
+def _encode_group(group: OperationGroup, values: Sequence[bytes]) -> key_value_pb2.OperationGroup:
     message = key_value_pb2.OperationGroup(
         kind=int(group.kind),  # type: ignore[arg-type]
         namespace=group.namespace,
         keys=group.keys,
-        values=group.values,
+        values=values,
         contexts=group.contexts,
         request_ids=group.request_ids,
         ttls_ms=group.ttls_ms,
@@ -212,23 +225,37 @@ def encode_replies(
     """One part of the answer to the batch `trace_id`. `now_ms`: by the node's clock that never steps."""
     message = key_value_pb2.BatchReply(batch_id=batch_id, last=last, ring_epoch=ring_epoch, now_ms=now_ms)
     for reply in replies:
-        message.replies.append(
-            key_value_pb2.GroupReply(
-                group=reply.group,
-                positions=reply.positions or (),
-                counts=reply.counts,
-                values=reply.values,
-                versions=reply.versions,
-                contexts=reply.contexts,
-                expires_ms=reply.expires_ms,
-                receipt=None if reply.receipt is None else encode_receipt(reply.receipt),
-                error=None if reply.error is None else encode_error(reply.error, trace_id),
-                kinds=reply.kinds,
-                fields=reply.fields,
-                alone=reply.alone,
-            )
-        )
+        message.replies.append(_encode_reply(reply, reply.values, trace_id))
     return message
+
+
+def with_large_replies(
+    message: key_value_pb2.BatchReply, replies: Iterable[GroupReply], trace_id: bytes
+) -> LargeMessage[key_value_pb2.BatchReply]:
+    """`message`, which has no replies, with `replies`, whose values are large."""
+    fields, own = key_value_pb2.BatchReply, key_value_pb2.GroupReply
+    tail: list[bytes] = []
+    for reply in replies:
+        values = repeated_bytes(own.VALUES_FIELD_NUMBER, reply.values)
+        tail += submessage(fields.REPLIES_FIELD_NUMBER, _encode_reply(reply, (), trace_id), values)
+    return LargeMessage(message, tail)
+
+
+def _encode_reply(reply: GroupReply, values: Sequence[bytes], trace_id: bytes) -> key_value_pb2.GroupReply:
+    return key_value_pb2.GroupReply(
+        group=reply.group,
+        positions=reply.positions or (),
+        counts=reply.counts,
+        values=values,
+        versions=reply.versions,
+        contexts=reply.contexts,
+        expires_ms=reply.expires_ms,
+        receipt=None if reply.receipt is None else encode_receipt(reply.receipt),
+        error=None if reply.error is None else encode_error(reply.error, trace_id),
+        kinds=reply.kinds,
+        fields=reply.fields,
+        alone=reply.alone,
+    )
 
 
 def decode_replies(message: key_value_pb2.BatchReply) -> list[GroupReply]:

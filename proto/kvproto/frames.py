@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 HEADER_BYTES = 4
@@ -43,9 +43,9 @@ class Connection(Protocol):
     def peer(self) -> str:
         """Who is on the other side, as far as its address tells; in the form of gRPC's, but never equal to one of those."""
 
-    async def write(self, frame: bytes) -> None:
-        """Sends a frame; returns when the next one may follow. Not while another call of it is under way; nothing is sent once the
-        connection is over."""
+    async def write(self, frame: bytes, tail: Sequence[bytes] = ()) -> None:
+        """Sends a frame, which is `frame` and the pieces of `tail`; returns when the next one may follow. Not while another call of
+        it is under way; nothing is sent once the connection is over."""
 
     def pause(self) -> None:
         """Takes no further frame, until `resume`."""
@@ -108,17 +108,19 @@ class TcpConnection(asyncio.Protocol):
         """See `Connection.peer`."""
         return self._peer
 
-    async def write(self, frame: bytes) -> None:
+    async def write(self, frame: bytes, tail: Sequence[bytes] = ()) -> None:
         """See `Connection.write`."""
         transport = self._transport
         if transport is None:
             return
         self._has_spoken = True
-        header = len(frame).to_bytes(HEADER_BYTES, "big")
-        if len(frame) < LARGE_BYTES:
-            transport.write(b"".join((header, frame)))
+        if tail:
+            size_bytes = len(frame) + sum(map(len, tail))
+            transport.writelines((size_bytes.to_bytes(HEADER_BYTES, "big"), frame, *tail))
+        elif len(frame) < LARGE_BYTES:
+            transport.write(b"".join((len(frame).to_bytes(HEADER_BYTES, "big"), frame)))
         else:
-            transport.writelines((header, frame))
+            transport.writelines((len(frame).to_bytes(HEADER_BYTES, "big"), frame))
         if self._is_full:
             self._room = self._loop.create_future()
             await self._room

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from kvproto.codec import decode_replies
 from kvproto.errors import Code
+from kvproto.large_messages import whole
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
+from kvstore.api.exchange import Reply
 from kvstore.config import ClusterConfig
 from kvstore.core.record import encode
 from kvstore.core.versions import EMPTY
@@ -196,9 +198,9 @@ def through_peer(bench: Bench, request: peer_pb2.PeerRequest) -> list[peer_pb2.P
         parts: list[peer_pb2.PeerReply] = []
         complete = asyncio.Event()
 
-        async def take(part: peer_pb2.PeerReply) -> None:
-            parts.append(peer_pb2.PeerReply.FromString(part.SerializeToString()))
-            if part.last:
+        async def take(part: Reply) -> None:
+            parts.append(peer_pb2.PeerReply.FromString(whole(part).SerializeToString()))
+            if parts[-1].last:
                 complete.set()
 
         received = peer_pb2.PeerRequest.FromString(request.SerializeToString())

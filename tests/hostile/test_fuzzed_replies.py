@@ -15,6 +15,7 @@ from kvclient.transport import OnReply, Ring, Transport
 from kvproto.codec import decode_replies
 from kvproto.columns import OperationGroup
 from kvproto.v1 import key_value_pb2, peer_pb2
+from kvstore.transport.codec import Request
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
 from tests.client.scripted import World
@@ -55,7 +56,7 @@ class Rig:
                 FetchChunk("n2", keys, bytes(24), 12, end_s, self.answers.append),
             ]
 
-    def send(self, message: peer_pb2.PeerRequest) -> None:
+    def send(self, message: Request) -> None:
         """The stream: what leaves is lost."""
 
     def receive(self, reply: peer_pb2.PeerReply) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -76,7 +76,7 @@ async def test_whoever_else_answers_is_sent_nothing(answer: Answer) -> None:
 class Greeter(Unread):
     """Greets, and is gone before anybody has heard it."""
 
-    async def write(self, frame: bytes) -> None:
+    async def write(self, frame: bytes, tail: Sequence[bytes] = ()) -> None:
         self.take(hello("n2", 7))
         self.lost("it was killed")
 

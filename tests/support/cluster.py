@@ -17,9 +17,11 @@ from typing import Any, Self
 from kvproto.codec import decode_error, decode_replies, encode_batch, encode_error
 from kvproto.columns import GroupReply, Kind, Level, NodeStatus, OperationGroup, Receipt, ScanPage, ScanQuery
 from kvproto.errors import AvailabilityError, KvError
+from kvproto.large_messages import whole
 from kvproto.outbox import Outbox
 from kvproto.v1 import key_value_pb2, peer_pb2
 from kvstore.api.exchange import Exchange
+from kvstore.api.exchange import Reply as PeerReply
 from kvstore.api.key_value import KeyValueService
 from kvstore.api.peer import CatalogDesk, PeerService
 from kvstore.config import ClusterConfig, NodeConfig, NodeLimits
@@ -29,7 +31,7 @@ from kvstore.local_node import LocalNode
 from kvstore.storage.memory import MemoryEngine
 from kvstore.telemetry.node import Telemetry
 from kvstore.telemetry.trace import TraceIds
-from kvstore.transport.codec import decode_page, decode_reap, encode_reap
+from kvstore.transport.codec import Request, decode_page, decode_reap, encode_reap
 from kvstore.transport.compare_codec import decode_reply, encode_question
 from kvstore.transport.hello import Doorkeeper, Identity
 from kvstore.transport.peer_link import PeerLink
@@ -90,12 +92,12 @@ class Wire:
             asyncio.get_running_loop().call_soon(deliver)
 
 
-class _ReplyBox(Outbox[peer_pb2.PeerReply]):
+class _ReplyBox(Outbox[PeerReply]):
     """Hands each reply on at once."""
 
     def __init__(self, reply: Callable[[peer_pb2.PeerReply], None]) -> None:
-        async def hand_on(message: peer_pb2.PeerReply) -> None:
-            reply(message)
+        async def hand_on(message: PeerReply) -> None:
+            reply(whole(message))
 
         super().__init__(hand_on)
 
@@ -106,8 +108,8 @@ class _Stream:
     def __init__(self, cluster: Cluster, me: str, target: str, link: PeerLink) -> None:
         self.cluster, self.me, self.target, self.link = cluster, me, target, link
 
-    def send(self, message: peer_pb2.PeerRequest) -> None:
-        raw = message.SerializeToString()
+    def send(self, message: Request) -> None:
+        raw = whole(message).SerializeToString()
         self.cluster.wire(self.me, self.target).pass_on(lambda: self._arrive(raw))
 
     def _arrive(self, raw: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kvproto.frames import GREETING_BYTES_MAX
 
@@ -24,8 +24,8 @@ class Unread:
     def peer(self) -> str:
         return "frames:test"
 
-    async def write(self, frame: bytes) -> None:
-        self.written.append(frame)
+    async def write(self, frame: bytes, tail: Sequence[bytes] = ()) -> None:
+        self.written.append(b"".join([frame, *tail]))
         self._room = asyncio.get_running_loop().create_future()
         await self._room
 

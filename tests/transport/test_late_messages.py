@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from kvproto.errors import Code
+from kvproto.large_messages import whole
 from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2
+from kvstore.api.exchange import Reply
 from kvstore.api.peer import END
 from tests.support.cluster import Cluster
 
@@ -36,8 +38,8 @@ async def test_a_message_that_was_read_after_its_deadline_is_dropped_and_counted
         async def read() -> Any:
             return messages.pop(0) if messages else END
 
-        async def write(reply: peer_pb2.PeerReply) -> None:
-            replies.append(reply)
+        async def write(reply: Reply) -> None:
+            replies.append(whole(reply))
 
         await member.peer_service._read(SimpleNamespace(read=read), Outbox(write), [])
         assert [reply.error.code for reply in replies] == [0, Code.DEADLINE_EXCEEDED, 0]

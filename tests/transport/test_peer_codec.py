@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kvproto.codec import encode_error
 from kvproto.errors import Code, KvError, RecordLost
+from kvproto.large_messages import whole
 from kvproto.v1 import peer_pb2
 from kvstore.transport.codec import answer_fetches, answer_stores, encode_refusals, encode_request, is_intact, reply_error
 from kvstore.transport.peers import FetchChunk, StoreChunk
@@ -57,7 +58,7 @@ def test_each_store_gets_exactly_its_own_refusals(sizes: list[int], data: st.Dat
 
 def test_records_are_intact_only_under_a_checksum_over_all_of_them() -> None:
     chunks = [StoreChunk("n2", [b"a", b"b"], [b"A", b"B"], 1, 9.0, lambda chunk: None)]
-    message, _, _, _ = encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4)
+    message = whole(encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4)[0])
     assert is_intact(message, [b"A", b"B"])
     assert not is_intact(message, [b"A", b"C"]) and not is_intact(message, [b"A"])
     message.ClearField("store_checksum")
@@ -73,9 +74,10 @@ def test_a_request_carries_stores_and_fetches_in_order() -> None:
         FetchChunk("n2", [b"x"], b"1" * 8, 1, 9.0, lambda chunk: None),
         FetchChunk("n2", [b"y"], b"2" * 8, 1, 9.0, lambda chunk: None),
     ]
-    message, told_stores, told_fetches, _ = encode_request(
+    encoded, told_stores, told_fetches, _ = encode_request(
         5, [stores[0], fetches[0], stores[1], fetches[1]], epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4
     )
+    message = whole(encoded)
     assert told_stores == stores and told_fetches == fetches
     assert list(message.store_keys) == [b"a", b"b"] and list(message.fetch_keys) == [b"x", b"y"]
     assert message.fetch_digests == b"1" * 8 + b"2" * 8

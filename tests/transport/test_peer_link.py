@@ -8,8 +8,10 @@ import pytest
 
 from kvproto.codec import encode_error
 from kvproto.errors import AvailabilityError, DeadlineExceeded, Overloaded, StorageError, WrongCluster, WrongEpoch
+from kvproto.large_messages import whole
 from kvproto.link import LinkBounds
 from kvproto.v1 import peer_pb2
+from kvstore.transport.codec import Request
 from kvstore.transport.peer_link import PeerLink
 from kvstore.transport.peers import FetchChunk, StoreChunk
 from tests.support.clocks import ManualClock
@@ -24,8 +26,8 @@ class Stream:
     def __init__(self) -> None:
         self.sent: list[peer_pb2.PeerRequest] = []
 
-    def send(self, message: peer_pb2.PeerRequest) -> None:
-        self.sent.append(peer_pb2.PeerRequest.FromString(message.SerializeToString()))
+    def send(self, message: Request) -> None:
+        self.sent.append(peer_pb2.PeerRequest.FromString(whole(message).SerializeToString()))
 
 
 class Rig:
