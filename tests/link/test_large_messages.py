@@ -82,8 +82,9 @@ async def frame_over_a_socket(message: Message | LargeMessage[Any]) -> bytes:
     connection = await net.dial(f"127.0.0.1:{listener.port}")
     await write_frame(connection, message)
     await until(lambda: taken)
-    for end in (connection, *accepted, listener):
+    for end in (connection, *accepted):
         end.close()
+    listener.close()
     return taken[0]
 
 
