@@ -33,6 +33,10 @@ STRAGGLER_S = 0.25
 """How long a decided read listens for answers that may show a stale replica; what comes later is anti-entropy's."""
 
 
+LARGE_RECORD_BYTES = 64 * 1024
+DISK_S = 0.05
+"""A disk that takes longer for what it is writing is slow, and others answer."""
+
 TURN_BYTES_MAX = 4 * 1024 * 1024
 """Of our own records that are read in one turn."""
 
@@ -73,6 +77,8 @@ class GetCoordinator:
                 if error is not None:
                     emit(GroupReply(sub.group_index, positions=rest.original(None), error=error), len(rest.store_keys))
                     return
+            if self._store.pending and self._store.holds_back(rest.store_keys, LARGE_RECORD_BYTES):
+                await self._until_durable(deadline_s)
             since_ms = self._clock.now_ms()
             records, lost, size_bytes = self._store.durable_up_to(rest.store_keys, self._turn_bytes_max)
             count, all_of_it = len(records), len(rest.store_keys)
@@ -82,6 +88,14 @@ class GetCoordinator:
             if count == all_of_it and not again:
                 return
             rest = part_of(rest, [*again, *range(count, all_of_it)])
+
+    async def _until_durable(self, deadline_s: float) -> None:
+        """Waits for what is on its way to our disk, for a moment: who reads what has just been written would be sent it by another
+        replica otherwise, all of it, only because that one's disk was quicker."""
+        loop = asyncio.get_running_loop()
+        settled: asyncio.Future[None] = loop.create_future()
+        self._store.settled(lambda error: None if settled.done() else settled.set_result(None))
+        await asyncio.wait([settled], timeout=max(0.0, min(DISK_S, deadline_s - loop.time())))
 
     @staticmethod
     async def _why_no_more(deadline_s: float, allowance: Allowance) -> KvError | None:

@@ -175,6 +175,11 @@ class Store:
         """Whether its latest record is not durable yet."""
         return store_key in self._pending
 
+    def holds_back(self, store_keys: Sequence[bytes], record_bytes_min: int) -> bool:
+        """Whether the latest record of one of them, of so many bytes or more, is not durable yet."""
+        latest = filter(None, map(self._pending.get, store_keys))
+        return max(map(len, latest), default=0) >= record_bytes_min
+
     def stage(self, store_key: bytes, record: bytes) -> None:
         """Makes `record` the latest of its key. The caller commits it in the same turn of the loop (`commit`)."""
         self._pending[store_key] = record

@@ -10,10 +10,14 @@ import pytest
 from kvproto.columns import GroupReply
 from kvproto.errors import Overloaded, TooLarge
 from kvstore.coordinator import minting
+from kvstore.coordinator.get import LARGE_RECORD_BYTES
 from kvstore.coordinator.minting import GROWN_BYTES_MAX
+from kvstore.coordinator.read_round import ReadRound
 from kvstore.storage.store import Store
 from kvstore.transport import parts
+from kvstore.transport.peers import FetchChunk
 from tests.support.cluster import ALL, LONG, Answer, Cluster, gets, puts
+from tests.support.engines import GatedEngine
 from tests.support.waiting import turns, until
 
 KIB = 1024
@@ -185,3 +189,50 @@ async def test_repairs_that_are_under_way_are_bounded_in_bytes(cluster: Cluster)
 async def fill_at(cluster: Cluster, node: str) -> None:
     answer = await cluster.run(node, puts({key: key * (16 * KIB // 3) for key in KEYS}, **LONG))
     assert all(answer[at].error is None for at in range(len(KEYS)))
+
+
+async def put_where_the_own_disk_is_slow(cluster: Cluster, value: bytes) -> GatedEngine:
+    """A put at n1 that n2 and n3 have acknowledged, and that n1's disk, which is returned, holds up."""
+    engine = cluster.members["n1"].engine
+    assert isinstance(engine, GatedEngine)
+    engine.hold()
+    assert (await cluster.put("n1", b"k", value)).error is None
+    return engine
+
+
+def fetched(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Notes how many records each answer to n1 brings from now on."""
+    records: list[int] = []
+    honest = ReadRound.take
+
+    def take(round_: ReadRound, answer: FetchChunk, elapsed_s: float) -> None:
+        records.append(len(answer.records))
+        honest(round_, answer, elapsed_s)
+
+    monkeypatch.setattr(ReadRound, "take", take)
+    return records
+
+
+async def test_a_large_value_that_is_on_its_way_to_the_own_disk_is_waited_for_and_not_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Cluster(engine=GatedEngine) as cluster:
+        value = b"large" * (LARGE_RECORD_BYTES // 5 + 1)
+        engine = await put_where_the_own_disk_is_slow(cluster, value)
+        records = fetched(cluster, monkeypatch)
+        answer = cluster.start("n1", gets(b"k", **LONG))
+        await turns()
+        assert not records, "nobody was asked"
+        engine.release()
+        assert (await answer.complete())[0].value == value
+        assert records == [0]
+
+
+@pytest.mark.parametrize(("size", "asked_first"), [(LARGE_RECORD_BYTES, "after a moment"), (100, "at once")])
+async def test_a_disk_that_hangs_holds_up_no_read(size: int, asked_first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Cluster(engine=GatedEngine) as cluster:
+        engine = await put_where_the_own_disk_is_slow(cluster, b"v" * size)
+        records = fetched(cluster, monkeypatch)
+        assert (await cluster.get("n1", b"k", **LONG)).value == b"v" * size
+        assert records == [1], f"{asked_first} another one"
+        engine.release()
