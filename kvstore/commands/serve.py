@@ -20,6 +20,7 @@ import click
 
 from kvproto.errors import KvError, UserError
 from kvproto.options import EVENT_ENGINE_OFF, GRPC_SILENT
+from kvstore.commands.allocator import keep_freed_memory
 from kvstore.commands.log_level import follow_file_on_hangup, level_at_start
 from kvstore.commands.outcomes import Exit, chosen_output, exit_code, output_option, print_event, report_error
 from kvstore.commands.ports import why_not_listen
@@ -57,6 +58,7 @@ def serve(config_path: Path, output: str | None, stop_with_parent: bool) -> None
         sys.exit(Exit.REFUSED)
     configure_logging(node_id=config.node_id, level=level)
     _raise_file_limit()
+    keep_freed_memory()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

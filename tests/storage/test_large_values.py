@@ -51,9 +51,9 @@ def engine(tmp_path: Path) -> Iterator[LargeValueEngine]:
 # --- Pointers -------------------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 2**64 - 1), st.integers(0, OFFSET_MAX), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-def test_a_pointer_is_read_as_it_was_written(file: int, offset: int, size_bytes: int, crc32c: int) -> None:
-    pointer = Pointer(file, offset, size_bytes, crc32c)
+@given(st.integers(0, 2**64 - 1), st.integers(0, OFFSET_MAX), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
+def test_a_pointer_is_read_as_it_was_written(file: int, offset: int, size_bytes: int, checksum: int) -> None:
+    pointer = Pointer(file, offset, size_bytes, checksum)
     assert pointer.encode().startswith(MARK)
     assert read_marked(pointer.encode()) == pointer
 
@@ -64,7 +64,7 @@ def test_a_value_that_begins_like_a_pointer_is_no_pointer(rest: bytes) -> None:
     assert read_marked(escape(Pointer(1, 2, 3, 4).encode() + rest)) == Pointer(1, 2, 3, 4).encode() + rest
 
 
-@pytest.mark.parametrize("stored", [MARK, MARK + b"p", MARK + b"q" + bytes(20), MARK + b"p" + bytes(21)])
+@pytest.mark.parametrize("stored", [MARK, MARK + b"p", MARK + b"q" + bytes(24), MARK + b"p" + bytes(25)])
 def test_what_is_neither_is_refused(stored: bytes) -> None:
     with pytest.raises(ValueError, match=r"no pointer|no kind of pointer"):
         read_marked(stored)

@@ -17,21 +17,17 @@ from itertools import groupby
 from threading import Lock
 from typing import Protocol
 
-import google_crc32c
-
 from kvproto.errors import StorageError
 from kvstore.storage.engine import UNREADABLE, Engine
 from kvstore.storage.full_disk import is_full
 from kvstore.storage.large.files import Files, Writer
 from kvstore.storage.large.ledger import Ledger
-from kvstore.storage.large.pointers import MARK, Pointer, escape, read_marked
+from kvstore.storage.large.pointers import MARK, Pointer, checksum, escape, read_marked
 from kvstore.storage.large.reclaiming import Reclaimer, ReclaimingThread
 from kvstore.storage.large.shelf import Shelf, ValueFile
 
 LARGE_BYTES = 32 << 10
 FILE_BYTES = 64 << 20
-
-checksum = google_crc32c.value
 
 
 class MapEngine(Engine, Protocol):
@@ -128,7 +124,7 @@ class LargeValueEngine:
             value = self._disk.read(pointer.file, pointer.offset, pointer.size_bytes)
         except OSError as error:
             raise self._failed(error) from error
-        if checksum(value) != pointer.crc32c or len(value) != pointer.size_bytes:
+        if checksum(value) != pointer.checksum or len(value) != pointer.size_bytes:
             raise self._damaged(f"a large value in the file {pointer.file} does not verify")
         return value
 
