@@ -113,7 +113,8 @@ class BatchStreams:
         trace = ring.next_trace()
         now_s = asyncio.get_running_loop().time()
         size_bytes = sum(map(_about_bytes, groups))
-        are_beside = size_bytes >= LARGE_BYTES and are_large([value for group in groups for value in group.values])
+        over_frames = stream is not None and not stream.over_grpc
+        are_beside = over_frames and size_bytes >= LARGE_BYTES and are_large([value for group in groups for value in group.values])
         message = encode_batch(
             batch_id,
             () if are_beside else groups,

@@ -113,9 +113,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
         except Overloaded as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message)
             return
-        takes_large = getattr(context, "takes_large_messages", False)
-        write = context.write if takes_large else lambda message: context.write(whole(message))
-        outbox: Replies = Outbox(write, on_written=call.release)
+        outbox: Replies = Outbox(context.write, on_written=call.release)
         malformed: list[DecodeError] = []
         reader = asyncio.get_running_loop().create_task(self._read(context, outbox, call, malformed), name="exchange-reader")
         try:
@@ -186,7 +184,7 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
                     room.release()
                     continue
                 await call.turn(min(work.operations, ROUND_OPERATIONS_MAX))
-                task = loop.create_task(self._answer(request, outbox, call, work))
+                task = loop.create_task(self._answer(request, outbox, call, work, _takes_large(context)))
                 running.add(task)
                 task.add_done_callback(finished)
             for task in list(running):
@@ -198,13 +196,16 @@ class KeyValueService(key_value_pb2_grpc.KeyValueServicer):
             for task in running:
                 task.cancel()
 
-    async def _answer(self, request: key_value_pb2.BatchRequest, outbox: Replies, call: Call, work: Admitted) -> None:
+    async def _answer(
+        self, request: key_value_pb2.BatchRequest, outbox: Replies, call: Call, work: Admitted, takes_large: bool
+    ) -> None:
         batch_id, trace = request.batch_id, self._traces.id_of(request.trace_id)
 
         def send(replies: list[GroupReply], last: bool) -> None:
             size_bytes = held_bytes(replies)
             call.charge(size_bytes)
-            outbox.send(self._encode(batch_id, replies, trace, last=last, size_bytes=size_bytes), size_bytes)
+            told = self._encode(batch_id, replies, trace, last=last, size_bytes=size_bytes if takes_large else 0)
+            outbox.send(told, size_bytes)
 
         def reply(replies: list[GroupReply], last: bool) -> None:
             *before, rest = in_messages(replies)
@@ -329,6 +330,11 @@ class _Paced:
         """Waits for the client to read."""
         await self._outbox.room()
         await self._call.room()
+
+
+def _takes_large(context: Any) -> bool:
+    """Whether large values may stand beside what is written to it (`LargeMessage`)."""
+    return getattr(context, "takes_large_messages", False)
 
 
 class _Gathered:

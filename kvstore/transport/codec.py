@@ -25,9 +25,10 @@ def encode_request(
     sent_ms: int,
     timeout_ms: int,
     sent_steady_ms: int = 0,
+    may_be_beside: bool = False,
 ) -> tuple[Request, list[StoreChunk], list[FetchChunk], list[RegisterChunk]]:
     """One message of whatever gathered: its stores, fetches and questions in the order in which their positions count. `sent_ms`
-    is of the clock that people read, `sent_steady_ms` of one that never steps."""
+    is of the clock that people read, `sent_steady_ms` of one that never steps. `may_be_beside`: large records need not be in it."""
     # As old as the oldest record in it: what waited here may have been superseded and reaped meanwhile (safety rule 9).
     oldest_ms = min([chunk.since_ms for chunk in chunks if isinstance(chunk, StoreChunk) and chunk.since_ms], default=sent_ms)
     message = peer_pb2.PeerRequest(
@@ -68,7 +69,7 @@ def encode_request(
         return message, stores, fetches, registers
     records = stores[0].records if len(stores) == 1 else [record for chunk in stores for record in chunk.records]
     message.store_checksum = records_checksum(records)
-    if sum([chunk.size_bytes for chunk in stores]) >= LARGE_BYTES and are_large(records):
+    if may_be_beside and sum([chunk.size_bytes for chunk in stores]) >= LARGE_BYTES and are_large(records):
         tail = repeated_bytes(peer_pb2.PeerRequest.STORE_RECORDS_FIELD_NUMBER, records)
         return LargeMessage(message, tail), stores, fetches, registers
     message.store_records.extend(records)

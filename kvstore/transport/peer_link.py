@@ -24,7 +24,7 @@ from kvstore.transport.codec import (
     reply_error,
 )
 from kvstore.transport.parts import PART_BYTES_MAX, StorePart, answer_first, store_in_turn, why_unsendable
-from kvstore.transport.peers import Chunk, FetchChunk, RegisterChunk, StoreChunk
+from kvstore.transport.peers import FRAMES, Chunk, FetchChunk, RegisterChunk, StoreChunk
 
 RoundTrip = Callable[[str, float, float], None]
 """Told of a batch's first answer: from whom, after how many seconds, and when by the timer that both are read from."""
@@ -281,6 +281,7 @@ class PeerLink:
             sent_ms=self._clock.now_ms(),
             timeout_ms=max(1, int(left_s * 1000)),
             sent_steady_ms=int(now_s * 1000),
+            may_be_beside=self.over == FRAMES,
         )
         operations = 0
         for chunk in chunks:

@@ -24,13 +24,11 @@ from kvproto.outbox import Outbox
 from kvproto.v1 import peer_pb2
 from kvstore.transport.codec import Request
 from kvstore.transport.hello import Identity
+from kvstore.transport.peers import FRAMES, GRPC
 
 DIAL_TIMEOUT_S = 0.5
 """Whoever has answered a Hello and takes no frames within this time is worked with over gRPC, until he does."""
 END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
-
-GRPC, FRAMES = "grpc", "frames"
-"""What carries a stream."""
 
 Receive = Callable[[peer_pb2.PeerReply], None]
 """Takes a reply. Raises `ValueError` for one that does not add up: the stream ends."""

@@ -16,6 +16,9 @@ from kvproto.errors import DeadlineExceeded, KvError
 from kvstore.core.merkle.questions import Question, Reply
 from kvstore.core.page import Page
 
+GRPC, FRAMES = "grpc", "frames"
+"""What carries the stream to a peer."""
+
 
 class StoreChunk:
     """Whole records for one peer to merge. Answered with `error` (nothing counts) or `refused` positions (all others are durable).

@@ -57,7 +57,7 @@ def test_records_for_a_peer_are_in_their_order_beside_or_within(first: list[byte
         if records
     ]
     chunks.append(FetchChunk("n2", [b"x"], bytes(8), 1, 9.0, lambda chunk: None))  # type: ignore[arg-type]
-    message, stores, _, _ = encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4)
+    message, stores, _, _ = encode_request(1, chunks, epoch=1, ring_hash=2, sent_ms=3, timeout_ms=4, may_be_beside=True)
     records = [record for chunk in stores for record in chunk.records]
     assert list(whole(message).store_records) == records
     assert isinstance(message, LargeMessage) == are_large(records)

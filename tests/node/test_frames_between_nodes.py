@@ -20,7 +20,8 @@ from kvstore.config import OFF, ClusterConfig, NodeConfig, TlsConfig
 from kvstore.node import Node
 from kvstore.transport import grpc_peers
 from kvstore.transport.hello import Identity
-from kvstore.transport.peer_streams import FRAMES, GRPC, FrameDials
+from kvstore.transport.peer_streams import FrameDials
+from kvstore.transport.peers import FRAMES, GRPC
 from tests.support.nodes import Nodes
 from tests.support.waiting import until
 

@@ -14,7 +14,7 @@ from kvstore.repair.reaping import Reaper
 from kvstore.storage.freshness import Freshness
 from kvstore.storage.hints import HintTable
 from kvstore.transport.peer_link import PeerLink
-from kvstore.transport.peer_streams import FRAMES
+from kvstore.transport.peers import FRAMES
 
 PEER = ("peer",)
 

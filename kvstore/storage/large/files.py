@@ -14,6 +14,8 @@ from typing import Protocol
 
 SUFFIX = ".values"
 
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no such thing
+
 
 class Writer(Protocol):
     """One new file. Belongs to one thread at a time."""
@@ -110,7 +112,7 @@ class OsWriter:
 
     def sync(self) -> None:
         """See `Writer.sync`."""
-        os.fdatasync(self._descriptor)
+        _sync(self._descriptor)
         if self._directory is not None:
             directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -86,8 +86,7 @@ class Reclaimer:
 
     def close(self) -> None:
         """Takes no more steps."""
-        with suppress(OSError):
-            self._seal()
+        self._seal()
 
     def _candidates(self) -> list[ValueFile]:
         """The files that nobody fills any more and that can be read."""
@@ -185,7 +184,8 @@ class Reclaimer:
         if self._output is not None:
             (file, writer), self._output = self._output, None
             file.is_full = True
-            writer.close()
+            with suppress(OSError):  # what had to be durable was synced before
+                writer.close()
 
 
 class ReclaimingThread:
