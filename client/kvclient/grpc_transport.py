@@ -16,16 +16,8 @@ from kvclient.grpc_errors import error_of
 from kvclient.grpc_import import aio, begin_use, grpc
 from kvclient.transport import Ring
 from kvproto import PROTOCOL
-from kvproto.codec import (
-    decode_cluster,
-    decode_loss_accepted,
-    decode_namespace,
-    decode_page,
-    decode_progress,
-    decode_status,
-    encode_scan,
-    encode_wish,
-)
+from kvproto.admin_codec import decode_cluster, decode_loss_accepted, decode_namespace, decode_progress, decode_status, encode_wish
+from kvproto.codec import decode_page, encode_scan
 from kvproto.columns import (
     ClusterInfo,
     LossAccepted,

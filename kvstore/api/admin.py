@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-from kvproto.codec import (
-    decode_wish,
-    encode_cluster,
-    encode_error,
-    encode_loss_accepted,
-    encode_namespace,
-    encode_progress,
-    encode_status,
-)
+from kvproto.admin_codec import decode_wish, encode_cluster, encode_loss_accepted, encode_namespace, encode_progress, encode_status
+from kvproto.codec import encode_error
 from kvproto.columns import ClusterInfo, LossAccepted, NamespaceInfo, NamespaceWish, NodeStatus, RepairProgress
 from kvproto.errors import KvError
 from kvproto.v1 import admin_pb2, admin_pb2_grpc

@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 
 from kvproto import PROTOCOL
-from kvproto.codec import decode_error, decode_replies, decode_status, encode_batch
+from kvproto.admin_codec import decode_status
+from kvproto.codec import decode_error, decode_replies, encode_batch
 from kvproto.columns import GroupReply, NodeStatus, OperationGroup
 from kvproto.errors import AvailabilityError, DeadlineExceeded, KvError, TlsError
 from kvproto.steady import FarClock

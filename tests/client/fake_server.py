@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from grpc import aio
 
-from kvproto.codec import decode_groups, decode_scan, encode_cluster, encode_page, encode_replies, encode_status
+from kvproto.admin_codec import encode_cluster, encode_status
+from kvproto.codec import decode_groups, decode_scan, encode_page, encode_replies
 from kvproto.columns import ClusterInfo, GroupReply, Kind, MemberInfo, NamespaceInfo, NodeStatus, OperationGroup, Receipt, ScanPage
 from kvproto.errors import KvError
 from kvproto.options import SERVER_OPTIONS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from kvproto.codec import decode_cluster
+from kvproto.admin_codec import decode_cluster
 from kvproto.v1 import admin_pb2, admin_pb2_grpc
 from kvstore.config import NodeConfig
 from tests.support.nodes import Nodes

@@ -11,7 +11,8 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kvproto.codec import decode_cluster, decode_error, decode_page, decode_replies, decode_status, encode_batch, encode_scan
+from kvproto.admin_codec import decode_cluster, decode_status
+from kvproto.codec import decode_error, decode_page, decode_replies, encode_batch, encode_scan
 from kvproto.columns import ScanQuery
 from kvproto.errors import BadRequest, UnknownNamespace, WrongCluster, WrongEpoch
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc

@@ -18,7 +18,7 @@ from kvchaos.faults.expectations import Expectation
 from kvchaos.faults.link_state import TRUNCATE_BYTES_MAX
 from kvclient.grpc_transport import open_channel
 from kvproto import PROTOCOL
-from kvproto.codec import decode_cluster, decode_status
+from kvproto.admin_codec import decode_cluster, decode_status
 from kvproto.columns import ClusterInfo, NodeStatus
 from kvproto.v1 import admin_pb2, admin_pb2_grpc
 
