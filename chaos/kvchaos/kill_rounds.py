@@ -19,7 +19,7 @@ from pathlib import Path
 from kvchaos.checkers.lost_writes import Verdict, check_lost_writes
 from kvchaos.history import History, Recorder
 from kvchaos.processes import FaultFailed, ProcessPlane, RestartFailed
-from kvchaos.workloads import UniqueWrites
+from kvchaos.workloads import KeyValue, Padded, UniqueWrites
 from kvproto.errors import KvError
 
 WRITERS = 16
@@ -65,9 +65,16 @@ def choose_victims(nodes: tuple[str, ...], round_number: int, rng: random.Random
 
 
 async def run_kill_rounds(
-    *, rounds: int, seed: int, root: Path, preset: str = "pa-ec", say: Callable[[str], None] = lambda line: None
+    *,
+    rounds: int,
+    seed: int,
+    root: Path,
+    preset: str = "pa-ec",
+    value_bytes: int = 0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> KillReport:
-    """Runs the rounds on a new cluster below `root`. Raises `RestartFailed` when a node does not start again."""
+    """Runs the rounds on a new cluster below `root`, with values of at least `value_bytes`. Raises `RestartFailed` when a node does
+    not start again."""
     from kvclient import AsyncClient
 
     rng = random.Random(f"{seed}/kills")
@@ -75,8 +82,9 @@ async def run_kill_rounds(
     recorder = Recorder(lambda: int(loop.time() * 1e9), {"seed": seed, "preset": preset, "scenario": "kill-rounds"})
     report = KillReport(seed, acknowledged_min=rounds * BEFORE_KILL_MIN, history=recorder.history)
     async with ProcessPlane(root, preset=preset) as plane, AsyncClient(plane.addresses) as client:
+        store: KeyValue = client.namespace("default")
         load = UniqueWrites(
-            client.namespace("default"),
+            Padded(store, value_bytes) if value_bytes else store,
             writers=WRITERS,
             own_keys=OWN_KEYS,
             shared_keys=SHARED_KEYS,
@@ -119,11 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None, help="which nodes die when; default: drawn and printed")
     parser.add_argument("--preset", default="pa-ec")
+    parser.add_argument("--value-bytes", type=int, default=0, help="how large values are at least; from 32768 on they lie in files")
     parser.add_argument("--history", type=Path, help="write the history to this file, as JSON Lines")
     chosen = parser.parse_args(arguments)
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().getrandbits(32)
     try:
-        report = _run(chosen.rounds, seed, chosen.preset)
+        report = _run(chosen.rounds, seed, chosen.preset, chosen.value_bytes)
     except RestartFailed as error:
         print(f"seed {seed}: a node did not start again: {error}")
         return PROMISE_BROKEN
@@ -140,12 +149,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if report.is_conclusive else INCONCLUSIVE
 
 
-def _run(rounds: int, seed: int, preset: str) -> KillReport:
+def _run(rounds: int, seed: int, preset: str, value_bytes: int) -> KillReport:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="kv-kill-") as folder:
-        return asyncio.run(run_kill_rounds(rounds=rounds, seed=seed, root=Path(folder), preset=preset, say=say))
+        running = run_kill_rounds(rounds=rounds, seed=seed, root=Path(folder), preset=preset, value_bytes=value_bytes, say=say)
+        return asyncio.run(running)
 
 
 if __name__ == "__main__":

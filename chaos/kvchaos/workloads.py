@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kvchaos.checkers.lost_writes import Fate, Write, writes_in
 from kvchaos.history import Recorder
@@ -38,6 +38,29 @@ class KeyValue(Protocol):
 
     def put(self, key: str, value: bytes, *, context: bytes | None = None, timeout_s: float) -> Awaitable[object]:
         """Writes a key; raises `KvError`."""
+
+
+class _Seen(NamedTuple):
+    values: Sequence[bytes]
+    context: bytes
+    receipt: object
+
+
+class Padded:
+    """A store whose values take `value_bytes`: whoever writes and reads sees the name in front and not the zeros behind it."""
+
+    def __init__(self, store: KeyValue, value_bytes: int) -> None:
+        self._store = store
+        self._value_bytes = value_bytes
+
+    async def get(self, key: str, *, timeout_s: float) -> Held:
+        """See `KeyValue.get`."""
+        held = await self._store.get(key, timeout_s=timeout_s)
+        return _Seen([value.rstrip(b"\0") for value in held.values], held.context, getattr(held, "receipt", None))
+
+    async def put(self, key: str, value: bytes, *, context: bytes | None = None, timeout_s: float) -> object:
+        """See `KeyValue.put`."""
+        return await self._store.put(key, value.ljust(self._value_bytes, b"\0"), context=context, timeout_s=timeout_s)
 
 
 class UniqueWrites:
@@ -103,10 +126,20 @@ class UniqueWrites:
                 task.result()
 
     async def read_all(self, *, timeout_s: float) -> Mapping[str, Sequence[bytes]]:
-        """Every key that was written to, with the values it holds now."""
+        """Every key that was written to, with the values it holds now. A read that says of itself that it may have missed something
+        (`degraded`) is made again until it does not, or the time is over."""
         keys = sorted({event.key for event in self.recorder.history.events if event.key is not None and "write" in event.facts})
-        entries = await asyncio.gather(*(self._store.get(key, timeout_s=timeout_s) for key in keys))
+        until_s = asyncio.get_running_loop().time() + timeout_s
+        entries = await asyncio.gather(*(self._read_whole(key, timeout_s, until_s) for key in keys))
         return {key: entry.values for key, entry in zip(keys, entries, strict=True)}
+
+    async def _read_whole(self, key: str, timeout_s: float, until_s: float) -> Held:
+        loop = asyncio.get_running_loop()
+        while True:
+            entry = await self._store.get(key, timeout_s=timeout_s)
+            if not getattr(getattr(entry, "receipt", None), "degraded", False) or loop.time() >= until_s:
+                return entry
+            await asyncio.sleep(PAUSE_AFTER_ERROR_S)
 
     def _failed(self) -> bool:
         return any(task.done() for task in self._tasks)

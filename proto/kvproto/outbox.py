@@ -32,7 +32,7 @@ class Outbox(Generic[MessageT]):
         "_loop",
         "_messages",
         "_on_written",
-        "_room",
+        "_waiting",
         "_write",
         "_writing",
         "_writing_bytes",
@@ -56,7 +56,7 @@ class Outbox(Generic[MessageT]):
         self._on_written = on_written
         self._writing_bytes = 0
         self._writing: Writing | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []  # for room
         self._written: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self._closed = False
@@ -89,13 +89,14 @@ class Outbox(Generic[MessageT]):
     async def room(self) -> None:
         """Waits until fewer than `count_max` messages wait and fewer than `bytes_max` are not written, or it is closed."""
         while not self.has_room and not self._closed:
-            self._room = self._loop.create_future()
-            await self._room
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     def close(self) -> None:
         """Takes no more. What waits is still written."""
         self._closed = True
-        _wake(self._room)
+        self._wake_all()
         self._tell()
 
     def abort(self) -> None:
@@ -114,7 +115,7 @@ class Outbox(Generic[MessageT]):
             self._writing = self._write(message)
             self._step(self._writing)
         if self.has_room:
-            _wake(self._room)
+            self._wake_all()
         self._tell()
 
     def _step(self, writing: Writing) -> None:
@@ -147,6 +148,12 @@ class Outbox(Generic[MessageT]):
     def has_room(self) -> bool:
         """Whether fewer than `count_max` messages wait and fewer than `bytes_max` are not written."""
         return len(self._messages) < self.count_max and self.held_bytes < self.bytes_max
+
+    def _wake_all(self) -> None:
+        """Every batch of a stream may wait, and whoever reads the stream."""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            _wake(waiter)
 
     def _is_done(self) -> bool:
         return self._failure is not None or (self._closed and self._writing is None and not self._messages)

@@ -6,11 +6,12 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from kvchaos.checkers.lost_writes import Fate, Verdict, check_lost_writes
-from kvchaos.workloads import UniqueWrites
+from kvchaos.workloads import Padded, UniqueWrites
 from kvproto.errors import DeadlineExceeded, QuorumUnreachable
 
 
@@ -120,3 +121,41 @@ async def test_a_writer_that_dies_of_a_bug_ends_the_run() -> None:
     with pytest.raises(ZeroDivisionError):
         await load.acknowledge_more(1, timeout_s=20)
     await load.abort()
+
+
+async def test_bug_what_a_degraded_read_missed_was_said_to_be_lost() -> None:
+    """1. A write is acknowledged by one replica, the others are down. 2. They are back, and answer first: they miss it, and the read
+    says so. 3. The read was believed."""
+
+    class Degraded(OneCopy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.degraded: set[str] = set()
+
+        async def get(self, key: str, *, timeout_s: float) -> Found:
+            found = await super().get(key, timeout_s=timeout_s)
+            if key in self.degraded:
+                self.degraded.remove(key)
+                return Missed([], found.context)
+            return found
+
+    class Missed(Found):
+        receipt = SimpleNamespace(degraded=True)
+
+    store = Degraded()
+    load = UniqueWrites(store, writers=6, own_keys=3, shared_keys=2, rng=random.Random(5))
+    load.start()
+    await load.acknowledge_more(100, timeout_s=20)
+    await load.stop()
+    store.degraded = set(store.held)
+    assert check_lost_writes(load.writes, await load.read_all(timeout_s=5)).is_ok
+    assert not store.degraded
+
+
+async def test_padded_values_are_as_large_as_they_are_said_to_be_and_read_without_it() -> None:
+    store = OneCopy()
+    padded = Padded(store, 1_000)
+    await padded.put("k", b"w1.10", timeout_s=1)
+    ((_, held),) = store.held["k"]
+    assert len(held) == 1_000
+    assert list((await padded.get("k", timeout_s=1)).values) == [b"w1.10"]

@@ -16,6 +16,7 @@ from kvchaos.workloads import UniqueWrites
 from kvclient import AsyncClient
 
 ROUNDS = {"quick": 3, "long": 20}[os.environ.get("KV_TIER", "quick")]
+LARGE_ROUNDS = {"quick": 2, "long": 10}[os.environ.get("KV_TIER", "quick")]
 SEED = 2007
 
 
@@ -34,6 +35,17 @@ async def test_no_acknowledged_write_is_lost_when_random_nodes_are_killed(
     assert report.is_conclusive, report.sentence()
     assert report.verdict.is_ok, report.verdict
     assert {len(victims) for victims in report.kills} == {1, 2, 3}, "some rounds kill one node, some two, some all at once"
+
+
+@pytest.mark.timeout(60 + 40 * LARGE_ROUNDS)
+async def test_no_large_value_is_lost_either_while_their_files_are_filled_moved_and_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = await run_kill_rounds(rounds=LARGE_ROUNDS, seed=SEED, root=tmp_path / "cluster", value_bytes=200_000)
+    with capsys.disabled():
+        print(f"\nvalues of 200 kB: {report.sentence()}")
+    assert report.is_conclusive, report.sentence()
+    assert report.verdict.is_ok, report.verdict
 
 
 async def test_the_same_run_accuses_a_cluster_that_did_lose_its_disks(tmp_path: Path) -> None:

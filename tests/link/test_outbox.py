@@ -158,3 +158,18 @@ async def test_there_is_no_room_while_more_bytes_are_unwritten_than_may_be() -> 
     assert written == [6] and outbox.held_bytes == 6
     outbox.abort()
     assert outbox.held_bytes == 0 and written == [6], "what is given up was not written"
+
+
+async def test_bug_of_two_who_waited_for_room_only_the_later_was_woken() -> None:
+    """1. Two batches of one stream read large values, and the answers before are not written yet. 2. Both wait for room, and the
+    second takes the first one's place. 3. There is room again, the first is not told, and its keys are refused when their deadline
+    passes."""
+    stream = Stream()
+    outbox = Outbox(stream.write, bytes_max=10)
+    outbox.send(1, 20)
+    waiting = [asyncio.create_task(outbox.room()) for _ in range(3)]
+    await turns()
+    waiting[1].cancel()
+    await stream.let_go()
+    assert [task.done() for task in waiting] == [True, True, True]
+    assert [task.cancelled() for task in waiting] == [False, True, False]
