@@ -124,8 +124,8 @@ async def test_a_writer_that_dies_of_a_bug_ends_the_run() -> None:
 
 
 async def test_bug_what_a_degraded_read_missed_was_said_to_be_lost() -> None:
-    """1. A write is acknowledged by one replica, the others are down. 2. They are back, and answer first: they miss it, and the read
-    says so. 3. The read was believed."""
+    """1. A write is acknowledged by one replica, the others are down. 2. They are back, and answer first: they miss it, and the
+    read says so. 3. The read was believed."""
 
     class Degraded(OneCopy):
         def __init__(self) -> None:
