@@ -189,9 +189,7 @@ class LevelDbEngine:
         since. Raises `StorageError`; it is the last write then (safety rule 4)."""
         with self._inside:
             try:
-                for log in sorted(self._path.glob("*.log")):
-                    with suppress(FileNotFoundError):  # all of it is in a table by now
-                        _sync_file(log)
+                self._sync_logs()
                 os.fsync(self._directory)
             except OSError as error:
                 self._failure = StorageError(self._describe(error), may_have_applied=True, subject=str(self._path))
@@ -272,16 +270,17 @@ class LevelDbEngine:
             os.close(self._directory)
             self._directory = -1
             if self._has_unsynced:
-                self._sync_logs()
+                try:
+                    self._sync_logs()
+                except OSError as error:
+                    raise StorageError(self._describe(error), may_have_applied=True, subject=str(self._path)) from error
 
     def _sync_logs(self) -> None:
-        """What was written without a sync reaches the disk with the end, whichever log it is in: LevelDB leaves one for the next
-        without syncing it. An error here is a failed sync like any other."""
-        try:
-            for log in sorted(self._path.glob("*.log")):
-                _sync_file(log)
-        except OSError as error:
-            raise StorageError(self._describe(error), may_have_applied=True, subject=str(self._path)) from error
+        """What was written without a sync reaches the disk, whichever log it is in: LevelDB leaves one for the next without syncing
+        it. Raises `OSError`, a failed sync like any other."""
+        for log in sorted(self._path.glob("*.log")):
+            with suppress(FileNotFoundError), open(log, "rb") as file:  # one that is gone is in a table by now
+                os.fsync(file.fileno())
 
     def _describe(self, error: Exception | None) -> str:
         """One sentence on what LevelDB refused, and the way out where there is one."""
@@ -305,11 +304,6 @@ class LevelDbEngine:
         else:
             message = self._describe(error)
         return StorageError(message, subject=str(self._path))
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _text_of(error: Exception) -> str:

@@ -320,13 +320,15 @@ def test_readers_see_whole_values_while_they_are_overwritten_and_moved(tmp_path:
     for reader in readers:
         reader.start()
     rng = Random(11)
-    for at in range(1, 600):
-        key = rng.choice(keys)
-        engine.write([(key, b"%06d" % at + VALUE)], sync=True)
-        newest[key] = at
-    stopping.set()
-    for reader in readers:
-        reader.join()
+    try:
+        for at in range(1, 600):
+            key = rng.choice(keys)
+            engine.write([(key, b"%06d" % at + VALUE)], sync=True)
+            newest[key] = at
+    finally:
+        stopping.set()
+        for reader in readers:
+            reader.join()
     assert not failures
     assert engine.size_bytes() < 200 * LARGE_BYTES
     engine.close()

@@ -327,3 +327,33 @@ def test_a_close_that_cannot_sync_says_so_and_has_closed(tmp_path: Path, monkeyp
     engine = small_engine(tmp_path / "db")
     assert engine.get(synced_pair(1)[0]) == synced_pair(1)[1]
     engine.close()
+
+
+def test_a_sync_of_everything_covers_every_log_and_its_failure_is_that_of_all_later_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is taken away on the strength of it (large/reclaiming.py) must not be pointed to again after a crash."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    engine = small_engine(tmp_path / "db")
+    engine.write([synced_pair(1)], sync=False)
+    monkeypatch.setattr(os, "fsync", noting)
+    engine.sync()
+    logs = {path.stat().st_ino for path in (tmp_path / "db").glob("*.log")}
+    assert logs and {*logs, (tmp_path / "db").stat().st_ino} <= set(synced)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StorageError, match="Input/output error") as failed:
+        engine.sync()
+    assert failed.value.may_have_applied
+    monkeypatch.undo()
+    with pytest.raises(StorageError, match="Input/output error"):
+        engine.write([synced_pair(2)], sync=True)
+    engine.close()

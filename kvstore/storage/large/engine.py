@@ -15,26 +15,18 @@ from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from threading import Lock
-from typing import Protocol
 
 from kvproto.errors import StorageError
-from kvstore.storage.engine import UNREADABLE, Engine
+from kvstore.storage.engine import UNREADABLE
 from kvstore.storage.full_disk import is_full
 from kvstore.storage.large.files import Files, Writer
 from kvstore.storage.large.ledger import Ledger
 from kvstore.storage.large.pointers import MARK, Pointer, checksum, escape, read_marked
-from kvstore.storage.large.reclaiming import Reclaimer, ReclaimingThread
+from kvstore.storage.large.reclaiming import MapEngine, Reclaimer, ReclaimingThread
 from kvstore.storage.large.shelf import Shelf, ValueFile
 
 LARGE_BYTES = 32 << 10
 FILE_BYTES = 64 << 20
-
-
-class MapEngine(Engine, Protocol):
-    """The engine of the map: one that can say that nothing is left unsynced."""
-
-    def sync(self) -> None:
-        """Whatever was written is durable when this returns, also what was written without sync. Raises `StorageError`."""
 
 
 class _Placed:
@@ -79,7 +71,7 @@ class LargeValueEngine:
         self._writers: dict[int, Writer] = {}
         self._failure: StorageError | None = None
         self._is_closed = False
-        self.reclaimer = Reclaimer(inner, self._shelf, self._ledger, self._lock, self._read, file_bytes=file_bytes)
+        self.reclaimer = Reclaimer(inner, self._shelf, self._ledger, self._lock, self._read)
         self._reclaiming = ReclaimingThread(self.reclaimer) if thread else None
         self.get = self._bound_get()
         if self._shelf.files:

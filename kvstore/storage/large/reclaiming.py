@@ -34,9 +34,11 @@ PAUSE_S = 0.005
 """Between any two steps."""
 
 
-class _Map(Engine, Protocol):
+class MapEngine(Engine, Protocol):
+    """The engine of the map: one that can say that nothing is left unsynced."""
+
     def sync(self) -> None:
-        """Whatever was written is durable when this returns."""
+        """Whatever was written is durable when this returns, also what was written without sync. Raises `StorageError`."""
 
 
 class Reclaimer:
@@ -44,20 +46,17 @@ class Reclaimer:
 
     def __init__(
         self,
-        pointers: _Map,
+        pointers: MapEngine,
         shelf: Shelf,
         ledger: Ledger,
         lock: Lock,
         read: Callable[[Pointer], bytes],
-        *,
-        file_bytes: int,
     ) -> None:
         self._map = pointers
         self._shelf = shelf
         self._ledger = ledger
         self._lock = lock
         self._read = read
-        self._file_bytes = file_bytes
         self.knows_all = not shelf.files
         """Whether the ledger has everything that is alive."""
         self._learning: Iterator[tuple[bytes, bytes]] | None = None
@@ -136,7 +135,7 @@ class Reclaimer:
     def _is_in_a_hurry(self) -> bool:
         files = self._shelf.files.values()
         alive_bytes = sum([self._ledger.alive_bytes(file.number) for file in files])
-        return sum([file.size_bytes for file in files]) > HURRY_FACTOR * alive_bytes + HURRY_FILES_MIN * self._file_bytes
+        return sum([file.size_bytes for file in files]) > HURRY_FACTOR * alive_bytes + HURRY_FILES_MIN * self._shelf.file_bytes
 
     def _move(self, victim: ValueFile) -> Iterator[int]:
         """Moves what is alive in `victim`, a value at each step, whose bytes it gives: first all values, synced, then what points
@@ -169,7 +168,7 @@ class Reclaimer:
 
     def _open_output(self) -> tuple[ValueFile, Writer]:
         """The file that takes what is moved: one with room for half a file, which is the most that one of them has alive."""
-        if self._output is not None and self._output[0].size_bytes > self._file_bytes // 2:
+        if self._output is not None and self._output[0].size_bytes > self._shelf.file_bytes // 2:
             self._seal()
         if self._output is None:
             file = self._shelf.new_file()

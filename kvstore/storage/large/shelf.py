@@ -39,7 +39,8 @@ class Shelf:
 
     def __init__(self, files: Files, *, file_bytes: int) -> None:
         self._disk = files
-        self._file_bytes = file_bytes
+        self.file_bytes = file_bytes
+        """How much is put into one file; a larger value has one of its own."""
         self._lock = Lock()
         self.files: Mapping[int, ValueFile] = {
             number: ValueFile(number, size_bytes, is_full=True) for number, size_bytes in files.sizes_bytes().items()
@@ -60,7 +61,7 @@ class Shelf:
         """Room for a value: the file and the offset. The file has one more promise to wait for."""
         with self._lock:
             file = self._open
-            if file is None or (file.size_bytes and file.size_bytes + size_bytes > self._file_bytes):
+            if file is None or (file.size_bytes and file.size_bytes + size_bytes > self.file_bytes):
                 if file is not None:
                     file.is_full = True
                 file = self._open = self._add()
