@@ -26,6 +26,7 @@ from kvproto.errors import (
 )
 from kvproto.options import MESSAGE_BYTES_MAX
 from kvproto.v1 import key_value_pb2, key_value_pb2_grpc, peer_pb2, peer_pb2_grpc
+from kvstore.coordinator import intake
 from tests.support.nodes import SETTINGS, Nodes
 from tests.support.waiting import until
 
@@ -261,10 +262,14 @@ async def test_a_client_of_another_cluster(nodes: Nodes, client: AsyncClient) ->
     client.membership._ring.cluster_id = SETTINGS.id
 
 
-async def test_a_client_beyond_the_connections_that_a_node_takes_is_told_so(nodes: Nodes, client: AsyncClient) -> None:
+async def test_a_client_beyond_the_connections_that_a_node_takes_is_told_so(
+    nodes: Nodes, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than its deadline: so it is told at once, and has all of that deadline to be refused the first time.
+    monkeypatch.setattr(intake, "REFUSED_RETRY_AFTER_S", 3_600.0)
     nodes.local("n1").serving.intake.connections_max = 1
     await client.put("first", b"in")
     async with AsyncClient(nodes.addresses["n1"]) as second:
         with pytest.raises(AvailabilityError, match="takes no more than 1"):
-            await second.put("second", b"out", timeout_s=0.5)
+            await second.put("second", b"out", timeout_s=60)
     assert not (await client.get("second")).found

@@ -6,17 +6,19 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
 
 from kvchaos.checkers.lost_writes import check_lost_writes
-from kvchaos.faults import verification
+from kvchaos.faults import linked_cluster, verification
 from kvchaos.faults.expectations import Expectation
 from kvchaos.faults.failures import InjectorFailure
+from kvchaos.faults.link_plane import LinkPlane
 from kvchaos.faults.link_state import OPEN, Direction, Kind, Link
 from kvchaos.faults.nodes import NodeDied, NodePlace
 from kvchaos.faults.plane import FaultPlane
@@ -265,6 +267,34 @@ async def test_a_cluster_of_which_a_node_goes_past_its_proxies_does_not_come_up(
     with pytest.raises(InjectorFailure, match=r"^n1 takes n2 for alive$"):
         async with PastTheProxies(tmp_path / "cluster", nodes=2):
             pass
+
+
+class SeenOnce:
+    """A plane on which nothing is wrong at the first look after a cut, and something at the second."""
+
+    def __init__(self) -> None:
+        self.looks: list[int] = []
+        self.cuts = 0
+
+    async def partition(self, groups: Sequence[Sequence[str]], kind: Kind) -> None:
+        self.cuts += 1
+        self.looks.append(0)
+
+    async def verify(self) -> None:
+        if self.cuts:
+            self.looks[-1] += 1
+            if self.looks[-1] == 2:
+                raise InjectorFailure("n1 takes n2 for alive")
+
+
+async def test_bug_a_link_that_was_only_being_dialled_anew_was_taken_for_one_behind_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linked_cluster, "DIALLED_ANEW_S", 0.0)
+    cluster = ProxiedCluster(tmp_path, nodes=2)
+    cluster.plane = cast(LinkPlane, SeenOnce())
+    with pytest.raises(InjectorFailure, match=r"^n1 takes n2 for alive$"):
+        await cluster._prove_routes()
 
 
 async def test_a_run_that_ends_with_a_fault_nobody_saw_is_an_injector_failure(toxiproxy_server: Path, tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ from kvclient import AsyncClient
 
 CLIENTS = "clients"
 
+DIALLED_ANEW_S = 0.5
+"""A node whose stream to a peer has ended dials it again after less than this."""
+
 Settings = Mapping[str, Mapping[str, str | int | float]]
 
 
@@ -123,6 +126,9 @@ class LinkedCluster(ABC):
         await self.plane.verify()
         if len(self.node_ids) > 1:
             await self.plane.partition([[node] for node in self.node_ids], kind=Kind.REFUSE)
+            await self.plane.verify()
+            # A node that has just lost what the proxies carried sees nobody either, until it dials anew, past them or not.
+            await asyncio.sleep(DIALLED_ANEW_S)
             await self.plane.verify()
             await self.plane.heal()
             await self.plane.verify()
