@@ -29,7 +29,6 @@ from kvstore.storage.trees import held_prefixes
 from kvstore.telemetry import log
 
 KEYS_AT_ONCE = 256
-BYTES_AT_ONCE = 1 << 20
 RETRY_S = 1.0
 
 SETTLED = crash_point("dropping.settled", "nothing of the dropped is taken in any more, and nothing is erased")
@@ -117,7 +116,7 @@ class DroppedNamespaces:
                 if dropped.is_of(prefix):
                     await self._erase_all(prefix)
             await self._pace.turn()
-        damaged = [key for key, _ in self._engine.scan(*quarantine_range()) if dropped.is_of(split_quarantine_key(key))]
+        damaged = [key for key in self._engine.keys(*quarantine_range()) if dropped.is_of(split_quarantine_key(key))]
         if damaged:
             await self._delete([], damaged)
         state, told = erased_by(catalog), Told[KvError | None]()
@@ -138,7 +137,7 @@ class DroppedNamespaces:
             yield prefix
 
     async def _erase_all(self, prefix: bytes) -> None:
-        while keys := await self._replica.keys_under(prefix, KEYS_AT_ONCE, BYTES_AT_ONCE):
+        while keys := await self._replica.keys_under(prefix, KEYS_AT_ONCE):
             await self._delete(keys)
             self._registers.forget(keys)
             self.erased += len(keys)

@@ -47,7 +47,7 @@ class Leftovers:
             return
         partitions = self._ring.view.ring.partitions
         prefixes = [partition.to_bytes(2, "big") + number for partition in range(partitions)]
-        keys = [key for prefix in prefixes for key, _ in self._disk.scan(prefix, prefix_successor(prefix))]
+        keys = [key for prefix in prefixes for key in self._disk.keys(prefix, prefix_successor(prefix))]
         if keys:
             self.removed += len(keys)
             space.map.forgotten_ms = max(space.map.forgotten_ms, self._clock.now_ms())

@@ -129,7 +129,7 @@ class SetAside:
 
     def start(self) -> None:
         """Begins to judge what lies aside, if anything does, as soon as the node is whole."""
-        if next(iter(self._engine.scan(*system_name_range(_NAME))), None) is not None:
+        if next(self._engine.keys(*system_name_range(_NAME)), None) is not None:
             self._judging = asyncio.get_running_loop().create_task(self._judge(), name=f"aside@{self._me}")
 
     def stop(self) -> None:

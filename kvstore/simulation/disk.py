@@ -161,6 +161,7 @@ class SimEngine:
         self._path = path
         self._failure: StorageError | None = None
         self.scan = memory.scan
+        self.keys = memory.keys
         self.size_bytes = memory.size_bytes
         self.statistics = memory.statistics
         self.close = memory.close

@@ -43,6 +43,9 @@ class Engine(Protocol):
         """Pairs with start <= key < end (None: to the last) in order, as of the moment of the call. A value that is lost by itself
         comes as `UNREADABLE`; where keys may be lost it raises `StorageError`, before it gives any key behind the gap."""
 
+    def keys(self, start: bytes, end: bytes | None = None) -> Iterator[bytes]:
+        """The keys of `scan` without their values, which are not read where they lie by themselves."""
+
     def size_bytes(self) -> int:
         """Roughly what the map takes on its medium."""
 

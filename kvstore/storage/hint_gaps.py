@@ -25,7 +25,7 @@ class HintGaps:
 
     def load(self, engine: Engine) -> None:
         """Takes up what an earlier life has left. Raises `StorageError`."""
-        for name, _ in engine.scan(*system_name_range(_NAME)):
+        for name in engine.keys(*system_name_range(_NAME)):
             self._at[name[_START:-2].decode(), int.from_bytes(name[-2:], "big")] = 0
 
     @property

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Protocol
@@ -201,28 +203,38 @@ class LevelDbEngine:
         plyvel takes an iterator that ran into a damaged block at the end of its range for one that is done. So ranges end here, not
         in plyvel: at the first key past them, which the end mark makes sure to exist. One that ends by itself has lost keys.
         """
-        limit = END_MARK if end is None else min(end, END_MARK)
+        cursor = self._cursor(start)
+        return self._pairs(cursor, cursor, _limit(end))
+
+    def keys(self, start: bytes, end: bytes | None = None) -> Iterator[bytes]:
+        """See `Engine.keys`, and `scan`."""
+        cursor = self._cursor(start, include_value=False)
+        return map(itemgetter(0), self._pairs(cursor, zip(cursor, repeat(b"")), _limit(end)))
+
+    def _cursor(self, start: bytes, *, include_value: bool = True) -> Any:
         with self._inside as db:
             # The iterator pins its snapshot now, not when the first pair is asked for. A scan must not push hot blocks out of the
             # cache.
-            cursor = db.iterator(start=min(start, END_MARK), verify_checksums=True, fill_cache=False)
-        return self._pairs(cursor, limit)
+            return db.iterator(start=min(start, END_MARK), verify_checksums=True, fill_cache=False, include_value=include_value)
 
-    def _pairs(self, cursor: Any, limit: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _pairs(self, cursor: Any, rows: Iterable[tuple[bytes, bytes]], limit: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Those of `rows` below `limit`, which `cursor` gives."""
         more, count_max = True, SCAN_CHUNK_PAIRS_FIRST
         while more:
-            pairs, more = self._next_chunk(cursor, limit, count_max)
+            pairs, more = self._next_chunk(rows, limit, count_max)
             yield from pairs
             count_max = min(2 * count_max, SCAN_CHUNK_PAIRS)
         cursor.close()
 
-    def _next_chunk(self, cursor: Any, limit: bytes, count_max: int) -> tuple[list[tuple[bytes, bytes]], bool]:
+    def _next_chunk(
+        self, rows: Iterable[tuple[bytes, bytes]], limit: bytes, count_max: int
+    ) -> tuple[list[tuple[bytes, bytes]], bool]:
         """At most `count_max` pairs below `limit`, and whether there may be more. In chunks: the engine can be closed between any
         two."""
         pairs: list[tuple[bytes, bytes]] = []
         chunk_bytes = 0
         with self._inside:
-            for pair in cursor:
+            for pair in rows:
                 if pair[0] >= limit:
                     return pairs, False
                 pairs.append(pair)
@@ -304,6 +316,11 @@ class LevelDbEngine:
         else:
             message = self._describe(error)
         return StorageError(message, subject=str(self._path))
+
+
+def _limit(end: bytes | None) -> bytes:
+    """Where a scan ends that is to end before `end`."""
+    return END_MARK if end is None else min(end, END_MARK)
 
 
 def _text_of(error: Exception) -> str:

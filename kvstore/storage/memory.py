@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from threading import Lock
 from weakref import WeakSet
 
@@ -90,6 +91,10 @@ class MemoryEngine:
             scan = _Scan(self._scan_chunk, start, end)
             self._scans.add(scan)
         return scan
+
+    def keys(self, start: bytes, end: bytes | None = None) -> Iterator[bytes]:
+        """See `Engine.keys`."""
+        return map(itemgetter(0), self.scan(start, end))
 
     def _scan_chunk(self, scan: _Scan) -> list[tuple[bytes, bytes]]:
         with self._lock:

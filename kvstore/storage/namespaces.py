@@ -74,4 +74,4 @@ def remembered_namespaces(engine: Engine) -> dict[str, tuple[int, str]]:
 
 
 def _has_keys(engine: Engine, namespace: int, partitions: int) -> bool:
-    return any(next(iter(engine.scan(*namespace_range(partition, namespace))), None) is not None for partition in range(partitions))
+    return any(next(engine.keys(*namespace_range(partition, namespace)), None) is not None for partition in range(partitions))

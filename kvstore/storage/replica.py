@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 
 from kvproto.errors import BadRequest, KvError, StorageError
 from kvstore.core.catalog.catalog import CLUSTER_NAMESPACE_ID
@@ -230,10 +231,9 @@ class Replica:
         """The records from `start` to before `end` as of now. Raises `StorageError`."""
         return self._engine.scan(start, end)
 
-    async def keys_under(self, prefix: bytes, count_max: int, bytes_max: int) -> list[bytes]:
-        """Some store keys under `prefix` in order, whatever they hold, read off the loop: as many as `count_max`, or as their
-        records take `bytes_max`. Raises `StorageError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._scans, self._keys_under, prefix, count_max, bytes_max)
+    async def keys_under(self, prefix: bytes, count_max: int) -> list[bytes]:
+        """The first store keys under `prefix` in order, whatever they hold, read off the loop. Raises `StorageError`."""
+        return await asyncio.get_running_loop().run_in_executor(self._scans, self._keys_under, prefix, count_max)
 
     async def count_keys(self) -> int:
         """How many keys of users are held, tombstones included where they are no registers. Where hash trees are known they are
@@ -256,15 +256,8 @@ class Replica:
         if not counting.cancelled():
             counting.exception()  # whoever asked may be gone: nobody else looks at it
 
-    def _keys_under(self, prefix: bytes, count_max: int, bytes_max: int) -> list[bytes]:
-        found: list[bytes] = []
-        size_bytes = 0
-        for store_key, record in self._engine.scan(prefix, prefix_successor(prefix)):
-            found.append(store_key)
-            size_bytes += len(store_key) + len(record)
-            if len(found) >= count_max or size_bytes >= bytes_max:
-                break
-        return found
+    def _keys_under(self, prefix: bytes, count_max: int) -> list[bytes]:
+        return list(islice(self._engine.keys(prefix, prefix_successor(prefix)), count_max))
 
     def _count_keys(self, known: Mapping[bytes, int], is_all: bool) -> int:
         """`known`: the numbers of records by prefix, which need not be read; `is_all`: there are no others."""
@@ -277,13 +270,16 @@ class Replica:
         now_ms, count = self._clock.now_ms(), 0
         start, end = partition_range(partition)
         with suppress(StorageError):
-            while (found := next(iter(self._engine.scan(start, end)), None)) is not None:
-                prefix, start = found[0][:PREFIX_BYTES], prefix_successor(found[0][:PREFIX_BYTES]) or end
+            while (found := next(self._engine.keys(start, end), None)) is not None:
+                prefix, start = found[:PREFIX_BYTES], prefix_successor(found[:PREFIX_BYTES]) or end
                 if prefix in known or prefix[NAMESPACE_AT] == _OWN:
                     continue
-                are_registers = prefix[NAMESPACE_AT] in self.linearizable
-                for _, record in self._engine.scan(prefix, start):
-                    count += not are_registers or is_live(record, now_ms)
+                if prefix[NAMESPACE_AT] in self.linearizable:
+                    for _, record in self._engine.scan(prefix, start):
+                        count += is_live(record, now_ms)
+                else:
+                    for _ in self._engine.keys(prefix, start):
+                        count += 1
         return count
 
     def _page(self, namespace: int, start: bytes, end: bytes, count_max: int, bytes_max: int) -> Page:

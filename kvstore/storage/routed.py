@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from operator import itemgetter
 
 from kvstore.storage.engine import Engine
 from kvstore.storage.memory_spaces import MemorySpaces
@@ -31,3 +32,9 @@ class RoutedEngine:
         pairs = self.disk.scan(start, end)
         others = self._memory.scans(start, end)
         return heapq.merge(pairs, *others) if others else pairs
+
+    def keys(self, start: bytes, end: bytes | None = None) -> Iterator[bytes]:
+        """See `Engine.keys`."""
+        keys = self.disk.keys(start, end)
+        others = self._memory.scans(start, end)
+        return heapq.merge(keys, *[map(itemgetter(0), pairs) for pairs in others]) if others else keys

@@ -34,7 +34,7 @@ def load_forest(
     forest = Forest()
     stored = engine.get(SET_KEY)
     if clean_state is None or stored is None or not _is_of(stored, clean_state):
-        if next(iter(engine.scan(b"", SYSTEM_PREFIX)), None) is not None:
+        if next(engine.keys(b"", SYSTEM_PREFIX), None) is not None:
             forest.mark_unknown([*prefixes, *(prefix for prefix in held_prefixes(engine) if not has_none(prefix))])
         return forest
     start = len(system_key(_NAME))
@@ -53,10 +53,10 @@ def held_prefixes(engine: Engine, start: bytes = b"") -> Iterator[bytes]:
     node does not know yet. Raises `StorageError`."""
     cursor: bytes | None = start
     while cursor is not None:
-        found = next(iter(engine.scan(cursor, SYSTEM_PREFIX)), None)
+        found = next(engine.keys(cursor, SYSTEM_PREFIX), None)
         if found is None:
             return
-        prefix = found[0][:PREFIX_BYTES]
+        prefix = found[:PREFIX_BYTES]
         yield prefix
         cursor = prefix_successor(prefix)
 
@@ -64,7 +64,7 @@ def held_prefixes(engine: Engine, start: bytes = b"") -> Iterator[bytes]:
 def store_forest(engine: Engine, forest: Forest, clean_state: bytes) -> None:
     """Stores every known tree, durably, for the start that finds a marker with `clean_state`. As the last write of a life. Raises
     `StorageError`; that stop was none then."""
-    stale = {name for name, _ in engine.scan(*system_name_range(_NAME))}
+    stale = set(engine.keys(*system_name_range(_NAME)))
     puts: list[tuple[bytes, bytes]] = []
     size_bytes = 0
     for prefix, data in forest.dump():

@@ -120,17 +120,21 @@ def test_scans_are_in_bytewise_order_from_start_up_to_but_not_including_end(engi
     assert list(engine.scan(b"b", b"b")) == []
     assert list(engine.scan(b"b", b"a")) == []
     assert list(engine.scan(b"\xff\xff\x00")) == []
+    assert list(engine.keys(b"")) == keys
+    assert list(engine.keys(b"a", b"b")) == [b"a", b"a\x00", b"aa"]
+    assert list(engine.keys(b"b", b"a")) == list(engine.keys(b"\xff\xff\x00")) == []
 
 
 def test_a_scan_shows_the_moment_it_was_asked_for_while_writes_go_on(engine: Engine) -> None:
     before = [(b"%05d" % at, b"old") for at in range(2_000)]  # several chunks of either engine
     engine.write(before, sync=True)
-    untouched, half_read = engine.scan(b""), engine.scan(b"00500", b"01500")
+    untouched, half_read, keys = engine.scan(b""), engine.scan(b"00500", b"01500"), engine.keys(b"")
     head = [next(half_read) for _ in range(10)]
     changed = [(key, b"new") for key, _ in before[::2]] + [(key + b"x", b"added") for key, _ in before]
     engine.write(changed, [key for key, _ in before[1::4]], sync=True)
     engine.write([(key, b"newer") for key, _ in before], [key for key, _ in before[::3]], sync=False)
     assert list(untouched) == before
+    assert list(keys) == [key for key, _ in before]
     assert head + list(half_read) == before[500:1500]
 
 
@@ -179,6 +183,7 @@ CALLS: dict[str, Callable[[Engine], object]] = {
     "get": lambda engine: engine.get(b"k"),
     "write": lambda engine: engine.write([(b"k", b"2")], sync=True),
     "scan": lambda engine: list(engine.scan(b"")),
+    "keys": lambda engine: list(engine.keys(b"")),
     "size_bytes": lambda engine: engine.size_bytes(),
     "statistics": lambda engine: engine.statistics(),
 }
@@ -202,11 +207,13 @@ def test_a_get_bound_before_close_is_refused_after_it(engine: Engine) -> None:
 
 def test_a_scan_that_is_under_way_ends_with_an_error_when_the_engine_is_closed(engine: Engine) -> None:
     engine.write([(b"%05d" % at, b"v" * 100) for at in range(2_000)], sync=True)
-    scan = engine.scan(b"")
-    next(scan)
+    scans = [engine.scan(b""), engine.keys(b"")]
+    for scan in scans:
+        next(scan)
     engine.close()
-    with pytest.raises(StorageError, match="closed"):
-        list(scan)
+    for scan in scans:
+        with pytest.raises(StorageError, match="closed"):
+            list(scan)
 
 
 def test_closing_while_other_threads_read_refuses_them_and_nothing_worse(engine: Engine) -> None:
@@ -255,14 +262,16 @@ def test_any_batches_leave_what_a_plain_dictionary_would(
     model: dict[bytes, bytes] = {}
     moments = []
     for puts, deletes, sync in batches:
-        moments.append((engine.scan(start, end), model_scan(model, start, end)))
+        moments.append((engine.scan(start, end), engine.keys(start, end), model_scan(model, start, end)))
         engine.write(puts, deletes, sync=sync and len(puts) > 4)
         for key in deletes:
             model.pop(key, None)
         model.update(puts)
     assert everything(engine) == sorted(model.items())
     assert all(engine.get(key) == model.get(key) for key in (b"", b"\x00", start, *model))
-    assert all(list(scan) == expected for scan, expected in moments)
+    for scan, found, expected in moments:
+        assert list(scan) == expected
+        assert list(found) == [key for key, _ in expected]
 
 
 def model_scan(model: dict[bytes, bytes], start: bytes, end: bytes | None) -> list[tuple[bytes, bytes]]:

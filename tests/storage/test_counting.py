@@ -43,7 +43,8 @@ async def test_bug_a_look_at_the_status_read_every_record(
     processor. Only what is under a tree that nobody knows is read now."""
     local = cluster.members["n1"].local
     prefix = local.view.space("default").prefixes[local.view.ring.partition_of(KEYS[0])]
-    forest, scan, read = local.storage.forest, local.engine.scan, []
+    forest, scan, keys = local.storage.forest, local.engine.scan, local.engine.keys
+    read: list[bytes] = []
     assert forest is not None
     if unknown:
         forest.mark_unknown([prefix])
@@ -53,7 +54,13 @@ async def test_bug_a_look_at_the_status_read_every_record(
             read.append(pair[0])
             yield pair
 
+    def recording_keys(start: bytes, end: bytes | None = None) -> Iterator[bytes]:
+        for key in keys(start, end):
+            read.append(key)
+            yield key
+
     monkeypatch.setattr(local.engine, "scan", recording)
+    monkeypatch.setattr(local.engine, "keys", recording_keys)
     assert await local.replica.count_keys() == 100
     if unknown:
         assert any(key.startswith(prefix) for key in read) and len(read) < 50, "one look at the first key of each tree"

@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproto.errors import StorageError
+from kvstore.api.metrics.storage import KeyEstimate
 from kvstore.storage.disk_engine import VALUES, open_disk_engine
 from kvstore.storage.engine import UNREADABLE
 from kvstore.storage.large.engine import LARGE_BYTES, LargeValueEngine
 from kvstore.storage.large.files import OsFiles
 from kvstore.storage.large.pointers import MARK, OFFSET_MAX, Pointer, escape, read_marked
 from kvstore.storage.large.shelf import SHORTENED_BYTES, SPARES_MAX
+from kvstore.storage.layout import store_key_prefix
+from kvstore.storage.trees import held_prefixes
 from tests.storage.children import answers, child, large_engine, next_line, synced_pair
 from tests.storage.forgetful import ForgetfulFiles, SyncedMemory
 from tests.storage.test_leveldb_engine import check_full_disk_answers, on_a_small_disk
@@ -268,6 +271,29 @@ def test_bug_a_file_with_nothing_but_empty_values_was_taken_away() -> None:
     while engine.reclaimer.step() is not None:
         pass
     assert list(engine.scan(b"")) == [(b"empty", b""), (b"next", bytes(8))]
+    engine.close()
+
+
+def test_bug_whoever_wanted_keys_alone_read_every_large_value() -> None:
+    """1. A node holds large values. 2. Its metrics are scraped, and twenty thousand of them are read from the disk each time."""
+
+    class Watched(ForgetfulFiles):
+        reads = 0
+
+        def read(self, number: int, offset: int, size_bytes: int) -> bytes:
+            self.reads += 1
+            return super().read(number, offset, size_bytes)
+
+    files = Watched()
+    engine = LargeValueEngine(SyncedMemory(), files, name="memory", large_bytes=4, thread=False)
+    prefixes = [store_key_prefix(partition, 1) for partition in range(4)]
+    keys = [prefix + name for prefix in prefixes for name in (b"a", b"b")]
+    engine.write([(key, b"value") for key in keys], sync=True)
+    assert list(engine.keys(b"")) == keys
+    assert list(held_prefixes(engine)) == prefixes
+    assert KeyEstimate(engine).estimate(range(4)) == len(keys)
+    assert files.reads == 0
+    assert len(list(engine.scan(b""))) == files.reads == len(keys)
     engine.close()
 
 

@@ -235,6 +235,8 @@ def test_a_scan_over_a_damaged_last_block_does_not_end_quietly(tmp_path: Path) -
         with pytest.raises(StorageError, match="damaged"):
             list(scan)
     with pytest.raises(StorageError, match="damaged"):
+        list(engine.keys(b""))
+    with pytest.raises(StorageError, match="damaged"):
         engine.get(damaged_pair(3)[0])
     engine.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 from kvchaos.checkers.judge import PROMISES
 from kvchaos.operations import Operation
 from kvchaos.simulation.crash_points import points_of
-from kvchaos.simulation.schedule import FAULTS, LOSES_COPIES, Fault, Schedule
+from kvchaos.simulation.schedule import FAULTS, HINTS_PLENTY, LOSES_COPIES, Fault, Schedule
 
 NODES = ((1, 2), (2, 3), (3, 30), (4, 4), (5, 8), (6, 1), (7, 2))
 FAULT_SHARE = 0.3
@@ -63,7 +63,9 @@ def generate(seed: int) -> Schedule:
         # A generator of its own: what the seeds of before have drawn stays so.
         repair_interval_s=Random(f"{seed}/repair").choice([0.0, 0.0, 1.0, 10.0]),
         timing=Random(f"{seed}/timing").choice(["lan", "lan", "local"]),
-        hints_max=Random(f"{seed}/hints").choice([200_000, 200_000, 200_000, Random(f"{seed}/few hints").choice([0, 1, 3])]),
+        hints_max=Random(f"{seed}/hints").choice(
+            [HINTS_PLENTY, HINTS_PLENTY, HINTS_PLENTY, Random(f"{seed}/few hints").choice([0, 1, 3])]
+        ),
     )
     operations = _operations(rng, base, losing)
     faults = (*_crash_points(seed), *draw_faults(rng, base, losing=losing))

@@ -49,6 +49,10 @@ GRACE_MS = 24 * 3_600_000
 """No tombstone is reaped in a run that says nothing of it."""
 
 
+HINTS_PLENTY = 200_000
+"""More than any schedule needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault: from `at_ms` on, for `for_ms`; 0 ends with the run, or is over at once."""
@@ -94,7 +98,7 @@ class Schedule:
     write_ms: float = 0.1
     disk_jitter_ms: float = 0.4
     repair_interval_s: float = 0.0
-    hints_max: int = 200_000
+    hints_max: int = HINTS_PLENTY
     by_itself: bool = False
     timing: str = "lan"
     sessions: bool = False

@@ -8,10 +8,7 @@ from random import Random
 from kvchaos.operations import Operation
 from kvchaos.simulation.generate import draw_faults, generate
 from kvchaos.simulation.scenario_names import scenario
-from kvchaos.simulation.schedule import Fault, Schedule
-
-HINTS_MAX = 200_000
-"""Of who has missed what in memory notes are all that is left: past their cap what was deleted may come back (namespaces.md)."""
+from kvchaos.simulation.schedule import HINTS_PLENTY, Fault, Schedule
 
 
 @scenario("storages")
@@ -23,7 +20,10 @@ def storages(seed: int) -> Schedule:
     base = replace(swarm, nodes=3, n=3, r=2, w=2, policy="siblings", clients=2, timeout_ms=rng.choice([1000, 2500]), loss=0.0)
     base = replace(base, duration_ms=12_000, delay_ms=0.2, jitter_ms=rng.choice([0.6, 5.0, 30.0]), retry_window_ms=10_000)
     base = replace(base, write_ms=rng.choice([0.1, 5.0, 20.0]), repair_interval_s=rng.choice([0.0, 1.0, 10.0]))
-    base = replace(base, memory_bytes=rng.choice([900, 1300, 100_000]), hints_max=HINTS_MAX, cache_bytes=rng.choice([1 << 20, 0]))
+    # Of who has missed what in memory notes are all that is left: past their cap what was deleted may come back (namespaces.md).
+    base = replace(
+        base, memory_bytes=rng.choice([900, 1300, 100_000]), hints_max=HINTS_PLENTY, cache_bytes=rng.choice([1 << 20, 0])
+    )
     keys = ["d0", "u0", "u1", *(f"m{number}" for number in range(rng.choice([2, 4])))]
     kinds = {"put": 3, "get": 3, "delete": rng.choice([1, 2])}
     rows = sorted(
@@ -74,7 +74,7 @@ def forgetful(seed: int) -> Schedule:
     rng, swarm = Random(f"{seed}/forgetful"), generate(seed)
     base = replace(swarm, nodes=3, n=3, r=2, w=2, policy="siblings", clients=3, timeout_ms=1000, duration_ms=8000, loss=0.0)
     base = replace(base, timing="local", delay_ms=0.2, jitter_ms=0.6, write_ms=0.1, disk_jitter_ms=0.4, late_share=0.0)
-    base = replace(base, memory_bytes=rng.choice([900, 900, 100_000]), hints_max=HINTS_MAX, repair_interval_s=0.0)
+    base = replace(base, memory_bytes=rng.choice([900, 900, 100_000]), hints_max=HINTS_PLENTY, repair_interval_s=0.0)
     late = rng.choice(base.node_ids)
     others = [node for node in base.node_ids if node != late]
     heals_ms = 5500

@@ -35,8 +35,8 @@ class KeyEstimate:
         left = self._keys_read_max
         for _ in partitions:
             partition = partitions[self._next % len(partitions)]
-            pairs = self._engine.scan(*partition_range(partition))
-            self._counts[partition] = keys = sum(1 for _ in islice(pairs, self._keys_read_max))
+            found = self._engine.keys(*partition_range(partition))
+            self._counts[partition] = keys = sum(1 for _ in islice(found, self._keys_read_max))
             self._next += 1
             left -= keys
             if left <= 0:

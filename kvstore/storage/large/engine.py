@@ -205,8 +205,7 @@ class LargeValueEngine:
             self._reclaiming.wake()
 
     def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """See `Engine.scan`. A large value is read when its pair is asked for: whoever wants keys alone and stops in time reads
-        one value too many at most."""
+        """See `Engine.scan`. A large value is read when its pair is asked for."""
         with self._shelf.lock:
             pairs = self.inner.scan(start, end)
             files = self._shelf.files  # after the map: what that points to is in it
@@ -231,6 +230,10 @@ class LargeValueEngine:
                     raise
                 value = UNREADABLE
             yield key, value
+
+    def keys(self, start: bytes, end: bytes | None = None) -> Iterator[bytes]:
+        """See `Engine.keys`."""
+        return self.inner.keys(start, end)
 
     def size_bytes(self) -> int:
         """See `Engine.size_bytes`."""
