@@ -19,7 +19,8 @@ from kvclient.admin import AsyncAdmin
 from kvclient.checks import namespace_name, seconds
 from kvclient.clock import Clock, SystemClock
 from kvclient.contexts import ContextMemory
-from kvclient.credentials import Tls, TlsCredentials, dial_with
+from kvclient.credentials import Tls, TlsCredentials
+from kvclient.dialling import dial_grpc, dial_with
 from kvclient.dispatcher import Dispatcher, elsewhere
 from kvclient.errors import BadRequest, ClientClosed, NodeUnreachable
 from kvclient.levels import LevelLike, choose
@@ -28,7 +29,7 @@ from kvclient.namespace import AsyncNamespace
 from kvclient.request_ids import RequestIds
 from kvclient.stats import ClientStats
 from kvclient.target import Target, parse_target, redacted
-from kvclient.transport import Dial, Transport, dial_grpc, open_embedded
+from kvclient.transport import Dial, Transport, open_embedded
 from kvproto.columns import ClusterInfo
 from kvproto.link import LinkBounds
 

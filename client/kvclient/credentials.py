@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kvclient.errors import BadRequest, TlsError
-from kvclient.transport import Dial, Ring, Transport
 from kvproto.frames import FrameNet, TcpFrames
 from kvproto.options import CHANNEL_OPTIONS
 from kvproto.tls_probe import OurSide, explain_failure
@@ -65,7 +64,7 @@ class PlainText:
 
     def channel(self, address: str) -> Any:
         """See `Security.channel`."""
-        from kvclient.grpc_transport import open_channel
+        from kvclient.grpc_import import open_channel
 
         return open_channel(address)
 
@@ -112,17 +111,6 @@ class TlsCredentials:
         except OSError as error:
             raise BadRequest(f"{error.filename or files}: {error.strerror or error}", subject="tls") from error
         return read[0], read[1], read[2]
-
-
-def dial_with(security: Security) -> Dial:
-    """Dials nodes behind gRPC, connected as `security` says."""
-
-    def dial(address: str, ring: Ring) -> Transport:
-        from kvclient.grpc_transport import GrpcTransport
-
-        return GrpcTransport(address, ring, channel=security.channel, security=security, frames=security.frames)
-
-    return dial
 
 
 def _path(name: str | os.PathLike[str] | None) -> Path | None:

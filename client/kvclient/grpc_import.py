@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from kvclient.errors import ForkedClient
+from kvproto.options import CHANNEL_OPTIONS
 
-__all__ = ["aio", "begin_use", "grpc"]
+__all__ = ["aio", "begin_use", "grpc", "open_channel"]
 
 _FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
@@ -42,3 +44,9 @@ def begin_use() -> None:
             f"process {_used_by_pid} used gRPC before it forked this one, where gRPC can no longer work: fork before the first "
             "client connects, or start children with multiprocessing's 'spawn' or 'forkserver'"
         )
+
+
+def open_channel(address: str) -> Any:
+    """A `grpc.aio.Channel` to `address` in plain text; the seam at which simulation puts its own."""
+    begin_use()
+    return aio.insecure_channel(address, options=CHANNEL_OPTIONS)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvclient.batch_streams import WORTH_FRAMES, BatchStreams
+from kvclient.credentials import Security
 from kvclient.errors import DeadlineExceeded, KvError, UnsupportedProtocol
 from kvclient.grpc_errors import error_of
-from kvclient.grpc_import import aio, begin_use, grpc
+from kvclient.grpc_import import aio, grpc, open_channel
 from kvclient.transport import Ring
 from kvproto import PROTOCOL
 from kvproto.admin_codec import decode_cluster, decode_loss_accepted, decode_namespace, decode_progress, decode_status, encode_wish
@@ -29,21 +30,11 @@ from kvproto.columns import (
     ScanQuery,
 )
 from kvproto.frames import FrameNet
-from kvproto.options import CHANNEL_OPTIONS
 from kvproto.v1 import admin_pb2, admin_pb2_grpc, key_value_pb2_grpc
-
-if TYPE_CHECKING:
-    from kvclient.credentials import Security
 
 UNARY_TIMEOUT_S = 5.0
 RETIRE_GRACE_S = 5.0
 """How long calls under way may still use a channel that was made with certificates of before."""
-
-
-def open_channel(address: str) -> Any:
-    """A `grpc.aio.Channel` to `address`; the seam at which simulation puts its own."""
-    begin_use()
-    return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 class GrpcTransport:

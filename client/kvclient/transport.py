@@ -107,13 +107,6 @@ Dial = Callable[[str, Ring], Transport]
 """Makes the transport to an address; does no I/O yet."""
 
 
-def dial_grpc(address: str, ring: Ring) -> Transport:
-    """A node behind gRPC, in plain text. grpc is imported with the first one, so that importing the client stays quick."""
-    from kvclient.credentials import PlainText, dial_with
-
-    return dial_with(PlainText())(address, ring)
-
-
 def open_embedded(url: str) -> Transport:
     """One node inside this process, by whatever is installed under the entry-point group `kvclient.embedded`.
 

@@ -16,7 +16,7 @@ import grpc
 
 from kvchaos.faults.expectations import Expectation
 from kvchaos.faults.link_state import TRUNCATE_BYTES_MAX
-from kvclient.grpc_transport import open_channel
+from kvclient.grpc_import import open_channel
 from kvproto import PROTOCOL
 from kvproto.admin_codec import decode_cluster, decode_status
 from kvproto.columns import ClusterInfo, NodeStatus
