@@ -139,7 +139,7 @@ class NodeLimits:
 
     record_cache_bytes: int = 64 * MIB
     block_cache_bytes: int = 32 * MIB
-    write_buffer_bytes: int = 32 * MIB
+    write_buffer_bytes: int = 64 * MIB
     in_flight_max: int = 65_536
     in_flight_bytes_max: int = 256 * MIB
     batch_operations_max: int = 4096

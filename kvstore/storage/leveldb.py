@@ -22,13 +22,14 @@ from kvproto.errors import StorageError
 from kvstore.storage.full_disk import tells_full
 from kvstore.storage.inside import Inside
 from kvstore.storage.known_keys import KnownKeys, learn
+from kvstore.storage.writeback import TableWriteback
 
 try:
     import plyvel
 except ImportError:  # no wheels for this Python or machine: the fork has the same API and the same files
     import plyvel_next as plyvel
 
-WRITE_BUFFER_BYTES = 32 << 20
+WRITE_BUFFER_BYTES = 64 << 20
 CACHE_BYTES = 64 << 20
 TABLE_BYTES = 8 << 20  # LevelDB's 2 MiB means 5,000 files for 10 GB, more than its table cache holds
 BLOOM_BITS = 10  # a missing key costs a table read once in a hundred; most first writes look for a missing key
@@ -52,9 +53,9 @@ class _Get(Protocol):
 class LevelDbEngine:
     """An `Engine` over the LevelDB database in the directory `path`, which is created; its parent must exist.
 
-    Up to two write buffers are in memory at once: at 33,000 records of 200 bytes a second one fills in 5 seconds and is on disk
-    in a fraction of one, so that writers do not wait for it. Raises `StorageError` if the database is damaged, held by another
-    process, or cannot be written. Keys from sixteen 0xFF bytes on are reserved.
+    Up to two write buffers are in memory at once: at 33,000 records of 200 bytes a second one fills in 10 seconds and is on disk
+    in a fraction of one, piece by piece (writeback.py), so that writers do not wait for it. Raises `StorageError` if the database
+    is damaged, held by another process, or cannot be written. Keys from sixteen 0xFF bytes on are reserved.
     """
 
     get: _Get
@@ -82,6 +83,7 @@ class LevelDbEngine:
         self._name_syncs_due = 0
         self._has_unsynced = False
         self._stopping = Event()
+        self._writeback = TableWriteback(self._path, self._fail)
         self._mark_end()
         self._known = KnownKeys(complete=is_new)
         self._known.add([END_MARK])
@@ -171,15 +173,20 @@ class LevelDbEngine:
                 if sync:
                     self._sync_names()
             except (plyvel.Error, OSError) as error:
-                self._failure = StorageError(self._describe(error), may_have_applied=True, subject=str(self._path))
-                raise self._failure from error
+                raise self._fail(error) from error
+
+    def _fail(self, error: Exception) -> StorageError:
+        """What every later write raises."""
+        self._failure = StorageError(self._describe(error), may_have_applied=True, subject=str(self._path))
+        return self._failure
 
     def _sync_names(self) -> None:
         """Makes the names of new files durable before what lies in them is acknowledged: LevelDB does so only when it next writes
-        its
-        list of tables, and a log without a name is lost on file systems that order it so."""
+        its list of tables, and a log without a name is lost on file systems that order it so."""
         changed_ns = os.stat(self._directory).st_mtime_ns
         if changed_ns != self._directory_changed_ns:
+            if self._directory_changed_ns:
+                self._writeback.begin()  # a new log: the buffer that the one before it kept is being written to a table
             self._directory_changed_ns = changed_ns
             self._name_syncs_due = NAME_SYNCS
         if self._name_syncs_due:
@@ -194,8 +201,7 @@ class LevelDbEngine:
                 self._sync_logs()
                 os.fsync(self._directory)
             except OSError as error:
-                self._failure = StorageError(self._describe(error), may_have_applied=True, subject=str(self._path))
-                raise self._failure from error
+                raise self._fail(error) from error
 
     def scan(self, start: bytes, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Engine.scan`. Where something cannot be read it raises `StorageError` before it gives any key behind the gap.
@@ -272,6 +278,7 @@ class LevelDbEngine:
         """
         self._closing.append(None)
         self._stopping.set()
+        self._writeback.close()
         pause = Event()
         while self._calls:
             pause.wait(0.001)

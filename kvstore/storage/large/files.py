@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-SUFFIX = ".values"
+from kvstore.storage.syncing import sync_data
 
-_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no such thing
+SUFFIX = ".values"
 
 
 class Writer(Protocol):
@@ -112,7 +112,7 @@ class OsWriter:
 
     def sync(self) -> None:
         """See `Writer.sync`."""
-        _sync(self._descriptor)
+        sync_data(self._descriptor)
         if self._directory is not None:
             directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
