@@ -36,7 +36,7 @@ from kvstore.telemetry import log
 LOOK_S = 0.5
 ROWS_AT_ONCE = 256
 ROWS_BYTES = 1 << 18
-_NAME = b"aside/"
+ASIDE_NAME = b"aside/"
 _MOVING_KEY = system_key(b"absent")
 _COUNT_KEY = system_key(b"set-aside")
 
@@ -102,7 +102,7 @@ class SetAside:
             ]
             # What is damaged goes: the others are asked for everything.
             damaged = [key for key in rows.damaged if key[:PREFIX_BYTES] not in staying]
-            pairs = [(system_key(_NAME + key), record) for key, record in going]
+            pairs = [(system_key(ASIDE_NAME + key), record) for key, record in going]
             await self._commit(pairs, [*(key for key, _ in going), *damaged])
             moved += len(pairs)
             await MOVED.passed()
@@ -129,7 +129,7 @@ class SetAside:
 
     def start(self) -> None:
         """Begins to judge what lies aside, if anything does, as soon as the node is whole."""
-        if next(self._engine.keys(*system_name_range(_NAME)), None) is not None:
+        if next(self._engine.keys(*system_name_range(ASIDE_NAME)), None) is not None:
             self._judging = asyncio.get_running_loop().create_task(self._judge(), name=f"aside@{self._me}")
 
     def stop(self) -> None:
@@ -155,8 +155,8 @@ class SetAside:
 
     async def _judge_all(self) -> bool:
         """Whether all was judged: what is of a namespace that this node does not know yet has to wait for that."""
-        start, view, unknown = len(system_key(_NAME)), self._ring.view, 0
-        snapshot = self._replica.snapshot(*system_name_range(_NAME))
+        start, view, unknown = len(system_key(ASIDE_NAME)), self._ring.view, 0
+        snapshot = self._replica.snapshot(*system_name_range(ASIDE_NAME))
         kept_before, is_over = self.kept, False
         while not is_over:
             rows = await self._replica.read_some(snapshot, ROWS_AT_ONCE, ROWS_BYTES)

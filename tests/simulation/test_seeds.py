@@ -61,6 +61,12 @@ def test_bug_replicas_were_to_agree_by_themselves_on_what_nobody_had_noted() -> 
     assert not run_seed("crash-in-handoff", None, 970_036).violations
 
 
+def test_bug_what_only_a_node_had_that_was_away_for_too_long_was_said_to_be_lost() -> None:
+    """1. With w=1 one node has a write. 2. Its power fails, and it is not started again before the grace is over. 3. It sets aside
+    what it has, as it must, and tells its operator (`reaping`, seed 980188)."""
+    assert not run_seed("reaping", None, 980_188).violations
+
+
 def test_every_kind_of_fault_takes() -> None:
     """A fault that is only ever skipped would test nothing."""
     took: Counter[str] = Counter()

@@ -1,5 +1,8 @@
 """What was deleted, superseded or has expired does not come back, and nothing else ends. Pure.
 
+What a node had that was away for longer than the grace, and nobody else has, ends in a file for the operator: so may a write that
+nobody but such nodes has acknowledged.
+
 For runs in which tombstones are reaped: then the state at rest no longer says what it has seen, and who superseded whom is taken
 from what was told and acknowledged alone. `skew_ms` of the header is by how much clocks were wrong; times to live are judged up to
 a second of it.
@@ -7,26 +10,32 @@ a second of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 from kvchaos.causality import KeyStory
 from kvchaos.checkers.violations import Violation, events_of
-from kvchaos.history import Call
+from kvchaos.history import Call, Event
 
 BACK = "what was deleted or superseded stays so"
 EXPIRED = "what has expired is absent"
 GONE = "nothing ends before its time"
 SKEW_MS_MAX = 1000
 
+Filed = Mapping[str, Mapping[str, Collection[str]]]
 
-def check_ended(stories: Iterable[KeyStory], *, skew_ms: int, touched: frozenset[str]) -> list[Violation]:
-    """Every violation of every key that was read at rest. `touched`: keys whose times to live were changed."""
+
+def check_ended(
+    stories: Iterable[KeyStory], *, skew_ms: int, touched: frozenset[str], filed: Filed | None = None
+) -> list[Violation]:
+    """Every violation of every key that was read at rest. `touched`: keys whose times to live were changed; `filed`: see
+    `filed_in`."""
     violations: list[Violation] = []
     for story in stories:
         if story.final is not None:
             violations += _back(story, story.final)
             if story.key not in touched:
-                violations += _gone(story, story.final)
+                violations += _gone(story, story.final, (filed or {}).get(story.key, {}))
         if skew_ms <= SKEW_MS_MAX and story.key not in touched:
             violations += _expired(story, skew_ms)
     return violations
@@ -54,8 +63,10 @@ def _knew(story: KeyStory, name: str, call: Call) -> set[str]:
     return knew
 
 
-def _gone(story: KeyStory, final: Call) -> Iterable[Violation]:
+def _gone(story: KeyStory, final: Call, filed: Mapping[str, Collection[str]]) -> Iterable[Violation]:
     for name, call in story.writes.items():
+        if name in filed and set(call.fact("acknowledged", ())) <= set(filed[name]):
+            continue
         if call.f == "delete" or not story.must_be_kept(call) or call.invoke.facts.get("ttl_ms") or name in final.siblings:
             continue
         if not story.may_have_been_superseded(name, float("inf")):
@@ -80,3 +91,12 @@ def _expired(story: KeyStory, skew_ms: int) -> Iterable[Violation]:
 def touched_keys(calls: Iterable[Call]) -> frozenset[str]:
     """Keys of which a touch was asked for."""
     return frozenset(call.key for call in calls if call.f == "touch")
+
+
+def filed_in(events: Iterable[Event]) -> Filed:
+    """By key and write, the nodes that have put it into a file for their operator."""
+    filed: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for event in events:
+        for name in event.value if event.f == "filed" else ():
+            filed[event.key or ""][name].add(event.node or "")
+    return filed

@@ -12,7 +12,7 @@ from kvchaos.checkers.answers import check_answers
 from kvchaos.checkers.atomic_reads import check_atomic_reads
 from kvchaos.checkers.convergence import check_convergence
 from kvchaos.checkers.counters import check_counters
-from kvchaos.checkers.ended import GONE, check_ended, touched_keys
+from kvchaos.checkers.ended import GONE, check_ended, filed_in, touched_keys
 from kvchaos.checkers.executions import DOTS, check_executions
 from kvchaos.checkers.invented import check_invented
 from kvchaos.checkers.linearizability.verdicts import check_linearizable
@@ -87,6 +87,9 @@ def judge(history: History) -> list[Violation]:
     calls = calls_of(events)
     # Only where it is asked for: histories of registers need not say what a write is called.
     stories = functools.cache(lambda: stories_of(calls, executions_of(events), robbed_nodes(events)))
+    ended = functools.cache(
+        lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls), filed=filed_in(events))
+    )
     n = int(header.get("n", 3))
     preset = {"r": int(header.get("r", n // 2 + 1)), "w": int(header.get("w", n // 2 + 1))}
     checks: dict[str, Callable[[], list[Violation]]] = {
@@ -100,12 +103,8 @@ def judge(history: History) -> list[Violation]:
         "counted": lambda: check_counted(calls),
         "elements": lambda: check_elements(calls, calm=bool(header.get("calm"))),
         "latest": lambda: check_latest(stories()) if header.get("policy") == "lww" else [],
-        "ended": lambda: check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls)),
-        "stays_ended": lambda: [
-            found
-            for found in check_ended(stories(), skew_ms=int(header.get("skew_ms", 0)), touched=touched_keys(calls))
-            if found.promise != GONE
-        ],
+        "ended": ended,
+        "stays_ended": lambda: [found for found in ended() if found.promise != GONE],
         "minted_once": lambda: [found for found in check_executions(events) if found.promise == DOTS],
         "receipts": lambda: check_receipts(
             calls,

@@ -7,11 +7,13 @@ replicas have to agree `by_itself`, that is waited for first.
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kvchaos.history import Recorder
-from kvchaos.operations import Operation
+from kvchaos.operations import Operation, name_of
 from kvchaos.performer import ClientPast, Performer
 from kvchaos.register_performer import RegisterPerformer
 from kvchaos.simulation.schedule import GRACE_MS, TYPED, Schedule
@@ -22,12 +24,15 @@ from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, Level, OperationGroup
 from kvproto.errors import RecordLost
 from kvstore.core.record import (
+    decode,
     deleted_ms,
     digest,
     expire_record,
 )
+from kvstore.repair.set_aside import ASIDE_NAME
 from kvstore.simulation.channel import SimChannel
 from kvstore.simulation.world import World
+from kvstore.storage.layout import PREFIX_BYTES, system_key
 
 BOUND_MS = 30_000
 LOOK_S = 0.1
@@ -78,6 +83,8 @@ class Rest:
             self._recorder.note("world", "info", "holds", value=self._holds(name), node=name)
             self._recorder.note("world", "info", "trees", value=self._trees(name), node=name)
             self._check_trees(name)
+            for key, names in self._filed(name).items():
+                self._recorder.note("world", "info", "filed", key=key, value=sorted(names), node=name)
             if left := self._left_behind(name):
                 self._recorder.note("world", "info", "resources", value={"in_flight": 0, "queues": {}, "left": left}, node=name)
         await world.spawn(PROBE, self._read_all())
@@ -201,6 +208,20 @@ class Rest:
         # In memory each keeps what it has room for.
         keys = [key for key in self._schedule.keys if name in self._owners(key) and space_of(self._schedule, key) != MEMORY]
         return {key: self._digest(name, self._store_key(key)) for key in keys}
+
+    def _filed(self, name: str) -> dict[str, set[str]]:
+        """By key the writes in the files of a node that came back after a long absence, which only it had, and in what lies aside
+        there to be judged."""
+        disk = self._world.machines[name].disk
+        lines = [line for place, data in disk.files.items() if place.startswith("set-aside/") for line in data.splitlines()]
+        found = [(bytes.fromhex(row["key_hex"]), bytes.fromhex(row["record"])) for row in map(json.loads, lines)]
+        aside = system_key(ASIDE_NAME)
+        found += [(key[len(aside) + PREFIX_BYTES :], record) for key, record in disk.held().items() if key.startswith(aside)]
+        filed: defaultdict[str, set[str]] = defaultdict(set)
+        for key, record in found:
+            names = [name_of(sibling.value) for sibling in decode(record).siblings if not sibling.tombstone]
+            filed[key.decode(errors="replace")].update(names)
+        return filed
 
     def _left_behind(self, name: str) -> list[str]:
         """What a node still keeps for others: hints, and copies of keys that it is no home replica of."""
