@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvstore.config import NodeLimits
 from kvstore.seams import ProductionSeams
 from kvstore.storage.write_buffers import GOLDEN, SHARE_MAX, buffer_bytes_of
 from tests.support.nodes import Nodes
 
-LIMIT_BYTES = 32 << 20
+LIMIT_BYTES = NodeLimits().write_buffer_bytes
 
 names = st.lists(st.text("abcdefgh0123456789", min_size=1, max_size=6), min_size=1, max_size=40, unique=True)
 
