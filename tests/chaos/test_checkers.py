@@ -10,7 +10,7 @@ from kvchaos.checkers.convergence import CONVERGED, REST
 from kvchaos.checkers.executions import DOTS, RETRIES
 from kvchaos.checkers.invented import INVENTED, REFUSED
 from kvchaos.checkers.judge import PROMISES, judge
-from kvchaos.checkers.receipts import EPOCHS, RECEIPTS
+from kvchaos.checkers.receipts import EPOCHS, HEALTHY, RECEIPTS
 from kvchaos.checkers.resources import BOUNDS, DEADLINES, INVARIANTS, RESOURCES
 from kvchaos.checkers.served import SERVED
 from kvchaos.checkers.strict import REGULAR
@@ -168,6 +168,23 @@ def test_replicas_of_another_ring_do_not_count() -> None:
     scribe.write("c", 11, 12, dot(3), acknowledged=["n1", "n2"], epoch=2)
     scribe.write("d", 13, 14, dot(4), acknowledged=["n1", "n2"], epoch=1)
     assert broken(scribe) == [EPOCHS, EPOCHS]
+
+
+def test_an_answer_is_degraded_only_once_something_is_wrong_or_nobody_knows_who_has_a_write() -> None:
+    calm = Scribe(promises=["receipts"])
+    calm.write("a", 1, 2, dot(1), type_="fail")
+    calm.read([], 5, 6, acknowledged=["n1", "n2"], epoch=1, degraded=True)
+    assert broken(calm) == [HEALTHY]
+    for wrong in ("fault", "unknown write"):
+        scribe = Scribe(promises=["receipts"])
+        if wrong == "fault":
+            scribe.fact(3, "partition", {})
+        else:
+            scribe.write("a", 3, 4, type_="info")
+        scribe.read([], 5, 6, acknowledged=["n1", "n2"], epoch=1, degraded=True)
+        assert broken(scribe) == []
+        scribe.read([], 1, 2, acknowledged=["n1", "n2"], epoch=1, degraded=True)
+        assert broken(scribe) == [HEALTHY]
 
 
 # --- executions

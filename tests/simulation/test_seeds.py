@@ -67,6 +67,12 @@ def test_bug_what_only_a_node_had_that_was_away_for_too_long_was_said_to_be_lost
     assert not run_seed("reaping", None, 980_188).violations
 
 
+def test_bug_a_read_was_not_to_be_degraded_though_nobody_knew_who_had_missed_a_write() -> None:
+    """1. A disk is slower than a write's deadline: its outcome is unknown, and the other replicas are owed it. 2. A read of these
+    says `degraded`, as it must, and no fault had been injected (`flood`, seed 980194)."""
+    assert not run_seed("flood", None, 980_194).violations
+
+
 def test_every_kind_of_fault_takes() -> None:
     """A fault that is only ever skipped would test nothing."""
     took: Counter[str] = Counter()

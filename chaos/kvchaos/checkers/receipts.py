@@ -41,7 +41,8 @@ def check_receipts(
     links lose messages by themselves, so that something may always be wrong. `exact`: r and w of the namespace were given, so its
     preset is met or refused as well. `zones`: node to zone, where every node is a home replica of every key."""
     epochs = _epochs(events)
-    wrong_ns = 0 if lossy else min((event.time_ns for event in events if event.process == NEMESIS), default=None)
+    calls = list(calls)
+    wrong_ns = 0 if lossy else min([*_faults_ns(events), *_unknown_ns(calls)], default=None)
     violations = []
     for call in calls:
         if not call.is_ok or "acknowledged" not in (call.end.facts if call.end is not None else {}):
@@ -74,6 +75,16 @@ def check_receipts(
                 violations.append(Violation(EPOCHS, call.key, text, events_of(call)))
                 break
     return violations
+
+
+def _faults_ns(events: Iterable[Event]) -> Iterable[float]:
+    return (event.time_ns for event in events if event.process == NEMESIS)
+
+
+def _unknown_ns(calls: Iterable[Call]) -> Iterable[float]:
+    """When writes began of which nobody knows who has them: a disk that is too slow for a deadline is enough for that, and who has
+    missed them is owed them from then on."""
+    return (call.began_ns for call in calls if not call.is_ok and not call.is_refused and call.f not in ("read", "view", "scan"))
 
 
 def _epochs(events: Iterable[Event]) -> defaultdict[str, list[tuple[int, int]]]:
