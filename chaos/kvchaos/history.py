@@ -52,6 +52,9 @@ CHANGES = frozenset({"count", "insert", "take"})
 
 WRITES = frozenset({"write", "delete", "add", "increment"})
 
+CHANGING = WRITES | CHANGES | {"cas", "put_if_absent"}
+"""Whatever may change what a key holds."""
+
 Value = Any
 """Whatever JSON can say."""
 

@@ -1,4 +1,4 @@
-"""grpc, imported so that a process that uses this client can fork.
+"""grpc, imported so that a process that uses this client can fork, and a channel of it in plain text.
 
 gRPC's core prepares for forks unless GRPC_ENABLE_FORK_SUPPORT says otherwise, its Python side only if it says so; with asyncio
 channels open the two do not get along, and os.fork crashes parent or child (grpcio 1.85, one fork in three). So the core is told

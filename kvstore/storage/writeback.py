@@ -5,8 +5,9 @@ in the same queue of the disk. So a thread syncs the newest table each time it h
 LevelDB's own sync (ADR 34; RocksDB's `bytes_per_sync`, for which LevelDB has no option). It begins when something in the directory
 has changed, as a new log does that, and ends when nothing grows any more.
 
-A sync that fails here is a failed sync like any other: whoever has opened the engine is told. Linux tells an error of writing back
-to each who has the file open, LevelDB as well; before version 4.13 it told it once.
+A sync that fails here is a failed sync like any other, and the engine's last: Linux tells an error of writing back to each who has
+the file open, LevelDB as well, but before version 4.13 it told it once. That a file cannot be opened to be synced, for want of
+descriptors or because it is gone, harms nobody: LevelDB syncs it in the end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kvstore.storage.syncing import sync_data
 PIECE_BYTES = 4 << 20
 LOOK_S = 0.01
 QUIET_LOOKS = 50
-"""So often nothing is seen to grow before a writeback ends."""
+"""At so many looks in a row no table has grown by a piece, and a writeback ends."""
 SUSPECT_LOOKS = 5
 """After the directory has changed it is listed at so many looks: its time stamp is coarse, and a second change within one tick
 would not show."""
@@ -31,10 +32,9 @@ TABLE_SUFFIX = ".ldb"
 class TableWriteback:
     """That of the database in the directory `path`. `on_failure` is called on its thread, which runs from the first `begin` on."""
 
-    def __init__(self, path: Path, on_failure: Callable[[OSError], object], *, piece_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, on_failure: Callable[[OSError], object]) -> None:
         self._path = path
         self._on_failure = on_failure
-        self._piece_bytes = PIECE_BYTES if piece_bytes is None else piece_bytes
         self._due = Event()
         self._stopping = Event()
         self._thread: Thread | None = None
@@ -42,8 +42,6 @@ class TableWriteback:
         self._listings_due = 0
         self._newest = ""
         self._synced_bytes = 0
-        self.pieces = 0
-        """How many were synced."""
 
     def begin(self) -> None:
         """A table is being written, or soon will be. Idempotent, and cheap."""
@@ -60,26 +58,25 @@ class TableWriteback:
             self._thread.join()
 
     def look(self) -> bool:
-        """Syncs the newest table if it has grown by a piece; whether it has. Raises `OSError` if that could not be synced."""
-        name = self._newest_table()
-        if name != self._newest:
-            self._newest, self._synced_bytes = name, 0
-        if not name:
-            return False
-        place = self._path / name
+        """Syncs the newest table if it has grown by a piece; whether it was synced. Raises `OSError` if its sync failed."""
         try:
+            name = self._newest_table()
+            if name != self._newest:
+                self._newest, self._synced_bytes = name, 0
+            if not name:
+                return False
+            place = self._path / name
             size_bytes = place.stat().st_size
-            if size_bytes - self._synced_bytes < self._piece_bytes:
+            if size_bytes - self._synced_bytes < PIECE_BYTES:
                 return False
             descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # compacted meanwhile
+        except OSError:
             return False
         try:
             sync_data(descriptor)
         finally:
             os.close(descriptor)
         self._synced_bytes = size_bytes
-        self.pieces += 1
         return True
 
     def _newest_table(self) -> str:

@@ -25,9 +25,7 @@ SKEW_MS_MAX = 1000
 Filed = Mapping[str, Mapping[str, Collection[str]]]
 
 
-def check_ended(
-    stories: Iterable[KeyStory], *, skew_ms: int, touched: frozenset[str], filed: Filed | None = None
-) -> list[Violation]:
+def check_ended(stories: Iterable[KeyStory], *, skew_ms: int, touched: frozenset[str], filed: Filed) -> list[Violation]:
     """Every violation of every key that was read at rest. `touched`: keys whose times to live were changed; `filed`: see
     `filed_in`."""
     violations: list[Violation] = []
@@ -35,7 +33,7 @@ def check_ended(
         if story.final is not None:
             violations += _back(story, story.final)
             if story.key not in touched:
-                violations += _gone(story, story.final, (filed or {}).get(story.key, {}))
+                violations += _gone(story, story.final, filed.get(story.key, {}))
         if skew_ms <= SKEW_MS_MAX and story.key not in touched:
             violations += _expired(story, skew_ms)
     return violations

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from kvchaos.checkers.violations import Violation, events_of
-from kvchaos.history import NEMESIS, Call, Event
+from kvchaos.history import CHANGING, NEMESIS, Call, Event
 
 RECEIPTS = "a receipt names as many replicas as its level takes"
 HEALTHY = "answers are degraded or hinted only when something is wrong"
@@ -84,7 +84,7 @@ def _faults_ns(events: Iterable[Event]) -> Iterable[float]:
 def _unknown_ns(calls: Iterable[Call]) -> Iterable[float]:
     """When writes began of which nobody knows who has them: a disk that is too slow for a deadline is enough for that, and who has
     missed them is owed them from then on."""
-    return (call.began_ns for call in calls if not call.is_ok and not call.is_refused and call.f not in ("read", "view", "scan"))
+    return (call.began_ns for call in calls if not call.is_ok and not call.is_refused and call.f in CHANGING)
 
 
 def _epochs(events: Iterable[Event]) -> defaultdict[str, list[tuple[int, int]]]:

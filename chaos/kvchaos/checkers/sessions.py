@@ -11,14 +11,12 @@ from collections.abc import Iterable
 
 from kvchaos.causality import covers, reach_of
 from kvchaos.checkers.violations import Violation, events_of
-from kvchaos.history import CHANGES, WRITES, Call
+from kvchaos.history import CHANGING, Call
 
 READ_YOUR_WRITES = "a session reads what it wrote"
 MONOTONIC_READS = "a session reads what it has read, or newer"
 WRITES_FOLLOW_READS = "a write of a session comes after what the session has read"
 MONOTONIC_WRITES = "a write of a session comes after the session's earlier writes"
-
-CHANGING = WRITES | CHANGES | {"cas", "put_if_absent"}
 
 
 def check_sessions(calls: Iterable[Call]) -> list[Violation]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kvchaos.history import Recorder
@@ -24,6 +25,7 @@ from kvclient.transport import Ring
 from kvproto.columns import GroupReply, Kind, Level, OperationGroup
 from kvproto.errors import RecordLost
 from kvstore.core.record import (
+    DamagedRecord,
     decode,
     deleted_ms,
     digest,
@@ -219,8 +221,9 @@ class Rest:
         found += [(key[len(aside) + PREFIX_BYTES :], record) for key, record in disk.held().items() if key.startswith(aside)]
         filed: defaultdict[str, set[str]] = defaultdict(set)
         for key, record in found:
-            names = [name_of(sibling.value) for sibling in decode(record).siblings if not sibling.tombstone]
-            filed[key.decode(errors="replace")].update(names)
+            with suppress(DamagedRecord):  # bits have flipped in it where it lay
+                names = [name_of(sibling.value) for sibling in decode(record).siblings if not sibling.tombstone]
+                filed[key.decode(errors="replace")].update(names)
         return filed
 
     def _left_behind(self, name: str) -> list[str]:
